@@ -1,0 +1,1 @@
+"""Talk to a running Airflow: REST, connections, variables and pools."""

@@ -1,0 +1,187 @@
+"""The settings of an environment: `invoke.yaml`, `INVOKE_*` variables and flags, checked once.
+
+Invoke merges them in its own order (flags, environment, project file, the defaults below); this
+module turns the merged mapping into frozen dataclasses and refuses what cannot be used. Every
+setting has its default here and its line in docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TARGETS = ("auto", "local")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings:
+    """Airflow's own processes on this machine."""
+
+    python: str = ""
+    """The interpreter of Airflow's venv; empty means the one that runs windsock."""
+    port: int = 8080
+    """The port of Airflow's UI and API; another one is taken when it is busy."""
+    parallelism: int = 4
+    """How many tasks run at once; Airflow forks as many workers when it starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncSettings:
+    """How saves travel."""
+
+    quiet: float = 0.015
+    """Seconds without a further change after which a save is sent."""
+    longest: float = 0.5
+    """Seconds after which a save is sent even if changes keep coming."""
+    keep_snapshots: int = 20
+    """How many of the newest snapshots stay even if nothing refers to them."""
+    maximum_bytes: int = 2 * 1024**3
+    """The size above which older, unreferenced snapshots go even if there are few."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParseSettings:
+    """How Airflow parses DAG files."""
+
+    processes: int = 2
+    """How many files are parsed at once."""
+    import_timeout: float = 30.0
+    """Seconds a DAG file may take to import before Airflow reports an import error."""
+    file_timeout: int = 50
+    """Seconds after which the parser of a file is killed, whatever it does."""
+    memory_limit_mb: int = 4096
+    """Address space in MiB one parser may use (0 means no limit; Linux only)."""
+    interval: int = 60
+    """Seconds after which an unchanged file is parsed again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one environment.
+
+    Attributes:
+        project: The folder of tasks.py; relative paths below are relative to it.
+    """
+
+    project: Path
+    target: str = "auto"
+    """Where it runs: `local`, or `auto`."""
+    dags: str = "dags"
+    """The DAG folder, here or in another repository."""
+    state: str = ".windsock"
+    """Where everything that windsock makes is kept."""
+    airflow_settings: str = "airflow_settings.yaml"
+    """Connections, variables and pools, in the format Astro users know."""
+    requirements: str = "docker/requirements.txt"
+    """The project's own packages, installed beside Airflow."""
+    tests: str = "tests/dags"
+    """The end-to-end tests of the DAGs."""
+    up_timeout: float = 180.0
+    """Seconds until a component that does not become healthy is a failure."""
+    airflow: dict[str, str] = field(default_factory=dict)
+    """Further Airflow settings, `section.key: value`; they win over windsock's own."""
+    local: LocalSettings = field(default_factory=LocalSettings)
+    sync: SyncSettings = field(default_factory=SyncSettings)
+    parse: ParseSettings = field(default_factory=ParseSettings)
+
+    def path(self, value: str) -> Path:
+        """A setting that is a path, made absolute (`~` expanded)."""
+        return self.project / Path(value).expanduser()
+
+    @property
+    def dags_folder(self) -> Path:
+        """The folder whose saves are synced."""
+        return self.path(self.dags)
+
+    @property
+    def state_folder(self) -> Path:
+        """Everything windsock makes lives below it."""
+        return self.path(self.state)
+
+
+def defaults() -> dict[str, Any]:
+    """The defaults as a plain mapping, for Invoke's configuration hierarchy."""
+    values = dataclasses.asdict(Settings(project=Path()))
+    del values["project"]
+    return values
+
+
+def load(values: Mapping[str, Any], *, project: Path) -> Settings:
+    """Check merged configuration values.
+
+    Args:
+        values: The `windsock` section as Invoke merged it.
+        project: The folder of tasks.py.
+
+    Raises:
+        ConfigurationError: An unknown key, a value of the wrong type or out of range.
+    """
+    settings: Settings = _build(Settings, values, where="windsock", project=project)
+    if settings.target not in TARGETS:
+        raise ConfigurationError(
+            f"windsock.target is {settings.target!r}", f"Use one of: {', '.join(TARGETS)}."
+        )
+    _check_range("windsock.local.port", settings.local.port, 1, 65535)
+    _check_range("windsock.local.parallelism", settings.local.parallelism, 1, 256)
+    _check_range("windsock.parse.processes", settings.parse.processes, 1, 64)
+    _check_range("windsock.sync.quiet", settings.sync.quiet, 0.001, 10)
+    _check_range("windsock.sync.longest", settings.sync.longest, settings.sync.quiet, 60)
+    for key in settings.airflow:
+        if "." not in key.strip("."):
+            raise ConfigurationError(
+                f"windsock.airflow has the key {key!r}",
+                "Write it as section.key, for example `core.max_active_tasks_per_dag: 8`.",
+            )
+    return settings
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigurationError(f"{name} is {value}", f"It must lie between {low} and {high}.")
+
+
+def _build(kind: type[Any], values: Mapping[str, Any], *, where: str, **known: Any) -> Any:
+    """Make the dataclass `kind` of a mapping, checking names and types."""
+    fields = {item.name: item for item in dataclasses.fields(kind) if item.name not in known}
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = dict(known)
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigurationError(
+                f"{where}.{name} is no setting of windsock",
+                f"Known here: {', '.join(sorted(fields))}. See docs/configuration.md.",
+            )
+        arguments[name] = _convert(hints[name], value, where=f"{where}.{name}")
+    return kind(**arguments)
+
+
+def _convert(hint: Any, value: Any, *, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not hasattr(value, "items"):
+            raise ConfigurationError(f"{where} is {value!r}", "It must be a mapping of settings.")
+        return _build(typing.cast("type[Any]", hint), value, where=where)
+    if isinstance(hint, types.GenericAlias):
+        return {str(key): _scalar_text(item) for key, item in dict(value or {}).items()}
+    if hint is str and not isinstance(value, str):
+        value = _scalar_text(value)
+    try:
+        return hint(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{where} is {value!r}", f"It must be of type {hint.__name__}."
+        ) from error
+
+
+def _scalar_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,119 @@
+"""What a person sees. Status goes to stderr, data to stdout; nothing depends on colour.
+
+The one module that writes to the terminal. Colour is left out when NO_COLOR is set or the stream
+is no terminal; the words carry the meaning either way.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from windsock.errors import WindsockError
+
+
+class Console:
+    """Prints steps, lines and errors for people, and data for scripts.
+
+    Args:
+        data: Where answers go (stdout).
+        status: Where progress goes (stderr).
+        colour: Whether to use colour; None asks the stream and the environment.
+        clock: Monotonic seconds, for the duration of a step.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: TextIO | None = None,
+        status: TextIO | None = None,
+        colour: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._data = data if data is not None else sys.stdout
+        self._status = status if status is not None else sys.stderr
+        self._colour = colour
+        self._clock = clock
+
+    def _styled(self, text: str, style: str) -> str:
+        codes = {"good": "32", "bad": "31", "warn": "33", "faint": "2", "strong": "1"}
+        return f"\x1b[{codes[style]}m{text}\x1b[0m" if self._use_colour() else text
+
+    def _use_colour(self) -> bool:
+        if self._colour is None:
+            import os  # noqa: PLC0415 - read when first needed, so a test can set it
+
+            self._colour = self._status.isatty() and not os.environ.get("NO_COLOR")
+        return self._colour
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """Print one line of status."""
+        self._status.write((self._styled(text, style) if style else text) + "\n")
+        self._status.flush()
+
+    def good(self, text: str) -> None:
+        """Print a line that says something worked."""
+        self.line(f"{self._styled('✓', 'good')} {text}")
+
+    def bad(self, text: str) -> None:
+        """Print a line that says something failed."""
+        self.line(f"{self._styled('✗', 'bad')} {text}")
+
+    def warn(self, text: str) -> None:
+        """Print a line that asks for attention."""
+        self.line(f"{self._styled('!', 'warn')} {text}")
+
+    def faint(self, text: str) -> None:
+        """Print a line of lesser weight: detail under another line."""
+        self.line(text, "faint")
+
+    def error(self, error: WindsockError) -> None:
+        """Print an error as a person wants it: what, and what to do; no traceback."""
+        self.bad(error.message)
+        for hint in error.hint.splitlines():
+            self.line(f"  {hint}")
+
+    def write(self, text: str) -> None:
+        """Print one line of data to stdout."""
+        self._data.write(text + "\n")
+        self._data.flush()
+
+    def json(self, value: Any) -> None:
+        """Print data for a script, as one JSON document on stdout."""
+        self.write(json.dumps(value, indent=2, sort_keys=True, default=str))
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Show a step of a longer piece of work, with its time when it ends."""
+        started = self._clock()
+        live = self._status.isatty()
+        if live:
+            self._status.write(f"  {title} …")
+            self._status.flush()
+        step = Step()
+        try:
+            yield step
+        except BaseException:
+            self._end_step(live)
+            self.bad(f"{title} ({self._clock() - started:.1f} s)")
+            raise
+        self._end_step(live)
+        detail = f": {step.detail}" if step.detail else ""
+        self.good(f"{title}{detail} ({self._clock() - started:.1f} s)")
+
+    def _end_step(self, live: bool) -> None:
+        if live:
+            self._status.write("\r\x1b[2K")
+
+
+class Step:
+    """What a running step wants to add to its closing line."""
+
+    def __init__(self) -> None:
+        self.detail = ""

@@ -1,0 +1,1 @@
+"""Run Airflow's own processes on this machine: venv, PostgreSQL, supervisor."""

@@ -1,0 +1,109 @@
+"""The words that all layers share: an environment that is up, and what Airflow made of a save."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from windsock.errors import EnvironmentFailure
+
+ENVIRONMENT_FILE = "environment.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A running environment, as the commands and the tests find it.
+
+    Attributes:
+        target: The name of its target, for example `local`.
+        url: Where Airflow's UI and API answer, without a trailing slash.
+        user: The user for the UI and the API.
+        password_file: A 0600 file with nothing but the password.
+        control_socket: The unix socket of the sync process (see `windsock.sync.control`).
+        dags_folder: The folder whose saves are synced.
+        airflow: Airflow's version.
+    """
+
+    target: str
+    url: str
+    user: str
+    password_file: str
+    control_socket: str
+    dags_folder: str
+    airflow: str
+
+    def password(self) -> str:
+        """The password of `user`.
+
+        Raises:
+            EnvironmentFailure: The file is gone or cannot be read.
+        """
+        try:
+            return Path(self.password_file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"the password file cannot be read: {error}", "Run `invoke up` to make it anew."
+            ) from error
+
+    def save(self, state_folder: Path) -> None:
+        """Write it to `state_folder`, whole or not at all."""
+        text = json.dumps(asdict(self), indent=2) + "\n"
+        fresh = state_folder / (ENVIRONMENT_FILE + ".new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(state_folder / ENVIRONMENT_FILE)
+
+    @classmethod
+    def load(cls, state_folder: Path) -> Environment:
+        """Read what `save` wrote.
+
+        Raises:
+            EnvironmentFailure: Nothing is up, or the file is damaged.
+        """
+        try:
+            values: dict[str, Any] = json.loads(
+                (state_folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")
+            )
+            return cls(**values)
+        except FileNotFoundError:
+            raise EnvironmentFailure(
+                "no environment is up here", "Run `invoke up` (or `invoke up --detach`) first."
+            ) from None
+        except (OSError, ValueError, TypeError) as error:
+            raise EnvironmentFailure(
+                f"{state_folder / ENVIRONMENT_FILE} cannot be used: {error}",
+                "Run `invoke down`, then `invoke up`.",
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOutcome:
+    """What Airflow made of one DAG file.
+
+    Attributes:
+        file: Path relative to the DAG folder.
+        dags: DAG id → number of tasks.
+        errors: Path relative to the DAG folder → traceback.
+        seconds: How long the parse took.
+    """
+
+    file: str
+    dags: dict[str, int]
+    errors: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """The answer to a barrier: Airflow has parsed exactly this tree.
+
+    Attributes:
+        snapshot: The tree id of the DAG folder, parsed whole.
+        errors: Path relative to the DAG folder → traceback, of every file that does not import.
+        dags: The DAG ids that Airflow found, in order.
+    """
+
+    snapshot: str
+    errors: dict[str, str]
+    dags: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""What runs inside Airflow's own processes. Imports nothing else of windsock."""

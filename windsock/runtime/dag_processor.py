@@ -1,0 +1,373 @@
+"""Airflow's dag-processor, woken by events instead of its clock.
+
+Run as `python -m windsock.runtime.dag_processor` in place of `airflow dag-processor`. A subclass of
+Airflow's own manager (measured with 3.3.2) adds to the stock behaviour:
+
+- A *poke* on a unix socket makes it look at the snapshot store at once; Airflow's loop would
+  otherwise sleep for up to a second, and list new files every 300 s.
+- Only what a save affects is parsed again: the changed files, and those whose last parse opened a
+  changed file (see `recorder`). A parse of an outdated version is ended and started anew.
+- DAGs that a save does not affect point to the new snapshot at once, so their next run starts with
+  today's code of whatever their tasks import when they run.
+- A DAG id that vanished from a file that stays is deactivated right after the parse, not a minute
+  later; a parser that timed out, crashed or called `sys.exit()` leaves an import error, not silence.
+- Everything it did is told on the socket: `parsing`, `parsed`, `removed`, `settled`.
+
+Where a future Airflow lacks one of the seams, it says so and the stock dag-processor runs: edits are
+then found by its clock.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from airflow.cli.commands import dag_processor_command
+from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
+from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
+from airflow.utils.session import create_session
+from uuid6 import uuid7
+
+from windsock.runtime import database
+from windsock.runtime.bundle import SnapshotDagBundle
+from windsock.runtime.channel import Channel
+from windsock.runtime.recorder import Recording, parse_entrypoint
+from windsock.runtime.store import changed_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windsock.runtime.channel import Message
+
+log = structlog.get_logger("windsock")
+
+SOCKET_VARIABLE = "WINDSOCK_DAG_PROCESSOR_SOCKET"
+SOURCE_VARIABLE = "WINDSOCK_DAGS_FOLDER"
+MEMORY_VARIABLE = "WINDSOCK_PARSE_MEMORY_MB"
+
+# What this module overrides or calls of Airflow's private parts. See the module docstring.
+SEAMS = (
+    "prepare_process_context",
+    "request_bundle_refresh",
+    "handle_parsing_result",
+    "persist_parsing_result",
+    "_refresh_dag_bundles",
+    "_kill_timed_out_processors",
+    "_create_process",
+    "_add_files_to_queue",
+    "_get_logger_for_dag_file",
+)
+
+
+class LiveDagFileProcessorManager(DagFileProcessorManager):
+    """Airflow's manager, with a channel, a record of what each file uses, and feedback."""
+
+    def prepare_process_context(self) -> None:
+        """Open the channel on the fresh selector, before the first file is parsed."""
+        super().prepare_process_context()
+        self._recordings: dict[DagFileInfo, Recording] = {}
+        self._uses: dict[str, set[str]] = {}
+        self._outcomes: dict[str, Message] = {}
+        self._awaited: dict[str, str] = {}
+        self._started_at = time.monotonic()
+        self._memory_limit = int(os.environ.get(MEMORY_VARIABLE) or 0)
+        self._source = os.environ.get(SOURCE_VARIABLE) or ""
+        self._channel = Channel(
+            Path(os.environ[SOCKET_VARIABLE]), self.selector, self._handle_request
+        )
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _handle_request(self, message: Message, answer: Callable[[Message], None]) -> None:
+        kind = message.get("type")
+        if kind == "poke":
+            self.request_bundle_refresh(bundle.name for bundle in self._snapshot_bundles())
+            self._started_at = time.monotonic()
+        elif kind == "connected":
+            answer({**self._state(), "type": "hello"})
+        elif kind == "state":
+            answer(self._state())
+        elif kind == "references":
+            names = [bundle.name for bundle in self._snapshot_bundles()]
+            answer({"type": "references", "snapshots": sorted(database.references(names))})
+        else:
+            answer({"type": "refused", "reason": f"unknown request {kind!r}"})
+
+    def _state(self) -> Message:
+        return {
+            "type": "state",
+            "snapshot": self._parsed_snapshot(),
+            "awaited": sorted(self._awaited),
+            "files": self._outcomes,
+        }
+
+    def _snapshot_bundles(self) -> list[SnapshotDagBundle]:
+        return [bundle for bundle in self._dag_bundles if isinstance(bundle, SnapshotDagBundle)]
+
+    def _is_ours(self, file: DagFileInfo) -> bool:
+        return any(bundle.name == file.bundle_name for bundle in self._snapshot_bundles())
+
+    def _parsed_snapshot(self) -> str | None:
+        for bundle in self._snapshot_bundles():
+            return self._bundle_versions.get(bundle.name)
+        return None
+
+    # --- a new snapshot -----------------------------------------------------------------------
+
+    def _refresh_dag_bundles(self, known_files: dict[str, set[DagFileInfo]]) -> None:
+        poked = bool(self._force_refresh_bundles)
+        before = dict(self._bundle_versions)
+        super()._refresh_dag_bundles(known_files)
+        for bundle in self._snapshot_bundles():
+            new = self._bundle_versions.get(bundle.name)
+            if new is not None and new != before.get(bundle.name):
+                self._turn_to(bundle, before.get(bundle.name), new, known_files[bundle.name])
+            elif poked and new is not None:
+                self._settle_if_done()
+
+    def _turn_to(
+        self, bundle: SnapshotDagBundle, old: str | None, new: str, files: set[DagFileInfo]
+    ) -> None:
+        """Parse again what differs between two snapshots, and nothing else."""
+        present = {str(file.rel_path): file for file in files}
+        affected = self._affected(bundle, old, new, present)
+        self._renew_queue(bundle.name, present)
+        self._forget_deleted(present, new)
+        self._awaited = {name: new for name in self._awaited if name in present}
+        self._awaited.update(dict.fromkeys(affected, new))
+        self._channel.broadcast({"type": "parsing", "snapshot": new, "files": affected})
+        for name in affected:
+            self._end_outdated_parse(present[name])
+        self._add_files_to_queue([present[name] for name in reversed(affected)], mode="frontprio")
+        if old is not None:
+            database.point_to(bundle.name, new, except_files=affected)
+        self._settle_if_done()
+
+    def _affected(
+        self, bundle: SnapshotDagBundle, old: str | None, new: str, present: dict[str, DagFileInfo]
+    ) -> list[str]:
+        """The DAG files to parse for a new snapshot: changed ones first, then their users."""
+        try:
+            changed = changed_paths(bundle.store, old, new) if old else set(present)
+        except OSError:
+            changed = set(present)  # The old manifest was collected: everything may differ.
+        first = sorted(name for name in present if name in changed)
+        changed |= {f"{Path(name).parent.as_posix()}/" for name in changed}
+        others = sorted(
+            name for name in present if name not in changed and self._needs_parse(name, changed)
+        )
+        return first + others
+
+    def _needs_parse(self, name: str, changed: set[str]) -> bool:
+        """Whether a file that did not change itself is affected all the same."""
+        outcome = self._outcomes.get(name)
+        if outcome is None or outcome["errors"]:
+            return True  # Never parsed, or broken: what it lacks may just have arrived.
+        return not changed.isdisjoint(self._uses.get(name, ()))
+
+    def _renew_queue(self, bundle_name: str, present: dict[str, DagFileInfo]) -> None:
+        """Let what is queued be read from the new snapshot: queue keys carry their old path."""
+        renewed = {}
+        for file in self._file_queue:
+            if file.bundle_name == bundle_name and file.bundle_version is None:
+                renewed[present.get(str(file.rel_path), file)] = None
+            else:
+                renewed[file] = None
+        self._file_queue.clear()
+        self._file_queue.update(renewed)
+
+    def _forget_deleted(self, present: dict[str, DagFileInfo], snapshot: str) -> None:
+        for name in [name for name in self._outcomes if name not in present]:
+            gone = self._outcomes.pop(name)
+            self._uses.pop(name, None)
+            self._tell_removed(name, sorted(gone["dags"]), snapshot)
+
+    def _tell_removed(self, file: str, dag_ids: list[str], snapshot: str | None) -> None:
+        self._channel.broadcast(
+            {"type": "removed", "snapshot": snapshot, "file": file, "dags": dag_ids}
+        )
+
+    def _end_outdated_parse(self, file: DagFileInfo) -> None:
+        """Kill a parse of the previous version; a running callback is left to finish."""
+        processor = self._processors.get(file)
+        if processor is not None and not processor.had_callbacks:
+            del self._processors[file]
+            self._recordings.pop(file, None)
+            processor.kill(signal.SIGKILL)
+            processor.close()
+
+    # --- one parse ----------------------------------------------------------------------------
+
+    def _create_process(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
+        if not self._is_ours(dag_file) or dag_file in self._callback_to_execute:
+            return super()._create_process(dag_file)
+        recording = Recording()
+        self._recordings[dag_file] = recording
+        entrypoint = parse_entrypoint(
+            bundle=str(dag_file.bundle_path),
+            writer=recording.writer,
+            memory_limit=self._memory_limit,
+            before=self._channel.close,
+        )
+        logger, filehandle = self._get_logger_for_dag_file(dag_file)
+        process = DagFileProcessorProcess.start(
+            id=uuid7(),
+            target=entrypoint,
+            path=dag_file.absolute_path,
+            bundle_path=dag_file.bundle_path,
+            bundle_name=dag_file.bundle_name,
+            dag_file_rel_path=str(dag_file.rel_path),
+            callbacks=[],
+            selector=self.selector,
+            logger=logger,
+            logger_filehandle=filehandle,
+            client=self.client,
+        )
+        recording.watch(self.selector)
+        return process
+
+    def handle_parsing_result(  # type: ignore[override]
+        self, file: DagFileInfo, proc: DagFileProcessorProcess, **session: Any
+    ) -> None:
+        """Persist one result as Airflow does, then tell what came of it."""
+        recording = self._recordings.pop(file, None)
+        if recording is None:
+            super().handle_parsing_result(file, proc, **session)
+            self._queue_if_awaited(file)
+            return
+        recording.read()
+        name = str(file.rel_path)
+        uses = recording.paths | {name}
+        if self._is_outdated(file, uses):
+            self._queue_if_awaited(file, force=True)
+            return
+        if proc.parsing_result is None:
+            proc.parsing_result = _failure(file, _describe_exit(proc))
+        self._show_source_paths(file, proc.parsing_result)
+        super().handle_parsing_result(file, proc, **session)
+        # A parse that broke may not have come to its imports: keep what is known of them.
+        broken = bool(proc.parsing_result.import_errors)
+        self._uses[name] = uses | self._uses.get(name, set()) if broken else uses
+        self._finish(file, proc.parsing_result, time.monotonic() - proc.start_time)
+
+    def _is_outdated(self, file: DagFileInfo, uses: set[str]) -> bool:
+        """Whether a save during the parse changed something that this parse used."""
+        bundle = next(item for item in self._snapshot_bundles() if item.name == file.bundle_name)
+        parsed, current = Path(str(file.bundle_path)).name, self._bundle_versions[bundle.name]
+        if current is None or parsed == current:
+            return False
+        try:
+            return not changed_paths(bundle.store, parsed, current).isdisjoint(uses)
+        except OSError:
+            return True
+
+    def _queue_if_awaited(self, file: DagFileInfo, *, force: bool = False) -> None:
+        """Parse again once this process is gone; `_start_new_processes` drops it until then."""
+        if force or str(file.rel_path) in self._awaited:
+            bundle = next(item for item in self._dag_bundles if item.name == file.bundle_name)
+            again = DagFileInfo(
+                rel_path=file.rel_path, bundle_name=file.bundle_name, bundle_path=bundle.path
+            )
+            self._add_files_to_queue([again], mode="frontprio")
+
+    def _show_source_paths(self, file: DagFileInfo, result: DagFileParsingResult) -> None:
+        """Name the user's own file in tracebacks, not its copy in the snapshot."""
+        if self._source and result.import_errors:
+            result.import_errors = {
+                path: trace.replace(str(file.bundle_path), self._source)
+                for path, trace in result.import_errors.items()
+            }
+
+    def _kill_timed_out_processors(self) -> None:
+        running = dict(self._processors)
+        super()._kill_timed_out_processors()
+        for file, process in running.items():
+            if file in self._processors or file not in self._recordings:
+                continue
+            recording = self._recordings.pop(file)
+            recording.read()
+            self._uses.setdefault(str(file.rel_path), set()).update(recording.paths)
+            result = _failure(
+                file,
+                f"the import did not end within {self.processor_timeout:.0f} s, "
+                "so its parser was killed ([dag_processor] dag_file_processor_timeout)",
+            )
+            seconds = time.monotonic() - process.start_time
+            with create_session() as session:
+                self.persist_parsing_result(
+                    bundle_name=file.bundle_name,
+                    bundle_version=self._bundle_versions[file.bundle_name],
+                    version_data=None,
+                    parsing_result=result,
+                    run_duration=seconds,
+                    relative_fileloc=str(file.rel_path),
+                    session=session,
+                )
+            self._finish(file, result, seconds)
+
+    def _finish(self, file: DagFileInfo, result: DagFileParsingResult, seconds: float) -> None:
+        """Tell the outcome of a file, and whether the whole snapshot is parsed by now."""
+        name = str(file.rel_path)
+        snapshot = self._bundle_versions[file.bundle_name]
+        dags = {dag.dag_id: len(dag.data["dag"]["tasks"]) for dag in result.serialized_dags}
+        errors = dict(result.import_errors or {})
+        if not errors:
+            errors = database.import_errors(file.bundle_name, name)  # Found when it was stored.
+        if not errors:
+            vanished = database.deactivate_vanished(file.bundle_name, name, set(dags))
+            if vanished:
+                self._tell_removed(name, vanished, snapshot)
+        outcome: Message = {"dags": dags, "errors": errors, "seconds": round(seconds, 4)}
+        self._outcomes[name] = outcome
+        self._awaited.pop(name, None)
+        self._channel.broadcast({"type": "parsed", "snapshot": snapshot, "file": name, **outcome})
+        self._settle_if_done()
+
+    def _settle_if_done(self) -> None:
+        if not self._awaited:
+            seconds = round(time.monotonic() - self._started_at, 4)
+            snapshot = self._parsed_snapshot()
+            self._channel.broadcast({"type": "settled", "snapshot": snapshot, "seconds": seconds})
+
+
+def _failure(file: DagFileInfo, reason: str) -> DagFileParsingResult:
+    name = str(file.rel_path)
+    return DagFileParsingResult(
+        fileloc=str(file.absolute_path), serialized_dags=[], import_errors={name: f"{name}: {reason}"}
+    )
+
+
+def _describe_exit(process: DagFileProcessorProcess) -> str:
+    code = process._exit_code  # noqa: SLF001 - Airflow shows it nowhere else
+    if code is not None and code < 0:
+        ended = f"was killed by {signal.Signals(-code).name}"
+        cause = " (out of memory?)" if -code == signal.SIGKILL else ""
+    else:
+        ended, cause = f"ended with exit code {code}", ""
+    return f"the parser {ended} before the import was done{cause}"
+
+
+def main() -> None:
+    """Run the dag-processor: live where this Airflow has the seams, else stock."""
+    missing = [seam for seam in SEAMS if not hasattr(DagFileProcessorManager, seam)]
+    if missing:
+        log.warning(
+            "This Airflow has no seam for live parsing; the stock dag-processor runs, and finds "
+            "edits by its clock.",
+            missing=missing,
+        )
+    elif os.environ.get(SOCKET_VARIABLE):
+        dag_processor_command.DagFileProcessorManager = LiveDagFileProcessorManager
+    from airflow.__main__ import main as airflow  # noqa: PLC0415 - parses sys.argv when it runs
+
+    sys.argv = ["airflow", "dag-processor", *sys.argv[1:]]
+    airflow()
+
+
+if __name__ == "__main__":
+    main()

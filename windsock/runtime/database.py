@@ -1,0 +1,108 @@
+"""What the live dag-processor reads and writes in Airflow's metadata database, beyond Airflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.models.dag import DagModel
+from airflow.models.dag_version import DagVersion
+from airflow.models.dagrun import DagRun
+from airflow.models.errors import ParseImportError
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from sqlalchemy import or_, select, update
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement
+
+
+def point_to(bundle: str, snapshot: str, *, except_files: Sequence[str]) -> None:
+    """Let the next run of every DAG that a save did not affect start with the new snapshot.
+
+    A task may import, when it runs, a module that its DAG file never opened; without this its next
+    run would still see that module as it was at the DAG file's last parse.
+    """
+    with create_session() as session:
+        session.execute(
+            update(DagModel)
+            .where(
+                DagModel.bundle_name == bundle,
+                DagModel.is_stale.is_(False),
+                DagModel.relative_fileloc.not_in(except_files),
+            )
+            .values(bundle_version=snapshot)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def references(bundles: Sequence[str]) -> set[str]:
+    """Every snapshot that something may still run: DAGs, and runs that have not ended."""
+    unfinished = select(DagRun.dag_id, DagRun.run_id).where(
+        DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING])
+    )
+    with create_session() as session:
+        found = set(
+            session.scalars(
+                select(DagModel.bundle_version).where(
+                    DagModel.bundle_name.in_(bundles), DagModel.is_stale.is_(False)
+                )
+            )
+        )
+        found.update(
+            session.scalars(
+                select(DagRun.bundle_version).where(
+                    DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING])
+                )
+            )
+        )
+        running = unfinished.subquery()
+        found.update(  # Callbacks that the scheduler asks for use the task's DAG version.
+            session.scalars(
+                select(DagVersion.bundle_version)
+                .join(TaskInstance, TaskInstance.dag_version_id == DagVersion.id)
+                .join(
+                    running,
+                    (running.c.dag_id == TaskInstance.dag_id)
+                    & (running.c.run_id == TaskInstance.run_id),
+                )
+            )
+        )
+    return {version for version in found if version}
+
+
+def import_errors(bundle: str, file: str) -> dict[str, str]:
+    """Path → traceback of the errors stored for a file (in a zip: for its inner files too)."""
+    with create_session() as session:
+        rows = session.execute(
+            select(ParseImportError.filename, ParseImportError.stacktrace).where(
+                ParseImportError.bundle_name == bundle, _in_file(ParseImportError.filename, file)
+            )
+        )
+        return {filename: stacktrace or "" for filename, stacktrace in rows if filename}
+
+
+def deactivate_vanished(bundle: str, file: str, present: set[str]) -> list[str]:
+    """Deactivate the DAGs that a file defined before and defines no longer; returns their ids."""
+    with create_session() as session:
+        vanished = sorted(
+            session.scalars(
+                select(DagModel.dag_id).where(
+                    DagModel.bundle_name == bundle,
+                    DagModel.is_stale.is_(False),
+                    _in_file(DagModel.relative_fileloc, file),
+                    DagModel.dag_id.not_in(present),
+                )
+            )
+        )
+        if vanished:
+            session.execute(
+                update(DagModel).where(DagModel.dag_id.in_(vanished)).values(is_stale=True)
+            )
+    return vanished
+
+
+def _in_file(column: ColumnElement[str | None], file: str) -> ColumnElement[bool]:
+    return or_(column == file, column.startswith(f"{file}/", autoescape=True))

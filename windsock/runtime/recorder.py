@@ -1,0 +1,171 @@
+"""What one parse of a DAG file really used, and why it ended: seen from inside the parser.
+
+Airflow forks a process for each file it parses. In that process an audit hook notes every file of
+the bundle that is opened (imports, SQL, YAML: whatever the DAG reads) and every folder that is
+listed, and writes each to a socket the moment it is first seen, so that nothing is lost when the
+file then hangs or kills its parser. With that record a saved helper re-parses exactly the DAG files
+that use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import resource
+import selectors
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MEBIBYTE = 1024 * 1024
+SEPARATOR = b"\0"
+
+
+class Recording:
+    """The dag-processor's end: the paths that one running parse has used so far.
+
+    Attributes:
+        paths: Relative to the bundle; a folder that was listed ends in `/`.
+    """
+
+    def __init__(self) -> None:
+        self.reader, self.writer = socket.socketpair()
+        self.reader.setblocking(False)
+        self._pending = bytearray()
+        self.paths: set[str] = set()
+
+    def watch(self, selector: selectors.BaseSelector) -> None:
+        """Read as the parser writes, in the dag-processor's own loop; called after the fork."""
+        self.writer.close()  # The parser has its own copy; ours would hide its end.
+
+        def forget(reader: socket.socket) -> None:
+            with contextlib.suppress(KeyError, ValueError):
+                selector.unregister(reader)
+
+        selector.register(self.reader, selectors.EVENT_READ, (self.read, forget))
+
+    def read(self, _: socket.socket | None = None) -> bool:
+        """Take in what has arrived; False once the parser has ended. Fits Airflow's selector."""
+        try:
+            while data := self.reader.recv(65536):
+                self._pending += data
+            ended = True
+        except (BlockingIOError, InterruptedError):
+            ended = False
+        except OSError:
+            ended = True
+        *whole, rest = self._pending.split(SEPARATOR)
+        self._pending = bytearray(rest)
+        self.paths.update(os.fsdecode(bytes(path)) for path in whole)
+        return not ended
+
+
+def record_opens(bundle: str, writer: socket.socket) -> None:
+    """Install the audit hook; it stays for the life of this (forked) process.
+
+    Args:
+        bundle: The real path of the snapshot that is parsed.
+        writer: Gets each path, relative to `bundle`, ended by a NUL; a folder that was listed
+            ends in `/` (the bundle itself is `./`).
+    """
+    prefix = bundle.rstrip("/") + "/"
+    seen: set[str] = set()
+
+    def note(path: str) -> None:
+        if path not in seen:
+            seen.add(path)
+            with contextlib.suppress(OSError):
+                writer.sendall(os.fsencode(path) + SEPARATOR)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path = _text(arguments[0])
+            if path.endswith(".pyc"):
+                path = _source(path)
+            if path.startswith(prefix):
+                note(path[len(prefix) :])
+        elif event in ("os.listdir", "os.scandir"):
+            path = _text(arguments[0])
+            # The import system lists folders as well: its own cache, not a choice of the DAG.
+            if f"{path}/".startswith(prefix) and not _called_by_import_system():
+                note(path[len(prefix) :].rstrip("/") + "/" if path != bundle else "./")
+
+    sys.addaudithook(hook)
+
+
+def _text(path: Any) -> str:
+    if isinstance(path, bytes):
+        return os.fsdecode(path)
+    return path if isinstance(path, str) else ""
+
+
+def _source(bytecode: str) -> str:
+    """The source file of a bytecode file, wherever PYTHONPYCACHEPREFIX put it."""
+    try:
+        return importlib.util.source_from_cache(bytecode)
+    except ValueError:
+        return bytecode
+
+
+def _called_by_import_system() -> bool:
+    caller = sys._getframe(2)  # noqa: SLF001 - an audit hook has no other way to see its caller
+    return "importlib._bootstrap" in caller.f_code.co_filename
+
+
+def limit_memory(mebibytes: int) -> None:
+    """Cap the address space of this process, so that a DAG cannot eat the machine's memory.
+
+    Args:
+        mebibytes: The limit; 0 leaves it open.
+    """
+    if mebibytes > 0:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = mebibytes * MEBIBYTE
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+
+
+def parse_entrypoint(
+    *, bundle: str, writer: socket.socket, memory_limit: int, before: Callable[[], None]
+) -> Callable[[], None]:
+    """What the forked parser runs instead of Airflow's own entry point, which it wraps.
+
+    Args:
+        bundle: The real path of the snapshot that is parsed.
+        writer: Gets the paths that the parse uses.
+        memory_limit: In MiB; 0 for none.
+        before: Called first: closes what the fork inherited and must not use.
+
+    Two ways for a DAG file to vanish without a word are closed here: `sys.exit()` on import, which
+    Airflow lets end the parser, and running out of memory.
+    """
+
+    def run() -> None:
+        from airflow.dag_processing import processor  # noqa: PLC0415 - only Airflow has it
+
+        original = processor._parse_file  # noqa: SLF001 - the seam this module stands on
+
+        def parse(message: Any, log: Any) -> Any:
+            try:
+                return original(message, log)
+            except (SystemExit, MemoryError):
+                trace = traceback.format_exc(limit=-20)
+            relative = os.path.relpath(message.file, message.bundle_path)
+            return processor.DagFileParsingResult(
+                fileloc=message.file, serialized_dags=[], import_errors={relative: trace}
+            )
+
+        before()
+        processor._parse_file = parse  # noqa: SLF001 - see above
+        limit_memory(memory_limit)
+        record_opens(bundle, writer)
+        processor._parse_file_entrypoint()  # noqa: SLF001 - see above
+
+    return run

@@ -1,0 +1,61 @@
+"""The reading side of a snapshot store.
+
+The agent (`windsock.sync.agent`) writes the store; Airflow's processes only read it:
+
+    current              symlink to snapshots/<tree id>, replaced by rename
+    snapshots/<tree id>/ one immutable state of the DAG folder
+    manifests/<id>.json  {"version": 1, "entries": {path: [kind, mode, size, digest or target]}}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+
+TREE_ID = re.compile(r"[0-9a-f]{16,64}")
+
+
+def current_snapshot(store: Path) -> str | None:
+    """The tree id that `current` names, or None before the first snapshot."""
+    try:
+        name = (store / "current").readlink().name
+    except OSError:
+        return None
+    return name if TREE_ID.fullmatch(name) else None
+
+
+def snapshot_folder(store: Path, snapshot: str) -> Path:
+    """Where the files of a snapshot are.
+
+    Raises:
+        ValueError: `snapshot` is no tree id, so it must not become part of a path.
+    """
+    if not TREE_ID.fullmatch(snapshot):
+        raise ValueError(f"{snapshot!r} is no snapshot id")
+    return store / "snapshots" / snapshot
+
+
+@lru_cache(maxsize=8)
+def manifest(store: Path, snapshot: str) -> dict[str, tuple[object, ...]]:
+    """Path relative to the DAG folder → what stands there, for one snapshot.
+
+    Manifests never change, so they are kept in memory.
+
+    Raises:
+        OSError: The snapshot was collected, or never existed.
+    """
+    snapshot_folder(store, snapshot)
+    text = (store / "manifests" / f"{snapshot}.json").read_text(encoding="utf-8")
+    return {path: tuple(entry) for path, entry in json.loads(text)["entries"].items()}
+
+
+def changed_paths(store: Path, old: str, new: str) -> set[str]:
+    """Every path that was added, changed or deleted between two snapshots.
+
+    Raises:
+        OSError: One of the two was collected.
+    """
+    before, after = manifest(store, old), manifest(store, new)
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}

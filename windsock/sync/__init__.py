@@ -1,0 +1,1 @@
+"""Keep a folder and a snapshot store equal, over any byte stream."""

@@ -1,0 +1,1 @@
+"""Where an environment runs: one module a target, one protocol for all."""
