@@ -94,9 +94,8 @@ class Console:
         started = self._clock()
         live = self._status.isatty()
         if live:
-            self._status.write(f"  {title} …")
-            self._status.flush()
-        step = Step()
+            self._rewrite(f"  {title} …")
+        step = Step(self._rewrite if live else None, title)
         try:
             yield step
         except BaseException:
@@ -107,13 +106,29 @@ class Console:
         detail = f": {step.detail}" if step.detail else ""
         self.good(f"{title}{detail} ({self._clock() - started:.1f} s)")
 
+    def _rewrite(self, text: str) -> None:
+        self._status.write(f"\r\x1b[2K{text}")
+        self._status.flush()
+
     def _end_step(self, live: bool) -> None:
         if live:
-            self._status.write("\r\x1b[2K")
+            self._rewrite("")
 
 
 class Step:
-    """What a running step wants to add to its closing line."""
+    """A running step: what it is doing, and what it adds to its closing line.
 
-    def __init__(self) -> None:
+    Args:
+        rewrite: Replaces the current line of a terminal; None when there is none.
+        title: Of the step.
+    """
+
+    def __init__(self, rewrite: Callable[[str], None] | None, title: str) -> None:
+        self._rewrite = rewrite
+        self._title = title
         self.detail = ""
+
+    def progress(self, text: str) -> None:
+        """Show what the step is doing now; on a terminal only."""
+        if self._rewrite is not None:
+            self._rewrite(f"  {self._title}: {text} …")

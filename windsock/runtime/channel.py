@@ -10,11 +10,11 @@ import contextlib
 import json
 import selectors
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Message = dict[str, Any]
 
@@ -56,9 +56,7 @@ class Channel:
         path.chmod(0o600)
         self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
-        selector.register(
-            self._listener, selectors.EVENT_READ, (self._accept, lambda listener: None)
-        )
+        selector.register(self._listener, selectors.EVENT_READ, (self._accept, lambda _: None))
 
     def broadcast(self, message: Message) -> None:
         """Send to every client."""

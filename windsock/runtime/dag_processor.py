@@ -5,16 +5,16 @@ Airflow's own manager (measured with 3.3.2) adds to the stock behaviour:
 
 - A *poke* on a unix socket makes it look at the snapshot store at once; Airflow's loop would
   otherwise sleep for up to a second, and list new files every 300 s.
-- Only what a save affects is parsed again: the changed files, and those whose last parse opened a
-  changed file (see `recorder`). A parse of an outdated version is ended and started anew.
+- Only what a save affects is parsed again: the changed files, and those whose last parse opened
+  a changed file (see `recorder`). A parse of an outdated version is ended and started anew.
 - DAGs that a save does not affect point to the new snapshot at once, so their next run starts with
   today's code of whatever their tasks import when they run.
-- A DAG id that vanished from a file that stays is deactivated right after the parse, not a minute
-  later; a parser that timed out, crashed or called `sys.exit()` leaves an import error, not silence.
+- A DAG id that vanished from a file that stays is deactivated right after the parse, not a
+  minute later; a parser that timed out, crashed or called `sys.exit()` leaves an import error, not silence.
 - Everything it did is told on the socket: `parsing`, `parsed`, `removed`, `settled`.
 
-Where a future Airflow lacks one of the seams, it says so and the stock dag-processor runs: edits are
-then found by its clock.
+Where a future Airflow lacks one of the seams, it says so and the stock dag-processor runs: edits
+are then found by its clock.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from windsock.runtime.recorder import Recording, parse_entrypoint
 from windsock.runtime.store import changed_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from windsock.runtime.channel import Message
 
@@ -137,7 +137,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         present = {str(file.rel_path): file for file in files}
         affected = self._affected(bundle, old, new, present)
         self._renew_queue(bundle.name, present)
-        self._forget_deleted(present, new)
+        owners = self._other_owners(self._forget_deleted(present, new))
+        affected += [name for name in owners if name not in affected]
         self._awaited = {name: new for name in self._awaited if name in present}
         self._awaited.update(dict.fromkeys(affected, new))
         self._channel.broadcast({"type": "parsing", "snapshot": new, "files": affected})
@@ -181,16 +182,25 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._file_queue.clear()
         self._file_queue.update(renewed)
 
-    def _forget_deleted(self, present: dict[str, DagFileInfo], snapshot: str) -> None:
+    def _forget_deleted(self, present: dict[str, DagFileInfo], snapshot: str) -> set[str]:
+        """Tell which DAGs went with their files; returns their ids."""
+        removed: set[str] = set()
         for name in [name for name in self._outcomes if name not in present]:
             gone = self._outcomes.pop(name)
             self._uses.pop(name, None)
+            removed.update(gone["dags"])
             self._tell_removed(name, sorted(gone["dags"]), snapshot)
+        return removed
 
     def _tell_removed(self, file: str, dag_ids: list[str], snapshot: str | None) -> None:
         self._channel.broadcast(
             {"type": "removed", "snapshot": snapshot, "file": file, "dags": dag_ids}
         )
+
+    def _other_owners(self, dag_ids: Iterable[str]) -> list[str]:
+        """The files that also define a DAG just deactivated: parsed again, it lives on."""
+        gone = set(dag_ids)
+        return [name for name, outcome in self._outcomes.items() if gone & outcome["dags"].keys()]
 
     def _end_outdated_parse(self, file: DagFileInfo) -> None:
         """Kill a parse of the previous version; a running callback is left to finish."""
@@ -269,11 +279,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _queue_if_awaited(self, file: DagFileInfo, *, force: bool = False) -> None:
         """Parse again once this process is gone; `_start_new_processes` drops it until then."""
         if force or str(file.rel_path) in self._awaited:
-            bundle = next(item for item in self._dag_bundles if item.name == file.bundle_name)
-            again = DagFileInfo(
-                rel_path=file.rel_path, bundle_name=file.bundle_name, bundle_path=bundle.path
-            )
-            self._add_files_to_queue([again], mode="frontprio")
+            self._queue(file.bundle_name, str(file.rel_path))
+
+    def _queue(self, bundle_name: str, name: str) -> None:
+        """Parse a file of the snapshot that is current now, before all others."""
+        bundle = next(item for item in self._dag_bundles if item.name == bundle_name)
+        file = DagFileInfo(rel_path=Path(name), bundle_name=bundle_name, bundle_path=bundle.path)
+        self._add_files_to_queue([file], mode="frontprio")
 
     def _show_source_paths(self, file: DagFileInfo, result: DagFileParsingResult) -> None:
         """Name the user's own file in tracebacks, not its copy in the snapshot."""
@@ -322,6 +334,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             vanished = database.deactivate_vanished(file.bundle_name, name, set(dags))
             if vanished:
                 self._tell_removed(name, vanished, snapshot)
+                self._outcomes.pop(name, None)
+                for owner in self._other_owners(vanished):
+                    self._awaited[owner] = str(snapshot)
+                    self._queue(file.bundle_name, owner)
         outcome: Message = {"dags": dags, "errors": errors, "seconds": round(seconds, 4)}
         self._outcomes[name] = outcome
         self._awaited.pop(name, None)
@@ -338,7 +354,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 def _failure(file: DagFileInfo, reason: str) -> DagFileParsingResult:
     name = str(file.rel_path)
     return DagFileParsingResult(
-        fileloc=str(file.absolute_path), serialized_dags=[], import_errors={name: f"{name}: {reason}"}
+        fileloc=str(file.absolute_path),
+        serialized_dags=[],
+        import_errors={name: f"{name}: {reason}"},
     )
 
 

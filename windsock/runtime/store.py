@@ -12,7 +12,10 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TREE_ID = re.compile(r"[0-9a-f]{16,64}")
 

@@ -1,0 +1,337 @@
+"""The commands of windsock, for Invoke: `invoke --list` names them, `invoke --help up` teaches one.
+
+Each task reads its arguments and calls one flow. What a flow needs is imported when the task runs,
+so that listing the tasks stays quick. Exit codes are told in windsock/errors.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke import Collection, Context, Exit, task
+
+from windsock import config
+from windsock.arguments import LenientTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windsock.flow import Workspace
+
+PROJECT = Path(__file__).resolve().parent
+
+INTERRUPTED = 130
+
+
+def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:
+    """Show an expected error as a person wants it, and end with its exit code."""
+
+    @functools.wraps(body)
+    def command(*arguments: Any, **options: Any) -> None:
+        from windsock.console import Console  # noqa: PLC0415 - quick listing
+        from windsock.errors import WindsockError  # noqa: PLC0415 - quick listing
+
+        try:
+            code = body(*arguments, **options)
+        except WindsockError as error:
+            Console().error(error)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            Console().line("interrupted")
+            code = INTERRUPTED
+        except BrokenPipeError:  # The reader of our output, say `head`, has gone: no failure.
+            sys.stderr.close()
+            code = 0
+        if code:
+            raise Exit(code=code)
+
+    return command
+
+
+def workspace(context: Context, **overrides: str) -> Workspace:
+    """The settings of this project with the flags of a command laid over them."""
+    from windsock.console import Console  # noqa: PLC0415 - quick listing
+    from windsock.flow import Workspace  # noqa: PLC0415 - quick listing
+
+    values: dict[str, Any] = dict(context.config.windsock)
+    values.update({name: value for name, value in overrides.items() if value})
+    return Workspace(settings=config.load(values, project=PROJECT), console=Console())
+
+
+@task(
+    help={
+        "target": "Where to run: local, or auto (the default), which explains its choice.",
+        "dags": "The DAG folder, here or in another repository.",
+        "detach": "Leave everything running, saves included, and return.",
+    }
+)
+@reports_errors
+def up(context: Context, target: str = "", dags: str = "", detach: bool = False) -> int | None:
+    """Bring up Airflow, watch the DAG folder, and tell what came of each save.
+
+    Ctrl-C stops what this command started. Run it again and it attaches to what is already up.
+    """
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.up(workspace(context, target=target, dags=dags), detach=detach)
+
+
+@task(help={"volumes": "Also remove the database, the logs and all other state."})
+@reports_errors
+def down(context: Context, volumes: bool = False) -> None:
+    """Stop the environment."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.down(workspace(context), volumes=volumes)
+
+
+@task(help={"json": "For scripts: one JSON document on stdout."})
+@reports_errors
+def status(context: Context, json: bool = False) -> int:
+    """Show the state of each component, of the sync and of the DAGs."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.status(workspace(context), as_json=json)
+
+
+@task(
+    klass=LenientTask,
+    positional=["component"],
+    help={
+        "component": "One of those that `invoke status` names; all when left out.",
+        "follow": "Go on with new lines as they come.",
+        "lines": "How many of the last lines to begin with.",
+    },
+)
+@reports_errors
+def logs(context: Context, component: str = "", follow: bool = False, lines: int = 40) -> None:
+    """Show what the components log."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.logs(workspace(context), component=component, follow=follow, lines=lines)
+
+
+@task(
+    klass=LenientTask,
+    positional=["component"],
+    help={"component": "One of those that `invoke status` names; all when left out."},
+)
+@reports_errors
+def restart(context: Context, component: str = "") -> None:
+    """Restart one component, or all of them."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.restart(workspace(context), component=component)
+
+
+@task(
+    name="sync",
+    help={"allow-empty": "Say that an emptied DAG folder is meant: sync its deletion."},
+)
+@reports_errors
+def sync_(context: Context, allow_empty: bool = False) -> int | None:
+    """Attach to the sync of a running environment: a line for each save."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.attach(workspace(context), allow_empty=allow_empty)
+
+
+@task(
+    klass=LenientTask,
+    positional=["paths"],
+    iterable=["paths"],
+    help={
+        "paths": "Test files or folders; tests/dags when left out.",
+        "k": "Only tests whose names match this pytest expression.",
+        "affected": "Only tests of DAGs whose files changed since this git ref.",
+        "watch": "Run again on each save.",
+        "junit": "Write a JUnit report to this file.",
+        "parallel": "How many tests run at once (pytest-xdist); 0 runs them in one process.",
+    },
+)
+@reports_errors
+def test(
+    context: Context,
+    paths: list[str] | None = None,
+    k: str = "",
+    affected: str = "",
+    watch: bool = False,
+    junit: str = "",
+    parallel: int = 0,
+) -> int:
+    """Run the end-to-end tests of the DAGs on the environment, bringing it up if needed."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.test(
+        workspace(context),
+        flow.TestRequest(
+            paths=tuple(paths or ()),
+            keyword=k,
+            affected=affected,
+            watch=watch,
+            junit=junit,
+            parallel=parallel,
+        ),
+    )
+
+
+@task(help={"junit": "Where to write the JUnit report."})
+@reports_errors
+def ci(context: Context, junit: str = "junit.xml") -> int:
+    """Bring the environment up, run the DAG tests, take it down: one exit code, one JUnit file."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.ci(workspace(context), junit=junit)
+
+
+@task(help={"json": "For scripts: one JSON document on stdout."})
+@reports_errors
+def dags_list(context: Context, json: bool = False) -> None:
+    """List the DAGs that Airflow knows."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.dags_list(workspace(context), as_json=json)
+
+
+@task(
+    positional=["dag_id"],
+    help={
+        "dag-id": "The DAG to run.",
+        "conf": "The run's configuration, as a JSON object.",
+        "wait": "Wait until the run has ended; the exit code says whether it succeeded.",
+        "timeout": "Seconds to wait at most.",
+        "json": "For scripts: one JSON document on stdout.",
+    },
+)
+@reports_errors
+def dags_trigger(
+    context: Context,
+    dag_id: str,
+    conf: str = "",
+    wait: bool = False,
+    timeout: float = 300.0,
+    json: bool = False,
+) -> int:
+    """Run a DAG, on exactly the files that are on disk now."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.dags_trigger(
+        workspace(context), dag_id=dag_id, conf=conf, wait=wait, timeout=timeout, as_json=json
+    )
+
+
+@task(help={"json": "For scripts: one JSON document on stdout."})
+@reports_errors
+def dags_errors(context: Context, json: bool = False) -> int:
+    """Show every DAG file that does not import, with its traceback."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.dags_errors(workspace(context), as_json=json)
+
+
+@task(help={"json": "For scripts: one JSON document on stdout.", "dags": "The DAG folder."})
+@reports_errors
+def dags_check(context: Context, json: bool = False, dags: str = "") -> int:
+    """Import every DAG without a running Airflow: the quick check before a commit."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.dags_check(workspace(context, dags=dags), as_json=json)
+
+
+@task(help={"output": "The file to write; stdout when left out."})
+@reports_errors
+def settings_export(context: Context, output: str = "") -> None:
+    """Write Airflow's connections, variables and pools as airflow_settings.yaml."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.settings_export(workspace(context), output=output)
+
+
+@task
+@reports_errors
+def shell(context: Context) -> int:
+    """Open a shell in Airflow's environment; `invoke shell -- airflow info` runs one command."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    # Invoke joins what follows `--` by blanks; a quoted word must stay one word.
+    command = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    return flow.shell(workspace(context), command=command)
+
+
+@task(name="open")
+@reports_errors
+def open_(context: Context) -> None:
+    """Open Airflow's UI in the browser."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.open_ui(workspace(context))
+
+
+@task(help={"json": "For scripts: one JSON document on stdout."})
+@reports_errors
+def doctor(context: Context, json: bool = False) -> int:
+    """Check this machine and this project, and say what to do about each finding."""
+    from windsock import doctor as doctor_  # noqa: PLC0415 - quick listing
+
+    return doctor_.run(workspace(context), as_json=json)
+
+
+@task(help={"json": "For scripts: one JSON document on stdout."})
+@reports_errors
+def version(context: Context, json: bool = False) -> None:
+    """Show the versions of windsock, Python and Airflow."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.version(workspace(context), as_json=json)
+
+
+@task(
+    help={
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often each event of ours is measured.",
+        "peers": "Also measure stock and tuned Airflow in the same run.",
+    }
+)
+@reports_errors
+def bench_reload(context: Context, json: bool = False, rounds: int = 20, peers: bool = True) -> int:
+    """Measure from save to parsed, and from trigger to success, beside stock and tuned Airflow."""
+    from benchmarks import reload as bench  # noqa: PLC0415 - quick listing
+
+    return bench.run(workspace(context), as_json=json, rounds=rounds, peers=peers)
+
+
+@task(
+    help={
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often each kind of start is measured.",
+    }
+)
+@reports_errors
+def bench_up(context: Context, json: bool = False, rounds: int = 3) -> int:
+    """Measure bringing the environment up: first, warm, and when it is already up."""
+    from benchmarks import up as bench  # noqa: PLC0415 - quick listing
+
+    return bench.run(workspace(context), as_json=json, rounds=rounds)
+
+
+namespace = Collection(
+    up, down, status, logs, restart, sync_, test, ci, shell, open_, doctor, version
+)
+for group, names in {
+    "dags": {
+        "list": dags_list,
+        "trigger": dags_trigger,
+        "errors": dags_errors,
+        "check": dags_check,
+    },
+    "settings": {"export": settings_export},
+    "bench": {"reload": bench_reload, "up": bench_up},
+}.items():
+    collection = Collection(group)
+    for name, item in names.items():
+        collection.add_task(item, name=name)
+    namespace.add_collection(collection)
+namespace.configure({"windsock": config.defaults()})

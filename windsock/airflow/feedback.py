@@ -1,0 +1,174 @@
+"""What Airflow made of a save, in the words of a terminal: one line for each save.
+
+Takes the events of the sync process (see `windsock.sync.board`) one by one and prints through a
+`Console`. An import error is printed as soon as it is known, headed by the user's own file and
+line; everything that went well is one line when the whole save is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windsock.console import Console
+
+Event = dict[str, Any]
+
+NAMES_SHOWN = 4
+"""How many files or DAG ids a line names before it only counts the rest."""
+
+FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+@dataclass
+class Save:
+    """One save that Airflow has not wholly parsed yet."""
+
+    paths: list[str]
+    count: int
+    dags: dict[str, int] = field(default_factory=dict)
+    parsed: int = 0
+    removed: list[str] = field(default_factory=list)
+    broken: int = 0
+
+
+class Feedback:
+    """Prints events as lines.
+
+    Args:
+        console: Where to.
+        dags_folder: As the tracebacks name it; it is left out of the lines.
+    """
+
+    def __init__(self, console: Console, dags_folder: str) -> None:
+        self._console = console
+        self._folder = dags_folder.rstrip("/") + "/"
+        self._saves: dict[str, Save] = {}
+
+    def show(self, event: Event) -> None:
+        """Print what an event means to a person; many mean nothing yet."""
+        handler = getattr(self, "_on_" + str(event.get("type", "")).replace("-", "_"), None)
+        if handler is not None:
+            handler(event)
+
+    def _on_sent(self, event: Event) -> None:
+        self._saves[event["snapshot"]] = Save(paths=event["paths"], count=event["count"])
+
+    def _on_problem(self, event: Event) -> None:
+        self._console.warn(f"{event['path']} is not synced: {event['reason']}")
+
+    def _on_halted(self, event: Event) -> None:
+        self._console.warn(f"sync halted: {event['reason']}")
+        self._console.line("  Airflow keeps the DAGs as they were. If this is meant, run")
+        self._console.line("  `invoke sync --allow-empty`; put the files back to go on.")
+
+    def _on_resumed(self, _: Event) -> None:
+        self._console.good("sync goes on")
+
+    def _on_refused(self, event: Event) -> None:
+        self._console.bad(f"the save could not be stored: {event['message']}")
+        self._console.line("  It is tried again; nothing is lost.")
+
+    def _on_disconnected(self, event: Event) -> None:
+        self._console.warn(f"disconnected: {event['reason']}; trying again")
+
+    def _on_settings(self, event: Event) -> None:
+        if "error" in event:
+            self._console.bad(event["error"])
+            self._console.line(f"  {event['hint']}")
+        else:
+            self._console.good(f"settings: {event['summary'] or 'nothing in the file'}")
+
+    def _on_note(self, event: Event) -> None:
+        self._console.warn(event["message"])
+
+    def _on_connected(self, _: Event) -> None:
+        self._console.faint("connected")
+
+    def _on_removed(self, event: Event) -> None:
+        save = self._saves.get(event["snapshot"])
+        if save is not None:
+            save.removed += event["dags"]
+
+    def _on_parsed(self, event: Event) -> None:
+        save = self._saves.get(event["snapshot"])
+        if save is None and not event["errors"]:
+            return
+        if save is not None:
+            save.parsed += 1
+            save.dags.update(event["dags"])
+            save.broken += bool(event["errors"])
+        if save is not None or event.get("first"):
+            for path, trace in event["errors"].items():
+                self._show_error(path, trace, event.get("since_save"))
+
+    def _on_settled(self, event: Event) -> None:
+        save = self._saves.pop(event["snapshot"], None)
+        self._saves = {}  # Older saves were overtaken by this one: it is parsed whole.
+        if save is None or (save.broken and not save.dags and not save.removed):
+            return
+        self._console.good(f"{_saved(save)} → {_outcome(save)}{_time(event.get('since_save'))}")
+
+    def _show_error(self, path: str, trace: str, seconds: float | None) -> None:
+        where, lines = own_traceback(path, trace, self._folder)
+        what = lines[-1].strip() if lines else "import failed"
+        self._console.bad(f"{where}  {what}{_time(seconds)}")
+        for line in lines[:-1]:
+            self._console.faint(f"    {line}")
+
+
+def own_traceback(path: str, trace: str, folder: str) -> tuple[str, list[str]]:
+    """The part of a traceback that is the user's own.
+
+    Args:
+        path: The file, relative to the DAG folder.
+        trace: As Airflow stored it.
+        folder: The DAG folder as the traceback names it, ending in a slash.
+
+    Returns:
+        Where it broke as `file:line` relative to the folder, and the lines from the first frame in
+        the user's own folder on, with paths made relative.
+    """
+    lines = trace.rstrip().splitlines()
+    frames = [
+        (index, match["file"].removeprefix(folder), match["line"])
+        for index, line in enumerate(lines)
+        if (match := FRAME.match(line)) and match["file"].startswith(folder)
+    ]
+    if not frames:
+        return path, lines[-1:]
+    _, file, number = frames[-1]
+    return f"{file}:{number}", [line.replace(folder, "") for line in lines[frames[0][0] :]]
+
+
+def _saved(save: Save) -> str:
+    if save.count > NAMES_SHOWN:
+        return f"{save.count} files"
+    return ", ".join(save.paths)
+
+
+def _outcome(save: Save) -> str:
+    parts = []
+    if save.dags:
+        tasks = [
+            f"{dag} ({count} {'task' if count == 1 else 'tasks'})"
+            for dag, count in sorted(save.dags.items())
+        ]
+        parts.append(_some(tasks))
+    gone = sorted(set(save.removed) - set(save.dags))
+    if gone:
+        parts.append(f"removed {_some(gone)}")
+    if save.broken:
+        parts.append(f"{save.broken} broken")
+    return "; ".join(parts) or "no DAG affected"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else f"  {seconds:.2f} s"

@@ -1,0 +1,67 @@
+"""The Airflow settings that every target shares: tuned for a person who waits for a save.
+
+Each value that differs from Airflow's default says why. Measurements: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from windsock.config import Settings
+
+BUNDLE = "dags"
+"""The name of the bundle that windsock serves."""
+
+ADMIN = "admin"
+"""The one user of the environment."""
+
+
+def shared(settings: Settings, *, store: str) -> dict[str, str]:
+    """Airflow's settings as `section.key` → value.
+
+    Args:
+        settings: Of the environment.
+        store: Where the snapshot store is, as Airflow's processes see it.
+    """
+    bundle = {
+        "name": BUNDLE,
+        "classpath": "windsock.runtime.bundle.SnapshotDagBundle",
+        # A backstop: a poke comes first. It keeps a dag-processor without an agent current.
+        "kwargs": {"store": store, "refresh_interval": 5},
+    }
+    values = {
+        "core.load_examples": "False",
+        "core.dags_are_paused_at_creation": "False",
+        "core.executor": "LocalExecutor",
+        # Airflow would show the old tasks for 30 s after an edit that follows an edit.
+        "core.min_serialized_dag_update_interval": "0",
+        "core.dagbag_import_timeout": str(settings.parse.import_timeout),
+        # The default of 2 frames often hides the line of the user's own file.
+        "core.dagbag_import_error_traceback_depth": "20",
+        "core.simple_auth_manager_users": f"{ADMIN}:admin",
+        "dag_processor.dag_bundle_config_list": json.dumps([bundle]),
+        "dag_processor.bundle_refresh_check_interval": "5",
+        "dag_processor.min_file_process_interval": str(settings.parse.interval),
+        "dag_processor.parsing_processes": str(settings.parse.processes),
+        "dag_processor.dag_file_processor_timeout": str(settings.parse.file_timeout),
+        "dag_processor.print_stats_interval": "0",
+        # Snapshots are collected by the agent, which asks what still refers to them.
+        "dag_processor.stale_bundle_cleanup_interval": "0",
+        # The scheduler's own pause, paid before a run is picked up and again before it ends.
+        "scheduler.scheduler_idle_sleep_time": "0.1",
+        "scheduler.enable_health_check": "True",
+        # A laptop sleeps: a task's token must survive longer than the default ten minutes.
+        "execution_api.jwt_expiration_time": "86400",
+        "workers.missing_dag_retry_delay": "2",
+        "api.workers": "1",
+    }
+    return {**values, **settings.airflow}
+
+
+def environment_variables(values: dict[str, str]) -> dict[str, str]:
+    """`section.key` → value as the `AIRFLOW__SECTION__KEY` variables that Airflow reads."""
+    return {
+        f"AIRFLOW__{name.upper().replace('.', '__', 1)}": value for name, value in values.items()
+    }

@@ -1,0 +1,79 @@
+"""Positional arguments that may be left out or repeated: `invoke logs`, `invoke logs scheduler`.
+
+Invoke's parser (3.0) knows positional arguments only as required, single words. A task made with
+`@task(klass=LenientTask)` takes a positional parameter that has a default as optional, and one that
+is also in `iterable` any number of times.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from invoke import Task
+from invoke.parser import Argument
+from invoke.parser.parser import ParseMachine
+
+
+class OptionalWord(Argument):  # type: ignore[misc] # Invoke's types are not complete
+    """A positional argument with room for a word until the parser is done with its task."""
+
+    done = False
+
+    @property
+    def value(self) -> Any:
+        """None, which to the parser means room for a word, until `done`; then the word or ''."""
+        return "" if self.done and self.raw_value is None else super().value
+
+    @value.setter
+    def value(self, word: str) -> None:
+        self.set_value(word, cast=True)
+
+
+class OptionalWords(OptionalWord):
+    """The same, for any number of words: there is always room for another."""
+
+    words: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> Any:
+        """None until `done`; then all words."""
+        return list(self.words) if self.done else None
+
+    @value.setter
+    def value(self, word: str) -> None:
+        self.words = (*self.words, word)
+
+
+class LenientTask(Task[Any]):
+    """A task whose positional parameters with a default may be left out."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """The arguments for the parser."""
+        parameters = inspect.signature(self.body).parameters
+        arguments = []
+        for item in super().get_arguments(ignore_unknown_help=ignore_unknown_help):
+            name = item.attr_name or item.name
+            if item.positional and parameters[name].default is not inspect.Parameter.empty:
+                kind = OptionalWords if name in self.iterable else OptionalWord
+                item = kind(  # noqa: PLW2901 - the original is not needed any more
+                    names=item.names, help=item.help, positional=True, attr_name=item.attr_name
+                )
+            arguments.append(item)
+        return arguments
+
+
+_complete_context = ParseMachine.complete_context
+
+
+def complete_context(parser: ParseMachine) -> None:
+    """End the parsing of a task: what had room for a word until now is left out."""
+    if parser.context is not None:
+        for item in parser.context.positional_args:
+            if isinstance(item, OptionalWord):
+                item.done = True
+    _complete_context(parser)
+
+
+# Invoke copies collections and makes its parser itself: this method is the one seam it leaves.
+ParseMachine.complete_context = complete_context

@@ -1,0 +1,501 @@
+"""What each command does, as one visible sequence of steps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import webbrowser
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import windsock
+from windsock.errors import ConfigurationError, DagError, WindsockError
+from windsock.model import Environment
+from windsock.sync.control import ControlClient
+from windsock.targets import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from windsock.airflow.api import Airflow
+    from windsock.config import Settings
+    from windsock.console import Console
+    from windsock.targets.base import Target
+
+INTERRUPTED = 130
+
+PYTEST_NOTHING_RAN = 5
+"""pytest's exit code when it collected no test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """What every flow works on."""
+
+    settings: Settings
+    console: Console
+
+    def target(self) -> Target:
+        """The target that the settings name."""
+        return choose.target(self.settings)
+
+    def environment(self) -> Environment:
+        """The environment that is up.
+
+        Raises:
+            EnvironmentFailure: None is.
+        """
+        return Environment.load(self.settings.state_folder)
+
+
+def airflow_client(environment: Environment) -> Airflow:
+    """A client of the environment's REST API."""
+    from windsock.airflow.api import Airflow  # noqa: PLC0415 - httpx only where it is used
+
+    return Airflow.of(environment)
+
+
+# --- up, attach, down -----------------------------------------------------------------------------
+
+
+def up(work: Workspace, *, detach: bool) -> int:
+    """Bring everything up, then tell what comes of each save until Ctrl-C.
+
+    Returns:
+        An exit code.
+    """
+    console = work.console
+    environment = work.target().running()
+    started_here = environment is None
+    if environment is None:
+        environment = bring_up(work)
+    else:
+        import_settings(work, environment)
+        console.good("already up")
+    _announce(console, environment, detach=detach)
+    if detach:
+        return 0
+    try:
+        code = follow(work, environment, stops=started_here)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        console.line()
+        if not started_here:
+            console.line("left running; `invoke down` stops it")
+            return 0
+    if started_here:
+        work.target().down(console, volumes=False)
+        return 0 if code == INTERRUPTED else code
+    return code
+
+
+def bring_up(work: Workspace) -> Environment:
+    """Start what is missing and wait until all of it is healthy.
+
+    An interrupt or a failure on the way stops again what runs, so that nothing is left half up.
+    """
+    started = time.monotonic()
+    target = work.target()
+    work.console.line(f"target: {choose.explain(work.settings)}")
+    with target.bringing_up():
+        try:
+            target.prepare(work.console)
+            target.deploy(work.console)
+            environment = target.wait(work.console)
+            environment.save(work.settings.state_folder)
+            import_settings(work, environment)
+        except BaseException:
+            target.down(work.console, volumes=False)
+            raise
+    work.console.good(f"up in {time.monotonic() - started:.1f} s")
+    return environment
+
+
+def import_settings(work: Workspace, environment: Environment) -> None:
+    """Import connections, variables and pools, if their file changed since the last time."""
+    from windsock.airflow.importing import import_settings as run  # noqa: PLC0415 - httpx, yaml
+
+    settings = work.settings
+    path = settings.path(settings.airflow_settings)
+    changes = run(path, environment, state_folder=settings.state_folder)
+    if changes is not None:
+        work.console.good(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
+
+
+def _announce(console: Console, environment: Environment, *, detach: bool) -> None:
+    console.line()
+    console.line(f"  Airflow {environment.airflow}   {environment.url}", "strong")
+    console.line(f"  user {environment.user}, password in {environment.password_file}")
+    console.line(f"  DAGs in {environment.dags_folder}")
+    console.line()
+    if detach:
+        console.line("  saves are synced in the background: `invoke sync` shows them,")
+        console.line("  `invoke test` runs the DAG tests, `invoke down` stops everything")
+    else:
+        console.line("  watching for saves; Ctrl-C to stop")
+
+
+def attach(work: Workspace, *, allow_empty: bool) -> int:
+    """Show the saves of an environment that is up; Ctrl-C leaves it running."""
+    environment = work.environment()
+    if allow_empty:
+        ControlClient(environment.control_socket).allow_empty()
+        work.console.good("the emptied folder is synced")
+        return 0
+    work.console.line(f"watching {environment.dags_folder}; Ctrl-C leaves the environment running")
+    try:
+        return follow(work, environment, stops=False)
+    except KeyboardInterrupt:
+        return 0
+
+
+def follow(work: Workspace, environment: Environment, *, stops: bool) -> int:
+    """Print the feedback of each save until the environment ends or is interrupted.
+
+    Args:
+        work: The workspace.
+        environment: Which is up.
+        stops: Whether this process stops the environment in the end.
+
+    Returns:
+        An exit code.
+    """
+    from windsock.airflow.feedback import Feedback  # noqa: PLC0415 - only the loop needs it
+
+    feedback = Feedback(work.console, environment.dags_folder)
+    client = ControlClient(environment.control_socket)
+    while True:
+        for event in client.attach():
+            feedback.show(event)
+        # The sync process has ended: it is restarted after a crash, and gone after `invoke down`.
+        if not _comes_back(client):
+            if not stops:
+                work.console.line("the environment was stopped")
+                return 0
+            work.console.warn("the sync process is gone")
+            return WindsockError.exit_code
+
+
+def _comes_back(client: ControlClient, *, within: float = 10.0) -> bool:
+    """Whether the sync process answers again."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            client.status()
+        except WindsockError:
+            time.sleep(0.2)
+        else:
+            return True
+    return False
+
+
+def down(work: Workspace, *, volumes: bool) -> None:
+    """Stop everything."""
+    work.target().down(work.console, volumes=volumes)
+
+
+# --- looking at it --------------------------------------------------------------------------------
+
+
+def status(work: Workspace, *, as_json: bool) -> int:
+    """Show every component, the sync, and how many DAGs there are."""
+    components = work.target().status()
+    sync: dict[str, Any] | None = None
+    environment: Environment | None = None
+    try:
+        environment = work.environment()
+        sync = ControlClient(environment.control_socket).status()
+    except WindsockError:
+        pass  # Nothing is up, or the sync is not: the table says so.
+    healthy = bool(components) and all(
+        item.state == "running" and item.healthy is not False for item in components
+    )
+    if as_json:
+        work.console.json(
+            {
+                "healthy": healthy,
+                "url": environment.url if environment else None,
+                "components": [vars(item) for item in components],
+                "sync": sync,
+            }
+        )
+        return 0 if healthy else WindsockError.exit_code
+    if not components:
+        work.console.line("nothing is up; `invoke up` starts it")
+        return WindsockError.exit_code
+    for item in components:
+        show = (
+            work.console.good
+            if item.state == "running" and item.healthy is not False
+            else work.console.bad
+        )
+        show(f"{item.name:<14} {item.state:<9} {item.detail}")
+    if environment is not None and sync is not None:
+        work.console.line(f"{sync['summary']}")
+        work.console.line(f"{environment.url}")
+    return 0 if healthy else WindsockError.exit_code
+
+
+def logs(work: Workspace, *, component: str, follow: bool, lines: int) -> None:
+    """Print log lines."""
+    target = work.target()
+    _check_component(target, component)
+    try:
+        for line in target.logs(component or None, follow=follow, lines=lines):
+            work.console.write(line)
+    except KeyboardInterrupt:
+        return
+
+
+def restart(work: Workspace, *, component: str) -> None:
+    """Restart one component or all."""
+    target = work.target()
+    _check_component(target, component)
+    work.environment()
+    target.restart(work.console, component or None)
+
+
+def _check_component(target: Target, component: str) -> None:
+    if component and component not in target.component_names():
+        raise ConfigurationError(
+            f"there is no component {component!r}",
+            f"Choose one of: {', '.join(target.component_names())}.",
+        )
+
+
+def shell(work: Workspace, *, command: list[str]) -> int:
+    """Run a command, or an interactive shell, in Airflow's environment."""
+    environment = work.environment()
+    if not command:
+        work.console.line(f"a shell in Airflow's environment ({environment.target}); exit to leave")
+    return work.target().shell(command)
+
+
+def open_ui(work: Workspace) -> None:
+    """Open the UI in the browser."""
+    environment = work.environment()
+    work.console.line(f"{environment.url}  user {environment.user}")
+    work.console.line(f"password in {environment.password_file}")
+    if not webbrowser.open(environment.url):
+        work.console.warn("no browser could be opened here; open the address above")
+
+
+def version(work: Workspace, *, as_json: bool) -> None:
+    """Print versions."""
+    versions = {
+        "windsock": windsock.__version__,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "airflow": choose.airflow_version(work.settings),
+    }
+    if as_json:
+        work.console.json(versions)
+    else:
+        for name, value in versions.items():
+            work.console.write(f"{name} {value}")
+
+
+# --- DAGs -----------------------------------------------------------------------------------------
+
+
+def dags_list(work: Workspace, *, as_json: bool) -> None:
+    """List the DAGs Airflow knows."""
+    dags = airflow_client(work.environment()).dags()
+    rows = [
+        {
+            "dag_id": dag.dag_id,
+            "file": dag.file,
+            "paused": dag.paused,
+            "import_error": dag.import_errors,
+        }
+        for dag in dags
+    ]
+    if as_json:
+        work.console.json(rows)
+        return
+    width = max((len(str(row["dag_id"])) for row in rows), default=0)
+    for row in rows:
+        note = "  (paused)" if row["paused"] else ""
+        note += "  (its file does not import any more)" if row["import_error"] else ""
+        work.console.write(f"{row['dag_id']:<{width}}  {row['file']}{note}")
+
+
+def dags_errors(work: Workspace, *, as_json: bool) -> int:
+    """Show import errors; exit code 1 when there are any."""
+    from windsock.airflow.feedback import own_traceback  # noqa: PLC0415 - only here
+
+    environment = work.environment()
+    settled = ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
+    if as_json:
+        work.console.json(settled.errors)
+    else:
+        folder = environment.dags_folder.rstrip("/") + "/"
+        for path, trace in sorted(settled.errors.items()):
+            where, lines = own_traceback(path, trace, folder)
+            work.console.bad(where)
+            for line in lines:
+                work.console.write(f"    {line}")
+        if not settled.errors:
+            work.console.good(f"all files import ({len(settled.dags)} DAGs)")
+    return DagError.exit_code if settled.errors else 0
+
+
+def dags_trigger(
+    work: Workspace, *, dag_id: str, conf: str, wait: bool, timeout: float, as_json: bool
+) -> int:
+    """Trigger a run on exactly what is on disk; with `wait`, exit code 1 unless it succeeds."""
+    environment = work.environment()
+    configuration = _json_object(conf)
+    ControlClient(environment.control_socket).barrier(timeout=timeout)
+    client = airflow_client(environment)
+    run = client.trigger(dag_id, conf=configuration)
+    url = f"{environment.url}/dags/{dag_id}/runs/{run.run_id}"
+    if not as_json:
+        work.console.good(f"{dag_id}: run {run.run_id} is queued  {url}")
+    if wait:
+        run = client.wait(dag_id, run.run_id, timeout=timeout)
+    if as_json:
+        work.console.json({"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url})
+    elif wait:
+        show = work.console.good if run.state == "success" else work.console.bad
+        show(f"{dag_id}: {run.state}")
+    return DagError.exit_code if wait and run.state != "success" else 0
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--conf is no JSON: {error}", """Write it like --conf '{"day": "2026-01-01"}'."""
+        ) from error
+    if not isinstance(value, dict):
+        raise ConfigurationError("--conf must be a JSON object", """Like '{"day": 1}'.""")
+    return value
+
+
+def dags_check(work: Workspace, *, as_json: bool) -> int:
+    """Import every DAG without a running Airflow; exit code 1 when one does not import."""
+    from windsock.airflow.feedback import own_traceback  # noqa: PLC0415 - only here
+
+    target = work.target()
+    folder = work.settings.dags_folder.resolve()
+    target.prepare(work.console)
+    outcomes: list[dict[str, Any]] = []
+    owners: dict[str, str] = {}
+    for outcome in target.check(str(folder)):
+        for dag_id in outcome["dags"]:
+            if dag_id in owners:
+                outcome["errors"][outcome["file"]] = (
+                    f"DAG id {dag_id!r} is also defined in {owners[dag_id]}"
+                )
+            owners.setdefault(dag_id, outcome["file"])
+        outcomes.append(outcome)
+        if as_json:
+            continue
+        for path, trace in outcome["errors"].items():
+            where, lines = own_traceback(path, trace, f"{folder}/")
+            work.console.bad(f"{where}  {lines[-1].strip() if lines else ''}")
+            for line in lines[:-1]:
+                work.console.faint(f"    {line}")
+        if not outcome["errors"]:
+            dags = ", ".join(sorted(outcome["dags"])) or "no DAG"
+            work.console.good(f"{outcome['file']}: {dags}  {outcome['seconds']:.2f} s")
+    if as_json:
+        work.console.json(outcomes)
+    broken = sum(bool(outcome["errors"]) for outcome in outcomes)
+    work.console.line(f"{len(outcomes)} files, {len(owners)} DAGs, {broken} broken")
+    return DagError.exit_code if broken else 0
+
+
+def settings_export(work: Workspace, *, output: str) -> None:
+    """Write connections, variables and pools as YAML."""
+    from windsock.airflow import objects  # noqa: PLC0415 - yaml only where it is used
+
+    text = objects.export(airflow_client(work.environment()))
+    if not output:
+        work.console.write(text.rstrip("\n"))
+        return
+    path = work.settings.path(output)
+    path.write_text(text, encoding="utf-8")
+    work.console.good(f"wrote {path}")
+
+
+# --- tests ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRequest:
+    """What `invoke test` was asked for."""
+
+    paths: tuple[str, ...] = ()
+    keyword: str = ""
+    affected: str = ""
+    watch: bool = False
+    junit: str = ""
+    parallel: int = 0
+
+    def arguments(self, settings: Settings) -> list[str]:
+        """The arguments for pytest."""
+        paths = self.paths or (str(settings.path(settings.tests)),)
+        options = [f"--windsock-state={settings.state_folder}"]
+        if self.keyword:
+            options += ["-k", self.keyword]
+        if self.affected:
+            options.append(f"--affected={self.affected}")
+        if self.junit:
+            options.append(f"--junit-xml={self.junit}")
+        if self.parallel:
+            options += ["-n", str(self.parallel), "--dist", "loadfile"]
+        return [*options, *paths]
+
+
+def test(work: Workspace, request: TestRequest) -> int:
+    """Run the DAG tests, and with `watch` again on each save.
+
+    Returns:
+        pytest's exit code, but 0 when `affected` left no test to run.
+    """
+    environment = work.target().running()
+    if environment is None:
+        work.console.line("no environment is up: bringing it up first (it stays up)")
+        environment = bring_up(work)
+    code = _run_pytest(work, request)
+    if not request.watch:
+        return code
+    try:
+        for _ in _settled_saves(environment):
+            code = _run_pytest(work, request)
+            work.console.line("waiting for the next save; Ctrl-C to stop")
+    except KeyboardInterrupt:
+        return code
+    return code
+
+
+def _run_pytest(work: Workspace, request: TestRequest) -> int:
+    command = [sys.executable, "-m", "pytest", *request.arguments(work.settings)]
+    code = subprocess.call(command, cwd=work.settings.project)
+    if code == PYTEST_NOTHING_RAN and request.affected:
+        work.console.good(f"no test is affected by the changes since {request.affected}")
+        return 0
+    return code
+
+
+def _settled_saves(environment: Environment) -> Iterator[str]:
+    """The snapshot of each save, once Airflow has parsed it whole."""
+    sent: set[str] = set()
+    for event in ControlClient(environment.control_socket).attach():
+        if event.get("type") == "sent":
+            sent.add(event["snapshot"])
+        elif event.get("type") == "settled" and event["snapshot"] in sent:
+            sent.clear()
+            yield event["snapshot"]
+
+
+def ci(work: Workspace, *, junit: str) -> int:
+    """Up, test, down; down also when something fails."""
+    try:
+        return test(work, TestRequest(junit=junit))
+    finally:
+        work.target().down(work.console, volumes=False)

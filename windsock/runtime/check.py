@@ -1,0 +1,126 @@
+"""Import every DAG of a folder, each file in a process of its own, without a running Airflow.
+
+Run in Airflow's venv as `python -m windsock.runtime.check FOLDER --timeout S --memory MB`. Prints a
+JSON object for each file as it is done: {"file", "dags": {id: tasks}, "errors": {path: traceback},
+"seconds"}. No database is used: a DAG that reads a Variable on import gets an error that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from windsock.runtime.recorder import limit_memory
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkProcess
+
+Outcome = dict[str, Any]
+
+
+def check_file(file: str, folder: str, memory: int, answer: Connection) -> None:
+    """Import one DAG file and send its outcome; runs in the forked child."""
+    from airflow.dag_processing.dagbag import BundleDagBag  # noqa: PLC0415 - only Airflow has it
+
+    limit_memory(memory)
+    relative = str(Path(file).relative_to(folder))
+    try:
+        bag = BundleDagBag(
+            dag_folder=file, bundle_path=Path(folder), bundle_name="check", load_op_links=False
+        )
+        dags = {dag_id: len(dag.tasks) for dag_id, dag in bag.dags.items()}
+        errors = dict(bag.import_errors)
+    except (SystemExit, MemoryError, Exception):  # noqa: BLE001 - whatever a DAG does is reported
+        dags, errors = {}, {relative: traceback.format_exc(limit=-20)}
+    answer.send({"file": relative, "dags": dags, "errors": errors})
+
+
+class Check:
+    """A running import of one file."""
+
+    def __init__(self, file: Path, folder: Path, memory: int) -> None:
+        self.file = str(file.relative_to(folder))
+        context = multiprocessing.get_context("fork")
+        self.answer, sender = context.Pipe(duplex=False)
+        self.started = time.monotonic()
+        self.process: ForkProcess = context.Process(
+            target=check_file, args=(str(file), str(folder), memory, sender), daemon=True
+        )
+        self.process.start()
+        sender.close()
+
+    def finish(self, *, timeout: float) -> Outcome | None:
+        """The outcome, or None while the import goes on."""
+        seconds = time.monotonic() - self.started
+        if self.answer.poll():
+            try:
+                outcome: Outcome = self.answer.recv()
+            except EOFError:
+                self.process.join()
+                outcome = self._failure(
+                    f"the import ended its process with exit code {self.process.exitcode}"
+                )
+        elif seconds > timeout:
+            outcome = self._failure(f"the import did not end within {timeout:.0f} s")
+        else:
+            return None
+        self.process.kill()
+        self.process.join()
+        return {**outcome, "seconds": round(seconds, 3)}
+
+    def _failure(self, reason: str) -> Outcome:
+        return {"file": self.file, "dags": {}, "errors": {self.file: f"{self.file}: {reason}"}}
+
+
+def check_folder(
+    folder: Path, *, timeout: float, memory: int, processes: int, answers: TextIO
+) -> None:
+    """Check all DAG files below `folder`, and write each outcome to `answers`."""
+    from airflow.dag_processing import dagbag  # noqa: F401, PLC0415 - imported once, before forks
+    from airflow.utils.file import list_py_file_paths  # noqa: PLC0415 - only Airflow has it
+
+    waiting = sorted(Path(path) for path in list_py_file_paths(folder))
+    running: list[Check] = []
+    while waiting or running:
+        while waiting and len(running) < processes:
+            running.append(Check(waiting.pop(0), folder, memory))
+        wait([check.answer for check in running], timeout=0.1)
+        for check in list(running):
+            outcome = check.finish(timeout=timeout)
+            if outcome is not None:
+                running.remove(check)
+                answers.write(json.dumps(outcome) + "\n")
+                answers.flush()
+
+
+def main() -> None:
+    """Read the arguments and check the folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds for each file")
+    parser.add_argument("--memory", type=int, default=0, help="MiB for each file; 0: no limit")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    # Airflow logs, and DAGs print, to stdout: it becomes stderr, and the answers keep the real one.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    check_folder(
+        arguments.folder.resolve(),
+        timeout=arguments.timeout,
+        memory=arguments.memory,
+        processes=arguments.processes,
+        answers=answers,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""What the sync process knows at any moment, and how it tells it.
+
+The session and, through the agent, the dag-processor report events one by one. The board folds them
+into a state that can be asked for and waited on, and turns each into the JSON object that attached
+terminals and tests read. The types of those objects:
+
+| type                     | fields beside `type`                                                |
+|--------------------------|---------------------------------------------------------------------|
+| connected, disconnected  | `reason` for the latter                                             |
+| sent                     | `snapshot`, `paths` (the first few), `count`, `bytes`, `since_save` |
+| problem                  | `path`, `reason`                                                    |
+| halted, resumed, refused | `reason` or `message`                                               |
+| note                     | `message`                                                           |
+| parsing                  | `snapshot`, `files`                                                 |
+| parsed                   | `snapshot`, `file`, `dags`, `errors`, `seconds`, `since_save`       |
+| removed                  | `snapshot`, `file`, `dags`                                          |
+| settled                  | `snapshot`, `seconds`, `since_save`                                 |
+
+Times are in seconds; `since_save` counts from the first sign of the change and is left out when the
+snapshot is not one that this session sent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from windsock.sync import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Message = dict[str, Any]
+
+PATHS_TOLD = 8
+SAVES_REMEMBERED = 64
+
+
+class Board:
+    """The state of one sync process.
+
+    Args:
+        publish: Gets every event as a JSON object, in order.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[Message], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publish = publish
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._saves: OrderedDict[str, float] = OrderedDict()
+        self._first_settled = False
+        self.connected = False
+        self.halted = ""
+        self.store: str | None = None
+        self.settled: str | None = None
+        self.awaited: set[str] = set()
+        self.problems: dict[str, str] = {}
+        self.outcomes: dict[str, Message] = {}
+
+    # --- taking events in ---------------------------------------------------------------------
+
+    def take(self, event: events.Event) -> None:
+        """Fold one event of the session in, and tell it."""
+        with self._changed:
+            message = self._fold(event)
+            self._changed.notify_all()
+        if message is not None:
+            self._publish(message)
+
+    def _fold(self, event: events.Event) -> Message | None:  # noqa: C901, PLR0911 - one case an event
+        match event:
+            case events.ProcessorMessage(message=message):
+                return self._fold_processor(message)
+            case events.Connected(tree=tree, again=again):
+                self.connected, self.store = True, tree
+                return {"type": "connected"} if again else None
+            case events.Disconnected(reason=reason):
+                self.connected, self.settled = False, None
+                return {"type": "disconnected", "reason": reason}
+            case events.Sent():
+                return self._fold_sent(event)
+            case events.CaughtUp(tree=tree):
+                self.store = tree
+                return None
+            case events.LeftOut(path=path, reason=reason):
+                self.problems[path] = reason
+                return {"type": "problem", "path": path, "reason": reason}
+            case events.Halted(reason=reason):
+                self.halted = reason
+                return {"type": "halted", "reason": reason}
+            case events.Resumed():
+                self.halted = ""
+                return {"type": "resumed"}
+            case events.Refused(code=code, message=message):
+                return {"type": "refused", "code": code, "message": message}
+            case events.Note(message=message):
+                return {"type": "note", "message": message}
+            case events.ProcessorConnection(connected=False):
+                self.settled = None
+                return None
+            case _:
+                return None
+
+    def _fold_sent(self, event: events.Sent) -> Message:
+        self.store = event.tree
+        self._saves[event.tree] = self._clock() - event.seconds
+        while len(self._saves) > SAVES_REMEMBERED:
+            self._saves.popitem(last=False)
+        paths = sorted(event.difference.paths)
+        return {
+            "type": "sent",
+            "snapshot": event.tree,
+            "paths": paths[:PATHS_TOLD],
+            "count": len(paths),
+            "bytes": event.content_bytes,
+            "since_save": round(event.seconds, 4),
+        }
+
+    def _fold_processor(self, message: Message) -> Message | None:
+        told = dict(message)
+        match message.get("type"):
+            case "hello" | "state":
+                self.outcomes = dict(message["files"])
+                self.awaited = set(message["awaited"])
+                self.settled = None if self.awaited else message["snapshot"]
+                return None
+            case "parsing":
+                self.settled = None
+                self.awaited.update(message["files"])
+            case "parsed":
+                self.awaited.discard(message["file"])
+                told["first"] = not self._first_settled
+                self.outcomes[message["file"]] = {
+                    name: message[name] for name in ("dags", "errors", "seconds")
+                }
+            case "removed":
+                self.outcomes.pop(message["file"], None)
+            case "settled":
+                self.awaited.clear()
+                self._first_settled = True
+                self.settled = message["snapshot"]
+            case _:
+                return None
+        saved = self._saves.get(message.get("snapshot", ""))
+        if saved is not None:
+            told["since_save"] = round(self._clock() - saved, 4)
+        return told
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def wait_settled(self, snapshot: str, *, timeout: float) -> bool:
+        """Wait until Airflow has parsed `snapshot` whole, or the store has moved on from it.
+
+        Args:
+            snapshot: A tree id.
+            timeout: In seconds.
+
+        Returns:
+            Whether `snapshot` is what Airflow has parsed.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.settled == snapshot or self.store != snapshot, timeout=timeout
+            )
+            return self.settled == snapshot
+
+    def state(self) -> Message:
+        """Everything worth showing in `invoke status`."""
+        with self._changed:
+            errors = {
+                path: trace
+                for outcome in self.outcomes.values()
+                for path, trace in outcome["errors"].items()
+            }
+            dags = sorted({dag for outcome in self.outcomes.values() for dag in outcome["dags"]})
+            return {
+                "connected": self.connected,
+                "halted": self.halted,
+                "snapshot": self.store,
+                "settled": self.settled == self.store and self.store is not None,
+                "awaited": sorted(self.awaited),
+                "dags": dags,
+                "errors": errors,
+                "problems": dict(self.problems),
+                "summary": self._summary(len(dags), len(errors)),
+            }
+
+    def _summary(self, dags: int, errors: int) -> str:
+        if self.halted:
+            return f"sync halted: {self.halted}"
+        if not self.connected:
+            return "sync: not connected"
+        parsed = "parsed" if self.settled == self.store else "being parsed"
+        broken = f", {errors} files do not import" if errors else ""
+        return f"sync: in step with the folder; {dags} DAGs {parsed}{broken}"

@@ -1,0 +1,110 @@
+"""The control socket of the sync process: the serving side of `windsock.sync.control`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import DeadlineExceeded, WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+Message = dict[str, Any]
+
+EVENTS_KEPT = 10_000
+"""How far an attached terminal may fall behind before it is dropped."""
+
+
+class ControlServer:
+    """Answers requests, and passes every published event to the attached clients.
+
+    Args:
+        path: Of the unix socket; a stale one is replaced. Its owner alone may connect.
+        handlers: Request name → what answers it. A handler runs in its client's own thread and may
+            take its time; a WindsockError it raises becomes the answer.
+    """
+
+    def __init__(self, path: Path, handlers: Mapping[str, Callable[[Message], Message]]) -> None:
+        self._path = path
+        self._handlers = dict(handlers)
+        self._attached: list[queue.Queue[Message | None]] = []
+        self._lock = threading.Lock()
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        path.chmod(0o600)
+        self._listener.listen(64)
+
+    def start(self) -> None:
+        """Serve from a thread of its own."""
+        threading.Thread(target=self._accept, name="windsock-control", daemon=True).start()
+
+    def publish(self, message: Message) -> None:
+        """Hand an event to every attached client; one that does not read is dropped."""
+        with self._lock:
+            for waiting in list(self._attached):
+                try:
+                    waiting.put_nowait(message)
+                except queue.Full:
+                    self._attached.remove(waiting)
+
+    def close(self) -> None:
+        """End all attached clients and stop listening."""
+        with self._lock:
+            for waiting in self._attached:
+                with contextlib.suppress(queue.Full):
+                    waiting.put_nowait(None)
+            self._attached.clear()
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError), peer, peer.makefile("rwb") as stream:
+            for line in stream:
+                request = json.loads(line)
+                if request.get("request") == "attach":
+                    self._pass_on(stream)
+                    return
+                _write(stream, self._answer(request))
+
+    def _answer(self, request: Message) -> Message:
+        handler = self._handlers.get(request.get("request", ""))
+        if handler is None:
+            return {"error": f"unknown request {request.get('request')!r}"}
+        try:
+            return handler(request)
+        except WindsockError as error:
+            kind = "deadline" if isinstance(error, DeadlineExceeded) else "environment"
+            return {"error": error.message, "hint": error.hint, "kind": kind}
+
+    def _pass_on(self, stream: BinaryIO) -> None:
+        waiting: queue.Queue[Message | None] = queue.Queue(EVENTS_KEPT)
+        with self._lock:
+            self._attached.append(waiting)
+        try:
+            _write(stream, {"type": "attached"})
+            while (message := waiting.get()) is not None:
+                _write(stream, message)
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._attached.remove(waiting)
+
+
+def _write(stream: BinaryIO, message: Message) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()

@@ -1,0 +1,76 @@
+"""What every target can do: the verbs that the commands are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from windsock.console import Console
+    from windsock.model import Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """The state of one component, for `invoke status`.
+
+    Attributes:
+        name: For example `scheduler`.
+        state: `running`, `starting`, `stopped` or `failed`.
+        detail: What a person wants to know beside it: a pid, an uptime, why it failed.
+        healthy: None where it has no health of its own.
+    """
+
+    name: str
+    state: str
+    detail: str
+    healthy: bool | None = None
+
+
+class Target(Protocol):
+    """Where an environment runs."""
+
+    name: str
+
+    def running(self) -> Environment | None:
+        """The environment when all of it is up as the settings want it, else None; quick."""
+
+    def bringing_up(self) -> AbstractContextManager[None]:
+        """Held while the environment is brought up.
+
+        Raises:
+            EnvironmentFailure: Somebody else is bringing it up right now.
+        """
+
+    def prepare(self, console: Console) -> None:
+        """Get the software in place: a venv, or an image."""
+
+    def deploy(self, console: Console) -> None:
+        """Start the database and all components, or change what is outdated."""
+
+    def wait(self, console: Console) -> Environment:
+        """Wait until everything is healthy and the environment can be used."""
+
+    def down(self, console: Console, *, volumes: bool) -> None:
+        """Stop everything; with `volumes` also remove what it kept."""
+
+    def status(self) -> list[Component]:
+        """The state of every component."""
+
+    def component_names(self) -> Sequence[str]:
+        """The names that `logs` and `restart` take."""
+
+    def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
+        """Log lines of one component, or of all with their names before them."""
+
+    def restart(self, console: Console, component: str | None) -> None:
+        """Restart one component or all of them, and wait until it is healthy."""
+
+    def shell(self, command: Sequence[str]) -> int:
+        """Run a command (or an interactive shell) in Airflow's environment; its exit code."""
+
+    def check(self, folder: str) -> Iterator[dict[str, Any]]:
+        """Import every DAG below `folder` without a running Airflow; an outcome a file."""

@@ -1,0 +1,417 @@
+"""The local target: Airflow's own processes and a PostgreSQL on this machine, no Docker at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from windsock.airflow.importing import forget_imports
+from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.local import ports, venv
+from windsock.local.components import (
+    CONTROL_SOCKET,
+    DAG_PROCESSOR_SOCKET,
+    PORTS,
+    SYNC_STAGE,
+    Layout,
+    airflow_programs,
+    airflow_variables,
+    copy_runtime,
+)
+from windsock.local.files import private_folder
+from windsock.local.locking import StateLock
+from windsock.local.logs import follow_logs
+from windsock.local.orphans import carries_mark, marked
+from windsock.local.postgres import Postgres
+from windsock.local.processes import Supervisor
+from windsock.local.programs import Program
+from windsock.local.secrets import ADMIN, Secrets
+from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.service import ServiceSettings
+from windsock.sync.control import ControlClient
+from windsock.targets.base import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from windsock.config import Settings
+    from windsock.console import Console
+
+AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
+ALL = ("postgres", *AIRFLOW, "sync")
+HEALTH_NAMES = {
+    "api-server": "metadatabase",
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+POLL_SECONDS = 0.2
+
+
+class LocalTarget:
+    """See the module, and `windsock.targets.base.Target` for the verbs.
+
+    Args:
+        settings: Of the environment.
+        variables: The environment variables of this process.
+    """
+
+    name = "local"
+
+    def __init__(self, settings: Settings, *, variables: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._inherited = variables
+        self._layout = Layout(state=settings.state_folder)
+        self._venv: venv.Venv | None = None
+
+    # --- the parts, made when first needed ----------------------------------------------------
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        private_folder(self._layout.state)
+        return Secrets.ensure(self._layout.secrets)
+
+    @cached_property
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(
+            self._layout.state,
+            password=self._secrets.supervisor_password,
+            inherited=self._inherited,
+        )
+
+    @cached_property
+    def _ports(self) -> Mapping[str, ports.PortChoice]:
+        return ports.choose(
+            {"api": self._settings.local.port, **PORTS},
+            memory=self._layout.ports,
+            ours=lambda pid: carries_mark(pid, self._layout.state),
+        )
+
+    @cached_property
+    def _postgres(self) -> Postgres:
+        return Postgres(
+            self._layout.database, port=self._ports["postgres"].port, secrets=self._secrets
+        )
+
+    @cached_property
+    def _airflow_variables(self) -> dict[str, str]:
+        return airflow_variables(
+            self._settings,
+            self._layout,
+            secrets=self._secrets,
+            postgres=self._postgres,
+            ports=self._ports,
+        )
+
+    def _programs(self) -> list[Program]:
+        return [
+            self._postgres.program(),
+            *airflow_programs(self._layout, self._ready_venv(), self._airflow_variables),
+            self._sync_program(),
+        ]
+
+    def _sync_program(self) -> Program:
+        sync = self._settings.sync
+        service = ServiceSettings(
+            dags_folder=str(self._settings.dags_folder.resolve()),
+            store=str(self._layout.store),
+            processor_socket=str(self._layout.socket(DAG_PROCESSOR_SOCKET)),
+            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
+            state_folder=str(self._layout.state),
+            airflow_settings=str(self._settings.path(self._settings.airflow_settings)),
+            quiet=sync.quiet,
+            longest=sync.longest,
+            keep_snapshots=sync.keep_snapshots,
+            maximum_bytes=sync.maximum_bytes,
+        )
+        return Program(
+            name="sync",
+            command=(sys.executable, "-m", "windsock.service"),
+            environment=service.as_variable(),
+            folder=self._settings.project,
+            stage=SYNC_STAGE,
+        )
+
+    def _ready_venv(self) -> venv.Venv:
+        if self._venv is None:
+            self._venv = self._ensure_venv()
+        return self._venv
+
+    def _ensure_venv(self, progress: Any = lambda _text: None) -> venv.Venv:
+        return venv.ensure(
+            self._layout.venvs,
+            python=self._settings.local.python,
+            lock=self._settings.project / "docker" / "requirements.lock",
+            extra=self._settings.path(self._settings.requirements),
+            environment=self._inherited,
+            progress=progress,
+        )
+
+    # --- bringing it up -----------------------------------------------------------------------
+
+    def running(self) -> Environment | None:
+        """See `Target`."""
+        if not (self._layout.state / ENVIRONMENT_FILE).exists():
+            return None
+        self._check_dags_folder()
+        if not self._supervisor.alive():
+            return None
+        wanted = {program.name: program.description_file for program in self._programs()}
+        if not all((self._layout.state / file).exists() for file in wanted.values()):
+            return None  # Something changed: its programs must be started anew.
+        states = self._supervisor.states()
+        if any(name not in states or states[name].state != "RUNNING" for name in wanted):
+            return None
+        environment = Environment.load(self._layout.state)
+        try:
+            ControlClient(environment.control_socket).status()
+        except WindsockError:
+            return None
+        return environment
+
+    @contextlib.contextmanager
+    def bringing_up(self) -> Iterator[None]:
+        """See `Target`."""
+        lock = StateLock(self._layout.state)
+        holder = lock.acquire()
+        if holder is not None:
+            since = time.strftime("%H:%M:%S", time.localtime(holder.since))
+            raise EnvironmentFailure(
+                f"`{holder.command}` (pid {holder.pid}) is bringing this environment up "
+                f"since {since}",
+                "Wait until it is up; `invoke up` then attaches to it.",
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def prepare(self, console: Console) -> None:
+        """Build Airflow's venv if its requirements changed."""
+        self._check_dags_folder()
+        with console.step("Airflow's venv") as step:
+            self._venv = self._ensure_venv(step.progress)
+            step.detail = "installed" if self._venv.created else "unchanged"
+        copy_runtime(self._layout)
+        private_folder(self._layout.home)
+
+    def _check_dags_folder(self) -> None:
+        folder = self._settings.dags_folder
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"the DAG folder {folder} does not exist",
+                f"Make it with `mkdir -p {folder}`, or name another one: `invoke up --dags PATH`.",
+            )
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise ConfigurationError(
+                f"the DAG folder {folder} cannot be read", f"Try `chmod u+rx {folder}`."
+            )
+
+    def deploy(self, console: Console) -> None:
+        """Start the database, migrate it if needed, and start Airflow and the sync."""
+        fresh_database = not self._layout.database.exists()
+        for choice in self._ports.values():
+            if choice.reason and choice.name == "api":
+                console.warn(f"port {choice.reason}: using {choice.port}")
+        with console.step("PostgreSQL") as step:
+            for note in self._postgres.initialize():
+                console.faint(note)
+            if fresh_database:
+                forget_imports(self._layout.state)
+            self._supervisor.apply(self._programs())
+            self._supervisor.start("postgres")
+            self._postgres.wait_ready(check=lambda: self._supervisor.check("postgres"))
+            step.detail = f"127.0.0.1:{self._ports['postgres'].port}"
+        self._supervisor.start("sync")  # It fills the store while the database is migrated.
+        self._migrate(console)
+        self._supervisor.start(*AIRFLOW)
+
+    def _migrate(self, console: Console) -> None:
+        """Migrate the database, unless this very Airflow did so before: a no-op costs 5 s."""
+        digest = self._ready_venv().digest
+        done = self._layout.migrated
+        if done.exists() and done.read_text(encoding="utf-8") == digest:
+            return
+        with console.step("database migrated"):
+            self._postgres.ensure_databases()
+            result = subprocess.run(
+                [str(self._ready_venv().python), "-m", "airflow", "db", "migrate"],
+                env={**self._inherited, **self._airflow_variables},
+                cwd=self._layout.home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if result.returncode != 0:
+                said = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
+                raise EnvironmentFailure("the database could not be migrated", said)
+            done.write_text(digest, encoding="utf-8")
+
+    def wait(self, console: Console) -> Environment:
+        """Wait until Airflow answers and has parsed the DAG folder."""
+        environment = Environment(
+            target=self.name,
+            url=f"http://127.0.0.1:{self._ports['api'].port}",
+            user=ADMIN,
+            password_file=str(self._secrets.admin_password_file),
+            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
+            dags_folder=str(self._settings.dags_folder.resolve()),
+            airflow=self._airflow_version(),
+        )
+        with console.step("Airflow") as step:
+            self._wait_healthy(AIRFLOW, environment, step.progress)
+            step.detail = f"{environment.airflow} on {environment.url}"
+        return environment
+
+    def _airflow_version(self) -> str:
+        from windsock.targets.choose import airflow_version  # noqa: PLC0415 - it knows us
+
+        return airflow_version(self._settings)
+
+    def _wait_healthy(self, names: Sequence[str], environment: Environment, progress: Any) -> None:
+        deadline = time.monotonic() + self._settings.up_timeout
+        while True:
+            self._supervisor.check(*names)
+            waiting = [name for name, good in self._health(environment).items() if not good]
+            waiting = [name for name in waiting if name in names]
+            if not waiting:
+                return
+            progress(f"waiting for {', '.join(waiting)}")
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"{', '.join(waiting)} did not become healthy within "
+                    f"{self._settings.up_timeout:.0f} s",
+                    f"The end of its log:\n{self._supervisor.tail(waiting[0])}",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _health(self, environment: Environment) -> dict[str, bool]:
+        """Component → whether Airflow's own health endpoint calls it healthy."""
+        import httpx  # noqa: PLC0415 - only where it is used
+
+        try:
+            answer = httpx.get(f"{environment.url}/api/v2/monitor/health", timeout=5)
+            health = answer.json() if answer.status_code == httpx.codes.OK else {}
+        except (httpx.HTTPError, ValueError):
+            health = {}
+        return {
+            name: (health.get(key) or {}).get("status") == "healthy"
+            for name, key in HEALTH_NAMES.items()
+        }
+
+    # --- the other verbs ----------------------------------------------------------------------
+
+    def down(self, console: Console, *, volumes: bool) -> None:
+        """See `Target`."""
+        if self._layout.state.exists() and (
+            (self._layout.secrets / "secrets.json").exists() or marked(self._layout.state)
+        ):
+            with console.step("stopped"):
+                (self._layout.state / ENVIRONMENT_FILE).unlink(missing_ok=True)
+                self._supervisor.shutdown()
+        else:
+            console.line("nothing is up")
+        if volumes and self._layout.state.exists():
+            with console.step(f"removed {self._layout.state}"):
+                shutil.rmtree(self._layout.state)
+
+    def component_names(self) -> Sequence[str]:
+        """See `Target`."""
+        return ALL
+
+    def status(self) -> list[Component]:
+        """See `Target`."""
+        if not (self._layout.secrets / "secrets.json").exists() or not self._supervisor.alive():
+            return []
+        health: dict[str, bool] = {}
+        with contextlib.suppress(WindsockError):
+            health = self._health(Environment.load(self._layout.state))
+        words = {
+            "RUNNING": "running",
+            "STARTING": "starting",
+            "BACKOFF": "failed",
+            "FATAL": "failed",
+            "EXITED": "failed",
+        }
+        return [
+            Component(
+                name=state.name,
+                state=words.get(state.state, "stopped"),
+                detail=state.description,
+                healthy=health.get(state.name),
+            )
+            for state in sorted(self._supervisor.states().values(), key=lambda s: ALL.index(s.name))
+        ]
+
+    def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
+        """See `Target`."""
+        names = [component] if component else list(ALL)
+        files = {name: self._layout.state / "logs" / f"{name}.log" for name in names}
+        return follow_logs(files, follow=follow, lines=lines, prefixed=component is None)
+
+    def restart(self, console: Console, component: str | None) -> None:
+        """See `Target`."""
+        names = [component] if component else list(ALL)
+        with console.step(f"restarted {', '.join(names)}") as step:
+            for name in names:
+                self._supervisor.restart(name)
+                if name == "postgres":
+                    self._postgres.wait_ready(check=lambda: self._supervisor.check("postgres"))
+            environment = Environment.load(self._layout.state)
+            self._wait_healthy(
+                [name for name in names if name in AIRFLOW], environment, step.progress
+            )
+
+    def shell(self, command: Sequence[str]) -> int:
+        """See `Target`."""
+        scripts = str(self._ready_venv().scripts)
+        variables = {
+            **self._inherited,
+            **self._airflow_variables,
+            "PATH": f"{scripts}{os.pathsep}{self._inherited.get('PATH', os.defpath)}",
+            "VIRTUAL_ENV": str(self._ready_venv().folder),
+        }
+        wanted = list(command) or [self._inherited.get("SHELL") or "/bin/sh"]
+        executable = shutil.which(wanted[0], path=variables["PATH"])
+        if executable is None:
+            raise ConfigurationError(f"there is no command {wanted[0]!r} in Airflow's environment")
+        return subprocess.call([executable, *wanted[1:]], env=variables)
+
+    def check(self, folder: str) -> Iterator[dict[str, Any]]:
+        """See `Target`."""
+        parse = self._settings.parse
+        command = [
+            str(self._ready_venv().python), "-m", "windsock.runtime.check", folder,
+            f"--timeout={parse.import_timeout}", f"--memory={parse.memory_limit_mb}",
+            f"--processes={parse.processes}",
+        ]  # fmt: skip
+        variables = {
+            **self._inherited,
+            "PYTHONPATH": str(self._layout.runtime),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "AIRFLOW_HOME": str(self._layout.home / "check"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "20",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(parse.import_timeout),
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        }
+        with subprocess.Popen(
+            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
+            if child.stdout is None or child.stderr is None:
+                raise AssertionError("the pipes were asked for")
+            for line in child.stdout:
+                yield json.loads(line)
+            said = child.stderr.read()
+        if child.returncode != 0:
+            raise EnvironmentFailure(
+                "the DAGs could not be checked", "\n".join(said.splitlines()[-10:])
+            )
