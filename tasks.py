@@ -64,12 +64,12 @@ def workspace(context: Context, **overrides: str) -> Workspace:
 @task(
     help={
         "target": "Where to run: local, or auto (the default), which explains its choice.",
-        "dags": "The DAG folder, here or in another repository.",
         "detach": "Leave everything running, saves included, and return.",
+        "dags": "The DAG folder, here or in another repository.",
     }
 )
 @reports_errors
-def up(context: Context, target: str = "", dags: str = "", detach: bool = False) -> int | None:
+def up(context: Context, target: str = "", detach: bool = False, dags: str = "") -> int | None:
     """Bring up Airflow, watch the DAG folder, and tell what came of each save.
 
     Ctrl-C stops what this command started. Run it again and it attaches to what is already up.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from windsock.airflow import objects
-from windsock.airflow.api import Airflow
-
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from windsock.airflow import objects
     from windsock.model import Environment
 
 RECORD = "imported-settings.json"
@@ -33,6 +31,10 @@ def import_settings(
         ConfigurationError: The file cannot be used, or Airflow refuses an entry.
         EnvironmentFailure: Airflow does not answer.
     """
+    # Here, so that a command that imports nothing does not pay for an HTTP client.
+    from windsock.airflow import objects  # noqa: PLC0415 - see above
+    from windsock.airflow.api import Airflow  # noqa: PLC0415 - see above
+
     seen = state_folder / DIGEST
     digest = objects.digest(path)
     if (seen.read_text(encoding="utf-8") if seen.exists() else "") == digest:

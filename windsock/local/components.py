@@ -155,21 +155,23 @@ def airflow_variables(
 def airflow_programs(layout: Layout, venv: Venv, variables: Mapping[str, str]) -> list[Program]:
     """The components of Airflow, for the supervisor."""
     python = str(venv.python)
-    commands = {
-        "api-server": ("-m", "airflow", "api-server"),
-        "scheduler": ("-m", "airflow", "scheduler", "--skip-serve-logs"),
-        "dag-processor": ("-m", "windsock.runtime.dag_processor"),
-        "triggerer": ("-m", "airflow", "triggerer", "--skip-serve-logs"),
+    # All components share this machine's disk: the log servers of scheduler and triggerer, which
+    # Airflow binds to all interfaces, are not needed.
+    arguments = {
+        "api-server": (),
+        "scheduler": ("--skip-serve-logs",),
+        "dag-processor": (),
+        "triggerer": ("--skip-serve-logs",),
     }
     return [
         Program(
             name=name,
-            command=(python, *arguments),
+            command=(python, "-m", "windsock.runtime.start", name, *options),
             environment=variables,
             folder=layout.home,
             stop_signal="TERM",
             stop_seconds=10,
             stage=AIRFLOW_STAGE,
         )
-        for name, arguments in commands.items()
+        for name, options in arguments.items()
     ]

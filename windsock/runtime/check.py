@@ -85,7 +85,9 @@ def check_folder(
     folder: Path, *, timeout: float, memory: int, processes: int, answers: TextIO
 ) -> None:
     """Check all DAG files below `folder`, and write each outcome to `answers`."""
-    from airflow.dag_processing import dagbag  # noqa: F401, PLC0415 - imported once, before forks
+    # Imported once, before the forks: what DAG files use anyway, and what parsing them needs.
+    import airflow.dag_processing.manager  # noqa: F401, PLC0415 - only Airflow has it
+    from airflow.sdk import DAG, task  # noqa: F401, PLC0415 - the same
     from airflow.utils.file import list_py_file_paths  # noqa: PLC0415 - only Airflow has it
 
     waiting = sorted(Path(path) for path in list_py_file_paths(folder))

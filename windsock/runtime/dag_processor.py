@@ -1,6 +1,6 @@
 """Airflow's dag-processor, woken by events instead of its clock.
 
-Run as `python -m windsock.runtime.dag_processor` in place of `airflow dag-processor`. A subclass of
+Run as `python -m windsock.runtime.start dag-processor` in place of `airflow dag-processor`. A subclass of
 Airflow's own manager (measured with 3.3.2) adds to the stock behaviour:
 
 - A *poke* on a unix socket makes it look at the snapshot store at once; Airflow's loop would
@@ -10,7 +10,8 @@ Airflow's own manager (measured with 3.3.2) adds to the stock behaviour:
 - DAGs that a save does not affect point to the new snapshot at once, so their next run starts with
   today's code of whatever their tasks import when they run.
 - A DAG id that vanished from a file that stays is deactivated right after the parse, not a
-  minute later; a parser that timed out, crashed or called `sys.exit()` leaves an import error, not silence.
+  minute later; a parser that timed out, crashed or called `sys.exit()` leaves an import error,
+  not silence. A broken save does not stall the runs that started before it.
 - Everything it did is told on the socket: `parsing`, `parsed`, `removed`, `settled`.
 
 Where a future Airflow lacks one of the seams, it says so and the stock dag-processor runs: edits
@@ -40,7 +41,7 @@ from windsock.runtime.recorder import Recording, parse_entrypoint
 from windsock.runtime.store import changed_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from windsock.runtime.channel import Message
 
@@ -330,7 +331,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         errors = dict(result.import_errors or {})
         if not errors:
             errors = database.import_errors(file.bundle_name, name)  # Found when it was stored.
-        if not errors:
+        if errors:
+            database.keep_running(file.bundle_name, name)
+        else:
             vanished = database.deactivate_vanished(file.bundle_name, name, set(dags))
             if vanished:
                 self._tell_removed(name, vanished, snapshot)
@@ -370,8 +373,12 @@ def _describe_exit(process: DagFileProcessorProcess) -> str:
     return f"the parser {ended} before the import was done{cause}"
 
 
-def main() -> None:
-    """Run the dag-processor: live where this Airflow has the seams, else stock."""
+def main(arguments: Sequence[str]) -> None:
+    """Run the dag-processor: live where this Airflow has the seams, else stock.
+
+    Args:
+        arguments: As for `airflow dag-processor`.
+    """
     missing = [seam for seam in SEAMS if not hasattr(DagFileProcessorManager, seam)]
     if missing:
         log.warning(
@@ -383,9 +390,5 @@ def main() -> None:
         dag_processor_command.DagFileProcessorManager = LiveDagFileProcessorManager
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - parses sys.argv when it runs
 
-    sys.argv = ["airflow", "dag-processor", *sys.argv[1:]]
+    sys.argv = ["airflow", "dag-processor", *arguments]
     airflow()
-
-
-if __name__ == "__main__":
-    main()

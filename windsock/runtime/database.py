@@ -11,7 +11,7 @@ from airflow.models.errors import ParseImportError
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
-from sqlalchemy import or_, select, update
+from sqlalchemy import exists, or_, select, update
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +82,29 @@ def import_errors(bundle: str, file: str) -> dict[str, str]:
             )
         )
         return {filename: stacktrace or "" for filename, stacktrace in rows if filename}
+
+
+def keep_running(bundle: str, file: str) -> None:
+    """Let the unfinished runs of a file that was just broken go on.
+
+    Airflow marks the DAGs of a file that does not import as stale, and its scheduler passes over
+    the runs of stale DAGs; but a run is pinned to the snapshot that it started with.
+    """
+    unfinished = exists().where(
+        DagRun.dag_id == DagModel.dag_id,
+        DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]),
+    )
+    with create_session() as session:
+        session.execute(
+            update(DagModel)
+            .where(
+                DagModel.bundle_name == bundle,
+                _in_file(DagModel.relative_fileloc, file),
+                unfinished,
+            )
+            .values(is_stale=False)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def deactivate_vanished(bundle: str, file: str, present: set[str]) -> list[str]:
