@@ -7,6 +7,7 @@ so that listing the tasks stays quick. Exit codes are told in windsock/errors.py
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:
         from windsock.console import Console  # noqa: PLC0415 - quick listing
         from windsock.errors import WindsockError  # noqa: PLC0415 - quick listing
 
+        # A terminal that is closed, or a job that is cancelled, is an interrupt as well.
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, signal.default_int_handler)
         try:
             code = body(*arguments, **options)
         except WindsockError as error:

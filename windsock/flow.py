@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import windsock
-from windsock.errors import ConfigurationError, DagError, WindsockError
-from windsock.model import Environment
+from windsock.errors import (
+    ConfigurationError,
+    DagError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
+from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync.control import ControlClient
 from windsock.targets import choose
 
@@ -24,7 +30,11 @@ if TYPE_CHECKING:
     from windsock.console import Console
     from windsock.targets.base import Target
 
-INTERRUPTED = 130
+FIRST_PARSE_SECONDS = 15.0
+"""How long `up` waits for the first parse of the whole DAG folder before it only says so."""
+
+RESTART_SECONDS = 10.0
+"""How long a sync process that ended is waited for: its supervisor starts it again."""
 
 PYTEST_NOTHING_RAN = 5
 """pytest's exit code when it collected no test."""
@@ -78,17 +88,15 @@ def up(work: Workspace, *, detach: bool) -> int:
     if detach:
         return 0
     try:
-        code = follow(work, environment, stops=started_here)
+        return follow(work, environment, stops=started_here)
     except KeyboardInterrupt:
-        code = INTERRUPTED
         console.line()
         if not started_here:
             console.line("left running; `invoke down` stops it")
-            return 0
-    if started_here:
-        work.target().down(console, volumes=False)
-        return 0 if code == INTERRUPTED else code
-    return code
+        return 0
+    finally:
+        if started_here:
+            work.target().down(console, volumes=False)
 
 
 def bring_up(work: Workspace) -> Environment:
@@ -106,11 +114,33 @@ def bring_up(work: Workspace) -> Environment:
             environment = target.wait(work.console)
             environment.save(work.settings.state_folder)
             import_settings(work, environment)
+            show_dags(work, environment)
         except BaseException:
             target.down(work.console, volumes=False)
             raise
     work.console.good(f"up in {time.monotonic() - started:.1f} s")
     return environment
+
+
+def show_dags(work: Workspace, environment: Environment) -> None:
+    """Say how many DAGs there are, and show every file that does not import."""
+    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
+
+    client = ControlClient(environment.control_socket)
+    try:
+        settled = client.barrier(timeout=FIRST_PARSE_SECONDS)
+    except DeadlineExceeded as error:
+        # A DAG folder may be large, or a file may hang: neither must keep Airflow from its users.
+        work.console.warn(error.message)
+        return
+    except EnvironmentFailure as error:
+        if not client.status()["halted"]:
+            raise
+        work.console.error(error)  # It must be up for its hint, `invoke sync --allow-empty`.
+        return
+    work.console.good(f"{len(settled.dags)} DAGs parsed")
+    for path, trace in sorted(settled.errors.items()):
+        show_error(work.console, path, trace, folder=environment.dags_folder)
 
 
 def import_settings(work: Workspace, environment: Environment) -> None:
@@ -170,7 +200,7 @@ def follow(work: Workspace, environment: Environment, *, stops: bool) -> int:
         for event in client.attach():
             feedback.show(event)
         # The sync process has ended: it is restarted after a crash, and gone after `invoke down`.
-        if not _comes_back(client):
+        if not _comes_back(work, client):
             if not stops:
                 work.console.line("the environment was stopped")
                 return 0
@@ -178,10 +208,11 @@ def follow(work: Workspace, environment: Environment, *, stops: bool) -> int:
             return WindsockError.exit_code
 
 
-def _comes_back(client: ControlClient, *, within: float = 10.0) -> bool:
-    """Whether the sync process answers again."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
+def _comes_back(work: Workspace, client: ControlClient) -> bool:
+    """Whether the sync process answers again; not waited for where `invoke down` took it away."""
+    deadline = time.monotonic() + RESTART_SECONDS
+    file = work.settings.state_folder / ENVIRONMENT_FILE
+    while file.exists() and time.monotonic() < deadline:
         try:
             client.status()
         except WindsockError:
@@ -240,6 +271,8 @@ def status(work: Workspace, *, as_json: bool) -> int:
 
 def logs(work: Workspace, *, component: str, follow: bool, lines: int) -> None:
     """Print log lines."""
+    if lines < 0:
+        raise ConfigurationError(f"--lines is {lines}", "Give a number from 0.")
     target = work.target()
     _check_component(target, component)
     try:
@@ -323,19 +356,15 @@ def dags_list(work: Workspace, *, as_json: bool) -> None:
 
 def dags_errors(work: Workspace, *, as_json: bool) -> int:
     """Show import errors; exit code 1 when there are any."""
-    from windsock.airflow.feedback import own_traceback  # noqa: PLC0415 - only here
+    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
 
     environment = work.environment()
     settled = ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
     if as_json:
         work.console.json(settled.errors)
     else:
-        folder = environment.dags_folder.rstrip("/") + "/"
         for path, trace in sorted(settled.errors.items()):
-            where, lines = own_traceback(path, trace, folder)
-            work.console.bad(where)
-            for line in lines:
-                work.console.write(f"    {line}")
+            show_error(work.console, path, trace, folder=environment.dags_folder)
         if not settled.errors:
             work.console.good(f"all files import ({len(settled.dags)} DAGs)")
     return DagError.exit_code if settled.errors else 0
@@ -347,14 +376,15 @@ def dags_trigger(
     """Trigger a run on exactly what is on disk; with `wait`, exit code 1 unless it succeeds."""
     environment = work.environment()
     configuration = _json_object(conf)
+    deadline = time.monotonic() + timeout
     ControlClient(environment.control_socket).barrier(timeout=timeout)
     client = airflow_client(environment)
     run = client.trigger(dag_id, conf=configuration)
-    url = f"{environment.url}/dags/{dag_id}/runs/{run.run_id}"
+    url = client.run_url(dag_id, run.run_id)
     if not as_json:
         work.console.good(f"{dag_id}: run {run.run_id} is queued  {url}")
     if wait:
-        run = client.wait(dag_id, run.run_id, timeout=timeout)
+        run = client.wait(dag_id, run.run_id, timeout=max(0.0, deadline - time.monotonic()))
     if as_json:
         work.console.json({"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url})
     elif wait:
@@ -377,7 +407,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def dags_check(work: Workspace, *, as_json: bool) -> int:
     """Import every DAG without a running Airflow; exit code 1 when one does not import."""
-    from windsock.airflow.feedback import own_traceback  # noqa: PLC0415 - only here
+    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
 
     target = work.target()
     folder = work.settings.dags_folder.resolve()
@@ -395,10 +425,7 @@ def dags_check(work: Workspace, *, as_json: bool) -> int:
         if as_json:
             continue
         for path, trace in outcome["errors"].items():
-            where, lines = own_traceback(path, trace, f"{folder}/")
-            work.console.bad(f"{where}  {lines[-1].strip() if lines else ''}")
-            for line in lines[:-1]:
-                work.console.faint(f"    {line}")
+            show_error(work.console, path, trace, folder=str(folder))
         if not outcome["errors"]:
             dags = ", ".join(sorted(outcome["dags"])) or "no DAG"
             work.console.good(f"{outcome['file']}: {dags}  {outcome['seconds']:.2f} s")

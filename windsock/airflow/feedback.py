@@ -24,14 +24,26 @@ FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 @dataclass
 class Save:
-    """One save that Airflow has not wholly parsed yet."""
+    """One save that Airflow has not wholly parsed yet.
+
+    Attributes:
+        paths: The first few that changed.
+        count: How many did.
+        dags: DAG id → number of tasks, of what was parsed so far.
+        files: DAG file → whether it is broken, of what was parsed so far.
+        removed: The ids of DAGs that are gone.
+    """
 
     paths: list[str]
     count: int
     dags: dict[str, int] = field(default_factory=dict)
-    parsed: int = 0
+    files: dict[str, bool] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
-    broken: int = 0
+
+    @property
+    def broken(self) -> int:
+        """How many files do not import."""
+        return sum(self.files.values())
 
 
 class Feedback:
@@ -44,7 +56,7 @@ class Feedback:
 
     def __init__(self, console: Console, dags_folder: str) -> None:
         self._console = console
-        self._folder = dags_folder.rstrip("/") + "/"
+        self._folder = dags_folder
         self._saves: dict[str, Save] = {}
 
     def show(self, event: Event) -> None:
@@ -54,6 +66,7 @@ class Feedback:
             handler(event)
 
     def _on_sent(self, event: Event) -> None:
+        self._saves.pop(event["snapshot"], None)  # An undone edit: it is the newest once more.
         self._saves[event["snapshot"]] = Save(paths=event["paths"], count=event["count"])
 
     def _on_problem(self, event: Event) -> None:
@@ -94,29 +107,45 @@ class Feedback:
 
     def _on_parsed(self, event: Event) -> None:
         save = self._saves.get(event["snapshot"])
-        if save is None and not event["errors"]:
-            return
         if save is not None:
-            save.parsed += 1
             save.dags.update(event["dags"])
-            save.broken += bool(event["errors"])
-        if save is not None or event.get("first"):
+            save.files[event["file"]] = bool(event["errors"])
+        if save is not None or event["news"]:
             for path, trace in event["errors"].items():
-                self._show_error(path, trace, event.get("since_save"))
+                show_error(
+                    self._console, path, trace, folder=self._folder, seconds=event.get("since_save")
+                )
+        if save is None and event["news"] and not event["errors"]:
+            self._console.good(f"{event['file']} imports again")
 
     def _on_settled(self, event: Event) -> None:
-        save = self._saves.pop(event["snapshot"], None)
-        self._saves = {}  # Older saves were overtaken by this one: it is parsed whole.
-        if save is None or (save.broken and not save.dags and not save.removed):
+        if event["snapshot"] not in self._saves:
+            return
+        settled = list(self._saves)[: list(self._saves).index(event["snapshot"]) + 1]
+        # Older saves that this one overtook are parsed with it; newer ones are yet to come.
+        save = _together([self._saves.pop(snapshot) for snapshot in settled])
+        if save.broken and not save.dags and not save.removed:
             return
         self._console.good(f"{_saved(save)} → {_outcome(save)}{_time(event.get('since_save'))}")
 
-    def _show_error(self, path: str, trace: str, seconds: float | None) -> None:
-        where, lines = own_traceback(path, trace, self._folder)
-        what = lines[-1].strip() if lines else "import failed"
-        self._console.bad(f"{where}  {what}{_time(seconds)}")
-        for line in lines[:-1]:
-            self._console.faint(f"    {line}")
+
+def show_error(
+    console: Console, path: str, trace: str, *, folder: str, seconds: float | None = None
+) -> None:
+    """Print an import error, headed by the user's own file and line.
+
+    Args:
+        console: Where to.
+        path: The file, relative to the DAG folder.
+        trace: As Airflow stored it.
+        folder: The DAG folder as the traceback names it.
+        seconds: Since the save that broke it.
+    """
+    where, lines = own_traceback(path, trace, folder.rstrip("/") + "/")
+    what = lines[-1].strip() if lines else "import failed"
+    console.bad(f"{where}  {what}{_time(seconds)}")
+    for line in lines[:-1]:
+        console.faint(f"    {line}")
 
 
 def own_traceback(path: str, trace: str, folder: str) -> tuple[str, list[str]]:
@@ -141,6 +170,18 @@ def own_traceback(path: str, trace: str, folder: str) -> tuple[str, list[str]]:
         return path, lines[-1:]
     _, file, number = frames[-1]
     return f"{file}:{number}", [line.replace(folder, "") for line in lines[frames[0][0] :]]
+
+
+def _together(saves: list[Save]) -> Save:
+    """Saves that were parsed at one go, as one."""
+    paths = sorted({path for save in saves for path in save.paths})
+    return Save(
+        paths=paths,
+        count=max(len(paths), *(save.count for save in saves)),
+        dags={dag: tasks for save in saves for dag, tasks in save.dags.items()},
+        removed=[dag for save in saves for dag in save.removed],
+        files={file: broken for save in saves for file, broken in save.files.items()},
+    )
 
 
 def _saved(save: Save) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,8 +77,8 @@ class Layout:
         return self.state / "airflow"
 
     @property
-    def runtime(self) -> Path:
-        """A folder for PYTHONPATH with nothing in it but `windsock.runtime`."""
+    def runtimes(self) -> Path:
+        """Copies of `windsock.runtime`, each in a folder named by its digest."""
         return self.state / "runtime"
 
     @property
@@ -88,22 +91,37 @@ class Layout:
         return socket_path(self.state / "run", name)
 
 
-def copy_runtime(layout: Layout) -> None:
+def ensure_runtime(layout: Layout) -> Path:
     """Give Airflow's processes `windsock.runtime`, and nothing else of the toolkit's environment.
+
+    A copy never changes: processes that run import from theirs, and another version of windsock,
+    whose copy has another name, restarts them.
+
+    Returns:
+        The folder for PYTHONPATH.
 
     Raises:
         EnvironmentFailure: It cannot be written.
     """
-    source = Path(windsock.__file__).parent
-    target = layout.runtime / "windsock"
+    package = Path(windsock.__file__).parent
+    sources = [package / "__init__.py", *sorted((package / "runtime").glob("*.py"))]
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    folder = layout.runtimes / digest
+    if folder.exists():
+        return folder
     try:
-        shutil.rmtree(target / "runtime", ignore_errors=True)
-        shutil.copytree(
-            source / "runtime", target / "runtime", ignore=shutil.ignore_patterns("__pycache__")
-        )
-        shutil.copyfile(source / "__init__.py", target / "__init__.py")
+        layout.runtimes.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=layout.runtimes, prefix=".new-") as fresh:
+            whole = Path(fresh, "copy")
+            for path in sources:
+                place = whole / "windsock" / path.relative_to(package)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place)
+            with contextlib.suppress(FileExistsError):  # Somebody else was quicker.
+                whole.rename(folder)
     except OSError as error:
-        raise cannot(f"write to {layout.runtime}", error) from error
+        raise cannot(f"write to {layout.runtimes}", error) from error
+    return folder
 
 
 def airflow_variables(
@@ -113,8 +131,9 @@ def airflow_variables(
     secrets: Secrets,
     postgres: Postgres,
     ports: Mapping[str, PortChoice],
+    runtime: Path,
 ) -> dict[str, str]:
-    """Every variable of Airflow's processes."""
+    """Every variable of Airflow's processes; `runtime` is what `ensure_runtime` gave."""
     api = f"http://127.0.0.1:{ports['api'].port}"
     values = {
         **airflow_settings.shared(settings, store=str(layout.store)),
@@ -143,7 +162,7 @@ def airflow_variables(
         **airflow_settings.environment_variables(values),
         "AIRFLOW_HOME": str(layout.home),
         "AIRFLOW_CONN_WAREHOUSE": postgres.warehouse_url("postgres"),
-        "PYTHONPATH": str(layout.runtime),
+        "PYTHONPATH": str(runtime),
         # A snapshot never changes: bytecode must not be written into it.
         "PYTHONDONTWRITEBYTECODE": "1",
         "WINDSOCK_DAGS_FOLDER": str(settings.dags_folder.resolve()),

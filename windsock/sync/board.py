@@ -12,7 +12,8 @@ terminals and tests read. The types of those objects:
 | halted, resumed, refused | `reason` or `message`                                               |
 | note                     | `message`                                                           |
 | parsing                  | `snapshot`, `files`                                                 |
-| parsed                   | `snapshot`, `file`, `dags`, `errors`, `seconds`, `since_save`       |
+| parsed                   | `snapshot`, `file`, `dags`, `errors`, `seconds`, `since_save`,      |
+|                          | `news`: whether its errors differ from those of its last parse      |
 | removed                  | `snapshot`, `file`, `dags`                                          |
 | settled                  | `snapshot`, `seconds`, `since_save`                                 |
 
@@ -56,7 +57,6 @@ class Board:
         self._clock = clock
         self._changed = threading.Condition()
         self._saves: OrderedDict[str, float] = OrderedDict()
-        self._first_settled = False
         self.connected = False
         self.halted = ""
         self.store: str | None = None
@@ -137,7 +137,8 @@ class Board:
                 self.awaited.update(message["files"])
             case "parsed":
                 self.awaited.discard(message["file"])
-                told["first"] = not self._first_settled
+                known = self.outcomes.get(message["file"], {}).get("errors", {})
+                told["news"] = known != message["errors"]
                 self.outcomes[message["file"]] = {
                     name: message[name] for name in ("dags", "errors", "seconds")
                 }
@@ -145,7 +146,6 @@ class Board:
                 self.outcomes.pop(message["file"], None)
             case "settled":
                 self.awaited.clear()
-                self._first_settled = True
                 self.settled = message["snapshot"]
             case _:
                 return None

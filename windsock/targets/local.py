@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from windsock.local.components import (
     Layout,
     airflow_programs,
     airflow_variables,
-    copy_runtime,
+    ensure_runtime,
 )
 from windsock.local.files import private_folder
 from windsock.local.locking import StateLock
@@ -40,6 +41,9 @@ from windsock.targets.base import Component
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import httpx
 
     from windsock.config import Settings
     from windsock.console import Console
@@ -53,6 +57,7 @@ HEALTH_NAMES = {
     "triggerer": "triggerer",
 }
 POLL_SECONDS = 0.2
+WARM_UP_SECONDS = 30.0
 
 
 class LocalTarget:
@@ -101,6 +106,10 @@ class LocalTarget:
         )
 
     @cached_property
+    def _runtime(self) -> Path:
+        return ensure_runtime(self._layout)
+
+    @cached_property
     def _airflow_variables(self) -> dict[str, str]:
         return airflow_variables(
             self._settings,
@@ -108,7 +117,15 @@ class LocalTarget:
             secrets=self._secrets,
             postgres=self._postgres,
             ports=self._ports,
+            runtime=self._runtime,
         )
+
+    @cached_property
+    def _loopback(self) -> httpx.Client:
+        """For this machine alone: a proxy that the environment names is not asked."""
+        import httpx  # noqa: PLC0415 - only where it is used
+
+        return httpx.Client(trust_env=False)
 
     def _programs(self) -> list[Program]:
         return [
@@ -199,7 +216,6 @@ class LocalTarget:
         with console.step("Airflow's venv") as step:
             self._venv = self._ensure_venv(step.progress)
             step.detail = "installed" if self._venv.created else "unchanged"
-        copy_runtime(self._layout)
         private_folder(self._layout.home)
 
     def _check_dags_folder(self) -> None:
@@ -278,10 +294,15 @@ class LocalTarget:
 
     def _wait_healthy(self, names: Sequence[str], environment: Environment, progress: Any) -> None:
         deadline = time.monotonic() + self._settings.up_timeout
+        warmed = False
         while True:
             self._supervisor.check(*names)
-            waiting = [name for name, good in self._health(environment).items() if not good]
-            waiting = [name for name in waiting if name in names]
+            health = self._health(environment)
+            waiting = [name for name in names if not health[name]]
+            if health["api-server"] and not warmed:
+                # In a thread: it takes a second or two, while the others still start.
+                threading.Thread(target=self._warm_up, args=(environment,), daemon=True).start()
+                warmed = True
             if not waiting:
                 return
             progress(f"waiting for {', '.join(waiting)}")
@@ -298,7 +319,7 @@ class LocalTarget:
         import httpx  # noqa: PLC0415 - only where it is used
 
         try:
-            answer = httpx.get(f"{environment.url}/api/v2/monitor/health", timeout=5)
+            answer = self._loopback.get(f"{environment.url}/api/v2/monitor/health", timeout=5)
             health = answer.json() if answer.status_code == httpx.codes.OK else {}
         except (httpx.HTTPError, ValueError):
             health = {}
@@ -306,6 +327,13 @@ class LocalTarget:
             name: (health.get(key) or {}).get("status") == "healthy"
             for name, key in HEALTH_NAMES.items()
         }
+
+    def _warm_up(self, environment: Environment) -> None:
+        """Let the API server build its execution API now, not when the first task asks for it."""
+        import httpx  # noqa: PLC0415 - only where it is used
+
+        with contextlib.suppress(httpx.HTTPError):
+            self._loopback.get(f"{environment.url}/execution/health", timeout=WARM_UP_SECONDS)
 
     # --- the other verbs ----------------------------------------------------------------------
 
@@ -395,7 +423,7 @@ class LocalTarget:
         ]  # fmt: skip
         variables = {
             **self._inherited,
-            "PYTHONPATH": str(self._layout.runtime),
+            "PYTHONPATH": str(self._runtime),
             "PYTHONDONTWRITEBYTECODE": "1",
             "AIRFLOW_HOME": str(self._layout.home / "check"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
