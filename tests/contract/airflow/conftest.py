@@ -1,0 +1,149 @@
+"""The same cases on the fake of the unit tests and on a real Airflow.
+
+The real one is the environment of `$WINDSOCK_STATE` if that is set; else the session fixture
+`environment` of tests/conftest.py brings one up. `pytest -m "not e2e"` leaves the real one out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, line_of
+from windsock.airflow.api import Airflow
+from windsock.model import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.e2e.project import Project
+
+DAG_IDS = ("contract_consumer", "contract_endless", "contract_failing", "contract_shapes")
+DAG_FILE = "windsock_contract_dags.py"
+BROKEN_FILE = "windsock_contract_broken.py"
+PATIENCE = 60.0
+
+
+def eventually(condition: Callable[[], bool], *, what: str) -> None:
+    """Look until a condition holds; fail after `PATIENCE` seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+class Subject:
+    """An Airflow under contract, and how to break a DAG file of it."""
+
+    def __init__(self, api: Airflow, *, break_file: Callable[[bool], None]) -> None:
+        self.api = api
+        self.break_file = break_file
+        self.run_id = f"windsock__contract__{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def real_environment(request: pytest.FixtureRequest) -> Environment:
+    """The environment that is up."""
+    folder = os.environ.get("WINDSOCK_STATE")
+    if folder:
+        return Environment.load(Path(folder))
+    project: Project = request.getfixturevalue("environment")
+    return Environment.load(project.state)
+
+
+@pytest.fixture(scope="session")
+def real_airflow(real_environment: Environment) -> Iterator[Airflow]:
+    """The environment's Airflow, with the contract's DAGs in its folder."""
+    folder = Path(real_environment.dags_folder)
+    shutil.copy(Path(__file__).with_name("contract_dags.py"), folder / DAG_FILE)
+    with Airflow.of(real_environment) as api:
+        try:
+            eventually(
+                lambda: {*DAG_IDS} <= {dag.dag_id for dag in api.dags()},
+                what="Airflow lists the contract's DAGs",
+            )
+            yield api
+        finally:
+            for dag_id in DAG_IDS:
+                delete_runs(api, dag_id)
+            (folder / DAG_FILE).unlink()
+
+
+def delete_runs(api: Airflow, dag_id: str, *, run_id_prefix: str = "") -> None:
+    """Delete the runs of a DAG, those that go on too."""
+    for run in api.runs(dag_id, run_id_prefix=run_id_prefix):
+        if not run.finished:
+            api.stop(dag_id, run.run_id)
+        api.delete_run(dag_id, run.run_id)
+
+
+def make_fake() -> FakeAirflow:
+    """A fake whose DAGs turn out as those in contract_dags.py."""
+    squares = [FakeTask("square", map_index=i, xcom=(i + 1) ** 2) for i in range(3)]
+    pair = {"__classname__": "builtins.tuple", "__version__": 1, "__data__": [1, 2]}
+    return FakeAirflow(
+        FakeDag(
+            "contract_shapes",
+            file=DAG_FILE,
+            starts="contract_consumer",
+            tasks=[
+                FakeTask("number", xcom=3, log=[line_of("loaded three rows")]),
+                FakeTask("pair", xcom=pair),
+                FakeTask("nothing"),
+                FakeTask("items", xcom=[1, 2, 3]),
+                FakeTask("flaky", xcom="second", tries=2),
+                FakeTask("publish"),
+                *squares,
+            ],
+        ),
+        FakeDag("contract_consumer", file=DAG_FILE, tasks=[FakeTask("consume", xcom="consumed")]),
+        FakeDag(
+            "contract_failing",
+            file=DAG_FILE,
+            state="failed",
+            tasks=[
+                FakeTask("explode", state="failed"),
+                FakeTask("after", state="upstream_failed", tries=0),
+            ],
+        ),
+        FakeDag(
+            "contract_endless",
+            file=DAG_FILE,
+            looks=10**9,
+            tasks=[FakeTask("sleep", state="running")],
+        ),
+    )
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.e2e)])
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """The Airflow under contract."""
+    if request.param == "fake":
+        fake = make_fake()
+
+        def break_fake(broken: bool) -> None:
+            fake.import_errors = {BROKEN_FILE: "ModuleNotFoundError"} if broken else {}
+
+        yield Subject(fake.client(), break_file=break_fake)
+        return
+    api: Airflow = request.getfixturevalue("real_airflow")
+    environment: Environment = request.getfixturevalue("real_environment")
+    broken_file = Path(environment.dags_folder) / BROKEN_FILE
+
+    def break_real(broken: bool) -> None:
+        if broken:
+            broken_file.write_text("import airflow.sdk, no_such_module  # not a dag\n")
+        else:
+            broken_file.unlink(missing_ok=True)
+
+    found = Subject(api, break_file=break_real)
+    yield found
+    break_real(broken=False)
+    for dag_id in DAG_IDS:
+        delete_runs(api, dag_id, run_id_prefix=found.run_id)

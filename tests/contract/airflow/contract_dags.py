@@ -1,0 +1,96 @@
+"""DAGs with every shape that the client reads; the contract tests copy it to a DAG folder."""
+
+# mypy: ignore-errors
+# Airflow is not installed beside the toolkit, so its decorators have no types here.
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from airflow.sdk import Asset, dag, get_current_context, task
+
+CHANGED = Asset("windsock_contract_asset")
+
+
+@dag(schedule=None, tags=["windsock-contract"])
+def contract_shapes() -> None:
+    """Succeeds: a printed line, XComs of several types, a second try, mapped tasks, an asset."""
+
+    @task
+    def number() -> int:
+        print("loaded three rows")  # noqa: T201 - the log is what is tested
+        return 3
+
+    @task
+    def pair() -> tuple[int, int]:
+        return (1, 2)
+
+    @task
+    def nothing() -> None: ...
+
+    @task
+    def items() -> list[int]:
+        return [1, 2, 3]
+
+    @task
+    def square(value: int) -> int:
+        return value * value
+
+    @task(retries=1, retry_delay=timedelta(0))
+    def flaky() -> str:
+        if get_current_context()["ti"].try_number == 1:
+            raise ValueError("the first try fails")
+        return "second"
+
+    @task(outlets=[CHANGED])
+    def publish() -> None: ...
+
+    number()
+    pair()
+    nothing()
+    flaky()
+    publish()
+    square.expand(value=items())
+
+
+@dag(schedule=[CHANGED], tags=["windsock-contract"])
+def contract_consumer() -> None:
+    """Runs when `contract_shapes` has changed its asset."""
+
+    @task
+    def consume() -> str:
+        return "consumed"
+
+    consume()
+
+
+@dag(schedule=None, tags=["windsock-contract"])
+def contract_failing() -> None:
+    """Fails in its first task."""
+
+    @task
+    def explode() -> None:
+        raise RuntimeError("boom")
+
+    @task
+    def after() -> None: ...
+
+    explode() >> after()
+
+
+@dag(schedule=None, tags=["windsock-contract"])
+def contract_endless() -> None:
+    """Goes on for as long as nobody stops it."""
+
+    @task
+    def sleep() -> None:
+        time.sleep(600)
+
+    sleep()
+
+
+contract_shapes()
+contract_consumer()
+contract_failing()
+contract_endless()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from windsock.airflow.settings import BUNDLE, environment_variables, shared
+from windsock.config import load
+
+
+def _shared(**values: Any) -> dict[str, str]:
+    return shared(load(values, project=Path("/project")), store="/state/store")
+
+
+def test_the_bundle_is_ours_on_the_store() -> None:
+    (bundle,) = json.loads(_shared()["dag_processor.dag_bundle_config_list"])
+    assert bundle["name"] == BUNDLE
+    assert bundle["kwargs"]["store"] == "/state/store"
+    module, _, name = bundle["classpath"].rpartition(".")
+    path = Path(__file__).parents[3] / (module.replace(".", "/") + ".py")
+    assert f"class {name}(" in path.read_text()
+
+
+def test_the_parse_settings_reach_airflow() -> None:
+    values = _shared(
+        parse={"processes": 7, "import_timeout": 11.5, "file_timeout": 12, "interval": 13}
+    )
+    assert values["dag_processor.parsing_processes"] == "7"
+    assert values["core.dagbag_import_timeout"] == "11.5"
+    assert values["dag_processor.dag_file_processor_timeout"] == "12"
+    assert values["dag_processor.min_file_process_interval"] == "13"
+
+
+def test_an_edit_that_follows_an_edit_is_not_held_back() -> None:
+    assert _shared()["core.min_serialized_dag_update_interval"] == "0"
+
+
+def test_the_users_own_settings_win() -> None:
+    values = _shared(airflow={"core.load_examples": True, "smtp.smtp_host": "mail"})
+    assert values["core.load_examples"] == "true"
+    assert values["smtp.smtp_host"] == "mail"
+
+
+def test_every_setting_becomes_the_variable_that_airflow_reads() -> None:
+    variables = environment_variables(_shared())
+    assert variables["AIRFLOW__CORE__LOAD_EXAMPLES"] == "False"
+    assert all(re.fullmatch(r"AIRFLOW__[A-Z_]+?__[A-Z_]+", name) for name in variables)
+    assert len(variables) == len(_shared())
+
+
+@pytest.mark.parametrize("name", ["core.load_examples", "scheduler.enable_health_check"])
+def test_a_switch_is_written_as_airflow_reads_it(name: str) -> None:
+    assert _shared()[name] in ("True", "False")

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, line_of
+from windsock.model import Environment, Settled
+from windsock.testing import plugin
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest_plugins = ["pytester"]
+
+
+class FakeControl:
+    """A sync process that has parsed everything."""
+
+    def __init__(self, fake: FakeAirflow) -> None:
+        self._fake = fake
+
+    def barrier(self, *, timeout: float = 60.0) -> Settled:
+        assert timeout > 0
+        known = tuple(sorted(self._fake.dags))
+        return Settled(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
+
+
+class Inner:
+    """A pytest session inside of this one, whose environment is a fake."""
+
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pytester = pytester
+        self.folder: Path = pytester.path
+        (self.folder / "dags").mkdir()
+        log = [line_of("about to explode"), line_of("boom", level="error")]
+        self.fake = FakeAirflow(
+            FakeDag("sales", tasks=[FakeTask("load", xcom=3)], file="sales.py"),
+            FakeDag("stock", tasks=[FakeTask("count", xcom=7)], file="stock.py"),
+            FakeDag(
+                "broken",
+                state="failed",
+                tasks=[FakeTask("explode", state="failed", log=log)],
+                file="broken.py",
+            ),
+            FakeDag("never", looks=10**9, tasks=[FakeTask("sleep", state="running")]),
+        )
+        monkeypatch.delenv("WINDSOCK_STATE", raising=False)
+        monkeypatch.setattr(plugin.Session, "open", lambda _config: self.session())
+
+    def session(self) -> plugin.Session:
+        environment = Environment(
+            target="local",
+            url="http://127.0.0.1:18080",
+            user="admin",
+            password_file="password",
+            control_socket="control.sock",
+            dags_folder=str(self.folder / "dags"),
+            airflow="3.3.2",
+        )
+        control = FakeControl(self.fake)
+        api = self.fake.client(VirtualClock())
+        return plugin.Session(environment, api, control)  # type: ignore[arg-type] # a fake
+
+    def run(self, text: str, *arguments: str) -> pytest.RunResult:
+        self.pytester.makepyfile(test_dags=text)
+        return self.pytester.runpytest_inprocess("-W", "error", *arguments)
+
+    def git(self, *arguments: str) -> None:
+        identity = ("-c", "user.name=A", "-c", "user.email=a@example.invalid")
+        subprocess.run(
+            ["git", *identity, *arguments],  # noqa: S607 - the developer's own git
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.fixture
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Inner:
+    return Inner(pytester, monkeypatch)
+
+
+PASSING = """
+def test_sales(airflow):
+    run = airflow.run("sales", conf={"day": "2026-01-01"}, timeout=60)
+    assert run.state == "success"
+    assert run.task("load").xcom() == 3
+"""
+
+FAILING = """
+def test_broken(airflow):
+    airflow.run("sales")
+    assert airflow.run("broken").state == "success"
+"""
+
+
+def test_the_plugin_loads_without_anything_heavy() -> None:
+    code = (
+        "import sys, windsock.testing.plugin;"
+        "heavy = {'httpx', 'yaml', 'watchdog', 'kubernetes', 'docker'} & sys.modules.keys();"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_passing_test_leaves_no_run(inner: Inner) -> None:
+    inner.run(PASSING).assert_outcomes(passed=1)
+    assert inner.fake.runs == {}
+
+
+def test_runs_are_kept_if_asked_for(inner: Inner) -> None:
+    inner.run(PASSING, "--windsock-keep-runs").assert_outcomes(passed=1)
+    assert [dag_id for dag_id, _ in inner.fake.runs] == ["sales"]
+
+
+def test_a_failing_test_shows_its_runs_and_keeps_them(inner: Inner) -> None:
+    result = inner.run(FAILING)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*DAG run sales*",
+            "success  http://127.0.0.1:18080/dags/sales/runs/windsock__test_broken__*",
+            "*DAG run broken*",
+            "failed  http://127.0.0.1:18080/dags/broken/runs/windsock__test_broken__*",
+            "explode    1  failed*",
+            "--- log of explode, try 1",
+            "*INFO about to explode",
+            "*ERROR boom",
+        ]
+    )
+    assert {dag_id for dag_id, _ in inner.fake.runs} == {"sales", "broken"}
+
+
+def test_a_failing_test_points_at_the_users_line_not_into_windsock(inner: Inner) -> None:
+    result = inner.run('def test_it(airflow):\n    airflow.run("salse")\n')
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*DagError: there is no DAG 'salse'", "*Did you mean sales?"])
+    result.stdout.no_fnmatch_line("*running.py*")
+
+
+def test_a_run_that_still_goes_on_is_stopped_when_the_test_ends(inner: Inner) -> None:
+    result = inner.run(
+        "def test_one(airflow):\n"
+        '    airflow.trigger("never")\n'
+        "def test_two(airflow):\n"
+        '    airflow.trigger("never")\n'
+        "    assert False\n"
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    assert [run["state"] for run in inner.fake.runs.values()] == ["failed"]
+
+
+def test_a_run_that_cannot_be_cleaned_up_is_an_error(inner: Inner) -> None:
+    inner.fake.routes = [
+        (method, pattern, (lambda *_: httpx.Response(500)) if method == "DELETE" else handler)
+        for method, pattern, handler in inner.fake.routes
+    ]
+    result = inner.run(PASSING)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*DAG runs are left over:*", "sales windsock__test_sales__*"])
+
+
+def test_the_runs_are_in_the_junit_file(inner: Inner) -> None:
+    inner.run(PASSING, "--junitxml=report.xml").assert_outcomes(passed=1)
+    tree = ET.parse(inner.folder / "report.xml")  # noqa: S314 - pytest wrote it just now
+    properties = {item.get("name"): item.get("value") for item in tree.iter("property")}
+    assert properties["windsock.dag_id"] == "sales"
+    assert str(properties["windsock.run_id"]).startswith("windsock__test_sales__")
+    assert str(properties["windsock.run_url"]).endswith(str(properties["windsock.run_id"]))
+
+
+def test_the_environment_is_opened_once_for_all_tests(inner: Inner) -> None:
+    inner.run(PASSING + PASSING.replace("test_sales", "test_again")).assert_outcomes(passed=2)
+    assert inner.fake.tokens == 1
+
+
+@pytest.mark.parametrize("how", ["default", "ini", "variable", "option"])
+def test_no_environment_is_an_error_that_says_where_it_looked(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    arguments = []
+    monkeypatch.delenv("WINDSOCK_STATE", raising=False)
+    if how != "default":
+        pytester.makeini("[pytest]\nwindsock_state = from-ini\n")
+    if how in ("variable", "option"):
+        monkeypatch.setenv("WINDSOCK_STATE", "from-variable")
+    if how == "option":
+        arguments = ["--windsock-state=from-option"]
+    pytester.makepyfile(PASSING)
+    result = pytester.runpytest_inprocess("-W", "error", *arguments)
+    result.assert_outcomes(errors=1)
+    folder = ".windsock" if how == "default" else f"from-{how}"
+    result.stdout.fnmatch_lines(
+        ["no environment is up here", "*invoke up*", f"(looked in {pytester.path / folder};*"]
+    )
+
+
+THREE = """
+import pytest
+
+def test_sales(airflow):
+    airflow.run("sales")
+
+def test_stock(airflow):
+    airflow.run("stock")
+
+@pytest.mark.dag("stock")
+def test_marked(airflow):
+    airflow.run("sa" + "les")
+
+def test_no_dag():
+    pass
+"""
+
+
+@pytest.fixture
+def repository(inner: Inner) -> Inner:
+    for name in ("sales", "stock"):
+        (inner.folder / "dags" / f"{name}.py").write_text(f"import {name}_tax\n")
+        (inner.folder / "dags" / f"{name}_tax.py").write_text("RATE = 1\n")
+    (inner.folder / "README.md").write_text("hello\n")
+    (inner.folder / ".gitignore").write_text("__pycache__\n.pytest_cache\n")
+    inner.pytester.makepyfile(test_dags=THREE)
+    inner.git("init", "--quiet")
+    inner.git("add", ".")
+    inner.git("commit", "--quiet", "--message=first")
+    return inner
+
+
+def affected(inner: Inner, *arguments: str) -> tuple[list[str], pytest.RunResult]:
+    result = inner.pytester.runpytest_inprocess(
+        "-W", "error", "--affected=HEAD", "--collect-only", "-q", *arguments
+    )
+    names = [line.split("::")[1] for line in result.outlines if line.startswith("test_dags.py::")]
+    return (names if result.ret == pytest.ExitCode.OK else []), result
+
+
+def test_without_a_change_no_test_is_affected(repository: Inner) -> None:
+    names, result = affected(repository)
+    assert names == []
+    result.stdout.fnmatch_lines(["windsock: 0 of 4 tests may be affected since HEAD"])
+
+
+def test_a_changed_dag_file_chooses_the_tests_of_its_dags_and_those_in_doubt(
+    repository: Inner,
+) -> None:
+    (repository.folder / "dags" / "sales.py").write_text("import sales_tax  # changed\n")
+    names, result = affected(repository)
+    assert names == ["test_sales", "test_no_dag"]
+    result.stdout.fnmatch_lines(
+        [
+            "windsock: 2 of 4 tests may be affected since HEAD",
+            "  affected DAGs: sales",
+            "  1 of them in doubt:*",
+        ]
+    )
+
+
+@pytest.mark.parametrize("how", ["unstaged", "staged", "deleted"])
+def test_a_changed_helper_chooses_the_tests_of_the_dags_that_import_it(
+    repository: Inner, how: str
+) -> None:
+    helper = repository.folder / "dags" / "stock_tax.py"
+    if how == "deleted":
+        helper.unlink()
+    else:
+        helper.write_text("RATE = 2\n")
+    if how == "staged":
+        repository.git("add", ".")
+    assert affected(repository)[0] == ["test_stock", "test_marked", "test_no_dag"]
+
+
+def test_a_committed_change_counts_too(repository: Inner) -> None:
+    (repository.folder / "dags" / "stock.py").write_text("# changed\n")
+    repository.git("commit", "--all", "--quiet", "--message=second")
+    assert affected(repository)[0] == []
+    assert affected(repository, "--affected=HEAD~1")[0] == [
+        "test_stock",
+        "test_marked",
+        "test_no_dag",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["dags/query.sql", "dags/nobody_imports_me.py", "conftest.py", "requirements.txt"]
+)
+def test_a_file_that_nobody_can_attribute_chooses_every_test(repository: Inner, name: str) -> None:
+    (repository.folder / name).write_text("")
+    names, result = affected(repository)
+    assert len(names) == 4
+    result.stdout.fnmatch_lines(["  every test: *changed*"])
+
+
+def test_prose_and_other_test_modules_choose_only_what_is_in_doubt(repository: Inner) -> None:
+    (repository.folder / "README.md").write_text("changed\n")
+    (repository.folder / "test_other.py").write_text("")
+    assert affected(repository, "test_dags.py")[0] == ["test_no_dag"]
+
+
+def test_a_changed_test_module_is_run(repository: Inner) -> None:
+    (repository.folder / "test_dags.py").write_text(THREE + "\n# changed\n")
+    assert len(affected(repository)[0]) == 4
+
+
+def test_a_dag_that_airflow_does_not_list_is_in_doubt(repository: Inner) -> None:
+    repository.fake.dags["sales"].stale = True
+    (repository.folder / "dags" / "stock.py").write_text("# changed\n")
+    assert "test_sales" in affected(repository)[0]
+
+
+def test_a_dag_whose_file_is_broken_is_in_doubt(repository: Inner) -> None:
+    repository.fake.import_errors["sales.py"] = "NameError"
+    (repository.folder / "dags" / "stock.py").write_text("# changed\n")
+    assert "test_sales" in affected(repository)[0]
+
+
+def test_an_unknown_ref_ends_the_session_in_words(repository: Inner) -> None:
+    result = affected(repository, "--affected=nope")[1]
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*git knows no ref 'nope'*"])
+
+
+def test_no_git_ends_the_session_in_words(inner: Inner) -> None:
+    inner.pytester.makepyfile(test_dags=THREE)
+    result = affected(inner)[1]
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*is in no git repository*"])

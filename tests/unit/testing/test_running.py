@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
+from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, EnvironmentFailure
+from windsock.model import Settled
+from windsock.testing.running import RunningAirflow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class FakeBarrier:
+    """Counts how often it is waited at, and answers what was parsed."""
+
+    def __init__(self, fake: FakeAirflow) -> None:
+        self.passed = 0
+        self._fake = fake
+
+    def __call__(self, timeout: float) -> Settled:
+        assert timeout > 0
+        self.passed += 1
+        known = tuple(sorted(self._fake.dags))
+        return Settled(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
+
+
+class Bench:
+    """A `RunningAirflow` on a fake."""
+
+    def __init__(self, folder: Path, *dags: FakeDag, test_name: str = "test_sales") -> None:
+        self.fake = FakeAirflow(*dags)
+        self.fake.has_wait = False
+        self.barrier = FakeBarrier(self.fake)
+        self.clock = VirtualClock()
+        self.told: list[str] = []
+        self.folder = folder
+        self.airflow = RunningAirflow(
+            self.fake.client(self.clock),
+            barrier=self.barrier,
+            dags_folder=folder,
+            test_name=test_name,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            on_run=lambda run: self.told.append(run.dag_id),
+        )
+
+
+SALES = FakeDag("sales", tasks=[FakeTask("load", xcom=3)])
+
+
+def test_a_run_is_named_after_its_test_and_nothing_else(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"), test_name="test_sales[a b/ü]")
+    first, second = (bench.airflow.run("sales", conf={"day": 1}) for _ in range(2))
+    assert re.fullmatch(r"windsock__test_sales-a-b-__[0-9a-f]{32}", first.run_id)
+    assert first.run_id != second.run_id
+    assert first.conf == {"day": 1}
+    assert bench.told == ["sales", "sales"]
+
+
+def test_every_trigger_waits_at_the_barrier_first(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"))
+    bench.airflow.run("sales")
+    bench.airflow.trigger("sales")
+    assert bench.barrier.passed == 2
+
+
+def test_a_paused_dag_is_unpaused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales", paused=True))
+    assert bench.airflow.run("sales").state == "success"
+
+
+def test_a_dag_whose_file_does_not_import_fails_with_its_traceback(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales", file="shop.py"))
+    bench.fake.import_errors["shop.py"] = "Traceback\n  File shop.py, line 3\nNameError: x\n"
+    with pytest.raises(DagError, match=r"sales: its file shop\.py does not import") as caught:
+        bench.airflow.run("sales")
+    assert caught.value.hint.endswith("NameError: x")
+    assert bench.fake.runs == {}
+
+
+def test_a_new_dag_in_a_broken_file_fails_with_its_traceback(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"))
+    (tmp_path / "new.py").write_text('dag_id="returns"')
+    bench.fake.import_errors["new.py"] = "NameError: y"
+    with pytest.raises(DagError, match=r"returns: its file new\.py does not import"):
+        bench.airflow.run("returns")
+
+
+def test_an_unknown_dag_names_near_ones_and_files_with_errors(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"), FakeDag("stock"))
+    bench.fake.import_errors["other.py"] = "Traceback\nNameError: y"
+    with pytest.raises(DagError, match="there is no DAG 'sale'") as caught:
+        bench.airflow.run("sale")
+    assert caught.value.hint == "Did you mean sales?\nother.py does not import: NameError: y"
+
+
+def test_a_dag_whose_file_lost_it_is_unknown(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales", stale=True), FakeDag("stock"))
+    with pytest.raises(DagError, match="there is no DAG 'sales'"):
+        bench.airflow.run("sales")
+
+
+def test_the_run_that_an_asset_starts_is_found_and_waited_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("producer", starts="consumer"), FakeDag("consumer"))
+    run = bench.airflow.run("producer")
+    found = bench.airflow.wait_for_run("consumer", after=run)
+    assert (found.dag_id, found.state) == ("consumer", "success")
+
+
+def test_a_run_that_no_asset_starts_is_a_failure_that_tells_what_changed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("producer", starts="other"), FakeDag("other"), FakeDag("sales"))
+    run = bench.airflow.run("producer")
+    with pytest.raises(DeadlineExceeded, match=r"no run of sales within 5 s; it changed an_asset"):
+        bench.airflow.wait_for_run("sales", after=run, timeout=5)
+    assert bench.clock.now >= 5
+
+
+def test_waiting_for_a_paused_consumer_fails_at_once(tmp_path: Path) -> None:
+    consumer = FakeDag("consumer", paused=True)
+    bench = Bench(tmp_path, FakeDag("producer", starts="consumer"), consumer)
+    run = bench.airflow.run("producer")
+    with pytest.raises(ConfigurationError, match="consumer is paused"):
+        bench.airflow.wait_for_run("consumer", after=run)
+    bench.airflow.unpause("consumer")
+    assert bench.airflow.wait_for_run("consumer", after=run).state == "success"
+
+
+def test_cleaning_up_deletes_the_runs_and_those_they_started(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("producer", starts="consumer"), FakeDag("consumer"))
+    bench.airflow.run("producer")
+    assert bench.airflow.clean_up(keep_finished=False) == []
+    assert bench.fake.runs == {}
+
+
+def test_cleaning_up_stops_what_still_runs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("never", looks=10**9))
+    run = bench.airflow.trigger("never")
+    assert run.state == "running"
+    assert bench.airflow.clean_up(keep_finished=True) == []
+    assert [run["state"] for run in bench.fake.runs.values()] == ["failed"]
+    assert bench.airflow.clean_up(keep_finished=False) == []
+    assert bench.fake.runs == {}
+
+
+def test_cleaning_up_passes_over_what_the_test_deleted_itself(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"))
+    run = bench.airflow.run("sales")
+    bench.airflow.api.delete_run("sales", run.run_id)
+    assert bench.airflow.clean_up(keep_finished=False) == []
+
+
+def test_cleaning_up_goes_on_after_a_problem_and_tells_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"), FakeDag("stock"))
+    for dag_id in ("stock", "sales"):
+        bench.airflow.run(dag_id)
+    delete = bench.airflow.api.delete_run
+
+    def fail_for_sales(dag_id: str, run_id: str) -> None:
+        if dag_id == "sales":
+            raise DeadlineExceeded("no answer")
+        delete(dag_id, run_id)
+
+    bench.airflow.api.delete_run = fail_for_sales  # type: ignore[method-assign] # the failing edge
+    (problem,) = bench.airflow.clean_up(keep_finished=False)
+    assert problem.startswith("sales windsock__")
+    assert [dag_id for dag_id, _ in bench.fake.runs] == ["sales"]
+
+
+def test_cleaning_up_tries_again_what_fails_for_a_moment(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"))
+    bench.airflow.run("sales")
+    failures = [EnvironmentFailure("the database is locked")] * 3
+    delete = bench.airflow.api.delete_run
+
+    def fail_at_first(dag_id: str, run_id: str) -> None:
+        if failures:
+            raise failures.pop()
+        delete(dag_id, run_id)
+
+    bench.airflow.api.delete_run = fail_at_first  # type: ignore[method-assign] # the failing edge
+    assert bench.airflow.clean_up(keep_finished=False) == []
+    assert bench.fake.runs == {}
+
+
+def test_variables_exist_inside_the_block_only(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"))
+    with bench.airflow.variables({"rate": "1.2"}):
+        assert bench.fake.objects["variables"]["rate"]["value"] == "1.2"
+    assert bench.fake.objects["variables"] == {}
+
+
+def test_variables_go_even_if_the_block_fails(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"))
+    with pytest.raises(ZeroDivisionError), bench.airflow.variables({"rate": "1.2"}):
+        raise ZeroDivisionError
+    assert bench.fake.objects["variables"] == {}
+
+
+def test_a_variable_that_exists_is_not_overwritten(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales"))
+    with (
+        bench.airflow.variables({"rate": "1.2"}),
+        pytest.raises(ConfigurationError, match="'rate' exists already"),
+        bench.airflow.variables({"rate": "1.3"}),
+    ):
+        pass
+    assert bench.fake.objects["variables"] == {}

@@ -1,0 +1,380 @@
+"""A thin, typed client of Airflow's public REST API (3.3).
+
+Synchronous, one object per Airflow. The flows, the pytest plugin and the benchmarks talk to Airflow
+through it and nothing else. Importing this module imports httpx, so `tasks.py` imports it late.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from windsock.airflow.records import (
+    AssetEvent,
+    Component,
+    Dag,
+    DagRun,
+    DagVersion,
+    ImportFailure,
+    LogLine,
+    Task,
+    TaskInstance,
+)
+from windsock.airflow.rest import NotFound, RequestRefused, Rest
+from windsock.airflow.values import decode
+from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    import httpx
+
+    from windsock.airflow.records import Json
+    from windsock.model import Environment
+
+__all__ = ["Airflow", "NotFound", "RequestRefused"]
+
+WAIT_INTERVAL = 0.2
+"""Seconds between two looks at a run that is waited for."""
+_SILENCE = 10.0
+"""Seconds after which a waiting stream that says nothing is given up for polling."""
+_MAXIMUM_LOG_PAGES = 1000
+
+BulkEntity = dict[str, Any]
+
+
+def _path(*parts: str | int) -> str:
+    """A path of segments, each quoted: run ids hold `+` and `:`, variable keys may hold `/`."""
+    return "/" + "/".join(quote(str(part), safe="") for part in parts)
+
+
+class Airflow:
+    """The Airflow at `url`.
+
+    Args:
+        url: Of the UI and the API, without a trailing slash.
+        user: A user of SimpleAuthManager with the role admin.
+        password: Of `user`.
+        timeout: Seconds until Airflow must have answered one request.
+        clock: Monotonic seconds.
+        sleep: Waits that many seconds.
+        transport: Another httpx transport, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: str,
+        *,
+        timeout: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._rest = Rest(url, user, password, timeout=timeout, transport=transport)
+        self._clock = clock
+        self._sleep = sleep
+
+    @classmethod
+    def of(cls, environment: Environment) -> Airflow:
+        """The Airflow of a running environment."""
+        return cls(environment.url, environment.user, environment.password())
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a trailing slash."""
+        return self._rest.url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._rest.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Pages of the UI
+
+    def run_url(self, dag_id: str, run_id: str) -> str:
+        """The page of a run in Airflow's UI."""
+        return self.url + _path("dags", dag_id, "runs", run_id)
+
+    def task_url(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> str:
+        """The page of a task instance in Airflow's UI."""
+        mapped = ("mapped", map_index) if map_index >= 0 else ()
+        return self.url + _path("dags", dag_id, "runs", run_id, "tasks", task_id, *mapped)
+
+    # Components and DAGs
+
+    def health(self) -> dict[str, Component]:
+        """How the metadata database, scheduler, triggerer and dag-processor are.
+
+        Airflow answers 200 even when a component is unhealthy: read each status.
+        """
+        answer = self._rest.request("GET", "/monitor/health")
+        return {name: Component.read(values) for name, values in answer.items() if values}
+
+    def version(self) -> str:
+        """Airflow's version, for example `3.3.2`."""
+        return str(self._rest.request("GET", "/version")["version"])
+
+    def dags(self) -> list[Dag]:
+        """Every DAG whose file still holds it, in the order of their ids."""
+        pages = self._rest.pages("/dags", "dags", parameters={"order_by": "dag_id"})
+        return [Dag.read(values) for values in pages]
+
+    def dag(self, dag_id: str) -> Dag:
+        """One DAG, also one that is stale.
+
+        Raises:
+            NotFound: Airflow never had it.
+        """
+        return Dag.read(self._rest.request("GET", _path("dags", dag_id)))
+
+    def tasks(self, dag_id: str) -> list[Task]:
+        """The tasks of the newest version of a DAG."""
+        answer = self._rest.request("GET", _path("dags", dag_id, "tasks"))
+        return [Task.read(values) for values in answer["tasks"]]
+
+    def dag_versions(self, dag_id: str) -> list[DagVersion]:
+        """The versions that Airflow keeps of a DAG, oldest first."""
+        pages = self._rest.pages(
+            _path("dags", dag_id, "dagVersions"),
+            "dag_versions",
+            parameters={"order_by": "version_number"},
+        )
+        return [DagVersion.read(values) for values in pages]
+
+    def import_errors(self) -> list[ImportFailure]:
+        """Every DAG file that does not import, in the order of their names."""
+        pages = self._rest.pages("/importErrors", "import_errors")
+        return sorted((ImportFailure.read(values) for values in pages), key=lambda item: item.file)
+
+    def pause(self, dag_id: str, *, paused: bool) -> None:
+        """Pause a DAG, or let its runs go on."""
+        self._rest.request("PATCH", _path("dags", dag_id), body={"is_paused": paused})
+
+    # Runs
+
+    def trigger(
+        self,
+        dag_id: str,
+        *,
+        conf: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        logical_date: datetime | None = None,
+        note: str = "",
+    ) -> DagRun:
+        """Start a run.
+
+        Args:
+            dag_id: Of the DAG.
+            conf: Its configuration; `params` of the DAG are checked against it.
+            run_id: A unique id; Airflow makes one if None.
+            logical_date: Aware; None, as for any run without a data interval, by default.
+            note: Shown on the run's page.
+
+        Raises:
+            NotFound: No such DAG.
+            RequestRefused: The id is taken, the file has import errors, the params do not fit.
+        """
+        body: Json = {
+            "logical_date": logical_date.isoformat() if logical_date else None,
+            "conf": dict(conf or {}),
+        }
+        body |= {"dag_run_id": run_id} if run_id else {}
+        body |= {"note": note} if note else {}
+        return DagRun.read(self._rest.request("POST", _path("dags", dag_id, "dagRuns"), body=body))
+
+    def run(self, dag_id: str, run_id: str) -> DagRun:
+        """One run.
+
+        Raises:
+            NotFound: No such run.
+        """
+        return DagRun.read(self._rest.request("GET", _path("dags", dag_id, "dagRuns", run_id)))
+
+    def runs(self, dag_id: str = "~", *, run_id_prefix: str = "") -> list[DagRun]:
+        """The runs of a DAG (`~`: of all), oldest first; only ids with a prefix if given."""
+        parameters = {"order_by": "id"}
+        parameters |= {"run_id_prefix_pattern": run_id_prefix} if run_id_prefix else {}
+        pages = self._rest.pages(
+            _path("dags", dag_id, "dagRuns"), "dag_runs", parameters=parameters
+        )
+        return [DagRun.read(values) for values in pages]
+
+    def wait(
+        self, dag_id: str, run_id: str, *, timeout: float, interval: float = WAIT_INTERVAL
+    ) -> DagRun:
+        """Wait until a run has finished, whatever its state.
+
+        Airflow's own waiting stream is used; it is experimental, so where it is missing, ends early
+        or falls silent, the run is polled.
+
+        Raises:
+            DeadlineExceeded: It has not finished after `timeout` seconds.
+            NotFound: No such run.
+        """
+        deadline = self._clock() + timeout
+        self._follow(dag_id, run_id, deadline=deadline, interval=interval)
+        while True:
+            run = self.run(dag_id, run_id)
+            if run.finished:
+                return run
+            if self._clock() >= deadline:
+                raise DeadlineExceeded(
+                    f"the run {run_id} of {dag_id} is still {run.state} after {timeout:g} s",
+                    f"See {self.run_url(dag_id, run_id)}",
+                )
+            self._sleep(interval)
+
+    def _follow(self, dag_id: str, run_id: str, *, deadline: float, interval: float) -> None:
+        """Read the waiting stream to its end or to the deadline; losing it is no failure."""
+        lines = self._rest.lines(
+            _path("dags", dag_id, "dagRuns", run_id, "wait"),
+            parameters={"interval": interval},
+            silence=_SILENCE + interval,
+        )
+        try:
+            for _ in lines:
+                if self._clock() >= deadline:
+                    break
+        except (NotFound, DeadlineExceeded, EnvironmentFailure, ValueError):
+            return  # The polling that follows tells the difference.
+        finally:
+            lines.close()
+
+    def stop(self, dag_id: str, run_id: str) -> DagRun:
+        """Mark a run failed: its running tasks are killed, the others never start."""
+        path = _path("dags", dag_id, "dagRuns", run_id)
+        return DagRun.read(self._rest.request("PATCH", path, body={"state": "failed"}))
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a run that is not running, with its task instances and XComs.
+
+        Raises:
+            RequestRefused: It is running; stop it first.
+        """
+        self._rest.request("DELETE", _path("dags", dag_id, "dagRuns", run_id))
+
+    def asset_events(self, dag_id: str, run_id: str) -> list[AssetEvent]:
+        """The asset changes that a run made, and the runs that these started so far."""
+        pages = self._rest.pages(
+            "/assets/events",
+            "asset_events",
+            parameters={"source_dag_id": dag_id, "source_run_id": run_id},
+        )
+        return [AssetEvent.read(values) for values in pages]
+
+    # Task instances
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        """The newest try of each task of a run, each instance of a mapped task on its own."""
+        path = _path("dags", dag_id, "dagRuns", run_id, "taskInstances")
+        pages = self._rest.pages(path, "task_instances")
+        return [TaskInstance.read(values) for values in pages]
+
+    def tries(
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1
+    ) -> list[TaskInstance]:
+        """Every try of a task, the first one first."""
+        mapped = (map_index,) if map_index >= 0 else ()
+        path = _path("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, *mapped, "tries")
+        answer = self._rest.request("GET", path)
+        return [TaskInstance.read(values) for values in answer["task_instances"]]
+
+    def log(
+        self, dag_id: str, run_id: str, task_id: str, *, try_number: int, map_index: int = -1
+    ) -> list[LogLine]:
+        """The log of one try of a task, as far as it is written.
+
+        Raises:
+            NotFound: No such task instance or try.
+        """
+        path = _path(
+            "dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", try_number
+        )
+        parameters: dict[str, str | int | bool] = {"full_content": True, "map_index": map_index}
+        lines: list[LogLine] = []
+        for _ in range(_MAXIMUM_LOG_PAGES):
+            answer = self._rest.request("GET", path, parameters=parameters)
+            lines += [LogLine.read(values) for values in answer["content"]]
+            # A running task always has a next page; without new lines there is nothing to wait for.
+            if not answer.get("continuation_token") or not answer["content"]:
+                break
+            parameters["token"] = answer["continuation_token"]
+        return lines
+
+    def xcom(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        *,
+        key: str = "return_value",
+        map_index: int = -1,
+    ) -> Any:
+        """An XCom as the task pushed it (see `windsock.airflow.values` for its types).
+
+        Raises:
+            NotFound: The task pushed nothing under this key.
+        """
+        path = _path(
+            *("dags", dag_id, "dagRuns", run_id),
+            *("taskInstances", task_id, "xcomEntries", key),
+        )
+        answer = self._rest.request("GET", path, parameters={"map_index": map_index})
+        return decode(answer["value"])
+
+    # Connections, variables and pools: `kind` is one of these three words
+
+    def objects(self, kind: str) -> list[Json]:
+        """Every connection, variable or pool, as Airflow shows it: secrets are masked."""
+        return list(self._rest.pages(f"/{kind}", kind))
+
+    def change_objects(
+        self, kind: str, *, write: Sequence[BulkEntity] = (), delete: Sequence[str] = ()
+    ) -> None:
+        """Create or overwrite and delete connections, variables or pools, in one transaction.
+
+        Args:
+            kind: `connections`, `variables` or `pools`.
+            write: Bodies as the API takes them; a field left out keeps its value.
+            delete: Ids; those that do not exist are passed over. An id in both would be gone:
+                Airflow sends the deletion to the database last.
+
+        Raises:
+            ConfigurationError: Airflow refuses one of them.
+        """
+        actions: list[Json] = []
+        if delete:
+            actions.append(
+                {
+                    "action": "delete",
+                    "entities": list(delete),
+                    "action_on_non_existence": "skip",
+                }
+            )
+        if write:
+            actions.append(
+                {
+                    "action": "create",
+                    "entities": list(write),
+                    "action_on_existence": "overwrite",
+                }
+            )
+        if not actions:
+            return
+        answer = self._rest.request("PATCH", f"/{kind}", body={"actions": actions})
+        errors = [
+            str(error.get("error", error))
+            for action in ("delete", "create")
+            for error in (answer.get(action) or {}).get("errors", [])
+        ]
+        if errors:
+            raise ConfigurationError(f"Airflow refuses to change {kind}: {'; '.join(errors)}")

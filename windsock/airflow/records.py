@@ -1,0 +1,306 @@
+"""What Airflow's API answers, as typed records: only the fields that windsock reads.
+
+Every `read` takes one JSON object of the public API of Airflow 3.3 (`airflow/api_fastapi/core_api/
+datamodels`), so a renamed field fails here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Json = dict[str, Any]
+
+FINISHED_RUN_STATES = frozenset({"success", "failed"})
+FAILED_TASK_STATES = frozenset({"failed", "upstream_failed"})
+
+
+def moment(text: str | None) -> datetime | None:
+    """An ISO 8601 time of the API as an aware datetime."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dag:
+    """A DAG as the metadata database knows it.
+
+    Attributes:
+        dag_id: Its id.
+        file: Its file, relative to the DAG folder; None for a DAG that never had one.
+        paused: Whether its runs wait.
+        stale: Whether its file no longer holds it.
+        import_errors: Whether its file failed at the last parse.
+        bundle_version: The snapshot of its last parse.
+        parsed: When that was.
+        schedule: Airflow's summary of its schedule; None means only when asked.
+        tags: Their names.
+    """
+
+    dag_id: str
+    file: str | None
+    paused: bool
+    stale: bool
+    import_errors: bool
+    bundle_version: str | None
+    parsed: datetime | None
+    schedule: str | None
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, values: Json) -> Dag:
+        """From an item of `GET /dags`."""
+        return cls(
+            dag_id=values["dag_id"],
+            file=values["relative_fileloc"],
+            paused=values["is_paused"],
+            stale=values["is_stale"],
+            import_errors=values["has_import_errors"],
+            bundle_version=values["bundle_version"],
+            parsed=moment(values["last_parsed_time"]),
+            schedule=values["timetable_summary"],
+            tags=tuple(tag["name"] for tag in values["tags"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task of the newest version of a DAG."""
+
+    task_id: str
+    operator: str
+    mapped: bool
+    downstream: tuple[str, ...]
+
+    @classmethod
+    def read(cls, values: Json) -> Task:
+        """From an item of `GET /dags/{dag_id}/tasks`."""
+        return cls(
+            task_id=values["task_id"],
+            operator=values["operator_name"] or "",
+            mapped=bool(values["is_mapped"]),
+            downstream=tuple(values["downstream_task_ids"] or ()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DagRun:
+    """One run of a DAG.
+
+    Attributes:
+        state: `queued`, `running`, `success` or `failed`.
+        versions: The snapshots that its task instances used.
+    """
+
+    dag_id: str
+    run_id: str
+    state: str
+    run_type: str
+    queued: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    logical_date: datetime | None
+    conf: Json = field(default_factory=dict)
+    bundle_version: str | None = None
+    versions: tuple[str | None, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of it will run any more."""
+        return self.state in FINISHED_RUN_STATES
+
+    @classmethod
+    def read(cls, values: Json) -> DagRun:
+        """From `GET /dags/{dag_id}/dagRuns/{dag_run_id}`."""
+        return cls(
+            dag_id=values["dag_id"],
+            run_id=values["dag_run_id"],
+            state=values["state"],
+            run_type=values["run_type"],
+            queued=moment(values["queued_at"]),
+            started=moment(values["start_date"]),
+            ended=moment(values["end_date"]),
+            logical_date=moment(values["logical_date"]),
+            conf=values["conf"] or {},
+            bundle_version=values["bundle_version"],
+            versions=tuple(item["bundle_version"] for item in values["dag_versions"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInstance:
+    """One try of one task in a run, or its newest try.
+
+    Attributes:
+        map_index: Its place in a mapped task, from 0; -1 for a task that is not mapped.
+        state: None before the scheduler has looked at it.
+        try_number: How often it has started, the present time included; 0 if never.
+        bundle_version: The snapshot whose code it ran.
+    """
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    started: datetime | None
+    ended: datetime | None
+    operator: str
+    bundle_version: str | None
+
+    @property
+    def label(self) -> str:
+        """The task id, with the map index of a mapped one: `square[1]`."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+    @classmethod
+    def read(cls, values: Json) -> TaskInstance:
+        """From an item of `GET …/taskInstances` or `GET …/taskInstances/{task_id}/tries`."""
+        version = values["dag_version"] or {}
+        return cls(
+            task_id=values["task_id"],
+            map_index=values["map_index"],
+            state=values["state"],
+            try_number=values["try_number"],
+            started=moment(values["start_date"]),
+            ended=moment(values["end_date"]),
+            operator=values["operator_name"] or "",
+            bundle_version=version.get("bundle_version"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportFailure:
+    """A DAG file that did not import."""
+
+    file: str
+    traceback: str
+    seen: datetime | None
+
+    @classmethod
+    def read(cls, values: Json) -> ImportFailure:
+        """From an item of `GET /importErrors`."""
+        return cls(
+            file=values["filename"],
+            traceback=values["stack_trace"],
+            seen=moment(values["timestamp"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DagVersion:
+    """One version of a DAG that Airflow keeps."""
+
+    number: int
+    bundle_version: str | None
+    created: datetime | None
+
+    @classmethod
+    def read(cls, values: Json) -> DagVersion:
+        """From an item of `GET /dags/{dag_id}/dagVersions`."""
+        return cls(
+            number=values["version_number"],
+            bundle_version=values["bundle_version"],
+            created=moment(values["created_at"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetEvent:
+    """A change of an asset, and the runs that it started.
+
+    Attributes:
+        asset: The asset's name.
+        runs: (dag id, run id) of each run that the scheduler made of it so far.
+    """
+
+    asset: str
+    runs: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def read(cls, values: Json) -> AssetEvent:
+        """From an item of `GET /assets/events`."""
+        return cls(
+            asset=values["name"] or values["uri"] or "?",
+            runs=tuple((run["dag_id"], run["run_id"]) for run in values["created_dagruns"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """How one component of Airflow is.
+
+    Attributes:
+        status: `healthy`, `unhealthy`, or None if it has never run.
+        heartbeat: When it last said so; None for the metadata database.
+    """
+
+    status: str | None
+    heartbeat: datetime | None
+
+    @classmethod
+    def read(cls, values: Json) -> Component:
+        """From a member of `GET /monitor/health`."""
+        beats = [value for key, value in values.items() if key.endswith("_heartbeat")]
+        return cls(status=values["status"], heartbeat=moment(beats[0]) if beats else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One line of a task's log."""
+
+    event: str
+    time: datetime | None = None
+    level: str = ""
+    logger: str = ""
+    details: Json = field(default_factory=dict)
+    exceptions: tuple[Json, ...] = ()
+
+    @classmethod
+    def read(cls, values: Json | str) -> LogLine:
+        """From an item of the `content` of `GET …/logs/{try_number}`."""
+        if isinstance(values, str):
+            return cls(event=values)
+        known = {"event", "timestamp", "level", "logger", "error_detail", *_LOG_CONTEXT}
+        return cls(
+            event=values["event"],
+            time=moment(values.get("timestamp")),
+            level=values.get("level") or "",
+            logger=values.get("logger") or "",
+            details={key: value for key, value in values.items() if key not in known},
+            exceptions=tuple(values.get("error_detail") or ()),
+        )
+
+    def text(self) -> str:
+        """The line as a person reads it; an exception follows as a traceback."""
+        parts = [f"{self.time:%H:%M:%S.%f}"[:-3]] if self.time else []
+        parts += [self.level.upper()] if self.level else []
+        parts += [self.event]
+        parts += [f"{key}={value!r}" for key, value in self.details.items()]
+        return "\n".join([" ".join(parts), *(_traceback(item) for item in self.exceptions)])
+
+
+_LOG_CONTEXT = {
+    *("ti", "ti_id", "task_id", "dag_id", "run_id", "map_index", "try_number"),
+    *("filename", "lineno", "bundle_name", "bundle_version"),
+}
+"""What every line repeats about the task that wrote it: left out of the text."""
+
+
+def _traceback(exception: Json) -> str:
+    """A recorded exception as text; Airflow's own frames above the user's code are counted only."""
+    frames = exception.get("frames") or []
+    inside = [index for index, frame in enumerate(frames) if _is_airflow(frame["filename"])]
+    # A traceback that never leaves Airflow is shown whole: there is nothing else to see.
+    hidden = inside[-1] + 1 if inside and inside[-1] + 1 < len(frames) else 0
+    lines = ["Traceback (most recent call last):"]
+    lines += [f"  ({hidden} frames of Airflow)"] if hidden else []
+    lines += [
+        f'  File "{frame["filename"]}", line {frame["lineno"]}, in {frame["name"]}'
+        for frame in frames[hidden:]
+    ]
+    lines.append(f"{exception.get('exc_type')}: {exception.get('exc_value')}")
+    return "\n".join(lines)
+
+
+def _is_airflow(filename: str) -> bool:
+    return "/site-packages/airflow/" in filename.replace("\\", "/")

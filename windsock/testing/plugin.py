@@ -1,0 +1,189 @@
+"""The pytest plugin: the `airflow` fixture, `--affected`, and what a failing test shows.
+
+pytest loads this module wherever windsock is installed, so it imports nothing heavy: httpx and the
+rest come when the first test asks for `airflow`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from windsock.errors import WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from windsock.airflow.api import Airflow
+    from windsock.model import Environment
+    from windsock.sync.control import ControlClient
+    from windsock.testing.running import RunningAirflow
+    from windsock.testing.runs import Run
+
+_FAILED = pytest.StashKey[bool]()
+_RUNNING = pytest.StashKey["RunningAirflow"]()
+_AFFECTED = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add windsock's options."""
+    group = parser.getgroup("windsock", "end-to-end tests of Airflow DAGs")
+    group.addoption(
+        "--windsock-state",
+        metavar="FOLDER",
+        help="the state folder of the environment to test on "
+        "(else $WINDSOCK_STATE, the setting windsock_state, .windsock)",
+    )
+    group.addoption(
+        "--windsock-keep-runs",
+        action="store_true",
+        help="do not delete the finished DAG runs of tests that passed",
+    )
+    group.addoption(
+        "--affected",
+        metavar="REF",
+        help="only the tests whose DAGs a change since this git ref can affect",
+    )
+    parser.addini("windsock_state", "the state folder of the environment, relative to the rootdir")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register windsock's marker."""
+    config.addinivalue_line(
+        "markers", "dag(dag_id, ...): the DAGs that the test depends on, for --affected"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say that tests are being left out."""
+    reference = config.getoption("--affected")
+    return [f"windsock: only tests affected by changes since {reference}"] if reference else []
+
+
+def state_folder(config: pytest.Config) -> Path:
+    """Where the environment's state is: the option, the variable, the setting or `.windsock`."""
+    given = config.getoption("--windsock-state") or os.environ.get("WINDSOCK_STATE")
+    if given:
+        return config.invocation_params.dir / given
+    return config.rootpath / (config.getini("windsock_state") or ".windsock")
+
+
+class Session:
+    """The environment and the connections to it, opened once for all tests of a process."""
+
+    def __init__(self, environment: Environment, api: Airflow, control: ControlClient) -> None:
+        self.environment = environment
+        self.api = api
+        self.control = control
+
+    @classmethod
+    def open(cls, config: pytest.Config) -> Session:
+        """Find the environment of a test session.
+
+        Raises:
+            WindsockError: None is up.
+        """
+        from windsock.airflow.api import Airflow  # noqa: PLC0415 - heavy, and only tests of DAGs use it
+        from windsock.model import Environment  # noqa: PLC0415 - the same
+        from windsock.sync.control import ControlClient  # noqa: PLC0415 - the same
+
+        environment = Environment.load(state_folder(config))
+        control = ControlClient(environment.control_socket)
+        return cls(environment, Airflow.of(environment), control)
+
+
+@pytest.fixture(scope="session")
+def windsock_session(pytestconfig: pytest.Config) -> Iterator[Session]:
+    """The running environment; the test fails, it is not skipped, if there is none."""
+    failure = ""
+    try:
+        session = Session.open(pytestconfig)
+    except WindsockError as error:
+        failure = f"{error}\n(looked in {state_folder(pytestconfig)}; `invoke test` brings it up)"
+    if failure:  # outside the handler, else pytest shows both errors
+        pytest.fail(failure, pytrace=False)
+    yield session
+    session.api.close()
+
+
+@pytest.fixture
+def airflow(
+    windsock_session: Session, request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> Iterator[RunningAirflow]:
+    """The running Airflow: `run = airflow.run("my_dag")`; see docs/testing.md."""
+    from windsock.testing.running import RunningAirflow  # noqa: PLC0415 - heavy, late on purpose
+
+    session, item = windsock_session, request.node
+
+    def told(run: Run) -> None:
+        item.user_properties.append(("windsock.dag_id", run.dag_id))
+        item.user_properties.append(("windsock.run_id", run.run_id))
+        item.user_properties.append(("windsock.run_url", run.url))
+
+    running = RunningAirflow(
+        session.api,
+        barrier=lambda timeout: session.control.barrier(timeout=timeout),
+        dags_folder=Path(session.environment.dags_folder),
+        test_name=item.name,
+        on_run=told,
+    )
+    item.stash[_RUNNING] = running
+    yield running
+    keep = pytestconfig.getoption("--windsock-keep-runs") or item.stash.get(_FAILED, False)
+    problems = running.clean_up(keep_finished=keep)
+    if problems:
+        pytest.fail("DAG runs are left over:\n" + "\n".join(problems), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the runs of a failing test to its report."""
+    report = yield
+    if report.failed and report.when != "teardown":
+        item.stash[_FAILED] = True
+        running = item.stash.get(_RUNNING, None)
+        if running is not None and running.runs:
+            from windsock.testing.report import section  # noqa: PLC0415 - only failures need it
+
+            report.sections += [section(run, running.api) for run in running.runs]
+    return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that no change can affect, if `--affected` asks for it."""
+    reference = config.getoption("--affected")
+    # With xdist the workers collect; the controller has no items.
+    if not reference or not items:
+        return
+    from windsock.testing.affected import Selection, select  # noqa: PLC0415 - only this option needs it
+
+    try:
+        session = Session.open(config)
+        try:
+            settled = session.control.barrier()
+            selection: Selection = select(
+                items,
+                reference=reference,
+                dags={dag.dag_id: dag.file for dag in session.api.dags()},
+                broken=settled.errors,
+                dags_folder=Path(session.environment.dags_folder),
+                project=config.rootpath,
+            )
+        finally:
+            session.api.close()
+    except WindsockError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_AFFECTED] = selection.summary()
+    if selection.left_out:
+        config.hook.pytest_deselected(items=selection.left_out)
+        items[:] = selection.chosen
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say which tests `--affected` chose, and why."""
+    return config.stash.get(_AFFECTED, "").splitlines()

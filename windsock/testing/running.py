@@ -1,0 +1,284 @@
+"""What a test sees as `airflow`: the running environment, and runs of its DAGs.
+
+Before each trigger a barrier waits until Airflow has parsed exactly the tree on disk, so a test
+never runs yesterday's code; a DAG file that does not import fails the test at once, with its
+traceback. Runs are named after the test and cleaned up when it ends.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from windsock.airflow.api import NotFound
+from windsock.errors import (
+    ConfigurationError,
+    DagError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
+from windsock.testing.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from windsock.airflow.api import Airflow
+    from windsock.airflow.records import Dag
+    from windsock.model import Settled
+
+BARRIER_TIMEOUT = 60.0
+"""Seconds that Airflow may take to parse what is on disk."""
+_POLL = 0.2
+_CLEAN_UP_ATTEMPTS = 5
+_LONGEST_TEST_NAME = 100
+_UNFIT_FOR_RUN_ID = re.compile(r"[^A-Za-z0-9_.~+-]+")
+"""Airflow's `[scheduler] allowed_run_id_pattern` allows these and a colon."""
+
+
+class RunningAirflow:
+    """The environment that is up, for one test.
+
+    Args:
+        api: Of its Airflow.
+        barrier: Waits, at most so many seconds, until Airflow has parsed what is on disk.
+        dags_folder: Whose files `Settled.errors` names.
+        test_name: Goes into the ids of the runs.
+        clock: Monotonic seconds.
+        sleep: Waits that many seconds.
+        on_run: Told of each run, as soon as there is one.
+    """
+
+    def __init__(
+        self,
+        api: Airflow,
+        *,
+        barrier: Callable[[float], Settled],
+        dags_folder: Path,
+        test_name: str,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        on_run: Callable[[Run], None] = lambda _: None,
+    ) -> None:
+        self.api = api
+        self.runs: list[Run] = []
+        self._barrier = barrier
+        self._dags_folder = dags_folder
+        self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
+        self._clock = clock
+        self._sleep = sleep
+        self._on_run = on_run
+
+    @property
+    def url(self) -> str:
+        """Where Airflow's UI and API answer."""
+        return self.api.url
+
+    def run(
+        self,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 60.0,
+        logical_date: datetime | None = None,
+    ) -> Run:
+        """Run a DAG to its end; a run that fails is an answer, not an error.
+
+        Args:
+            dag_id: Of the DAG.
+            conf: The run's configuration.
+            timeout: Seconds from the trigger to the end of the run.
+            logical_date: Aware; a run without one, as Airflow 3 allows, by default.
+
+        Raises:
+            DagError: The DAG's file does not import, or there is no such DAG.
+            DeadlineExceeded: It has not finished in time; it is stopped then.
+        """
+        __tracebackhide__ = True
+        return self.trigger(dag_id, conf, logical_date=logical_date).wait(timeout=timeout)
+
+    def trigger(
+        self,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        *,
+        logical_date: datetime | None = None,
+    ) -> Run:
+        """Start a run and go on; `Run.wait` waits for it.
+
+        Raises:
+            DagError: The DAG's file does not import, or there is no such DAG.
+        """
+        __tracebackhide__ = True
+        dag = self._parsed(dag_id)
+        if dag.paused:
+            self.api.pause(dag_id, paused=False)
+        record = self.api.trigger(
+            dag_id,
+            conf=conf,
+            run_id=f"windsock__{self._test_name}__{uuid.uuid4().hex}",
+            logical_date=logical_date,
+        )
+        return self._watched(Run(self.api, record, clock=self._clock, sleep=self._sleep))
+
+    def wait_for_run(self, dag_id: str, *, after: Run, timeout: float = 60.0) -> Run:
+        """The run that an asset change of another run starts, when it has finished.
+
+        Args:
+            dag_id: Of the DAG that is scheduled on the asset.
+            after: The run that changed the asset.
+            timeout: Seconds until it must have started and finished.
+
+        Raises:
+            DeadlineExceeded: No such run, or it has not finished in time.
+            ConfigurationError: The DAG is paused: asset changes do not start it.
+        """
+        __tracebackhide__ = True
+        deadline = self._clock() + timeout
+        if self._known(dag_id, self._barrier(BARRIER_TIMEOUT)).paused:
+            raise ConfigurationError(
+                f"{dag_id} is paused, so the asset change of {after.dag_id} cannot start it",
+                f'Call airflow.unpause("{dag_id}") before the run that changes the asset.',
+            )
+        while True:
+            events = self.api.asset_events(after.dag_id, after.run_id)
+            started = [run_id for event in events for dag, run_id in event.runs if dag == dag_id]
+            if started:
+                break
+            if self._clock() >= deadline:
+                changed = ", ".join(sorted({event.asset for event in events})) or "no asset"
+                raise DeadlineExceeded(
+                    f"the run of {after.dag_id} started no run of {dag_id} within {timeout:g} s; "
+                    f"it changed {changed}",
+                    f"See {after.url}",
+                )
+            self._sleep(_POLL)
+        record = self.api.run(dag_id, started[-1])
+        run = Run(self.api, record, clock=self._clock, sleep=self._sleep)
+        return self._watched(run).wait(timeout=max(0.0, deadline - self._clock()))
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the runs of a DAG go on, and asset changes start it."""
+        __tracebackhide__ = True
+        if self._parsed(dag_id).paused:
+            self.api.pause(dag_id, paused=False)
+
+    @contextmanager
+    def variables(self, values: Mapping[str, str]) -> Iterator[None]:
+        """Airflow variables that exist only inside this block.
+
+        Raises:
+            ConfigurationError: One of them exists already; its value could not be put back, since
+                Airflow masks secrets.
+        """
+        taken = sorted(values.keys() & {item["key"] for item in self.api.objects("variables")})
+        if taken:
+            raise ConfigurationError(
+                f"the variable {taken[0]!r} exists already",
+                "Take another name, or set it in airflow_settings.yaml for all tests.",
+            )
+        self.api.change_objects(
+            "variables", write=[{"key": key, "value": value} for key, value in values.items()]
+        )
+        try:
+            yield
+        finally:
+            self.api.change_objects("variables", delete=list(values))
+
+    def clean_up(self, *, keep_finished: bool) -> list[str]:
+        """Stop what still runs, and delete the finished runs unless they are to be kept.
+
+        The runs that asset changes of our runs started belong to them.
+
+        Returns:
+            What could not be done, in words; trying goes on with the other runs.
+        """
+        problems: list[str] = []
+        pending = [(run.dag_id, run.run_id) for run in self.runs]
+        seen: set[tuple[str, str]] = set()
+        while pending:
+            identity = pending.pop()
+            if identity in seen:
+                continue
+            seen.add(identity)
+            try:
+                pending += self._end(*identity, keep_finished=keep_finished)
+            except WindsockError as error:
+                problems.append(f"{identity[0]} {identity[1]}: {error}")
+        return problems
+
+    def _end(self, dag_id: str, run_id: str, *, keep_finished: bool) -> list[tuple[str, str]]:
+        """Stop or delete a run; return the runs that its asset changes started."""
+        for attempt in range(_CLEAN_UP_ATTEMPTS):
+            try:
+                events = self.api.asset_events(dag_id, run_id)
+                if not self.api.run(dag_id, run_id).finished:
+                    self.api.stop(dag_id, run_id)
+                if not keep_finished:
+                    self.api.delete_run(dag_id, run_id)
+                return [run for event in events for run in event.runs]
+            except NotFound:
+                break  # The test has deleted it itself.
+            except EnvironmentFailure:
+                # The scheduler may hold the rows of a run that has only just ended.
+                if attempt + 1 == _CLEAN_UP_ATTEMPTS:
+                    raise
+                self._sleep(_POLL)
+        return []
+
+    def _watched(self, run: Run) -> Run:
+        self.runs.append(run)
+        self._on_run(run)
+        return run
+
+    def _parsed(self, dag_id: str) -> Dag:
+        """The DAG, as Airflow parsed it from what is on disk now."""
+        __tracebackhide__ = True
+        settled = self._barrier(BARRIER_TIMEOUT)
+        dag = self._known(dag_id, settled)
+        if dag.file in settled.errors:
+            raise self._broken(dag_id, dag.file, settled.errors[dag.file])
+        return dag
+
+    def _known(self, dag_id: str, settled: Settled) -> Dag:
+        __tracebackhide__ = True
+        try:
+            dag = self.api.dag(dag_id)
+        except NotFound:
+            raise self._unknown(dag_id, settled) from None
+        if dag.stale:
+            raise self._unknown(dag_id, settled)
+        return dag
+
+    def _unknown(self, dag_id: str, settled: Settled) -> DagError:
+        for file, traceback in sorted(settled.errors.items()):
+            if self._names(file, dag_id):
+                return self._broken(dag_id, file, traceback)
+        known = sorted({*settled.dags, *(dag.dag_id for dag in self.api.dags())})
+        near = difflib.get_close_matches(dag_id, known, 3)
+        hint = [f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(known)}."]
+        for file, traceback in sorted(settled.errors.items()):
+            hint.append(f"{file} does not import: {_last_line(traceback)}")
+        return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
+
+    def _names(self, file: str, dag_id: str) -> bool:
+        """Whether the text of a DAG file says the id: most likely it would define it."""
+        try:
+            text = (self._dags_folder / file).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return re.search(rf"\b{re.escape(dag_id)}\b", text) is not None
+
+    def _broken(self, dag_id: str, file: str, traceback: str) -> DagError:
+        return DagError(f"{dag_id}: its file {file} does not import", traceback.rstrip())
+
+
+def _last_line(traceback: str) -> str:
+    lines = traceback.strip().splitlines()
+    return lines[-1] if lines else "no traceback"
