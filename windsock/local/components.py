@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -117,8 +116,11 @@ def ensure_runtime(layout: Layout) -> Path:
                 place = whole / "windsock" / path.relative_to(package)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place)
-            with contextlib.suppress(FileExistsError):  # Somebody else was quicker.
+            try:
                 whole.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # Else somebody else was quicker.
+                    raise
     except OSError as error:
         raise cannot(f"write to {layout.runtimes}", error) from error
     return folder

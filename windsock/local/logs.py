@@ -41,9 +41,14 @@ class Tail:
             self.file.seek(place)  # Nothing, or half a line: it will come whole.
             if not self._rotated():
                 return
+            self.close()
+            self._open()
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self.file is not None:
             self.file.close()
             self.file = None
-            self._open()
 
     def _open(self) -> bool:
         try:
@@ -83,14 +88,18 @@ def follow_logs(
     def show(tail: Tail, line: str) -> str:
         return f"{tail.name:<{width}} | {line}" if prefixed else line
 
-    for tail in tails:
-        for line in tail.last(lines):
-            yield show(tail, line)
-    while follow:
-        quiet = True
+    try:
         for tail in tails:
-            for line in tail.new():
-                quiet = False
+            for line in tail.last(lines):
                 yield show(tail, line)
-        if quiet:
-            sleep(POLL_SECONDS)
+        while follow:
+            quiet = True
+            for tail in tails:
+                for line in tail.new():
+                    quiet = False
+                    yield show(tail, line)
+            if quiet:
+                sleep(POLL_SECONDS)
+    finally:
+        for tail in tails:
+            tail.close()

@@ -1,0 +1,195 @@
+"""Choose the loopback ports of an environment, and remember them for the next time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.local.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+TRIES = 100
+"""How many ports after the wanted one are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """The process that listens on a port, as far as this user may know it."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid}, {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortChoice:
+    """The port that one component gets.
+
+    Attributes:
+        name: The component, for example `api`.
+        port: The port it gets.
+        wanted: The port that was asked for.
+        reason: Why it is another one; empty if it is not.
+    """
+
+    name: str
+    port: int
+    wanted: int
+    reason: str = ""
+
+
+def choose(
+    wanted: Mapping[str, int], *, memory: Path, ours: Callable[[int], bool] = lambda _pid: False
+) -> dict[str, PortChoice]:
+    """Choose a port for each name: the one of last time, else the wanted one, else the next free.
+
+    A port is free if nothing listens there, or only a process of this very environment.
+
+    Args:
+        wanted: Name → port.
+        memory: The JSON file that remembers the choice; rewritten when it changes.
+        ours: Tells whether a pid belongs to this environment.
+
+    Raises:
+        ConfigurationError: A wanted port needs rights that this user does not have.
+        EnvironmentFailure: No port near the wanted one is free, or `memory` cannot be written.
+    """
+    remembered = _remembered(memory)
+    taken: set[int] = set()
+    choices: dict[str, PortChoice] = {}
+    for name, port in wanted.items():
+        choice = _choose_one(name, port, last=remembered.get(name), taken=taken, ours=ours)
+        taken.add(choice.port)
+        choices[name] = choice
+    fresh = {
+        name: {"wanted": item.wanted, "port": item.port, "reason": item.reason}
+        for name, item in choices.items()
+    }
+    if fresh != remembered:
+        write_whole(memory, json.dumps(fresh, indent=2) + "\n", mode=0o644)
+    return choices
+
+
+def _choose_one(
+    name: str,
+    wanted: int,
+    *,
+    last: dict[str, Any] | None,
+    taken: set[int],
+    ours: Callable[[int], bool],
+) -> PortChoice:
+    if last is not None and last["wanted"] == wanted:
+        port = last["port"]
+        if port not in taken and _usable(port, ours):
+            return PortChoice(name=name, port=port, wanted=wanted, reason=last["reason"])
+    for port in range(wanted, min(wanted + TRIES, 65536)):
+        if port not in taken and _usable(port, ours):
+            reason = "" if port == wanted else _busy(wanted, taken)
+            return PortChoice(name=name, port=port, wanted=wanted, reason=reason)
+    raise EnvironmentFailure(
+        f"no port is free for {name}: {_busy(wanted, taken)}, "
+        f"and so are all up to {min(wanted + TRIES, 65536) - 1}",
+        "End what listens there, or choose another port in invoke.yaml.",
+    )
+
+
+def _busy(port: int, taken: set[int]) -> str:
+    if port in taken:
+        return f"{port} is another component's"
+    found = listener(port)
+    return f"{port} is busy ({found})" if found else f"{port} is busy"
+
+
+def _usable(port: int, ours: Callable[[int], bool]) -> bool:
+    if is_free(port):
+        return True
+    found = listener(port)
+    return found is not None and ours(found.pid)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` of the loopback interface now.
+
+    Raises:
+        ConfigurationError: The port is reserved for root.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        # As the servers do: a connection that still lingers after a close must not count as busy.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((LOOPBACK, port))
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"port {port} is reserved for root", "Choose one above 1023 in invoke.yaml."
+            ) from error
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise EnvironmentFailure(f"port {port} cannot be used: {error}") from error
+    if sys.platform == "linux":
+        return True
+    # On BSD and macOS a bind succeeds beside a server that listens on all interfaces.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        return client.connect_ex((LOOPBACK, port)) != 0
+
+
+def listener(port: int) -> Listener | None:
+    """The process that listens on `port`, if the system tells this user."""
+    pids: list[int] = []
+    try:
+        pids = [
+            item.pid
+            for item in psutil.net_connections(kind="tcp")
+            if item.pid and _listens(item, port)
+        ]
+    except psutil.AccessDenied:  # macOS tells only of one's own processes, one by one
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                pids += [
+                    process.pid
+                    for item in process.net_connections(kind="tcp")
+                    if _listens(item, port)
+                ]
+    for pid in pids:
+        with suppress(psutil.Error):
+            return Listener(pid=pid, name=psutil.Process(pid).name())
+    return None
+
+
+def _listens(connection: Any, port: int) -> bool:
+    return bool(
+        connection.status == psutil.CONN_LISTEN
+        and connection.laddr
+        and connection.laddr.port == port
+    )
+
+
+def _remembered(memory: Path) -> dict[str, dict[str, Any]]:
+    """What `choose` wrote; a file that is gone or damaged only means choosing anew."""
+    try:
+        values = json.loads(memory.read_text(encoding="utf-8"))
+        return {
+            str(name): {
+                "wanted": int(item["wanted"]),
+                "port": int(item["port"]),
+                "reason": str(item["reason"]),
+            }
+            for name, item in values.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}

@@ -1,0 +1,152 @@
+"""The secrets of one environment: generated once, kept in 0600 files, shown to nobody.
+
+Airflow's users file has the form that SimpleAuthManager reads, `{"admin": "<password>"}`. Airflow
+opens it for appending even when nothing is missing in it, so it is a file of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+import string
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from windsock.errors import EnvironmentFailure
+from windsock.local.files import cannot, private_folder, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADMIN = "admin"
+"""The user of Airflow's UI and API."""
+
+FILE = "secrets.json"
+ADMIN_PASSWORD_FILE = "admin-password"  # noqa: S105 - a file name
+USERS_FILE = "airflow-users.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """Every secret of an environment. Its repr shows none of them.
+
+    Attributes:
+        folder: The 0700 folder they are kept in.
+        fernet_key: Encrypts connections and variables in Airflow's database.
+        jwt_secret: Signs the tokens between Airflow's components.
+        api_secret_key: Airflow's `[api] secret_key`.
+        owner_password: Of PostgreSQL's superuser.
+        database_password: Of the role `airflow`.
+        warehouse_password: Of the role `warehouse`, which DAGs use.
+        supervisor_password: For the supervisor's socket.
+        admin_password: For the user `admin` of Airflow's UI and API.
+    """
+
+    folder: Path
+    fernet_key: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+    api_secret_key: str = field(repr=False)
+    owner_password: str = field(repr=False)
+    database_password: str = field(repr=False)
+    warehouse_password: str = field(repr=False)
+    supervisor_password: str = field(repr=False)
+    admin_password: str = field(repr=False)
+
+    @classmethod
+    def ensure(cls, folder: Path) -> Secrets:
+        """Read the secrets of `folder`, making those that do not exist yet.
+
+        Raises:
+            EnvironmentFailure: A file is damaged, or cannot be read or written.
+        """
+        private_folder(folder)
+        _close(folder, 0o700)
+        file = folder / FILE
+        kept = _read(file)
+        values = _generate() | kept
+        if values != kept:
+            write_whole(file, json.dumps(values, indent=2) + "\n")
+        found = cls(folder=folder, **values)
+        _keep(found.admin_password_file, found.admin_password + "\n")
+        _keep(found.users_file, json.dumps({ADMIN: found.admin_password}) + "\n")
+        for path in (file, found.admin_password_file, found.users_file):
+            _close(path, 0o600)
+        return found
+
+    @property
+    def admin_password_file(self) -> Path:
+        """Nothing but the admin password."""
+        return self.folder / ADMIN_PASSWORD_FILE
+
+    @property
+    def users_file(self) -> Path:
+        """For `[core] simple_auth_manager_passwords_file`."""
+        return self.folder / USERS_FILE
+
+
+_NAMES = tuple(item.name for item in fields(Secrets) if item.name != "folder")
+
+
+def _generate() -> dict[str, str]:
+    letters = string.ascii_letters + string.digits
+    made = {name: secrets.token_urlsafe(32) for name in _NAMES}
+    made["fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    # Typed by people: letters and digits only, still 119 bits.
+    made["admin_password"] = "".join(secrets.choice(letters) for _ in range(20))
+    return made
+
+
+def _read(file: Path) -> dict[str, str]:
+    """What is kept already; nothing if there is no file yet."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise cannot(f"read {file}", error) from error
+    except ValueError as error:
+        raise _damaged(file, "it is no JSON") from error
+    if not isinstance(values, dict):
+        raise _damaged(file, "it is no mapping")
+    kept = {name: values[name] for name in _NAMES if name in values}
+    for name, value in kept.items():
+        if not isinstance(value, str) or not value:
+            raise _damaged(file, f"{name} is no text")
+    if "fernet_key" in kept and not _is_fernet_key(kept["fernet_key"]):
+        raise _damaged(file, "fernet_key is no Fernet key")
+    return kept
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(text)) == 32  # noqa: PLR2004 - Fernet's key size
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _damaged(file: Path, why: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"{file} is damaged: {why}",
+        "It holds the keys of this environment's database. Restore the file if you can;\n"
+        "otherwise `invoke down --volumes` wipes the environment and the next `up` is fresh.",
+    )
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write only what differs: Airflow may be reading the file."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, ValueError):
+        pass
+    write_whole(path, text)
+
+
+def _close(path: Path, mode: int) -> None:
+    try:
+        if path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
+    except OSError as error:
+        raise cannot(f"make {path} private", error) from error

@@ -1,0 +1,253 @@
+"""Airflow's virtual environment: built by uv from the compiled lock, whole or not at all.
+
+A venv lies in a folder named by the digest of all that goes into it, so a changed lock, a changed
+extra requirement or another interpreter means another folder, and going back is free. The marker
+in it is written last: a folder without one was interrupted and is built anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.local.commands import Finished, run
+from windsock.local.files import cannot, private_folder, write_whole
+from windsock.local.index import index_settings
+from windsock.local.interpreter import find_interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+MARKER = ".complete"
+DOOMED = ".removing-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Venv:
+    """A complete virtual environment.
+
+    Attributes:
+        folder: Where it lies.
+        digest: Of everything that went into it.
+        created: Whether this call built it.
+    """
+
+    folder: Path
+    digest: str
+    created: bool
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def scripts(self) -> Path:
+        """The folder for PATH."""
+        return self.folder / "bin"
+
+
+def ensure(
+    folder: Path,
+    *,
+    python: str,
+    lock: Path,
+    extra: Path | None,
+    environment: Mapping[str, str],
+    progress: Callable[[str], None] = lambda _text: None,
+) -> Venv:
+    """Return the venv of exactly these requirements, building it if it is not there.
+
+    Args:
+        folder: Holds the venvs, each in a folder named by its digest.
+        python: The interpreter to build on; empty means the one that runs windsock.
+        lock: The compiled requirements of Airflow itself.
+        extra: The project's own requirements; the lock constrains them. It may not exist.
+        environment: For uv: where to find packages, proxies, certificates.
+        progress: Told each stage of a build.
+
+    Raises:
+        ConfigurationError: The interpreter or an extra requirement cannot be used.
+        EnvironmentFailure: No network, no space, no right to write.
+    """
+    interpreter, version = find_interpreter(python, environment)
+    wanted = extra if extra is not None and _has_requirements(extra) else None
+    digest = _digest(interpreter, version, lock, wanted)
+    venv = Venv(folder=folder / digest, digest=digest, created=True)
+    if _is_complete(venv):
+        return Venv(folder=venv.folder, digest=digest, created=False)
+    private_folder(folder)
+    _remove(venv.folder)
+    _build(venv, interpreter, lock, wanted, environment=environment, progress=progress)
+    return venv
+
+
+def remove_others(folder: Path, *, keep: Venv) -> int:
+    """Remove the venvs that are no longer used; returns how many.
+
+    To be called when nothing runs in them any more.
+    """
+    others = [path for path in folder.iterdir() if path != keep.folder]
+    for path in others:
+        _remove(path)
+    return len(others)
+
+
+def _build(
+    venv: Venv,
+    interpreter: str,
+    lock: Path,
+    extra: Path | None,
+    *,
+    environment: Mapping[str, str],
+    progress: Callable[[str], None],
+) -> None:
+    uv = _Uv(venv, environment)
+    progress("making the venv")
+    uv.make(interpreter)
+    progress("installing Airflow")
+    uv.install(lock)
+    if extra is not None:
+        progress(f"installing {extra.name}")
+        uv.install_extra(extra, constraint=lock)
+    write_whole(venv.folder / MARKER, json.dumps({"python": interpreter}) + "\n", mode=0o644)
+
+
+class _Uv:
+    """The calls of uv that a build needs, and its failures in words."""
+
+    def __init__(self, venv: Venv, environment: Mapping[str, str]) -> None:
+        # Imported here: finding the binary is needed for a build only.
+        from uv import find_uv_bin  # noqa: PLC0415
+
+        self._venv = venv
+        self._uv = find_uv_bin()
+        hidden = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "UV_PYTHON"}
+        kept = {name: value for name, value in environment.items() if name not in hidden}
+        self._environment = {
+            **kept,
+            **index_settings(environment),
+            "UV_NO_PROGRESS": "1",
+            "NO_COLOR": "1",
+        }
+
+    def _run(self, *arguments: str | Path) -> Finished:
+        finished = run(
+            [self._uv, *arguments], environment=self._environment, folder=self._venv.folder.parent
+        )
+        if finished.disk_full:
+            raise EnvironmentFailure(
+                "the disk is full: Airflow's venv cannot be built",
+                "Free about 1 GB and run the command again. uv said:\n" + finished.last_lines(5),
+            )
+        return finished
+
+    def make(self, interpreter: str) -> None:
+        made = self._run("venv", "--no-project", "--python", interpreter, self._venv.folder)
+        if made.code != 0:
+            raise EnvironmentFailure("uv cannot make a venv", made.last_lines())
+
+    def _install(self, *arguments: str | Path) -> Finished:
+        return self._run(
+            "pip", "install", "--compile-bytecode", "--python", self._venv.python, *arguments
+        )
+
+    def install(self, lock: Path) -> None:
+        # Everything that is needed is in the lock, so nothing is left to resolve.
+        installed = self._install("--no-deps", "--requirements", lock)
+        if installed.code != 0:
+            raise EnvironmentFailure(
+                f"Airflow cannot be installed from {lock.name}",
+                "Is the package index reachable? pip's and uv's settings and proxies are honoured."
+                "\nuv said:\n" + installed.last_lines(),
+            )
+
+    def install_extra(self, extra: Path, *, constraint: Path) -> None:
+        installed = self._install("--requirements", extra, "--constraints", constraint)
+        if installed.code != 0:
+            raise ConfigurationError(
+                f"the packages of {extra} cannot be installed beside Airflow",
+                f"Airflow's own versions ({constraint.name}) hold. uv said:\n"
+                + installed.last_lines(),
+            )
+
+
+def _digest(interpreter: str, version: str, lock: Path, extra: Path | None) -> str:
+    """Name everything that goes into a venv."""
+    parts = [
+        "1",  # to be raised when the way of building changes
+        os.path.realpath(interpreter),
+        version,
+        f"{sys.platform} {platform.machine()}",
+    ]
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
+    for file in [lock, *(_with_included(extra) if extra else ())]:
+        digest.update(b"\0" + hashlib.sha256(_bytes(file)).digest())
+    return digest.hexdigest()[:16]
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{file} does not exist",
+            "It lists what to install: restore it from the repository.",
+        ) from None
+    except OSError as error:
+        raise cannot(f"read {file}", error) from error
+
+
+def _lines(file: Path) -> Iterator[str]:
+    for line in _bytes(file).decode("utf-8", "replace").splitlines():
+        bare = line.split(" #", 1)[0].strip()
+        if bare and not bare.startswith("#"):
+            yield bare
+
+
+def _has_requirements(extra: Path) -> bool:
+    return extra.exists() and any(_lines(extra))
+
+
+def _with_included(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """A requirements file and those that it includes with `-r` or `-c`."""
+    if file in seen:
+        return
+    yield file
+    for line in _lines(file):
+        for option in ("-r", "--requirement", "-c", "--constraint"):
+            included = line.removeprefix(option).lstrip(" =")
+            if line.startswith(option) and "://" not in included and not included.startswith("-"):
+                yield from _with_included(file.parent / included, seen | {file})
+                break
+
+
+def _is_complete(venv: Venv) -> bool:
+    # `exists` follows the link: an interpreter that was uninstalled makes its venvs useless.
+    return (venv.folder / MARKER).is_file() and venv.python.exists()
+
+
+def _remove(path: Path) -> None:
+    """Remove a venv; what is left after an interruption is no venv any more."""
+    doomed = path
+    if path.is_dir() and not path.name.startswith(DOOMED):
+        doomed = path.with_name(f"{DOOMED}{path.name}-{os.getpid()}")
+        with suppress(FileNotFoundError):
+            (path / MARKER).unlink()
+        try:
+            path.rename(doomed)
+        except OSError as error:
+            raise cannot(f"remove {path}", error) from error
+    if doomed.is_dir() and not doomed.is_symlink():
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:
+        doomed.unlink(missing_ok=True)
