@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -24,15 +25,10 @@ if TYPE_CHECKING:
     from windsock.local.secrets import Secrets
     from windsock.local.venv import Venv
 
-AIRFLOW_STAGE, SYNC_STAGE = 1, 2
-"""Stopped first: the sync; then Airflow; the database (stage 0) last."""
+SYNC_STAGE = 3
+"""Stopped first: the sync; then what works on tasks; the API; the database (stage 0) last."""
 
-PORTS = {
-    "postgres": 5433,
-    "scheduler-health": 8974,
-    "worker-logs": 8793,
-    "triggerer-logs": 8794,
-}
+PORTS = {"postgres": 5433, "scheduler-health": 8974}
 """The wanted ports of what is not for people; the UI's is a setting."""
 
 DAG_PROCESSOR_SOCKET = "dag-processor.sock"
@@ -155,8 +151,9 @@ def airflow_variables(
         "logging.dag_processor_child_process_log_directory": str(
             layout.home / "logs" / "dag_processor"
         ),
-        "logging.worker_log_server_port": str(ports["worker-logs"].port),
-        "logging.trigger_log_server_port": str(ports["triggerer-logs"].port),
+        # The API server first asks a log server at the task's host; with no host, as there is no
+        # such server here (see `_MANNERS`), it reads the file at once.
+        "core.hostname_callable": "builtins.str",
         "scheduler.scheduler_health_check_server_host": "127.0.0.1",
         "scheduler.scheduler_health_check_server_port": str(ports["scheduler-health"].port),
     }
@@ -173,26 +170,70 @@ def airflow_variables(
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Manner:
+    """How a component is started and stopped; measured with Airflow 3.3.2.
+
+    Attributes:
+        options: For its command line.
+        stop_signal: What ends it, quickly and cleanly.
+        stop_seconds: Until it is killed.
+        stage: See `Program.stage`.
+    """
+
+    options: tuple[str, ...] = ()
+    stop_signal: str = "INT"
+    stop_seconds: int = 10
+    stage: int = 2
+
+
+# All components share this machine's disk: the log servers of scheduler and triggerer, which
+# Airflow binds to all interfaces, are not needed. On TERM the scheduler waits for running tasks and
+# the triggerer for ten seconds; on INT both end within three. The API server must outlive them, for
+# the last words of their tasks; all it does after two seconds is to collect its garbage.
+_MANNERS = {
+    "api-server": _Manner(stop_signal="TERM", stop_seconds=2, stage=1),
+    "scheduler": _Manner(options=("--skip-serve-logs",)),
+    "dag-processor": _Manner(),
+    "triggerer": _Manner(options=("--skip-serve-logs",)),
+}
+
+AIRFLOW_START_SECONDS = 10
+"""A component that ends sooner has crashed on import: it counts as failing, not as restarted."""
+
+
 def airflow_programs(layout: Layout, venv: Venv, variables: Mapping[str, str]) -> list[Program]:
     """The components of Airflow, for the supervisor."""
-    python = str(venv.python)
-    # All components share this machine's disk: the log servers of scheduler and triggerer, which
-    # Airflow binds to all interfaces, are not needed.
-    arguments = {
-        "api-server": (),
-        "scheduler": ("--skip-serve-logs",),
-        "dag-processor": (),
-        "triggerer": ("--skip-serve-logs",),
-    }
     return [
         Program(
             name=name,
-            command=(python, "-m", "windsock.runtime.start", name, *options),
+            command=(str(venv.python), "-m", "windsock.runtime.start", name, *manner.options),
             environment=variables,
             folder=layout.home,
-            stop_signal="TERM",
-            stop_seconds=10,
-            stage=AIRFLOW_STAGE,
+            stop_signal=manner.stop_signal,
+            stop_seconds=manner.stop_seconds,
+            start_seconds=AIRFLOW_START_SECONDS,
+            stage=manner.stage,
         )
-        for name, options in arguments.items()
+        for name, manner in _MANNERS.items()
     ]
+
+
+def inherited_variables(own: Mapping[str, str], *, scripts: Path | None = None) -> dict[str, str]:
+    """What Airflow's processes take over from the user's shell.
+
+    A setting of another Airflow, or of Python, must not change this one; connections and variables
+    (`AIRFLOW_CONN_…`, `AIRFLOW_VAR_…`) are the user's word and stay.
+
+    Args:
+        own: The variables of this process.
+        scripts: A folder to look for programs in first, for tasks that call `airflow` or `python`.
+    """
+    kept = {
+        name: value
+        for name, value in own.items()
+        if not name.startswith(("AIRFLOW__", "AIRFLOW_HOME", "PYTHON", "VIRTUAL_ENV", "WINDSOCK_"))
+    }
+    if scripts is not None:
+        kept["PATH"] = f"{scripts}{os.pathsep}{own.get('PATH', os.defpath)}"
+    return kept

@@ -1,7 +1,7 @@
 """Know the processes of an environment by a mark they all inherit, and end those left behind.
 
-Every process that windsock starts for an environment has `WINDSOCK_STATE=<state folder>` in its
-environment, and hands it on to its own children. So nothing else is ever ended, whatever its name,
+Every process that windsock starts for an environment has `WINDSOCK_ENVIRONMENT=<state folder>` in
+its variables, and hands it on to its own children. So nothing else is ever ended, whatever its name,
 its port or a pid in some old file may suggest.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MARK = "WINDSOCK_STATE"
+MARK = "WINDSOCK_ENVIRONMENT"
 POLL_SECONDS = 0.02
 
 

@@ -7,6 +7,7 @@ in it is written last: a folder without one was interrupted and is built anew.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -56,6 +57,28 @@ class Venv:
         return self.folder / "bin"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """All that goes into a venv."""
+
+    interpreter: str
+    lock: Path
+    extra: Path | None
+    digest: str
+
+    @classmethod
+    def of(
+        cls, *, python: str, lock: Path, extra: Path | None, environment: Mapping[str, str]
+    ) -> _Recipe:
+        interpreter, version = find_interpreter(python, environment)
+        wanted = extra if extra is not None and _has_requirements(extra) else None
+        digest = _digest(interpreter, version, lock, wanted)
+        return cls(interpreter=interpreter, lock=lock, extra=wanted, digest=digest)
+
+    def venv(self, folder: Path) -> Venv:
+        return Venv(folder=folder / self.digest, digest=self.digest, created=False)
+
+
 def ensure(
     folder: Path,
     *,
@@ -79,16 +102,31 @@ def ensure(
         ConfigurationError: The interpreter or an extra requirement cannot be used.
         EnvironmentFailure: No network, no space, no right to write.
     """
-    interpreter, version = find_interpreter(python, environment)
-    wanted = extra if extra is not None and _has_requirements(extra) else None
-    digest = _digest(interpreter, version, lock, wanted)
-    venv = Venv(folder=folder / digest, digest=digest, created=True)
-    if _is_complete(venv):
-        return Venv(folder=venv.folder, digest=digest, created=False)
+    recipe = _Recipe.of(python=python, lock=lock, extra=extra, environment=environment)
+    found = recipe.venv(folder)
+    if _is_complete(found):
+        return found
     private_folder(folder)
-    _remove(venv.folder)
-    _build(venv, interpreter, lock, wanted, environment=environment, progress=progress)
-    return venv
+    _remove(found.folder)
+    _build(found, recipe, environment=environment, progress=progress)
+    return dataclasses.replace(found, created=True)
+
+
+def find(
+    folder: Path,
+    *,
+    python: str,
+    lock: Path,
+    extra: Path | None,
+    environment: Mapping[str, str],
+) -> Venv | None:
+    """The venv of exactly these requirements if it is there; nothing is built.
+
+    The arguments and errors are those of `ensure`.
+    """
+    recipe = _Recipe.of(python=python, lock=lock, extra=extra, environment=environment)
+    found = recipe.venv(folder)
+    return found if _is_complete(found) else None
 
 
 def remove_others(folder: Path, *, keep: Venv) -> int:
@@ -104,22 +142,21 @@ def remove_others(folder: Path, *, keep: Venv) -> int:
 
 def _build(
     venv: Venv,
-    interpreter: str,
-    lock: Path,
-    extra: Path | None,
+    recipe: _Recipe,
     *,
     environment: Mapping[str, str],
     progress: Callable[[str], None],
 ) -> None:
     uv = _Uv(venv, environment)
     progress("making the venv")
-    uv.make(interpreter)
+    uv.make(recipe.interpreter)
     progress("installing Airflow")
-    uv.install(lock)
-    if extra is not None:
-        progress(f"installing {extra.name}")
-        uv.install_extra(extra, constraint=lock)
-    write_whole(venv.folder / MARKER, json.dumps({"python": interpreter}) + "\n", mode=0o644)
+    uv.install(recipe.lock)
+    if recipe.extra is not None:
+        progress(f"installing {recipe.extra.name}")
+        uv.install_extra(recipe.extra, constraint=recipe.lock)
+    marker = json.dumps({"python": recipe.interpreter}) + "\n"
+    write_whole(venv.folder / MARKER, marker, mode=0o644)
 
 
 class _Uv:

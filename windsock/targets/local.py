@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from windsock.airflow.importing import forget_imports
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure, WindsockError
@@ -25,11 +25,12 @@ from windsock.local.components import (
     airflow_programs,
     airflow_variables,
     ensure_runtime,
+    inherited_variables,
 )
 from windsock.local.files import private_folder
 from windsock.local.locking import StateLock
 from windsock.local.logs import follow_logs
-from windsock.local.orphans import carries_mark, marked
+from windsock.local.orphans import carries_mark, mark, marked, reap
 from windsock.local.postgres import Postgres
 from windsock.local.processes import Supervisor
 from windsock.local.programs import Program
@@ -60,6 +61,15 @@ POLL_SECONDS = 0.2
 WARM_UP_SECONDS = 30.0
 
 
+class VenvRecipe(TypedDict):
+    """What `venv.find` and `venv.ensure` are asked for."""
+
+    python: str
+    lock: Path
+    extra: Path
+    environment: dict[str, str]
+
+
 class LocalTarget:
     """See the module, and `windsock.targets.base.Target` for the verbs.
 
@@ -85,10 +95,11 @@ class LocalTarget:
 
     @cached_property
     def _supervisor(self) -> Supervisor:
+        scripts = self._venv.scripts if self._venv is not None else None
         return Supervisor(
             self._layout.state,
             password=self._secrets.supervisor_password,
-            inherited=self._inherited,
+            inherited=inherited_variables(self._inherited, scripts=scripts),
         )
 
     @cached_property
@@ -157,19 +168,25 @@ class LocalTarget:
         )
 
     def _ready_venv(self) -> venv.Venv:
+        """The venv, which `prepare` has built.
+
+        Raises:
+            EnvironmentFailure: It has not.
+        """
         if self._venv is None:
-            self._venv = self._ensure_venv()
+            self._venv = venv.find(self._layout.venvs, **self._venv_recipe())
+        if self._venv is None:
+            raise EnvironmentFailure("Airflow is not installed here yet", "Run `invoke up` first.")
         return self._venv
 
-    def _ensure_venv(self, progress: Any = lambda _text: None) -> venv.Venv:
-        return venv.ensure(
-            self._layout.venvs,
-            python=self._settings.local.python,
-            lock=self._settings.project / "docker" / "requirements.lock",
-            extra=self._settings.path(self._settings.requirements),
-            environment=self._inherited,
-            progress=progress,
-        )
+    def _venv_recipe(self) -> VenvRecipe:
+        return {
+            "python": self._settings.local.python,
+            "lock": self._settings.project / "docker" / "requirements.lock",
+            "extra": self._settings.path(self._settings.requirements),
+            # The mark: a build that a killed `up` left behind is ended with the rest.
+            "environment": {**self._inherited, **mark(self._layout.state)},
+        }
 
     # --- bringing it up -----------------------------------------------------------------------
 
@@ -178,13 +195,14 @@ class LocalTarget:
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
         self._check_dags_folder()
-        if not self._supervisor.alive():
+        self._venv = venv.find(self._layout.venvs, **self._venv_recipe())
+        if self._venv is None or not self._supervisor.alive():
             return None
         wanted = {program.name: program.description_file for program in self._programs()}
         if not all((self._layout.state / file).exists() for file in wanted.values()):
             return None  # Something changed: its programs must be started anew.
         states = self._supervisor.states()
-        if any(name not in states or states[name].state != "RUNNING" for name in wanted):
+        if any(name not in states or not states[name].running for name in wanted):
             return None
         environment = Environment.load(self._layout.state)
         try:
@@ -214,7 +232,9 @@ class LocalTarget:
         """Build Airflow's venv if its requirements changed."""
         self._check_dags_folder()
         with console.step("Airflow's venv") as step:
-            self._venv = self._ensure_venv(step.progress)
+            self._venv = venv.ensure(
+                self._layout.venvs, **self._venv_recipe(), progress=step.progress
+            )
             step.detail = "installed" if self._venv.created else "unchanged"
         private_folder(self._layout.home)
 
@@ -259,7 +279,7 @@ class LocalTarget:
             self._postgres.ensure_databases()
             result = subprocess.run(
                 [str(self._ready_venv().python), "-m", "airflow", "db", "migrate"],
-                env={**self._inherited, **self._airflow_variables},
+                env={**inherited_variables(self._inherited), **self._airflow_variables},
                 cwd=self._layout.home,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -283,7 +303,7 @@ class LocalTarget:
             airflow=self._airflow_version(),
         )
         with console.step("Airflow") as step:
-            self._wait_healthy(AIRFLOW, environment, step.progress)
+            self._wait_healthy((*AIRFLOW, "sync"), environment, step.progress)
             step.detail = f"{environment.airflow} on {environment.url}"
         return environment
 
@@ -315,7 +335,7 @@ class LocalTarget:
             time.sleep(POLL_SECONDS)
 
     def _health(self, environment: Environment) -> dict[str, bool]:
-        """Component → whether Airflow's own health endpoint calls it healthy."""
+        """Component → whether Airflow's health endpoint calls it healthy, or the sync answers."""
         import httpx  # noqa: PLC0415 - only where it is used
 
         try:
@@ -323,10 +343,15 @@ class LocalTarget:
             health = answer.json() if answer.status_code == httpx.codes.OK else {}
         except (httpx.HTTPError, ValueError):
             health = {}
-        return {
+        healthy = {
             name: (health.get(key) or {}).get("status") == "healthy"
             for name, key in HEALTH_NAMES.items()
         }
+        try:
+            ControlClient(environment.control_socket).status()
+        except WindsockError:
+            return {**healthy, "sync": False}
+        return {**healthy, "sync": True}
 
     def _warm_up(self, environment: Environment) -> None:
         """Let the API server build its execution API now, not when the first task asks for it."""
@@ -344,12 +369,21 @@ class LocalTarget:
         ):
             with console.step("stopped"):
                 (self._layout.state / ENVIRONMENT_FILE).unlink(missing_ok=True)
-                self._supervisor.shutdown()
+                self._stop_everything()
         else:
             console.line("nothing is up")
         if volumes and self._layout.state.exists():
             with console.step(f"removed {self._layout.state}"):
                 shutil.rmtree(self._layout.state)
+
+    def _stop_everything(self) -> None:
+        try:
+            supervisor = self._supervisor
+        except EnvironmentFailure:
+            # Damaged secrets, and the supervisor's password with them: it need not be asked.
+            reap(self._layout.state)
+        else:
+            supervisor.shutdown()
 
     def component_names(self) -> Sequence[str]:
         """See `Target`."""
@@ -389,22 +423,21 @@ class LocalTarget:
         """See `Target`."""
         names = [component] if component else list(ALL)
         with console.step(f"restarted {', '.join(names)}") as step:
-            for name in names:
-                self._supervisor.restart(name)
-                if name == "postgres":
-                    self._postgres.wait_ready(check=lambda: self._supervisor.check("postgres"))
+            self._supervisor.stop(*names)
+            if "postgres" in names:
+                self._supervisor.start("postgres")
+                self._postgres.wait_ready(check=lambda: self._supervisor.check("postgres"))
+            self._supervisor.start(*names)
             environment = Environment.load(self._layout.state)
             self._wait_healthy(
-                [name for name in names if name in AIRFLOW], environment, step.progress
+                [name for name in names if name in (*AIRFLOW, "sync")], environment, step.progress
             )
 
     def shell(self, command: Sequence[str]) -> int:
         """See `Target`."""
-        scripts = str(self._ready_venv().scripts)
         variables = {
-            **self._inherited,
+            **inherited_variables(self._inherited, scripts=self._ready_venv().scripts),
             **self._airflow_variables,
-            "PATH": f"{scripts}{os.pathsep}{self._inherited.get('PATH', os.defpath)}",
             "VIRTUAL_ENV": str(self._ready_venv().folder),
         }
         wanted = list(command) or [self._inherited.get("SHELL") or "/bin/sh"]
@@ -422,7 +455,7 @@ class LocalTarget:
             f"--processes={parse.processes}",
         ]  # fmt: skip
         variables = {
-            **self._inherited,
+            **inherited_variables(self._inherited),
             "PYTHONPATH": str(self._runtime),
             "PYTHONDONTWRITEBYTECODE": "1",
             "AIRFLOW_HOME": str(self._layout.home / "check"),
