@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -343,8 +344,10 @@ class LocalTarget:
             health = answer.json() if answer.status_code == httpx.codes.OK else {}
         except (httpx.HTTPError, ValueError):
             health = {}
+        states = self._supervisor.states()
         healthy = {
-            name: (health.get(key) or {}).get("status") == "healthy"
+            name: name in states
+            and _is_healthy(health.get(key) or {}, key, since=states[name].since)
             for name, key in HEALTH_NAMES.items()
         }
         try:
@@ -476,3 +479,20 @@ class LocalTarget:
             raise EnvironmentFailure(
                 "the DAGs could not be checked", "\n".join(said.splitlines()[-10:])
             )
+
+
+def _is_healthy(said: dict[str, Any], key: str, *, since: datetime | None) -> bool:
+    """Whether Airflow's word on a component is good, and about the process that runs now.
+
+    Airflow calls a component healthy for 30 s after its last heartbeat, even if that came from a
+    process that was killed.
+
+    Args:
+        said: Airflow's answer for this component.
+        key: The component's name in that answer.
+        since: When its process was started.
+    """
+    if said.get("status") != "healthy" or since is None:
+        return False
+    heartbeat = said.get(f"latest_{key}_heartbeat")
+    return heartbeat is None or datetime.fromisoformat(heartbeat) >= since
