@@ -93,6 +93,9 @@ class Board:
             case events.LeftOut(path=path, reason=reason):
                 self.problems[path] = reason
                 return {"type": "problem", "path": path, "reason": reason}
+            case events.LetIn(path=path):
+                self.problems.pop(path, None)
+                return None
             case events.Halted(reason=reason):
                 self.halted = reason
                 return {"type": "halted", "reason": reason}

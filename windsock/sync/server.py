@@ -13,8 +13,8 @@ from windsock.errors import DeadlineExceeded, WindsockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from io import BufferedRWPair
     from pathlib import Path
-    from typing import BinaryIO
 
 Message = dict[str, Any]
 
@@ -36,6 +36,7 @@ class ControlServer:
         self._handlers = dict(handlers)
         self._attached: list[queue.Queue[Message | None]] = []
         self._lock = threading.Lock()
+        self._closed = False
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -54,16 +55,28 @@ class ControlServer:
                     waiting.put_nowait(message)
                 except queue.Full:
                     self._attached.remove(waiting)
+                    self._end(waiting)
 
     def close(self) -> None:
-        """End all attached clients and stop listening."""
-        with self._lock:
-            for waiting in self._attached:
-                with contextlib.suppress(queue.Full):
-                    waiting.put_nowait(None)
-            self._attached.clear()
-        self._listener.close()
+        """Stop listening and end all attached clients: what they then find is our successor."""
         self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # Closing alone would not wake `accept`.
+        self._listener.close()
+        with self._lock:
+            self._closed = True
+            for waiting in self._attached:
+                self._end(waiting)
+            self._attached.clear()
+
+    @staticmethod
+    def _end(waiting: queue.Queue[Message | None]) -> None:
+        """Let a client come to its end; one that is too far behind loses an event for it."""
+        if waiting.full():
+            with contextlib.suppress(queue.Empty):
+                waiting.get_nowait()
+        with contextlib.suppress(queue.Full):
+            waiting.put_nowait(None)
 
     def _accept(self) -> None:
         while True:
@@ -92,9 +105,11 @@ class ControlServer:
             kind = "deadline" if isinstance(error, DeadlineExceeded) else "environment"
             return {"error": error.message, "hint": error.hint, "kind": kind}
 
-    def _pass_on(self, stream: BinaryIO) -> None:
+    def _pass_on(self, stream: BufferedRWPair) -> None:
         waiting: queue.Queue[Message | None] = queue.Queue(EVENTS_KEPT)
         with self._lock:
+            if self._closed:
+                return
             self._attached.append(waiting)
         try:
             _write(stream, {"type": "attached"})
@@ -105,6 +120,6 @@ class ControlServer:
                 self._attached.remove(waiting)
 
 
-def _write(stream: BinaryIO, message: Message) -> None:
+def _write(stream: BufferedRWPair, message: Message) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()

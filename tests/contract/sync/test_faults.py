@@ -1,0 +1,445 @@
+"""Cuts, kills, full disks: afterwards the store equals the folder, and was never half."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.contract.sync.rig import (
+    CutTransport,
+    MemoryTransport,
+    Rig,
+    content_of,
+    doomed_transport,
+    tree_id_of,
+    wait_until,
+)
+from windsock.errors import WindsockError
+from windsock.sync import bootstrap, events, protocol
+from windsock.sync import session as session_module
+from windsock.sync.entries import Row, canonical, identify
+from windsock.sync.rules import Rules
+from windsock.sync.store import Store
+from windsock.sync.transport import process_transport
+from windsock.sync.tree import Scan, scan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from windsock.sync.transport import Transport
+
+
+def seen_by_a_reader(store: Path) -> str | None:
+    """What somebody who opens `current` now finds, by its content; None if nothing is there."""
+    try:
+        name = (store / "current").readlink().name
+    except FileNotFoundError:
+        return None
+    found = tree_id_of(store / "snapshots" / name)
+    assert found == name, "a snapshot that is current is not whole"
+    return found
+
+
+@pytest.mark.parametrize("count", range(32))
+def test_an_agent_killed_at_any_moment_leaves_the_store_whole(tmp_path: Path, count: int) -> None:
+    rig = Rig(tmp_path, "process")
+    rig.write("a.py", "one")
+    rig.write("sub/b.py", "two")
+    (rig.root / "link").symlink_to("a.py")
+    with rig.running() as session:
+        first = session.request_scan()
+    rig.write("a.py", "changed")
+    (rig.root / "sub/b.py").unlink()
+    rig.write("new/c.py", "three")
+    second = tree_id_of(rig.root)
+    doomed = iter([lambda: doomed_transport(rig.options, count=count)])
+
+    def connect() -> Transport:
+        transport = next(doomed, rig.connect)()
+        rig.transports.append(transport)
+        return transport
+
+    # What is current is told from outside while the agent dies and comes back.
+    seen: set[str | None] = set()
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.wait(0.001):
+            seen.add(seen_by_a_reader(rig.store))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        with rig.running(connect=connect) as session:
+            assert session.request_scan() == second
+    finally:
+        stop.set()
+        reader.join()
+    rig.assert_equal()
+    assert seen <= {first, second}
+    with rig.running() as session:  # the next start sweeps, even if the kill came last of all
+        session.request_scan()
+    rig.assert_equal()
+    left = {path.name for path in (rig.store / "incoming").iterdir()}
+    assert all(name.startswith("spare-") for name in left)
+    manifests = {path.stem for path in (rig.store / "manifests").iterdir()}
+    assert manifests == {path.name for path in (rig.store / "snapshots").iterdir()}
+
+
+def test_kill_9_of_the_agent_is_survived(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "process")
+    rig.write("a.py", "one")
+    with rig.running() as session:
+        session.request_scan()
+        os.kill(rig.of(events.Connected)[0].pid, signal.SIGKILL)
+        rig.write("a.py", "two")
+        session.request_scan()
+        rig.assert_equal()
+        assert rig.of(events.Connected)[-1].again
+    assert rig.of(events.Disconnected)
+
+
+def test_a_hung_agent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("PULSE", 0.05), ("PING_AFTER", 0.1), ("DEAD_AFTER", 0.5)):
+        monkeypatch.setattr(protocol, name, seconds)
+    rig = Rig(tmp_path, "process")
+    rig.write("a.py", "one")
+    with rig.running() as session:
+        session.request_scan()
+        os.kill(rig.of(events.Connected)[0].pid, signal.SIGSTOP)
+        rig.write("a.py", os.urandom(5_000_000))
+        session.request_scan()
+        rig.assert_equal()
+    assert any("silent" in event.reason for event in rig.of(events.Disconnected))
+
+
+def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "process")
+    rig.write("a.py")
+    program = (
+        "import sys, time, pathlib\n"
+        "from windsock.sync.agent import Options\n"
+        "from windsock.sync.session import Session\n"
+        "from windsock.sync.transport import local_transport\n"
+        "import threading\n"
+        f"options = Options(store={str(rig.store)!r})\n"
+        f"session = Session(pathlib.Path({str(rig.root)!r}),\n"
+        "    connect=lambda: local_transport(sys.executable, options),\n"
+        "    on_event=lambda event: print(event, flush=True))\n"
+        "session.run(threading.Event())\n"
+    )
+    client = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(rig.current.exists, "the first snapshot")
+    finally:
+        client.kill()
+        client.wait()
+
+    # Its agent ends by itself: the store is soon free for another session.
+    def connects() -> bool:
+        try:
+            with rig.running() as session:
+                session.request_scan()
+        except WindsockError:
+            return False
+        return True
+
+    wait_until(connects, "the store is free again")
+    rig.assert_equal()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5, 8, 13])
+def test_a_full_disk_refuses_the_batch_and_changes_nothing(tmp_path: Path, count: int) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    full = [False]
+    left = [count]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if full[0]:
+            left[0] -= 1
+            if left[0] < 0:
+                os.write(descriptor, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(descriptor, data)
+
+    def connect() -> Transport:
+        store = Store(rig.options.store, write=write)
+        transport = MemoryTransport(rig.options, store=store)
+        rig.transports.append(transport)
+        return transport
+
+    with rig.running(connect=connect) as session:
+        first = session.request_scan()
+        full[0] = True
+        fresh = tmp_path / "new"
+        fresh.mkdir()
+        for number in range(count + 1):
+            (fresh / f"b{number}.py").write_text(f"two {number}")
+        fresh.rename(rig.root / "new")
+        refused = rig.wait_for(events.Refused)
+        assert refused.code == "no_space"
+        assert "No space left" in refused.message
+        with pytest.raises(WindsockError, match="No space left"):
+            session.request_scan()
+        assert seen_by_a_reader(rig.store) == first
+        assert {path.name.partition("-")[0] for path in (rig.store / "incoming").iterdir()} <= {
+            "spare"
+        }
+        full[0] = False
+        wait_until(lambda: rig.current.readlink().name != first, "it is tried again by itself")
+        rig.wait_equal()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "process")
+    rig.store.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(rig.store)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not let us mount")
+    try:
+        rig.write("a.py", "one")
+        with rig.running() as session:
+            first = session.request_scan()
+            large = rig.write("large.bin", os.urandom(4_000_000))
+            assert rig.wait_for(events.Refused).code == "no_space"
+            assert seen_by_a_reader(rig.store) == first
+            large.unlink()
+            rig.write("b.py", "two")
+            session.request_scan()
+            rig.assert_equal()
+    finally:
+        subprocess.run(["umount", str(rig.store)], check=True)  # noqa: S607 - umount from PATH
+
+
+def test_a_disk_without_hardlinks_copies(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "memory")
+
+    def link(*_: bytes) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def connect() -> Transport:
+        transport = MemoryTransport(rig.options, store=Store(rig.options.store, link=link))
+        rig.transports.append(transport)
+        return transport
+
+    rig.write("a.py", "one").chmod(0o640)
+    rig.write("b.py", "two")
+    with rig.running(connect=connect) as session:
+        session.request_scan()
+        old = rig.current.resolve()
+        rig.write("b.py", "three")
+        session.request_scan()
+        rig.assert_equal()
+        assert (old / "a.py").stat().st_mtime_ns == (rig.current / "a.py").stat().st_mtime_ns
+
+
+def test_a_store_that_cannot_be_made_is_told(rig: Rig) -> None:
+    rig.store.write_text("a file where the store should be")
+    with rig.running() as session:
+        reason = rig.wait_for(events.Disconnected).reason
+        assert "cannot be used as a store" in reason
+        rig.store.unlink()
+        session.request_scan()
+        rig.assert_equal()
+
+
+def test_an_interpreter_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "process")
+    with rig.running(connect=lambda: process_transport(["/does/not/exist"])):
+        assert "/does/not/exist" in rig.wait_for(events.Disconnected).reason
+
+
+def test_noise_before_the_agent_is_skipped_and_noise_instead_of_it_is_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "process")
+    rig.write("a.py")
+    inner = bootstrap.command(sys.executable, rig.options.as_json())
+
+    def shell(script: str) -> Callable[[], Transport]:
+        def connect() -> Transport:
+            transport = process_transport(["/bin/sh", "-c", script, *inner])
+            rig.transports.append(transport)
+            return transport
+
+        return connect
+
+    with rig.running(connect=shell('echo "Welcome to this pod!"; exec "$0" "$@"')) as session:
+        session.request_scan()
+        rig.assert_equal()
+    with rig.running(connect=shell('echo "Go away."; cat >/dev/null & exit 3')):
+        assert "Go away." in rig.wait_for(events.Disconnected).reason
+
+
+# --- any sequence of edits and cuts ---
+
+NAMES = st.sampled_from(["a.py", "b.py", "d", "d/a.py", "d/e/f.py", "é", "d/e"])
+EDITS = st.one_of(
+    st.tuples(st.just("write"), NAMES, st.sampled_from(["", "one", "two", "x" * 70_000])),
+    st.tuples(st.just("delete"), NAMES, st.just("")),
+    st.tuples(st.just("rename"), NAMES, NAMES),
+    st.tuples(st.just("mode"), NAMES, st.sampled_from(["600", "755"])),
+    st.tuples(st.just("link"), NAMES, NAMES),
+    st.tuples(st.just("sync"), st.just(""), st.just("")),
+    st.tuples(st.just("cut"), st.integers(0, 3000).map(str), st.integers(0, 1500).map(str)),
+)
+
+
+def edit(root: Path, action: str, name: str, value: str) -> None:
+    path = root / name
+    if action in ("write", "link"):
+        clear(root, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if action == "write":
+            path.write_text(value)
+        else:
+            path.symlink_to(os.path.relpath(root / value, path.parent))
+    elif action == "delete":
+        remove(path)
+    elif action == "rename" and os.path.lexists(path) and not (name + "/").startswith(value + "/"):
+        end = root / value
+        if not (value + "/").startswith(name + "/"):
+            clear(root, end)
+            end.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(end)
+    elif action == "mode" and path.is_file() and not path.is_symlink():
+        path.chmod(int(value, 8))
+
+
+def clear(root: Path, path: Path) -> None:
+    """Make room for something at `path`, whatever is there or above it."""
+    for folder in [*reversed(path.relative_to(root).parents)][1:]:
+        if (root / folder).is_symlink() or (root / folder).is_file():
+            (root / folder).unlink()
+    remove(path)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(EDITS, max_size=25))
+def test_any_sequence_of_edits_and_cuts_ends_equal(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]]
+) -> None:
+    rig = Rig(tmp_path_factory.mktemp("sequence"), "memory")
+    rig.write("always.py", "there")
+    cuts: list[tuple[int, int]] = []
+
+    def wrap(transport: Transport) -> Transport:
+        if not cuts:
+            return transport
+        written, read = cuts.pop()
+        return CutTransport(transport, written=written, read=read)
+
+    rig.wrap = wrap
+    session = rig.session(pace=None)
+    clock = [0.0]
+    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+    states: set[str | None] = {None}
+    try:
+        for action, name, value in [*steps, ("sync", "", ""), ("sync", "", "")]:
+            if action == "cut":
+                cuts.append((int(name), int(value)))
+                if session._link is not None:
+                    session._link.close()
+            elif action == "sync":
+                states.add(synced_id(rig))
+                clock[0] += 100.0
+                session.step()
+            else:
+                edit(rig.root, action, name, value)
+            assert seen_by_a_reader(rig.store) in states
+        cuts.clear()
+        for _ in range(3):
+            clock[0] += 100.0
+            session.step()
+    finally:
+        session.close()
+    assert content_of(rig.current) == synced(rig)
+
+
+def synced(rig: Rig) -> dict[str, Row]:
+    """What of the folder is to travel: all but links that lead outside or to themselves."""
+    problems = {problem.path for problem in scan(rig.root, Rules()).problems}
+    return {path: row for path, row in content_of(rig.root).items() if path not in problems}
+
+
+def synced_id(rig: Rig) -> str:
+    return identify(canonical(synced(rig)))
+
+
+def test_a_file_that_never_stands_still_does_not_hold_up_the_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.write("a.py", "one")
+    busy = rig.root / "busy.bin"
+    resting = threading.Event()
+
+    def scan_then_change(*arguments: Any, **options: Any) -> Scan:
+        found = scan(*arguments, **options)
+        if not resting.is_set():
+            busy.write_bytes(os.urandom(300_000))
+        return found
+
+    monkeypatch.setattr(session_module, "scan", scan_then_change)
+    with rig.running() as session:
+        wait_until((rig.current / "a.py").exists, "the other file travels")
+        rig.write("a.py", "two")
+        wait_until(lambda: (rig.current / "a.py").read_text() == "two", "and travels again")
+        resting.set()
+        session.request_scan()
+        rig.assert_equal()
+
+
+def test_a_file_that_changed_after_the_scan_is_scanned_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = rig.write("large.bin", bytes(300_000))
+    scans = []
+
+    def scan_then_change(*arguments: Any, **options: Any) -> Scan:
+        found = scan(*arguments, **options)
+        scans.append(found)
+        if len(scans) == 1:
+            file.write_bytes(bytes(300_001))
+        return found
+
+    monkeypatch.setattr(session_module, "scan", scan_then_change)
+    with rig.running() as session:
+        session.request_scan()
+        rig.assert_equal()
+    assert len(scans) >= 2
+    assert len(list((rig.store / "snapshots").iterdir())) == 1
+
+
+def test_a_crowd_of_threads_may_ask_for_the_same(rig: Rig) -> None:
+    rig.write("a.py", "one")
+    answers: list[str] = []
+    with rig.running() as session:
+        threads = [
+            threading.Thread(target=lambda: answers.append(session.request_scan()))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [tree_id_of(rig.root)] * 8

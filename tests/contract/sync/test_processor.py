@@ -1,0 +1,228 @@
+"""The agent and the dag-processor: pokes, messages, and what may be collected."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from tests.contract.sync.rig import DEADLINE, wait_until
+from windsock.sync import events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.contract.sync.rig import Rig
+
+
+class Processor:
+    """Stands for the dag-processor: listens, keeps what comes, says what it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.references: list[str] | None = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._path = path
+        self._peers: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            self._peers.append(peer)
+            with contextlib.suppress(OSError, ValueError), peer.makefile("r") as lines:
+                for line in lines:
+                    message = json.loads(line)
+                    if message["type"] == "references" and self.references is not None:
+                        self.say({"type": "references", "snapshots": self.references})
+                    self.heard.put(message)
+
+    def say(self, message: object) -> None:
+        self.say_raw(json.dumps(message).encode() + b"\n")
+
+    def say_raw(self, data: bytes) -> None:
+        self._peers[-1].sendall(data)
+
+    def next(self) -> dict[str, Any]:
+        return self.heard.get(timeout=DEADLINE)
+
+    def close(self) -> None:
+        self._path.unlink()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for peer in self._peers:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+            peer.close()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def listening(rig: Rig) -> Iterator[Processor]:
+    processor = Processor(rig.socket)
+    try:
+        yield processor
+    finally:
+        processor.close()
+
+
+def test_each_snapshot_pokes_the_processor(rig: Rig) -> None:
+    rig.write("a.py", "one")
+    with listening(rig) as processor, rig.running() as session:
+        first = session.request_scan()
+        assert processor.next() == {"type": "poke", "snapshot": first}
+        rig.write("a.py", "two")
+        second = session.request_scan()
+        assert processor.next() == {"type": "poke", "snapshot": second}
+
+
+def test_a_processor_that_comes_later_is_poked_then_and_again_when_it_comes_back(rig: Rig) -> None:
+    rig.write("a.py", "one")
+    with rig.running() as session:
+        tree = session.request_scan()
+        with listening(rig) as processor:
+            assert processor.next() == {"type": "poke", "snapshot": tree}
+        assert not rig.wait_for(events.ProcessorConnection, count=2).connected
+        with listening(rig) as processor:
+            assert processor.next() == {"type": "poke", "snapshot": tree}
+    told = [event.connected for event in rig.of(events.ProcessorConnection)]
+    assert told[:3] == [True, False, True]
+
+
+def test_what_the_processor_says_arrives_as_it_was_said(rig: Rig) -> None:
+    said = {"type": "parsed", "file": "é😀.py", "errors": {"a": "Traceback\n…"}, "seconds": 0.19}
+    with listening(rig) as processor, rig.running() as session:
+        session.request_scan()
+        processor.next()
+        processor.say(said)
+        assert rig.wait_for(events.ProcessorMessage).message == said
+        processor.say_raw(b'{"type": "settled",')
+        processor.say_raw(b' "snapshot": "x"}\n\nno json\n')
+        assert rig.wait_for(events.ProcessorMessage, count=2).message["type"] == "settled"
+        unreadable = rig.wait_for(events.ProcessorMessage, count=3).message
+        assert unreadable == {"type": "unreadable", "line": "no json"}
+
+
+def test_a_long_message_arrives_whole(rig: Rig) -> None:
+    text = "x" * 3_000_000
+    with listening(rig) as processor, rig.running() as session:
+        session.request_scan()
+        processor.next()
+        processor.say({"type": "parsed", "text": text})
+        assert rig.wait_for(events.ProcessorMessage).message["text"] == text
+
+
+def test_a_request_reaches_the_processor_or_comes_back(rig: Rig) -> None:
+    question = {"type": "status", "number": 7}
+    with rig.running() as session:
+        session.request_scan()
+        session.request(question)
+        assert rig.wait_for(events.Undelivered).message == question
+        with listening(rig) as processor:
+            processor.next()
+            session.request(question)
+            assert processor.next() == question
+
+
+def saves(rig: Rig, count: int) -> list[str]:
+    """Make so many snapshots and age them; returns their ids, the oldest first."""
+    trees = []
+    with rig.running() as session:
+        for number in range(count):
+            rig.write("a.py", f"{number:03}" * 5000)
+            trees.append(session.request_scan())
+    for age, tree in enumerate(reversed(trees)):
+        stamp = 2_000_000_000 - 1000 * age - 1_000_000_000
+        os.utime(rig.store / "manifests" / f"{tree}.json", (stamp, stamp))
+    return trees
+
+
+def kept(rig: Rig) -> set[str]:
+    """The snapshots that have, or still have, a folder or a manifest."""
+    folders = {path.name for path in (rig.store / "snapshots").iterdir()}
+    return folders | {path.stem for path in (rig.store / "manifests").iterdir()}
+
+
+def test_old_snapshots_that_nobody_refers_to_are_collected(rig: Rig) -> None:
+    trees = saves(rig, 6)
+    cached = rig.store / "pycache" / str(rig.store).lstrip("/") / "snapshots" / trees[0]
+    cached.mkdir(parents=True)
+    rig.options = rig.options._replace(keep=2, collection_pause=0.05)
+    with listening(rig) as processor, rig.running() as session:
+        processor.references = [trees[1]]
+        session.request_scan()
+        wait_until(lambda: kept(rig) == {trees[1], trees[4], trees[5]}, "collection")
+        wait_until(lambda: not cached.exists(), "its bytecode goes too")
+        assert rig.current.readlink().name == trees[5]
+    rig.assert_equal()
+
+
+def test_nothing_is_collected_while_the_processor_cannot_be_asked(rig: Rig) -> None:
+    trees = saves(rig, 4)
+    rig.options = rig.options._replace(keep=1, collection_pause=0.05)
+    with rig.running() as session:
+        session.request_scan()
+        with listening(rig) as processor:  # it listens, but never answers
+            while processor.next()["type"] != "references":
+                pass
+            while processor.next()["type"] != "references":
+                pass
+        assert kept(rig) == set(trees)
+
+
+def test_young_snapshots_stay(rig: Rig) -> None:
+    rig.options = rig.options._replace(keep=1, collection_pause=0.05)
+    with listening(rig) as processor, rig.running() as session:
+        processor.references = []
+        trees = set()
+        for number in range(4):
+            rig.write("a.py", str(number))
+            trees.add(session.request_scan())
+        asked = 0
+        while asked < 3:
+            asked += processor.next()["type"] == "references"
+        assert kept(rig) == trees
+
+
+def test_a_store_that_is_too_large_gives_up_its_oldest_snapshots(rig: Rig) -> None:
+    trees = saves(rig, 5)  # 15 kB each, 16 kB on disk
+    rig.options = rig.options._replace(maximum_bytes=40_000, collection_pause=0.05)
+    with listening(rig) as processor, rig.running() as session:
+        processor.references = [trees[0]]
+        session.request_scan()
+        wait_until(lambda: kept(rig) == {trees[0], trees[4]}, "collection by size")
+
+
+def test_a_snapshot_that_becomes_current_again_counts_as_new(rig: Rig) -> None:
+    trees = saves(rig, 3)
+    rig.options = rig.options._replace(keep=1, collection_pause=0.05)
+    with listening(rig) as processor, rig.running() as session:
+        rig.write("a.py", "000" * 5000)
+        assert session.request_scan() == trees[0]
+        rig.write("a.py", "new")
+        last = session.request_scan()
+        processor.references = []
+        wait_until(lambda: kept(rig) == {trees[0], last}, "only what is old is collected")
+
+
+def test_a_deleted_current_snapshot_is_sent_again(rig: Rig) -> None:
+    rig.write("a.py", "one")
+    rig.write("b.py", "two")
+    with rig.running() as session:
+        session.request_scan()
+        shutil.rmtree(rig.current.resolve())
+        rig.write("a.py", "three")
+        session.request_scan()
+        rig.assert_equal()

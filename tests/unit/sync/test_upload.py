@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from windsock.sync.rules import Rules
+from windsock.sync.tree import NOTHING, difference, scan
+from windsock.sync.upload import BatchRefused, Moved, Upload
+from windsock.sync.wire import Decoder, Frame, encode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from windsock.sync.protocol import Link
+
+
+class FakeLink:
+    """Records what is sent, and answers like an agent that has nothing yet."""
+
+    def __init__(self, *, refuse_at: str = "") -> None:
+        self.frames: list[Frame] = []
+        self._refuse_at = refuse_at
+        self._decoder = Decoder()
+
+    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        self.send_raw(encode(header, payload))
+
+    def send_raw(self, frames: bytes) -> None:
+        self.frames += self._decoder.feed(frames)
+
+    @property
+    def answer_waits(self) -> bool:
+        return any(frame.type == self._refuse_at for frame in self.frames)
+
+    def receive(self, *types: str, timeout: float) -> Frame:
+        del timeout
+        last = self.frames[-1]
+        header: dict[str, Any] = {"type": types[0], "batch": last.header["batch"]}
+        if self.answer_waits:
+            return Frame({**header, "type": "refused", "code": "no_space", "message": "full"}, b"")
+        if types[0] == "need":
+            rows = self.frames[0].header["entries"].values()
+            header["digests"] = sorted({row[3] for row in rows if row[0] == "file"})
+        else:
+            header["seconds"] = 0.1
+        return Frame(header, b"")
+
+
+def upload_of(root: Path, *, contents: bool = False) -> Upload:
+    found = scan(root, Rules())
+    return Upload(
+        number=1,
+        root=root,
+        base=None,
+        tree=found.tree,
+        difference=difference(NOTHING.tree, found.tree),
+        contents=found.contents if contents else {},
+    )
+
+
+def send(upload: Upload, link: FakeLink) -> int:
+    return upload.send(cast("Link", link)).content_bytes
+
+
+@pytest.mark.parametrize("contents", [True, False])
+def test_every_content_travels_once_in_pieces(tmp_path: Path, *, contents: bool) -> None:
+    large = os.urandom(600_000)
+    (tmp_path / "large").write_bytes(large)
+    (tmp_path / "twin").write_bytes(large)
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "small").write_bytes(b"small")
+    link = FakeLink()
+    assert send(upload_of(tmp_path, contents=contents), link) == 600_005
+    pieces = [frame for frame in link.frames if frame.type == "content"]
+    assert b"".join(sorted(f.payload for f in pieces if len(f.payload) < 100)) == b"small"
+    assert sum(len(frame.payload) for frame in pieces) == 600_005
+    assert sum(frame.header["last"] for frame in pieces) == 3
+    assert [link.frames[0].type, link.frames[-1].type] == ["begin", "commit"]
+
+
+@pytest.mark.parametrize("change", ["content", "delete", "link", "fifo"])
+def test_a_file_that_is_not_what_was_scanned_ends_the_batch(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(bytes(300_000))
+    upload = upload_of(tmp_path)
+    file.unlink()
+    if change == "content":
+        file.write_bytes(b"\1" * 300_000)
+    elif change == "link":
+        file.symlink_to("/etc/passwd")
+    elif change == "fifo":
+        os.mkfifo(file)
+    link = FakeLink()
+    with pytest.raises(Moved, match="large"):
+        send(upload, link)
+    assert link.frames[-1].type == "abort"
+    assert not any(frame.header.get("last") for frame in link.frames)
+
+
+def test_a_refusal_ends_the_sending_early(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / str(number)).write_bytes(os.urandom(300_000))
+    link = FakeLink(refuse_at="content")
+    with pytest.raises(BatchRefused, match="full") as refused:
+        send(upload_of(tmp_path), link)
+    assert refused.value.code == "no_space"
+    assert sum(frame.type == "content" for frame in link.frames) < 10

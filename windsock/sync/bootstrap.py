@@ -1,0 +1,46 @@
+"""The agent as text: what a transport starts, and what it writes first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+MODULES = ("entries", "wire", "files", "lock", "store", "agent")
+"""The agent's modules, each after those it imports."""
+
+LOADER = """
+import json, sys, types
+stream = open(0, "rb", 0, closefd=False)
+size, text = int(stream.readline()), b""
+while len(text) < size:
+    piece = stream.read(size - len(text))
+    if not piece:
+        sys.exit("the stream ended before the agent had arrived")
+    text += piece
+for name, source in json.loads(text):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name, "exec"), module.__dict__)
+module.main()
+"""
+
+
+def command(python: str, options: str) -> list[str]:
+    """What to run where the store is.
+
+    Args:
+        python: An interpreter there, version 3.11 or newer.
+        options: `agent.Options` as a JSON object.
+    """
+    # Isolated and without site-packages: nothing of the environment there can change the agent.
+    return [python, "-I", "-S", "-c", LOADER, options]
+
+
+def greeting() -> bytes:
+    """What to write to the loader: a line with a size, then that many bytes of the agent."""
+    folder = Path(__file__).parent
+    sources = [
+        (f"windsock.sync.{name}", (folder / f"{name}.py").read_text(encoding="utf-8"))
+        for name in MODULES
+    ]
+    text = json.dumps(sources).encode("ascii")
+    return b"%d\n%s" % (len(text), text)

@@ -1,0 +1,254 @@
+"""The client's end of the conversation with an agent.
+
+The agent's end, and a table of all messages, is in agent.py; the frames are in wire.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import DeadlineExceeded, EnvironmentFailure
+from windsock.sync.wire import (
+    MARKER,
+    PROTOCOL,
+    Decoder,
+    Frame,
+    WireError,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windsock.sync.transport import Transport
+
+READ_BYTES = 256 * 1024
+MAXIMUM_NOISE = 64 * 1024
+"""Bytes that may come before the agent's marker: a banner, a warning of a shell."""
+PULSE = 1.0
+PING_AFTER = 5.0
+"""Seconds of silence after which the agent is asked whether it lives."""
+DEAD_AFTER = 15.0
+"""Seconds of silence after which it does not."""
+ASIDE = frozenset({"event", "processor", "undelivered"})
+"""Messages that come at any time, whatever is asked."""
+
+
+class LinkLost(Exception):
+    """The conversation ended.
+
+    Args:
+        reason: For the reader.
+        code: The agent's farewell, or "lost".
+    """
+
+    def __init__(self, reason: str, code: str = "lost") -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class StoreBusy(EnvironmentFailure):
+    """Another session syncs this store; `holder` says which: pid, host, since."""
+
+    def __init__(self, holder: dict[str, Any]) -> None:
+        since = time.strftime("%H:%M:%S", time.localtime(holder.get("since", 0)))
+        super().__init__(
+            f"another windsock syncs this store: its agent is process {holder.get('pid')} "
+            f"on {holder.get('host')}, since {since}",
+            "Stop it, or take the store over.",
+        )
+        self.holder = holder
+
+
+class Link:
+    """One conversation.
+
+    A thread reads all that comes, so that the agent never has to wait for us; another one asks
+    after a silent agent, and hangs up on a dead one, even while a write to it blocks.
+
+    Args:
+        transport: A freshly started agent; the link closes it.
+        aside: Called, in the reading thread, with what comes unasked (see `ASIDE`).
+        ended: Called once, when the conversation is over.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        aside: Callable[[Frame], None],
+        ended: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._aside = aside
+        self._ended = ended
+        self._clock = clock
+        self._heard = clock()
+        self._writing = threading.Lock()
+        self._answers: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._over = threading.Event()
+        self._reason = LinkLost("the stream ended")
+        self._reader = threading.Thread(target=self._read, name="windsock-sync-reader", daemon=True)
+        self._pulse = threading.Thread(target=self._beat, name="windsock-sync-pulse", daemon=True)
+        self._reader.start()
+        self._pulse.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the conversation goes on."""
+        return not self._over.is_set()
+
+    @property
+    def lost(self) -> LinkLost:
+        """Why it does not."""
+        return LinkLost(str(self._reason), self._reason.code)
+
+    @property
+    def answer_waits(self) -> bool:
+        """Whether the agent has said something that nobody has asked for yet, such as a refusal."""
+        return not self._answers.empty()
+
+    def greet(self, *, client: str, take_over: bool, timeout: float) -> Frame:
+        """Say hello.
+
+        Args:
+            client: Who we are; the same client may take over from itself after a cut.
+            take_over: Take the store over from another client.
+            timeout: Seconds until the agent must have started.
+
+        Returns:
+            The agent's welcome.
+
+        Raises:
+            StoreBusy: Another client holds the store.
+            LinkLost: The agent did not start, or ended.
+            DeadlineExceeded: It said nothing in time.
+        """
+        self.send({"type": "hello", "protocol": PROTOCOL, "client": client, "take_over": take_over})
+        answer = self.receive("welcome", "busy", timeout=timeout)
+        if answer.type == "busy":
+            raise StoreBusy(answer.header["holder"])
+        return answer
+
+    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Send a frame; from any thread.
+
+        Raises:
+            LinkLost: Nobody is there any more.
+        """
+        self.send_raw(encode(header, payload))
+
+    def send_raw(self, frames: bytes) -> None:
+        """Send encoded frames, whole ones."""
+        try:
+            with self._writing:
+                self._transport.write(frames)
+        except OSError:
+            self._over.wait(PULSE)  # the reader knows better why
+            raise self.lost from None
+
+    def receive(self, *types: str, timeout: float) -> Frame:
+        """The next answer of one of the types; what else was said before is dropped.
+
+        Raises:
+            LinkLost: The conversation ended.
+            DeadlineExceeded: No answer in time.
+        """
+        deadline = self._clock() + timeout
+        while True:
+            try:
+                frame = self._answers.get(timeout=max(0.0, deadline - self._clock()))
+            except queue.Empty:
+                raise DeadlineExceeded(
+                    f"the agent did not answer within {timeout:.0f} s (expected {types[0]})",
+                    "The disk of the store, or the machine, is too slow or hung.",
+                ) from None
+            if frame is None:
+                self._answers.put(None)
+                raise self.lost
+            if frame.type in types:
+                return frame
+
+    def close(self) -> None:
+        """Hang up and wait for the threads. From the reading thread itself it only hangs up."""
+        self._transport.close()
+        self._over.set()
+        for thread in (self._reader, self._pulse):
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _read(self) -> None:
+        try:
+            self._read_frames(Decoder())
+        except (WireError, LinkLost) as error:
+            if self._reason.code == "lost":
+                self._reason = LinkLost(str(error))
+        finally:
+            self._transport.close()
+            self._explain()
+            self._over.set()
+            self._answers.put(None)
+            self._ended()
+
+    def _read_frames(self, decoder: Decoder) -> None:
+        data = self._find_marker()
+        while True:
+            for frame in decoder.feed(data):
+                self._sort(frame)
+            data = self._transport.read(READ_BYTES)
+            self._heard = self._clock()
+            if not data:
+                break
+        if decoder.pending:
+            raise WireError("the stream ended inside a frame")
+
+    def _sort(self, frame: Frame) -> None:
+        if frame.type in ASIDE:
+            self._aside(frame)
+        elif frame.type == "farewell":
+            self._reason = LinkLost(str(frame.header["message"]), str(frame.header["code"]))
+        elif frame.type != "pong":
+            self._answers.put(frame)
+
+    def _find_marker(self) -> bytes:
+        """What follows the agent's marker.
+
+        Raises:
+            LinkLost: There is none.
+        """
+        seen = b""
+        while MARKER not in seen:
+            data = self._transport.read(READ_BYTES)
+            self._heard = self._clock()
+            seen += data
+            if not data or (len(seen) > MAXIMUM_NOISE and MARKER not in seen):
+                said = seen[-500:].decode("utf-8", "replace").strip()
+                raise LinkLost(f"the agent did not start: {said or 'it said nothing'}")
+        return seen.partition(MARKER)[2]
+
+    def _explain(self) -> None:
+        """Add what the other side wrote on its error stream, if it did not say farewell."""
+        if self._reason.code == "lost":
+            last = self._transport.diagnosis().strip().splitlines()[-3:]
+            if last:
+                self._reason = LinkLost(f"{self._reason}: {' / '.join(last)}")
+
+    def _beat(self) -> None:
+        while not self._over.wait(PULSE):
+            silent = self._clock() - self._heard
+            if silent > DEAD_AFTER:
+                self._reason = LinkLost(f"the agent has been silent for {silent:.0f} s")
+                self._transport.close()
+                return
+            if silent > PING_AFTER and self._writing.acquire(blocking=False):
+                try:
+                    with contextlib.suppress(OSError):
+                        self._transport.write(encode({"type": "ping"}))
+                finally:
+                    self._writing.release()

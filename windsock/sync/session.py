@@ -1,0 +1,530 @@
+"""Keeps a store equal to a folder: connects, compares, sends the difference, watches, again.
+
+All decisions are taken in `Session.step`, in one thread. Whatever happens in between, a change, a
+cut, a request, only wakes it. So there is one batch in flight at most, and what changes meanwhile
+is in the next one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
+from windsock.sync import events
+from windsock.sync.entries import checked_entries
+from windsock.sync.protocol import Link, LinkLost, StoreBusy
+from windsock.sync.rules import Rules
+from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference, scan
+from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
+from windsock.sync.watch import Wake, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from windsock.sync.transport import Transport
+    from windsock.sync.wire import Frame
+
+STOP_TICK = 0.2
+"""Seconds within which `run` notices that it is to stop."""
+SOON = 0.1
+"""Seconds until a file that kept changing is looked at again."""
+EMPTY_TREE = NOTHING.tree
+PATIENT = 3
+"""How often a batch starts anew because a file changed meanwhile, until that file has to wait."""
+REPAIRED_BY_RETRY = frozenset({"base_mismatch", "digest_mismatch"})
+HALT_HINT = "Bring the files back, or confirm that the folder is meant to be empty."
+HINTS = {
+    "no_space": "Free some space on the disk of the store; it is tried again by itself.",
+    "not_writable": "Check who owns the store, and that its disk is not read-only.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """The times of a session, in seconds."""
+
+    quiet: float = 0.015
+    """Without a further change, until a change is sent."""
+    longest: float = 0.5
+    """Until a change is sent although others keep coming."""
+    retry_first: float = 0.1
+    """Until the first new attempt after a cut or a refusal; doubled each time."""
+    retry_longest: float = 5.0
+    """Between attempts, at most."""
+    start: float = 30.0
+    """Until an agent must have started."""
+
+
+class _Retry:
+    """When to try again: later each time, until it worked."""
+
+    def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:
+        self._pace = pace
+        self._clock = clock
+        self.due = 0.0
+        self._pause = pace.retry_first
+
+    def fail(self) -> float:
+        """It did not work; returns the pause."""
+        pause = self._pause
+        self.due = self._clock() + pause
+        self._pause = min(2 * pause, self._pace.retry_longest)
+        return pause
+
+    def succeed(self) -> None:
+        """It worked."""
+        self.due, self._pause = 0.0, self._pace.retry_first
+
+
+class Session:
+    """Syncs one folder to one store.
+
+    Args:
+        root: The folder.
+        connect: Starts an agent; called again after each cut.
+        on_event: Told everything (see events.py), from the thread of `run` and from the one that
+            reads what the agent sends, never from both at once. It must not block.
+        pace: The times.
+        take_over: Take the store from another session that syncs it.
+        clock: Monotonic seconds.
+        watcher: Instead of one for `root` (tests).
+
+    Raises:
+        ConfigurationError: The folder's `.windsockignore` is broken.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        connect: Callable[[], Transport],
+        on_event: Callable[[events.Event], None],
+        pace: Pace | None = None,
+        take_over: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._root = root
+        self._connect_transport = connect
+        self._on_event = on_event
+        self._pace = pace or Pace()
+        self._take_over = take_over
+        self._clock = clock
+        self._watcher = watcher or Watcher(
+            root,
+            quiet=self._pace.quiet,
+            longest=self._pace.longest,
+            note=lambda message: self._tell(events.Note(message=message)),
+            clock=clock,
+        )
+        self._rules = Rules.load(root)
+        self._client = uuid.uuid4().hex
+        self._telling = threading.RLock()
+
+        self._link: Link | None = None
+        self._connections = 0
+        self._reconnect = _Retry(self._pace, clock)
+        self._resend = _Retry(self._pace, clock)
+        self._problem = "not connected yet"
+
+        self._scan = NOTHING
+        self._store: Tree | None = None
+        self._store_id: str | None = None
+        self._batch = 0
+        self._since: float | None = None
+        self._hinted: set[str] | None = None
+        self._due = 0.0
+        self._told: set[Problem] = set()
+        self._refusal = ""
+        self._equal = False
+        self._halted = ""
+        self._empty_allowed = False
+        self._moved: dict[str, int] = {}
+
+        self._asking = threading.Lock()
+        self._barriers: list[Future[str]] = []
+        self._ended = ""
+
+    # for any thread
+
+    def request_scan(self, *, timeout: float = 60.0) -> str:
+        """Wait until the store holds what the folder holds now.
+
+        Args:
+            timeout: In seconds.
+
+        Returns:
+            The tree id that both have.
+
+        Raises:
+            DeadlineExceeded: It did not come so far in time; says why.
+            WindsockError: The store refused it, the sync is halted, or has ended.
+        """
+        barrier: Future[str] = Future()
+        with self._asking:
+            if self._ended:
+                raise EnvironmentFailure(self._ended, "Start the sync again.")
+            self._barriers.append(barrier)
+        self._watcher.nudge()
+        try:
+            return barrier.result(timeout)
+        except TimeoutError:
+            barrier.cancel()
+            raise DeadlineExceeded(
+                f"the DAG folder was not synced within {timeout:g} s: {self._state()}",
+                "See `invoke status`.",
+            ) from None
+
+    def request(self, message: dict[str, Any]) -> None:
+        """Send a message to the dag-processor; its answer is an event, as is its absence.
+
+        Raises:
+            EnvironmentFailure: The agent is not connected.
+        """
+        link = self._link
+        problem: Exception | str = self._problem
+        if link is not None:
+            try:
+                link.send({"type": "request", "message": message})
+            except LinkLost as error:
+                problem = error
+            else:
+                return
+        raise EnvironmentFailure(
+            f"the sync agent is not connected: {problem}", "It is tried again; wait a moment."
+        )
+
+    def allow_empty(self) -> None:
+        """The folder is empty, or gone, on purpose: empty the store too."""
+        self._empty_allowed = True
+        self._watcher.nudge()
+
+    # the loop
+
+    def run(self, stop: threading.Event) -> None:
+        """Sync until `stop` is set.
+
+        Raises:
+            StoreBusy: Another session syncs the store.
+            EnvironmentFailure: Another session took the store over.
+        """
+        reason = "the sync has ended"
+        try:
+            while not stop.is_set():
+                pause = min(max(0.0, self._due - self._clock()), STOP_TICK)
+                wake = self._watcher.wait(pause)
+                if wake is not None or self._clock() >= self._due:
+                    self.step(wake)
+        except WindsockError as error:
+            reason = error.message
+            raise
+        finally:
+            self.close(reason)
+
+    def close(self, reason: str = "the sync has ended") -> None:
+        """End the conversation and the watching; whoever waits is told why."""
+        with self._asking:
+            self._ended = reason
+        self._watcher.stop()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        self._answer(self._taken_barriers(), error=EnvironmentFailure(reason))
+
+    def step(self, wake: Wake | None = None) -> None:
+        """Do all that can be done now.
+
+        Args:
+            wake: What the watcher knows of changes; None to look at everything.
+
+        Raises:
+            StoreBusy: Another session syncs the store.
+            EnvironmentFailure: Another session took the store over.
+        """
+        if wake is not None and self._since is None:
+            self._since = wake.since
+        barriers = self._taken_barriers()
+        if wake is None or wake.paths is None or self._hinted is None or barriers:
+            self._hinted = None
+        else:
+            self._hinted |= wake.paths
+        settled = False
+        try:
+            settled = self._work(barriers)
+        except LinkLost as error:
+            self._lose(error)
+        finally:
+            if not settled:
+                with self._asking:
+                    self._barriers[:0] = [b for b in barriers if not b.done()]
+
+    def _work(self, barriers: list[Future[str]]) -> bool:
+        """One round; returns whether the barriers have been answered."""
+        link = self._connected()
+        if link is None:
+            return False
+        since = self._since if self._since is not None else self._clock()
+        self._since = None
+        found = self._hold_back(self._look())
+        try:
+            return self._settle(link, found, since=since, barriers=barriers)
+        except BatchRefused as refusal:
+            return self._take_refusal(refusal, barriers)
+        except LinkLost:
+            self._since = since
+            raise
+        except Moved as moved:
+            self._moved[moved.path] = self._moved.get(moved.path, 0) + 1
+            self._since, self._due = since, self._clock()
+            return False
+        finally:
+            self._scan = dataclasses.replace(found, contents={})
+
+    def _settle(
+        self, link: Link, found: Scan, *, since: float, barriers: list[Future[str]]
+    ) -> bool:
+        if self._halts(found):
+            self._answer(barriers, error=EnvironmentFailure(self._halted, HALT_HINT))
+            return True
+        if not self._bring_up(link, found, since=since, urgent=bool(barriers)):
+            return False
+        if found.unsettled:
+            self._since, self._due = since, self._clock() + SOON
+            return False
+        self._answer(barriers, tree=found.tree.id)
+        return True
+
+    # connecting
+
+    def _connected(self) -> Link | None:
+        """The living link, a new one if it is time for that, or None.
+
+        Raises:
+            LinkLost: It has just been lost, or could not be made.
+        """
+        if self._link is not None:
+            if not self._link.alive:
+                raise self._link.lost
+            return self._link
+        if self._clock() < self._reconnect.due:
+            self._due = self._reconnect.due
+            return None
+        try:
+            self._link = self._connect()
+        except WindsockError as error:
+            if isinstance(error, StoreBusy):
+                raise
+            raise LinkLost(error.message) from None
+        self._reconnect.succeed()
+        return self._link
+
+    def _connect(self) -> Link:
+        transport = self._connect_transport()
+        link = Link(transport, aside=self._aside, ended=self._watcher.nudge, clock=self._clock)
+        try:
+            welcome = link.greet(
+                client=self._client,
+                take_over=self._take_over and self._connections == 0,
+                timeout=self._pace.start,
+            )
+            tree, pid = welcome.header["tree"], int(welcome.header["pid"])
+            if tree is None:
+                self._store_id, self._store = None, EMPTY_TREE
+            elif tree != self._store_id:
+                self._store_id, self._store = tree, None
+            if self._store is None:
+                self._fetch(link)
+        except BaseException:
+            link.close()
+            raise
+        self._connections += 1
+        self._equal = False
+        self._tell(events.Connected(tree=tree, pid=pid, again=self._connections > 1))
+        return link
+
+    def _fetch(self, link: Link) -> Tree:
+        """Learn what the store holds."""
+        link.send({"type": "manifest"})
+        answer = link.receive("manifest", timeout=ANSWER_TIMEOUT)
+        self._store_id = answer.header["tree"]
+        self._store = Tree.from_rows(checked_entries(answer.header["entries"]))
+        return self._store
+
+    def _lose(self, error: LinkLost) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        if error.code == "taken_over":
+            raise EnvironmentFailure(
+                "another windsock has taken this store over", "Only one can sync it at a time."
+            )
+        self._problem = str(error)
+        pause = self._reconnect.fail()
+        self._due = self._reconnect.due
+        self._tell(events.Disconnected(reason=str(error), retry=pause))
+
+    # looking
+
+    def _look(self) -> Scan:
+        complaints: set[Problem] = set()
+        try:
+            self._rules = Rules.load(self._root, known=self._rules)
+        except ConfigurationError as error:
+            complaints.add(
+                Problem(".windsockignore", f"the rules stay as they were: {error.message}")
+            )
+        watched = self._watcher.arm(self._rules)
+        self._due = self._clock() + self._watcher.interval
+        hinted, self._hinted = self._hinted, set()
+        found = scan(self._root, self._rules, self._scan, only=hinted if watched else None)
+        problems = complaints.union(found.problems)
+        for problem in sorted(problems - self._told, key=lambda each: each.path):
+            self._tell(events.LeftOut(path=problem.path, reason=problem.reason))
+        for path in sorted({each.path for each in self._told} - {each.path for each in problems}):
+            self._tell(events.LetIn(path=path))
+        self._told = problems
+        return found
+
+    def _hold_back(self, found: Scan) -> Scan:
+        """Let files that change faster than they can be sent wait, so that the others need not."""
+        paths = {path for path, times in self._moved.items() if times >= PATIENT}
+        if not paths:
+            return found
+        entries = {path: e for path, e in found.tree.entries.items() if path not in paths}
+        if self._store is not None:
+            before = self._store.entries
+            entries.update({path: before[path] for path in paths if path in before})
+        return dataclasses.replace(
+            found, tree=Tree(entries), unsettled=found.unsettled.union(paths)
+        )
+
+    def _halts(self, found: Scan) -> bool:
+        """Whether sending would empty the store without anybody having said so."""
+        if found.tree.entries:
+            self._empty_allowed = False
+        reason = ""
+        if found.missing:
+            reason = f"the DAG folder {self._root} cannot be read: {found.missing}"
+        elif not found.tree.entries and self._store is not None and self._store.entries:
+            reason = (
+                f"the DAG folder {self._root} is empty, the store holds {len(self._store)} files"
+            )
+        if self._empty_allowed:
+            reason = ""
+        if reason and not self._halted:
+            self._equal = False
+            self._tell(events.Halted(reason=reason))
+        if self._halted and not reason:
+            self._tell(events.Resumed())
+        self._halted = reason
+        return bool(reason)
+
+    # sending
+
+    def _bring_up(self, link: Link, found: Scan, *, since: float, urgent: bool) -> bool:
+        """Make the store hold what was found; returns whether it does.
+
+        Raises:
+            BatchRefused: The store stays as it was.
+            Moved: A file changed since the scan.
+            LinkLost: The agent is gone.
+        """
+        store = self._store if self._store is not None else self._fetch(link)
+        changes = difference(store, found.tree)
+        if changes or self._store_id is None:
+            if not urgent and self._clock() < self._resend.due:
+                self._since, self._due = since, self._resend.due
+                return False
+            if not self._equal:
+                self._tell(events.Behind(paths=len(changes.paths)))
+            self._batch += 1
+            upload = Upload(
+                number=self._batch,
+                root=self._root,
+                base=self._store_id,
+                tree=found.tree,
+                difference=changes,
+                contents=found.contents,
+            )
+            applied = upload.send(link)
+            self._store, self._store_id = found.tree, found.tree.id
+            self._tell(
+                events.Sent(
+                    batch=self._batch,
+                    tree=found.tree.id,
+                    difference=changes,
+                    content_bytes=applied.content_bytes,
+                    seconds=self._clock() - since,
+                    store_seconds=applied.seconds,
+                )
+            )
+        self._moved.clear()
+        self._resend.succeed()
+        self._refusal = ""
+        if not self._equal:
+            self._equal = True
+            self._tell(events.CaughtUp(tree=found.tree.id))
+        return True
+
+    def _take_refusal(self, refusal: BatchRefused, barriers: list[Future[str]]) -> bool:
+        """Try again later; returns whether the barriers have been answered."""
+        pause = self._resend.fail()
+        self._since, self._due = None, self._resend.due
+        self._equal = False
+        if refusal.code in REPAIRED_BY_RETRY:
+            self._store = None
+            return False
+        if refusal.code != self._refusal:
+            self._tell(events.Refused(code=refusal.code, message=str(refusal), retry=pause))
+        self._refusal = refusal.code
+        self._answer(barriers, error=EnvironmentFailure(str(refusal), HINTS.get(refusal.code, "")))
+        return True
+
+    # telling
+
+    def _aside(self, frame: Frame) -> None:
+        """What the agent says unasked; in the link's reading thread."""
+        if frame.type == "processor":
+            self._tell(events.ProcessorConnection(connected=bool(frame.header["connected"])))
+        elif frame.type == "undelivered":
+            self._tell(events.Undelivered(message=frame.header["message"]))
+        else:
+            self._tell(events.ProcessorMessage(message=frame.header["message"]))
+
+    def _tell(self, event: events.Event) -> None:
+        with self._telling:
+            self._on_event(event)
+
+    def _state(self) -> str:
+        if self._link is None:
+            return f"the sync agent is not connected: {self._problem}"
+        return self._halted or self._refusal or "files keep changing, or the store is slow"
+
+    def _taken_barriers(self) -> list[Future[str]]:
+        with self._asking:
+            barriers, self._barriers = self._barriers, []
+        return barriers
+
+    @staticmethod
+    def _answer(
+        barriers: Iterable[Future[str]], *, tree: str = "", error: WindsockError | None = None
+    ) -> None:
+        for barrier in barriers:
+            if not barrier.set_running_or_notify_cancel():
+                continue
+            if error is None:
+                barrier.set_result(tree)
+            else:
+                barrier.set_exception(error)

@@ -1,0 +1,419 @@
+"""The tree of a folder: what is in it, by content, never by time.
+
+Files and symbolic links travel, with their permission bits. Empty folders do not, as in git, and
+neither do a file's owner or times. Names are compared byte by byte: two that differ only in case
+or in Unicode normalisation are two files.
+"""
+
+# The names of files are bytes here, whatever the locale; pathlib knows only text.
+# ruff: noqa: PTH100, PTH115, PTH117, PTH120
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from windsock.sync.entries import Row, canonical, content_digest, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from windsock.sync.rules import Rules
+
+CHUNK = 256 * 1024
+COARSE = 50_000_000
+"""Nanoseconds that two changes may lie apart and still get the same time from the kernel."""
+VERY_COARSE = 2_000_000_000
+"""The same for file systems that count seconds."""
+ATTEMPTS = 3
+"""How often a file that changes while it is read is read again at once."""
+KEPT_FILE = CHUNK
+KEPT_TOTAL = 8 * 1024 * 1024
+"""Content of small files up to this many bytes in all is handed on, not read a second time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file or symbolic link.
+
+    Attributes:
+        kind: "file" or "link".
+        mode: Permission bits (0 for a link, which has none of its own).
+        size: In bytes (0 for a link).
+        value: A file's digest (40 hex digits), or a link's target.
+    """
+
+    kind: str
+    mode: int
+    size: int
+    value: str
+
+    @property
+    def row(self) -> Row:
+        """As the wire and the manifests write it."""
+        return self.kind, self.mode, self.size, self.value
+
+
+class Tree:
+    """An immutable mapping of relative paths (with `/`) to entries."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self.entries = dict(entries)
+        self._id = ""
+
+    @classmethod
+    def from_rows(cls, rows: Mapping[str, Row]) -> Tree:
+        """The tree that a manifest describes."""
+        return cls({path: Entry(*row) for path, row in rows.items()})
+
+    @property
+    def id(self) -> str:
+        """32 hex digits over all paths and entries, whatever their order."""
+        if not self._id:
+            self._id = identify(canonical({path: e.row for path, e in self.entries.items()}))
+        return self._id
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tree) and self.entries == other.entries
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Tree {self.id[:12]} of {len(self)}>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What leads from one tree to another; paths are sorted."""
+
+    added: tuple[str, ...]
+    modified: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.added + self.modified + self.deleted
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.modified or self.deleted)
+
+
+def difference(old: Tree, new: Tree) -> Difference:
+    """What must be added, modified and deleted to make `new` of `old`."""
+    before, after = old.entries, new.entries
+    return Difference(
+        added=tuple(sorted(path for path in after if path not in before)),
+        modified=tuple(
+            sorted(path for path, e in after.items() if path in before and before[path] != e)
+        ),
+        deleted=tuple(sorted(path for path in before if path not in after)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A path that is left out, and why; for the terminal."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a scan remembers of a file, so that the next one need not read it."""
+
+    signature: tuple[int, ...]
+    entry: Entry
+    settled: bool
+    """It was hashed long enough after its last change that any other one shows in its times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        tree: Its files and links.
+        problems: What had to be left out.
+        unsettled: Files that kept changing while they were read; they are in the tree as they were
+            before, or not at all, and a later scan will catch them.
+        missing: Why there is no folder to look into; empty if there is one. The tree is empty then.
+        links: There are symbolic links: whether one is taken depends on what it leads to.
+        index: For the next scan.
+        contents: Digest → content of small files that were read.
+    """
+
+    tree: Tree
+    problems: tuple[Problem, ...] = ()
+    unsettled: frozenset[str] = frozenset()
+    missing: str = ""
+    links: bool = False
+    index: Mapping[str, Known] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+
+
+NOTHING = Scan(tree=Tree({}))
+
+
+class Unsettled(Exception):
+    """A file changed while it was read, again and again."""
+
+
+def scan(
+    root: bytes | str | os.PathLike[str],
+    rules: Rules,
+    previous: Scan = NOTHING,
+    *,
+    only: Collection[str] | None = None,
+    now: Callable[[], int] = time.time_ns,
+) -> Scan:
+    """Look at all of a folder. Never raises for what is in it.
+
+    Args:
+        root: The folder.
+        rules: What to leave out without a word.
+        previous: The scan before: files whose size, mode, times and inode are the same as then are
+            not read again.
+        only: The files that may have changed since then, if that is known. It is a shortcut: where
+            it might not lead to the same result, all is looked at.
+        now: The wall clock, in nanoseconds.
+    """
+    if only is not None and not (previous is NOTHING or previous.missing or previous.links):
+        found = _Scanner(os.fsencode(root), rules, previous, now).look_again(
+            previous.unsettled.union(only)
+        )
+        if found is not None:
+            return found
+    return _Scanner(os.fsencode(root), rules, previous, now).scan()
+
+
+class _Scanner:
+    """One walk over a folder."""
+
+    def __init__(self, root: bytes, rules: Rules, previous: Scan, now: Callable[[], int]) -> None:
+        self._root = root
+        self._rules = rules
+        self._previous = previous
+        self._now = now
+        self._entries: dict[str, Entry] = {}
+        self._problems: list[Problem] = []
+        self._unsettled: set[str] = set()
+        self._links = False
+        self._index: dict[str, Known] = {}
+        self._contents: dict[str, bytes] = {}
+        self._room = KEPT_TOTAL
+
+    def scan(self) -> Scan:
+        try:
+            self._real = os.path.realpath(self._root, strict=True)
+            with os.scandir(self._real):
+                pass
+        except OSError as error:
+            return Scan(tree=NOTHING.tree, missing=error.strerror or str(error))
+        folders = [(self._root, "")]
+        while folders:
+            folder, prefix = folders.pop()
+            try:
+                with os.scandir(folder) as items:
+                    for item in items:
+                        self._look(item, prefix, folders)
+            except OSError as error:
+                self._blame(prefix.rstrip("/"), error)
+        return self._result()
+
+    def look_again(self, paths: Collection[str]) -> Scan | None:
+        """The previous scan with these files looked at again.
+
+        Returns:
+            None if a look at everything is needed.
+        """
+        self._entries = dict(self._previous.tree.entries)
+        self._index = dict(self._previous.index)
+        self._problems = [each for each in self._previous.problems if each.path not in paths]
+        names: dict[str, set[bytes]] = {}
+        for path in paths:
+            self._entries.pop(path, None)
+            self._index.pop(path, None)
+            folder, _, name = path.rpartition("/")
+            names.setdefault(folder, set()).add(name.encode("utf-8"))
+        folders: list[tuple[bytes, str]] = []
+        try:
+            self._real = os.path.realpath(self._root, strict=True)
+            for folder, wanted in names.items():
+                place = (self._real + b"/" + folder.encode("utf-8")).rstrip(b"/")
+                if os.path.realpath(place, strict=True) != place:
+                    return None  # the folder has become a link
+                with os.scandir(place) as items:
+                    for item in items:
+                        if item.name in wanted:
+                            self._look(item, folder + "/" if folder else "", folders)
+        except OSError:
+            return None
+        return None if folders or self._links else self._result()
+
+    def _result(self) -> Scan:
+        tree = Tree(self._entries)
+        if tree == self._previous.tree:
+            tree = self._previous.tree  # which may know its id already
+        return Scan(
+            tree=tree,
+            problems=tuple(sorted(self._problems, key=lambda problem: problem.path)),
+            unsettled=frozenset(self._unsettled),
+            links=self._links,
+            index=self._index,
+            contents=self._contents,
+        )
+
+    def _look(
+        self, item: os.DirEntry[bytes], prefix: str, folders: list[tuple[bytes, str]]
+    ) -> None:
+        try:
+            path = prefix + item.name.decode("utf-8")
+        except UnicodeDecodeError:
+            shown = prefix + item.name.decode("utf-8", "backslashreplace")
+            self._problems.append(Problem(shown, "its name is not UTF-8"))
+            return
+        try:
+            is_directory = item.is_dir(follow_symlinks=False)
+            if self._rules.ignores(path, is_directory=is_directory):
+                return
+            if is_directory:
+                folders.append((item.path, path + "/"))
+            elif item.is_symlink():
+                self._look_at_link(item, path)
+            elif item.is_file(follow_symlinks=False):
+                self._look_at_file(item, path)
+            else:
+                self._problems.append(Problem(path, "it is no file: a socket, FIFO or device"))
+        except FileNotFoundError:
+            pass  # gone since the folder was listed; that is news for the next scan
+        except OSError as error:
+            self._blame(path, error)
+
+    def _blame(self, path: str, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            self._problems.append(Problem(path, f"it cannot be read: {error.strerror or error}"))
+
+    def _look_at_file(self, item: os.DirEntry[bytes], path: str) -> None:
+        status = item.stat(follow_symlinks=False)
+        known = self._previous.index.get(path)
+        if known is not None and known.settled and known.signature == _signature(status):
+            self._index[path] = known
+            self._entries[path] = known.entry
+            return
+        try:
+            known = self._read(item.path)
+        except Unsettled:
+            self._unsettled.add(path)
+            before = self._previous.tree.entries.get(path)
+            if before is not None:
+                self._entries[path] = before
+            return
+        self._index[path] = known
+        self._entries[path] = known.entry
+
+    def _read(self, path: bytes) -> Known:
+        """Hash a file.
+
+        Raises:
+            Unsettled: It changed while it was read, each time.
+            OSError: It cannot be read.
+        """
+        # Not following, not waiting: it may have become a link or a FIFO since it was listed.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            for _ in range(ATTEMPTS):
+                before = os.fstat(descriptor)
+                if not stat.S_ISREG(before.st_mode):
+                    raise Unsettled
+                moment = self._now()
+                digest, kept = _hash(descriptor, before.st_size)
+                if _signature(os.fstat(descriptor)) == _signature(before):
+                    entry = Entry("file", before.st_mode & 0o777, before.st_size, digest)
+                    self._keep(entry, kept)
+                    return Known(_signature(before), entry, _is_settled(before, moment))
+        finally:
+            os.close(descriptor)
+        raise Unsettled
+
+    def _keep(self, entry: Entry, content: bytes) -> None:
+        if len(content) == entry.size <= min(KEPT_FILE, self._room):
+            self._room -= entry.size
+            self._contents[entry.value] = content
+
+    def _look_at_link(self, item: os.DirEntry[bytes], path: str) -> None:
+        self._links = True
+        try:
+            target = os.readlink(item.path).decode("utf-8")
+        except UnicodeDecodeError:
+            self._problems.append(Problem(path, "its target is not UTF-8"))
+            return
+        if os.path.isabs(target):
+            target = self._relative(target, path)
+        reason = self._objection(item.path, path, target)
+        if reason:
+            self._problems.append(Problem(path, reason))
+        else:
+            self._entries[path] = Entry("link", 0, 0, target)
+
+    def _relative(self, target: str, path: str) -> str:
+        """An absolute target inside the folder, as seen from the link; "" if it is outside."""
+        for root in (os.path.abspath(self._root), self._real):
+            inside = os.path.relpath(os.fsencode(target), root).decode("utf-8")
+            if inside != ".." and not inside.startswith("../"):
+                return posixpath.relpath(inside, posixpath.dirname(path) or ".")
+        return ""
+
+    def _objection(self, place: bytes, path: str, target: str) -> str:
+        """Why a link is left out, or nothing."""
+        end = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        if not target or end == ".." or end.startswith("../"):
+            return "it is a link that leads outside the folder"
+        try:
+            real = os.path.realpath(place, strict=True)
+        except FileNotFoundError:
+            real = os.path.realpath(place)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return "it is a link that leads to itself"
+            raise
+        if real != self._real and not real.startswith(self._real + b"/"):
+            return "it is a link that leads outside the folder"
+        if (os.path.realpath(os.path.dirname(place)) + b"/").startswith(real + b"/"):
+            # Airflow refuses a folder that contains itself.
+            return "it is a link to a folder above it"
+        return ""
+
+
+def _hash(descriptor: int, size: int) -> tuple[str, bytes]:
+    """The digest of a file's first `size` bytes, and its last piece: all of a small file."""
+    state, place, data = content_digest(), 0, b""
+    while place < size and (data := os.pread(descriptor, min(CHUNK, size - place), place)):
+        state.update(data)
+        place += len(data)
+    return state.hexdigest(), data
+
+
+def _signature(status: os.stat_result) -> tuple[int, ...]:
+    """What changes whenever a file does, unless two changes fall into one tick of the clock."""
+    return status.st_size, status.st_mode, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_settled(status: os.stat_result, moment: int) -> bool:
+    """Whether a change after `moment` is bound to show: git's rule for "racily clean" files.
+
+    Only the change time counts: nobody but the kernel sets it. After a clock went back, files from
+    "the future" are read at each scan until the clock has passed them again.
+    """
+    coarse = VERY_COARSE if status.st_ctime_ns % 1_000_000_000 == 0 else COARSE
+    return status.st_ctime_ns + coarse < moment

@@ -1,0 +1,163 @@
+"""Send one batch: what changed, the content the store does not have, and the order to switch."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from windsock.sync.entries import content_digest
+from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from windsock.sync.protocol import Link
+    from windsock.sync.tree import Difference, Tree
+
+WRITE_BYTES = 256 * 1024
+"""Small files are gathered until this much is written at once."""
+ANSWER_TIMEOUT = 600.0
+"""Seconds for one answer; an agent that is dead is noticed much earlier (see `Link`)."""
+
+
+class Moved(Exception):
+    """A file is not any more what the scan saw."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class BatchRefused(Exception):
+    """The store did not take the batch; see `entries.Refusal` for the codes."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(str(frame.header["message"]))
+        self.code = str(frame.header["code"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """The store switched to the new tree.
+
+    Attributes:
+        content_bytes: How much content had to travel.
+        seconds: How long the agent took.
+    """
+
+    content_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A batch to send.
+
+    Attributes:
+        number: Counts up within a session.
+        root: The folder that content is read from.
+        base: The tree id that the store is at; None for an empty store.
+        tree: What it shall hold.
+        difference: From the one to the other.
+        contents: Digest → content, of files that need not be read again.
+    """
+
+    number: int
+    root: Path
+    base: str | None
+    tree: Tree
+    difference: Difference
+    contents: Mapping[str, bytes]
+
+    def send(self, link: Link) -> Applied:
+        """Send it and wait until it is applied.
+
+        Raises:
+            BatchRefused: The store stays as it was.
+            Moved: A file changed since the scan; the store stays as it was.
+            LinkLost: Nobody knows whether it was applied; the next welcome tells.
+        """
+        entries = self.tree.entries
+        changed = self.difference.added + self.difference.modified
+        link.send(
+            {
+                "type": "begin",
+                "batch": self.number,
+                "base": self.base,
+                "target": self.tree.id,
+                "deleted": self.difference.deleted,
+                "entries": {path: entries[path].row for path in changed},
+            }
+        )
+        needed = self._answer(link, "need").header["digests"]
+        paths = {entries[path].value: path for path in changed if entries[path].kind == "file"}
+        try:
+            self._send_contents(link, {digest: paths[digest] for digest in needed})
+        except Moved:
+            link.send({"type": "abort", "batch": self.number})
+            raise
+        link.send({"type": "commit", "batch": self.number})
+        applied = self._answer(link, "applied")
+        return Applied(
+            content_bytes=sum(entries[paths[digest]].size for digest in needed),
+            seconds=float(applied.header["seconds"]),
+        )
+
+    def _answer(self, link: Link, expected: str) -> Frame:
+        while True:
+            frame = link.receive(expected, "refused", timeout=ANSWER_TIMEOUT)
+            if frame.header["batch"] == self.number:
+                break
+        if frame.type == "refused":
+            raise BatchRefused(frame)
+        return frame
+
+    def _send_contents(self, link: Link, paths: Mapping[str, str]) -> None:
+        gathered = bytearray()
+        for digest, path in paths.items():
+            for data, last in self._pieces(path, digest):
+                header = {
+                    "type": "content",
+                    "batch": self.number,
+                    "digest": digest,
+                    "last": last,
+                }
+                gathered += encode(header, data)
+                if len(gathered) >= WRITE_BYTES:
+                    link.send_raw(bytes(gathered))
+                    gathered.clear()
+            if link.answer_waits:
+                return  # it can only be a refusal: the rest would be dropped
+        link.send_raw(bytes(gathered))
+
+    def _pieces(self, path: str, digest: str) -> Iterator[tuple[bytes, bool]]:
+        """A file's content; the last piece comes only if the whole has the digest.
+
+        Raises:
+            Moved: It does not, or the file is gone.
+        """
+        content = self.contents.get(digest)
+        if content is not None:
+            yield content, True
+            return
+        place = os.fsencode(self.root) + b"/" + path.encode("utf-8")
+        state, held = content_digest(), b""
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(place, flags)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise Moved(path)
+                while data := file.read(MAXIMUM_PAYLOAD):
+                    if held:
+                        yield held, False
+                    held = data
+                    state.update(data)
+        except OSError:
+            raise Moved(path) from None
+        if state.hexdigest() != digest:
+            raise Moved(path)
+        yield held, True
