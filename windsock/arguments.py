@@ -1,8 +1,11 @@
-"""Positional arguments that may be left out or repeated: `invoke logs`, `invoke logs scheduler`.
+"""What Invoke's command line lacks: optional positional arguments, and words for bad numbers.
 
-Invoke's parser (3.0) knows positional arguments only as required, single words. A task made with
-`@task(klass=LenientTask)` takes a positional parameter that has a default as optional, and one that
-is also in `iterable` any number of times.
+`invoke logs`, `invoke logs scheduler`: Invoke's parser (3.0) knows positional arguments only as
+required, single words. A task made with `@task(klass=LenientTask)` takes a positional parameter
+that has a default as optional, and one that is also in `iterable` any number of times.
+
+A flag or an `INVOKE_*` variable that should be a number and is none would end in Invoke's own
+traceback; here it becomes a sentence, whatever the class of the task.
 """
 
 from __future__ import annotations
@@ -10,12 +13,16 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from invoke import Task
+from invoke import Exit, Task
+from invoke.env import Environment as VariableLoader
 from invoke.parser import Argument
 from invoke.parser.parser import ParseMachine
 
+WRONG_USE = 2
+"""The exit code of `windsock.errors.ConfigurationError`."""
 
-class OptionalWord(Argument):  # type: ignore[misc] # Invoke's types are not complete
+
+class OptionalWord(Argument):
     """A positional argument with room for a word until the parser is done with its task."""
 
     done = False
@@ -53,7 +60,7 @@ class LenientTask(Task[Any]):
         parameters = inspect.signature(self.body).parameters
         arguments = []
         for item in super().get_arguments(ignore_unknown_help=ignore_unknown_help):
-            name = item.attr_name or item.name
+            name = str(item.attr_name or item.name)
             if item.positional and parameters[name].default is not inspect.Parameter.empty:
                 kind = OptionalWords if name in self.iterable else OptionalWord
                 item = kind(  # noqa: PLW2901 - the original is not needed any more
@@ -75,5 +82,30 @@ def complete_context(parser: ParseMachine) -> None:
     _complete_context(parser)
 
 
-# Invoke copies collections and makes its parser itself: this method is the one seam it leaves.
-ParseMachine.complete_context = complete_context
+_set_value = Argument.set_value
+
+
+def set_value(argument: Argument, value: Any, cast: bool = True) -> None:
+    """Take a flag's value; one of the wrong type ends the command."""
+    try:
+        _set_value(argument, value, cast)
+    except ValueError:
+        kind = "a whole number" if argument.kind is int else "a number"
+        raise Exit(f"--{argument.name} is {value!r}: it must be {kind}", code=WRONG_USE) from None
+
+
+_cast = VariableLoader._cast  # noqa: SLF001 - see below
+
+
+def cast_or_keep(loader: VariableLoader, old: Any, new: Any) -> Any:
+    """The value of an `INVOKE_*` variable; a wrong one is kept for `windsock.config` to refuse."""
+    try:
+        return _cast(loader, old, new)
+    except ValueError:
+        return new
+
+
+# Invoke makes its parser, its arguments and its loader itself: their methods are the only seams.
+ParseMachine.complete_context = complete_context  # type: ignore[assignment, method-assign]
+Argument.set_value = set_value  # type: ignore[assignment, method-assign]
+VariableLoader._cast = cast_or_keep  # type: ignore[assignment, method-assign] # noqa: SLF001

@@ -8,6 +8,7 @@ setting has its default here and its line in docs/configuration.md.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TARGETS = ("auto", "local")
+AIRFLOW_KEY = re.compile(r"\w+\.\w+", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,15 +135,39 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     _check_range("windsock.local.port", settings.local.port, 1, 65535)
     _check_range("windsock.local.parallelism", settings.local.parallelism, 1, 256)
     _check_range("windsock.parse.processes", settings.parse.processes, 1, 64)
+    _check_range("windsock.up_timeout", settings.up_timeout, 1, 86_400)
+    _check_range("windsock.parse.import_timeout", settings.parse.import_timeout, 0.1, 86_400)
+    _check_range("windsock.parse.file_timeout", settings.parse.file_timeout, 1, 86_400)
+    _check_range("windsock.parse.memory_limit_mb", settings.parse.memory_limit_mb, 0, 2**24)
+    _check_range("windsock.parse.interval", settings.parse.interval, 1, 86_400)
+    _check_range("windsock.sync.keep_snapshots", settings.sync.keep_snapshots, 1, 10_000)
+    _check_range("windsock.sync.maximum_bytes", settings.sync.maximum_bytes, 0, 2**60)
     _check_range("windsock.sync.quiet", settings.sync.quiet, 0.001, 10)
     _check_range("windsock.sync.longest", settings.sync.longest, settings.sync.quiet, 60)
+    _check_state(settings)
     for key in settings.airflow:
-        if "." not in key.strip("."):
+        if not AIRFLOW_KEY.fullmatch(key):
             raise ConfigurationError(
                 f"windsock.airflow has the key {key!r}",
                 "Write it as section.key, for example `core.max_active_tasks_per_dag: 8`.",
             )
     return settings
+
+
+def _check_state(settings: Settings) -> None:
+    """Refuse a state folder that `invoke down --volumes` must not remove."""
+    state, dags = settings.state_folder.resolve(), settings.dags_folder.resolve()
+    for precious in (settings.project.resolve(), dags, Path.home()):
+        if precious.is_relative_to(state):
+            raise ConfigurationError(
+                f"windsock.state is {state}, which holds {precious}",
+                "Name a folder for windsock alone: `invoke down --volumes` removes it.",
+            )
+    if state.is_relative_to(dags):
+        raise ConfigurationError(
+            f"windsock.state is {state}, which lies in the DAG folder",
+            "Name a folder elsewhere: what windsock keeps would be synced as DAGs.",
+        )
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -170,15 +196,18 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
             raise ConfigurationError(f"{where} is {value!r}", "It must be a mapping of settings.")
         return _build(typing.cast("type[Any]", hint), value, where=where)
     if isinstance(hint, types.GenericAlias):
+        if value is not None and not hasattr(value, "items"):
+            raise ConfigurationError(f"{where} is {value!r}", "It must be a mapping of settings.")
         return {str(key): _scalar_text(item) for key, item in dict(value or {}).items()}
     if hint is str and not isinstance(value, str):
         value = _scalar_text(value)
+    wrong = ConfigurationError(f"{where} is {value!r}", f"It must be of type {hint.__name__}.")
+    if isinstance(value, bool) or (hint is int and isinstance(value, float)):
+        raise wrong  # Python would make a number of it all the same.
     try:
         return hint(value)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"{where} is {value!r}", f"It must be of type {hint.__name__}."
-        ) from error
+        raise wrong from error
 
 
 def _scalar_text(value: Any) -> str:

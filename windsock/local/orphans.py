@@ -1,8 +1,8 @@
 """Know the processes of an environment by a mark they all inherit, and end those left behind.
 
 Every process that windsock starts for an environment has `WINDSOCK_ENVIRONMENT=<state folder>` in
-its variables, and hands it on to its own children. So nothing else is ever ended, whatever its name,
-its port or a pid in some old file may suggest.
+its variables, and hands it on to its own children. So nothing else is ever ended, whatever its
+name, its port or a pid in some old file may suggest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Airflow's dag-processor, woken by events instead of its clock.
 
-Run as `python -m windsock.runtime.start dag-processor` in place of `airflow dag-processor`. A subclass of
-Airflow's own manager (measured with 3.3.2) adds to the stock behaviour:
+Run as `python -m windsock.runtime.start dag-processor` in place of `airflow dag-processor`. A
+subclass of Airflow's own manager (measured with 3.3.2) adds to the stock behaviour:
 
 - A *poke* on a unix socket makes it look at the snapshot store at once; Airflow's loop would
   otherwise sleep for up to a second, and list new files every 300 s.
@@ -115,7 +115,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _parsed_snapshot(self) -> str | None:
         for bundle in self._snapshot_bundles():
-            return self._bundle_versions.get(bundle.name)
+            snapshot: str | None = self._bundle_versions.get(bundle.name)
+            return snapshot
         return None
 
     # --- a new snapshot -----------------------------------------------------------------------
@@ -159,7 +160,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         except OSError:
             changed = set(present)  # The old manifest was collected: everything may differ.
         first = sorted(name for name in present if name in changed)
-        changed |= {f"{Path(name).parent.as_posix()}/" for name in changed}
+        # Who lists a folder is affected by all below it: a whole folder may have come or gone.
+        changed |= {f"{parent.as_posix()}/" for name in changed for parent in Path(name).parents}
         others = sorted(
             name for name in present if name not in changed and self._needs_parse(name, changed)
         )
@@ -174,7 +176,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _renew_queue(self, bundle_name: str, present: dict[str, DagFileInfo]) -> None:
         """Let what is queued be read from the new snapshot: queue keys carry their old path."""
-        renewed = {}
+        renewed: dict[DagFileInfo, None] = {}
         for file in self._file_queue:
             if file.bundle_name == bundle_name and file.bundle_version is None:
                 renewed[present.get(str(file.rel_path), file)] = None
@@ -242,7 +244,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         recording.watch(self.selector)
         return process
 
-    def handle_parsing_result(  # type: ignore[override]
+    def handle_parsing_result(
         self, file: DagFileInfo, proc: DagFileProcessorProcess, **session: Any
     ) -> None:
         """Persist one result as Airflow does, then tell what came of it."""

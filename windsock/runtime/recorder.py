@@ -84,16 +84,19 @@ def record_opens(bundle: str, writer: socket.socket) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
-            path = _text(arguments[0])
+            path = _absolute(_text(arguments[0]))
             if path.endswith(".pyc"):
                 path = _source(path)
-            if path.startswith(prefix):
+            if path.startswith(prefix) and path[len(prefix) :] not in seen:
                 note(path[len(prefix) :])
+                real = os.path.realpath(path)  # A link: what it leads to is used as well.
+                if real.startswith(prefix):
+                    note(real[len(prefix) :])
         elif event in ("os.listdir", "os.scandir"):
-            path = _text(arguments[0])
+            path = _absolute(_text(arguments[0])) + "/"
             # The import system lists folders as well: its own cache, not a choice of the DAG.
-            if f"{path}/".startswith(prefix) and not _called_by_import_system():
-                note(path[len(prefix) :].rstrip("/") + "/" if path != bundle else "./")
+            if path.startswith(prefix) and not _called_by_import_system():
+                note(path[len(prefix) :] or "./")
 
     sys.addaudithook(hook)
 
@@ -102,6 +105,17 @@ def _text(path: Any) -> str:
     if isinstance(path, bytes):
         return os.fsdecode(path)
     return path if isinstance(path, str) else ""
+
+
+def _absolute(path: str) -> str:
+    """The path as the snapshot's manifest would name it: `dags/x/../y.sql` is `dags/y.sql`."""
+    plain = path.startswith("/") and not path.endswith("/") and "/." not in path
+    if not path or (plain and "//" not in path):
+        return path
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - `resolve` would follow links
+    except OSError:  # A working folder that was deleted.
+        return path
 
 
 def _source(bytecode: str) -> str:

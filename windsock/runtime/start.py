@@ -1,8 +1,8 @@
 """Start an Airflow component: `python -m windsock.runtime.start scheduler --skip-serve-logs`.
 
-The same as `airflow scheduler …`, but what the component imports is imported first, with the garbage
-collector off: it would otherwise look through a growing heap of modules again and again and find
-nothing, for a third of the start's CPU time. What was imported is then frozen, so that forked
+The same as `airflow scheduler …`, but what the component imports is imported first, with the
+garbage collector off: it would otherwise look through a growing heap of modules again and again and
+find nothing, for a third of the start's CPU time. What was imported is then frozen, so that forked
 workers and parsers share it for good.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import os
 import sys
 
 IMPORTS = {

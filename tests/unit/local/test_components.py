@@ -11,7 +11,6 @@ import windsock
 from windsock.config import Settings, load
 from windsock.errors import EnvironmentFailure
 from windsock.local.components import (
-    AIRFLOW_STAGE,
     DAG_PROCESSOR_SOCKET,
     PORTS,
     SYNC_STAGE,
@@ -19,6 +18,7 @@ from windsock.local.components import (
     airflow_programs,
     airflow_variables,
     ensure_runtime,
+    inherited_variables,
 )
 from windsock.local.ports import PortChoice
 from windsock.local.postgres import Postgres
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(state=tmp_path / "state")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    return Layout(state=tmp_path_factory.mktemp("l") / "state")  # Short: sockets lie in it.
 
 
 @pytest.fixture
@@ -114,8 +114,39 @@ def test_the_programs_are_those_that_the_runtime_can_start(layout: Layout) -> No
             *(str(venv.python), "-m", "windsock.runtime.start"),
             program.name,
         )
-        assert program.stage == AIRFLOW_STAGE < SYNC_STAGE
         assert json.loads(program.describe({}))["environment"] == {"A": "b"}
+
+
+def test_the_sync_stops_first_and_the_database_last(layout: Layout, secrets: Secrets) -> None:
+    venv = Venv(folder=layout.venvs / "x", digest="x", created=False)
+    stages = {program.name: program.stage for program in airflow_programs(layout, venv, {})}
+    database = Postgres(layout.database, port=5433, secrets=secrets).program().stage
+    assert (
+        database
+        < stages["api-server"]
+        < min(stages["scheduler"], stages["dag-processor"], stages["triggerer"])
+    )
+    assert max(stages.values()) < SYNC_STAGE
+
+
+def test_airflow_takes_over_the_users_words_but_no_other_airflows() -> None:
+    own = {
+        "HOME": "/home/me",
+        "AIRFLOW_CONN_SHOP": "http://shop",
+        "AIRFLOW_VAR_TERMS": "{}",
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW_HOME": "/home/me/airflow",
+        "PYTHONPATH": "/home/me/lib",
+        "VIRTUAL_ENV": "/home/me/venv",
+        "PATH": "/bin",
+    }
+    assert inherited_variables(own) == {
+        "HOME": "/home/me",
+        "AIRFLOW_CONN_SHOP": "http://shop",
+        "AIRFLOW_VAR_TERMS": "{}",
+        "PATH": "/bin",
+    }
+    assert inherited_variables(own, scripts=Path("/venv/bin"))["PATH"] == "/venv/bin:/bin"
 
 
 def test_airflow_gets_the_runtime_and_nothing_else_of_the_toolkit(layout: Layout) -> None:

@@ -1,0 +1,275 @@
+"""Fakes at the edges of the toolkit: a target, a sync process, a console that is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from windsock.config import load
+from windsock.console import Console
+from windsock.flow import Workspace
+from windsock.model import Environment
+from windsock.sync.server import ControlServer
+from windsock.targets.base import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from windsock.targets.base import Target
+
+Message = dict[str, Any]
+
+SETTLED: Message = {"snapshot": "a" * 32, "errors": {}, "dags": ["sales"]}
+IN_STEP: Message = {
+    "connected": True,
+    "halted": "",
+    "snapshot": "a" * 32,
+    "settled": True,
+    "awaited": [],
+    "dags": ["sales"],
+    "errors": {},
+    "problems": {},
+    "summary": "sync: in step with the folder; 1 DAGs parsed",
+}
+
+
+class KeptConsole(Console):
+    """A console whose two streams can be read."""
+
+    def __init__(self) -> None:
+        self.data, self.status = io.StringIO(), io.StringIO()
+        super().__init__(data=self.data, status=self.status, colour=False)
+
+    @property
+    def said(self) -> str:
+        """All of the status."""
+        return self.status.getvalue()
+
+    @property
+    def answer(self) -> Any:
+        """The data, which must be one JSON document."""
+        return json.loads(self.data.getvalue())
+
+
+class FakeTarget:
+    """A target that records its verbs, and fails where it is told to.
+
+    Args:
+        environment: What it brings up.
+        running: Whether it is up already.
+        fails: Verb → what it raises.
+    """
+
+    name = "fake"
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        running: bool = False,
+        fails: dict[str, BaseException] | None = None,
+    ) -> None:
+        self.verbs: list[str] = []
+        self.environment = environment
+        self.is_running = running
+        self.fails = fails or {}
+        self.locked = False
+        self.outcomes: list[Message] = []
+        self.log_lines = ["one", "two"]
+        self.asked: list[Any] = []
+        self.components = [
+            Component(name="sync", state="running", detail="pid 3"),
+            Component(name="scheduler", state="running", detail="pid 4", healthy=True),
+        ]
+
+    def _do(self, verb: str) -> None:
+        self.verbs.append(verb)
+        if verb in self.fails:
+            raise self.fails[verb]
+
+    def running(self) -> Environment | None:
+        return self.environment if self.is_running else None
+
+    @contextlib.contextmanager
+    def bringing_up(self) -> Iterator[None]:
+        self._do("lock")
+        self.locked = True
+        try:
+            yield
+        finally:
+            self.locked = False
+            self.verbs.append("unlock")
+
+    def prepare(self, console: Console) -> None:
+        del console
+        self._do("prepare")
+
+    def deploy(self, console: Console) -> None:
+        del console
+        self._do("deploy")
+
+    def wait(self, console: Console) -> Environment:
+        del console
+        self._do("wait")
+        self.is_running = True
+        return self.environment
+
+    def down(self, console: Console, *, volumes: bool) -> None:
+        del console
+        self._do("wipe" if volumes else "down")
+        self.is_running = False
+
+    def status(self) -> list[Component]:
+        return self.components
+
+    def component_names(self) -> Sequence[str]:
+        return ("scheduler", "sync")
+
+    def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
+        self.asked.append((component, follow, lines))
+        yield from self.log_lines
+        if "logs" in self.fails:
+            raise self.fails["logs"]
+
+    def restart(self, console: Console, component: str | None) -> None:
+        del console
+        self._do(f"restart {component}")
+
+    def shell(self, command: Sequence[str]) -> int:
+        self.asked.append(list(command))
+        return 7
+
+    def check(self, folder: str) -> Iterator[Message]:
+        self.asked.append(folder)
+        yield from self.outcomes
+
+
+def conforms(target: FakeTarget) -> Target:
+    """For the type checker: the fake has all that a target has."""
+    return target
+
+
+class FakeWorkspace(Workspace):
+    """A workspace on a fake target and a kept console."""
+
+    @classmethod
+    def of(cls, folder: Path, target: FakeTarget, **values: Any) -> FakeWorkspace:
+        settings = load({"state": str(folder / "state"), **values}, project=folder)
+        work = cls(settings=settings, console=KeptConsole())
+        object.__setattr__(work, "_target", target)
+        return work
+
+    @property
+    def kept(self) -> KeptConsole:
+        assert isinstance(self.console, KeptConsole)
+        return self.console
+
+    def target(self) -> Target:
+        found: Target = self._target  # type: ignore[attr-defined] # set by `of`: it is frozen
+        return found
+
+
+class FakeSync:
+    """A sync process: the real control socket, with answers that a test sets.
+
+    Attributes:
+        requests: What was asked, in order.
+        barrier: The answer to a barrier, or what it raises.
+        attached: Set once a terminal listens.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.requests: list[Message] = []
+        self.barrier: Message | Exception = dict(SETTLED)
+        self.state: Message = dict(IN_STEP)
+        self.attached = threading.Event()
+        self._server: ControlServer | None = None
+
+    def start(self) -> None:
+        server = _AttachTold(
+            self.path,
+            {
+                "status": self._on("status", lambda: self.state),
+                "barrier": self._on("barrier", lambda: self.barrier),
+                "allow-empty": self._on("allow-empty", lambda: {"allowed": True}),
+            },
+            attached=self.attached,
+        )
+        server.start()
+        self._server = server
+
+    def _on(
+        self, name: str, answer: Callable[[], Message | Exception]
+    ) -> Callable[[Message], Message]:
+        def handle(request: Message) -> Message:
+            self.requests.append({**request, "request": name})
+            told = answer()
+            if isinstance(told, Exception):
+                raise told
+            return told
+
+        return handle
+
+    @property
+    def asked(self) -> list[str]:
+        return [request["request"] for request in self.requests]
+
+    def publish(self, *events: Message) -> None:
+        """Tell the attached terminals, of which there must be one."""
+        assert self.attached.wait(10)
+        assert self._server is not None
+        for event in events:
+            self._server.publish(event)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            self.attached.clear()
+
+
+class _AttachTold(ControlServer):
+    """A control server that says when a client is attached."""
+
+    def __init__(self, *arguments: Any, attached: threading.Event) -> None:
+        self._told = attached
+        super().__init__(*arguments)
+
+    def _pass_on(self, stream: Any) -> None:
+        announcing: Any = _Announcing(stream, self._told)
+        super()._pass_on(announcing)
+
+
+class _Announcing:
+    """A stream that sets an event when it is written to first: the client is attached by then."""
+
+    def __init__(self, stream: Any, event: threading.Event) -> None:
+        self._stream, self._event = stream, event
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+        self._event.set()
+
+
+def environment(folder: Path, *, socket: Path) -> Environment:
+    """An environment whose files lie in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    password = folder / "admin-password"
+    password.write_text("hush-hush\n")
+    return Environment(
+        target="fake",
+        url="http://127.0.0.1:18080",
+        user="admin",
+        password_file=str(password),
+        control_socket=str(socket),
+        dags_folder="/home/me/dags",
+        airflow="3.3.2",
+    )

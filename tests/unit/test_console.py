@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from windsock.console import Console
+from windsock.errors import EnvironmentFailure
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_data_goes_to_stdout_and_status_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.write("data")
+    console.good("done")
+    out, err = capsys.readouterr()
+    assert out == "data\n"
+    assert err == "✓ done\n"
+
+
+def test_the_words_carry_the_meaning_without_colour() -> None:
+    status = io.StringIO()
+    console = Console(status=status)
+    for show in (console.good, console.bad, console.warn, console.faint, console.line):
+        show("it")
+    assert status.getvalue() == "✓ it\n✗ it\n! it\nit\nit\n"
+
+
+def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured = Terminal()
+    Console(status=coloured).bad("it")
+    assert "\x1b[31m" in coloured.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    Console(status=plain).bad("it")
+    assert plain.getvalue() == "✗ it\n"
+
+
+def test_an_error_is_its_message_and_its_hint_line_by_line() -> None:
+    status = io.StringIO()
+    Console(status=status).error(EnvironmentFailure("it broke", "first\nsecond"))
+    assert status.getvalue() == "✗ it broke\n  first\n  second\n"
+
+
+def test_json_is_one_document_in_a_steady_order() -> None:
+    data = io.StringIO()
+    Console(data=data).json({"b": 1, "a": {"é": None}})
+    assert json.loads(data.getvalue()) == {"a": {"é": None}, "b": 1}
+    assert data.getvalue().index('"a"') < data.getvalue().index('"b"')
+
+
+def test_a_step_tells_its_detail_and_its_time() -> None:
+    status, clock = io.StringIO(), Clock()
+    with Console(status=status, clock=clock).step("PostgreSQL") as step:
+        step.progress("waiting")
+        step.detail = "port 5433"
+        clock.now = 1.26
+    assert status.getvalue() == "✓ PostgreSQL: port 5433 (1.3 s)\n"
+
+
+@pytest.mark.parametrize("error", [EnvironmentFailure("no"), KeyboardInterrupt()])
+def test_a_step_that_fails_says_so_and_hands_the_failure_on(error: BaseException) -> None:
+    status, clock = io.StringIO(), Clock()
+    with (
+        pytest.raises(type(error)),
+        Console(status=status, clock=clock).step("PostgreSQL"),
+    ):
+        raise error
+    assert status.getvalue() == "✗ PostgreSQL (0.0 s)\n"
+
+
+def test_on_a_terminal_a_step_shows_its_progress_in_place() -> None:
+    status = Terminal()
+    with Console(status=status, colour=False).step("Airflow") as step:
+        step.progress("waiting for scheduler")
+    lines = status.getvalue().split("\r\x1b[2K")
+    assert lines[1:4] == [
+        "  Airflow …",
+        "  Airflow: waiting for scheduler …",
+        "✓ Airflow (0.0 s)\n",
+    ]

@@ -1,0 +1,126 @@
+"""Check this machine and this project, and say what to do about each finding.
+
+A check looks and never changes anything; what it finds holds no secret. The checks are in
+`machine` (Python, disk, memory, tools), `project` (the DAG folder, the lock, the settings file) and
+`environment` (what is up, or was).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Protocol
+
+import psutil
+
+from windsock.doctor import environment, machine, project
+from windsock.doctor.finding import OK, PROBLEM, WARNING, Finding, plural
+from windsock.errors import EnvironmentFailure, WindsockError
+from windsock.local.components import Layout
+from windsock.targets import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from windsock.config import Settings
+    from windsock.console import Console
+
+    Check = Callable[[], Iterable[Finding]]
+
+
+class Work(Protocol):
+    """What the doctor needs of a `windsock.flow.Workspace`."""
+
+    @property
+    def settings(self) -> Settings:
+        """Of the project."""
+
+    @property
+    def console(self) -> Console:
+        """Where findings go."""
+
+
+def run(work: Work, *, as_json: bool) -> int:
+    """Print what each check found.
+
+    Returns:
+        An exit code: 0 unless there is a problem; warnings are none.
+    """
+    findings = examine(checks(work.settings, variables=os.environ))
+    count = Counter(finding.level for finding in findings)
+    if as_json:
+        work.console.json(
+            {"problems": count[PROBLEM], "warnings": count[WARNING], "findings": _plain(findings)}
+        )
+    else:
+        _show(work.console, findings)
+        work.console.line(
+            f"{plural(count[PROBLEM], 'problem')}, {plural(count[WARNING], 'warning')}"
+        )
+    return EnvironmentFailure.exit_code if count[PROBLEM] else 0
+
+
+def checks(settings: Settings, *, variables: Mapping[str, str]) -> dict[str, Check]:
+    """Every check by its name, in the order of their telling.
+
+    Args:
+        settings: Of the project.
+        variables: The environment variables of this process.
+    """
+    layout = Layout(state=settings.state_folder)
+    return {
+        "python": lambda: machine.python(settings.local.python, variables),
+        "uv": lambda: machine.uv(variables),
+        "postgres": machine.postgres,
+        "disk": lambda: machine.disk(layout),
+        "memory": machine.memory,
+        "clock": lambda: machine.clock(_dated_files(settings, layout), now=time.time()),
+        "dags": lambda: project.dags(settings.dags_folder),
+        "watches": lambda: project.watches(settings.dags_folder),
+        "settings": lambda: project.airflow_settings(settings, variables),
+        "lock": lambda: project.lock(settings),
+        "venv": lambda: environment.built(settings, layout, variables),
+        "paths": lambda: environment.paths(layout),
+        "ports": lambda: environment.ports(settings, layout),
+        # Before the environment is looked at: using the secrets closes a file that stands open.
+        "secrets": lambda: environment.secrets(layout),
+        "bringing up": lambda: environment.bringing_up(layout),
+        "environment": lambda: environment.components(
+            layout, status=choose.target(settings).status
+        ),
+        "sync": lambda: environment.sync(layout),
+        "tools": lambda: machine.tools(variables),
+    }
+
+
+def _dated_files(settings: Settings, layout: Layout) -> list[os.PathLike[str]]:
+    """Files that were written before now, if the clock is right."""
+    return [project.lock_file(settings), layout.migrated, layout.ports]
+
+
+def examine(these: Mapping[str, Check]) -> list[Finding]:
+    """Make every check; one that fails itself is a finding too."""
+    findings: list[Finding] = []
+    for name, check in these.items():
+        try:
+            found = list(check())
+        except WindsockError as error:
+            found = [Finding(PROBLEM, error.message, error.hint)]
+        except (OSError, psutil.Error) as error:
+            found = [Finding(WARNING, f"could not be checked: {error}")]
+        findings += [finding.named(name) for finding in found]
+    return findings
+
+
+def _plain(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    return [asdict(finding) for finding in findings]
+
+
+def _show(console: Console, findings: Iterable[Finding]) -> None:
+    shows = {OK: console.good, WARNING: console.warn, PROBLEM: console.bad}
+    for finding in findings:
+        shows[finding.level](f"{finding.check:<12} {finding.what}")
+        for line in finding.advice.splitlines():
+            console.line(f"{'':<15}{line}")

@@ -1,0 +1,196 @@
+"""Checks of the environment: what it is made of, and whether it is up as it should be."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from windsock.doctor.finding import OK, PROBLEM, WARNING, Finding, plural
+from windsock.errors import ConfigurationError, WindsockError
+from windsock.local import venv
+from windsock.local.components import CONTROL_SOCKET, PORTS
+from windsock.local.locking import FILE as LOCK_FILE
+from windsock.local.orphans import carries_mark, marked
+from windsock.local.ports import is_free, listener
+from windsock.local.programs import RUN
+from windsock.local.sockets import socket_path
+from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.sync.control import ControlClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from windsock.config import Settings
+    from windsock.local.components import Layout
+    from windsock.targets.base import Component
+
+OTHERS = 0o077
+"""The mode bits that let anybody but the owner in."""
+SHOWN = 5
+
+
+def built(settings: Settings, layout: Layout, variables: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether Airflow is installed as the lock and the project's requirements want it."""
+    try:
+        found = venv.find(
+            layout.venvs,
+            python=settings.local.python,
+            lock=settings.project / "docker" / "requirements.lock",
+            extra=settings.path(settings.requirements),
+            environment=variables,
+        )
+    except ConfigurationError:
+        return  # The checks of Python and of the lock say what is wrong.
+    if found is None:
+        yield Finding(OK, "not built yet for these requirements; the next `invoke up` does")
+    else:
+        yield Finding(OK, str(found.folder))
+
+
+def paths(layout: Layout) -> Iterator[Finding]:
+    """Whether the sockets' paths fit what the system allows."""
+    run = layout.state / RUN
+    path = socket_path(run, CONTROL_SOCKET, make=False)
+    if path.parent == run.resolve():
+        yield Finding(OK, f"sockets in {path.parent}")
+    else:
+        yield Finding(OK, f"sockets in {path.parent}: the state folder's own path is too long")
+
+
+def ports(settings: Settings, layout: Layout) -> Iterator[Finding]:
+    """Whether the wanted ports are free, or used by this very environment."""
+    wanted = {"api": settings.local.port, **PORTS}
+    busy = []
+    for name, port in wanted.items():
+        if is_free(port):
+            continue
+        found = listener(port)
+        if found is None or not carries_mark(found.pid, layout.state):
+            busy.append(f"{port} for {name} ({found or 'by another user'})")
+    if busy:
+        yield Finding(
+            WARNING,
+            f"busy: {', '.join(busy)}",
+            "Nothing to do: the next free port is taken, and remembered.",
+        )
+    else:
+        yield Finding(OK, f"{', '.join(map(str, wanted.values()))}: free, or ours")
+
+
+def secrets(layout: Layout) -> Iterator[Finding]:
+    """Whether nobody else can read what is secret."""
+    if not layout.secrets.exists():
+        yield Finding(OK, "none yet; the first `invoke up` makes them")
+        return
+    private = [layout.secrets, *layout.secrets.iterdir()]
+    programs = layout.state / RUN / "programs"
+    if programs.is_dir():  # They hold the variables of Airflow's processes.
+        private += [programs, *programs.iterdir()]
+    is_open = [path for path in private if path.stat().st_mode & OTHERS]
+    for path in is_open:
+        mode = "700" if path.is_dir() else "600"
+        yield Finding(
+            PROBLEM,
+            f"others can read {path} (mode {path.stat().st_mode & 0o777:o})",
+            f"`chmod {mode} {path}`. If others use this machine, get new secrets:\n"
+            "`invoke down --volumes`, then `invoke up`.",
+        )
+    if not is_open:
+        yield Finding(OK, "for this user only")
+
+
+def bringing_up(layout: Layout) -> Iterator[Finding]:
+    """Whether an `invoke up` is under way, or was killed.
+
+    Only the file is read: taking the lock, even for a moment, would refuse a real `invoke up`.
+    """
+    try:
+        holder = json.loads((layout.state / LOCK_FILE).read_text(encoding="utf-8"))
+        pid = int(holder["pid"])
+    except (OSError, ValueError, TypeError, KeyError):
+        yield Finding(OK, "no `invoke up` is under way")
+        return
+    if psutil.pid_exists(pid):
+        yield Finding(OK, f"`{holder.get('command')}` (pid {pid}) is bringing it up")
+    else:
+        yield Finding(
+            WARNING,
+            f"`{holder.get('command')}` was killed while it brought the environment up",
+            "Nothing is locked: `invoke up` goes on, `invoke down` ends what it left.",
+        )
+
+
+def components(layout: Layout, *, status: Callable[[], list[Component]]) -> Iterator[Finding]:
+    """Whether every component runs and is healthy.
+
+    Args:
+        layout: Of the environment.
+        status: Asks the target.
+    """
+    found = status()
+    if not found:
+        yield _not_running(layout)
+        return
+    bad = [item for item in found if item.state in ("failed", "stopped") or item.healthy is False]
+    for item in bad:
+        said = "runs, but is not healthy" if item.state == "running" else item.state
+        yield Finding(
+            PROBLEM,
+            f"{item.name} {said}: {item.detail}",
+            f"`invoke logs {item.name}` tells why; `invoke restart {item.name}` tries it anew.",
+        )
+    if not bad:
+        yield Finding(OK, f"{', '.join(item.name for item in found)} run")
+
+
+def _not_running(layout: Layout) -> Finding:
+    left = marked(layout.state)
+    if left:
+        names = sorted({process.name() for process in left})
+        return Finding(
+            PROBLEM,
+            f"{plural(len(left), 'process', 'processes')} left without a supervisor: "
+            f"{', '.join(names[:SHOWN])}",
+            "`invoke down` ends them; `invoke up` does so too, and starts anew.",
+        )
+    if (layout.state / ENVIRONMENT_FILE).exists():
+        return Finding(
+            WARNING, "it was up, but nothing runs any more", "`invoke up` starts it again."
+        )
+    return Finding(OK, "not up; `invoke up` starts it")
+
+
+def sync(layout: Layout) -> Iterator[Finding]:
+    """Whether Airflow has what the DAG folder holds."""
+    if not (layout.state / ENVIRONMENT_FILE).exists():
+        return
+    try:
+        state = ControlClient(Environment.load(layout.state).control_socket).status(timeout=1)
+    except WindsockError as error:
+        yield Finding(WARNING, error.message, "`invoke up` starts what is missing.")
+        return
+    yield from _judge(state)
+
+
+def _judge(state: dict[str, Any]) -> Iterator[Finding]:
+    if state["halted"]:
+        yield Finding(
+            PROBLEM,
+            state["summary"],
+            "Put the files back, or run `invoke sync --allow-empty` if it is meant.",
+        )
+    elif not state["connected"]:
+        yield Finding(PROBLEM, state["summary"], "`invoke logs sync` tells why.")
+    else:
+        level = OK if state["settled"] else WARNING
+        yield Finding(level, state["summary"].removeprefix("sync: "))
+    for path, reason in list(state["problems"].items())[:SHOWN]:
+        yield Finding(WARNING, f"{path} is not synced: {reason}")
+    if state["errors"]:
+        yield Finding(
+            WARNING,
+            f"DAG files that do not import: {', '.join(sorted(state['errors'])[:SHOWN])}",
+            "`invoke dags.errors` shows their tracebacks.",
+        )
