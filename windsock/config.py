@@ -40,7 +40,7 @@ class LocalSettings:
 class SyncSettings:
     """How saves travel."""
 
-    quiet: float = 0.015
+    quiet: float = 0.01
     """Seconds without a further change after which a save is sent."""
     longest: float = 0.5
     """Seconds after which a save is sent even if changes keep coming."""
