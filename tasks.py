@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke import Collection, Context, Exit, task
+from invoke.util import yaml
 
 from windsock import config
 from windsock.arguments import LenientTask
@@ -25,6 +26,26 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent
 
 INTERRUPTED = 130
+
+
+def check_invoke_yaml(path: Path) -> None:
+    """Say what is wrong with invoke.yaml, before Invoke reads it and shows a traceback.
+
+    Raises:
+        Exit: It is no YAML, or no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)  # type: ignore[no-untyped-call] # Invoke's own copy
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise Exit(f"✗ {path} cannot be read: {error}", code=2) from None
+    if values is not None and not isinstance(values, dict):
+        raise Exit(f"✗ {path} must be a mapping, like `windsock: {{dags: dags}}`", code=2)
+
+
+check_invoke_yaml(PROJECT / "invoke.yaml")
 
 
 def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:

@@ -144,6 +144,8 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     _check_range("windsock.sync.maximum_bytes", settings.sync.maximum_bytes, 0, 2**60)
     _check_range("windsock.sync.quiet", settings.sync.quiet, 0.001, 10)
     _check_range("windsock.sync.longest", settings.sync.longest, settings.sync.quiet, 60)
+    for name in ("airflow_settings", "requirements", "tests"):
+        _usable(settings, name)
     _check_state(settings)
     for key in settings.airflow:
         if not AIRFLOW_KEY.fullmatch(key):
@@ -156,7 +158,7 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
 
 def _check_state(settings: Settings) -> None:
     """Refuse a state folder that `invoke down --volumes` must not remove."""
-    state, dags = settings.state_folder.resolve(), settings.dags_folder.resolve()
+    state, dags = _usable(settings, "state"), _usable(settings, "dags")
     for precious in (settings.project.resolve(), dags, Path.home()):
         if precious.is_relative_to(state):
             raise ConfigurationError(
@@ -168,6 +170,17 @@ def _check_state(settings: Settings) -> None:
             f"windsock.state is {state}, which lies in the DAG folder",
             "Name a folder elsewhere: what windsock keeps would be synced as DAGs.",
         )
+
+
+def _usable(settings: Settings, name: str) -> Path:
+    """A setting that is a path, with all links followed."""
+    value: str = getattr(settings, name)
+    try:
+        return settings.path(value).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # A loop, nobody's home, a NUL …
+        raise ConfigurationError(
+            f"windsock.{name} is {value!r}", f"It cannot be used as a path: {error}."
+        ) from error
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

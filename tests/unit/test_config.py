@@ -140,6 +140,45 @@ def test_whatever_stands_in_the_file_is_used_or_refused(values: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
+    ("state", "dags"),
+    [
+        (".", "dags"),
+        ("..", "dags"),
+        ("dags", "dags"),
+        ("work", "work/dags"),
+        ("~", "dags"),
+        ("/", "dags"),
+        ("dags/.windsock", "dags"),
+    ],
+)
+def test_a_state_folder_that_must_not_be_wiped_is_refused(
+    tmp_path: Path, state: str, dags: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"windsock\.state is"):
+        load({"state": state, "dags": dags}, project=tmp_path)
+
+
+def test_a_state_folder_that_leads_to_the_project_by_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"windsock\.state is"):
+        load({"state": "link"}, project=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["state", "dags", "airflow_settings", "requirements", "tests"])
+@pytest.mark.parametrize("value", ["a\0b", "~nobody-of-this-name/x", "loop/x"])
+def test_what_is_no_path_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigurationError, match=f"windsock.{name} is") as caught:
+        load({name: value}, project=tmp_path)
+    assert "cannot be used as a path" in caught.value.hint
+
+
+def test_a_state_folder_beside_everything_else_is_fine(tmp_path: Path) -> None:
+    elsewhere = tmp_path.parent / "elsewhere"
+    assert load({"state": str(elsewhere)}, project=tmp_path).state_folder == elsewhere
+
+
+@pytest.mark.parametrize(
     ("value", "text"), [(True, "true"), (False, "false"), (None, ""), (8, "8"), ("x", "x")]
 )
 def test_airflow_settings_become_the_text_that_airflow_reads(value: Any, text: str) -> None:

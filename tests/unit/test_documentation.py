@@ -24,6 +24,12 @@ FREE_KEYS = "airflow"
 """The one setting whose keys are not known beforehand: no variable can name them."""
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in a test, `down --volumes` must not find the project's own state."""
+    monkeypatch.setenv("INVOKE_WINDSOCK_STATE", str(tmp_path / "state"))
+
+
 def rows(text: str) -> Iterator[list[str]]:
     """The cells of every table row."""
     for line in text.splitlines():

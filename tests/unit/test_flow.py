@@ -79,7 +79,7 @@ def in_a_thread(action: Callable[[], Any]) -> Callable[[], Any]:
         except BaseException as error:  # noqa: BLE001 - handed on
             box["error"] = error
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
 
     def result() -> Any:
@@ -236,8 +236,9 @@ def test_a_sync_that_never_comes_back_ends_up_with_a_failure(
 
 
 def test_each_save_is_a_line_until_the_environment_is_stopped(
-    up: FakeWorkspace, sync: FakeSync
+    up: FakeWorkspace, sync: FakeSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(flow, "RESTART_SECONDS", 1000.0)  # What was stopped is not waited for.
     result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
     sync.publish(
         {"type": "sent", "snapshot": "b", "paths": ["sales.py"], "count": 1},

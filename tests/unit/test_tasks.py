@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from invoke import Collection, Config, Program
+from invoke import Collection, Config, Exit, Program
 
 import tasks
 from windsock import doctor, flow
@@ -31,6 +31,12 @@ NEEDS = {"dags.trigger": ["sales"]}
 """The words that a command cannot do without."""
 
 HEAVY = ["docker", "httpx", "kubernetes", "psutil", "pytest", "rich", "supervisor", "watchdog"]
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in a test, `down --volumes` must not find the project's own state."""
+    monkeypatch.setenv("INVOKE_WINDSOCK_STATE", str(tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True)
@@ -321,3 +327,24 @@ def test_a_failure_in_a_real_process_has_no_traceback(tmp_path: Path) -> None:
     assert told.returncode == 3
     assert told.stdout == ""
     assert told.stderr.startswith("✗ no environment is up here\n  Run `invoke up`")
+
+
+@pytest.mark.parametrize("text", ["windsock: [", "- dags", "windsock: \x00"])
+def test_a_broken_invoke_yaml_is_named_without_a_traceback(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "invoke.yaml"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(Exit) as caught:
+        tasks.check_invoke_yaml(path)
+
+    assert caught.value.code == ConfigurationError.exit_code
+    assert str(path) in str(caught.value.message)
+
+
+def test_a_sound_an_empty_and_a_missing_invoke_yaml_pass(tmp_path: Path) -> None:
+    path = tmp_path / "invoke.yaml"
+    tasks.check_invoke_yaml(path)
+    path.write_text("", encoding="utf-8")
+    tasks.check_invoke_yaml(path)
+    path.write_text("windsock: {dags: dags}", encoding="utf-8")
+    tasks.check_invoke_yaml(path)

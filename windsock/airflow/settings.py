@@ -55,6 +55,9 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
         # A laptop sleeps: a task's token must survive longer than the default ten minutes.
         "execution_api.jwt_expiration_time": "86400",
         "workers.missing_dag_retry_delay": "2",
+        # A task's supervisor can miss the moment at which its process ends; it then looks again
+        # after this long. By default that holds a failed task, and its slot, for five seconds.
+        "workers.min_heartbeat_interval": "1",
         "api.workers": "1",
     }
     return {**values, **settings.airflow}

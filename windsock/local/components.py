@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import windsock
 from windsock.airflow import settings as airflow_settings
+from windsock.errors import ConfigurationError
 from windsock.local.files import cannot
 from windsock.local.programs import Program
 from windsock.local.sockets import socket_path
@@ -30,6 +31,23 @@ SYNC_STAGE = 3
 
 PORTS = {"postgres": 5433, "scheduler-health": 8974}
 """The wanted ports of what is not for people; the UI's is a setting."""
+
+OWN = {
+    "airflow",
+    "environment.json",
+    "imported-settings.digest",
+    "imported-settings.json",
+    "lock",
+    "logs",
+    "ports.json",
+    "postgres",
+    "run",
+    "runtime",
+    "secrets",
+    "store",
+    "venv",
+}
+"""Everything that windsock puts into a state folder."""
 
 DAG_PROCESSOR_SOCKET = "dag-processor.sock"
 CONTROL_SOCKET = "control.sock"
@@ -80,6 +98,19 @@ class Layout:
     def ports(self) -> Path:
         """The remembered ports."""
         return self.state / "ports.json"
+
+    def check_is_ours(self) -> None:
+        """Make sure that the state folder is one, before it is removed with all that is in it.
+
+        Raises:
+            ConfigurationError: Something is in it that windsock did not make.
+        """
+        strangers = sorted(item.name for item in self.state.iterdir() if item.name not in OWN)
+        if strangers:
+            raise ConfigurationError(
+                f"{self.state} is not removed: windsock did not make {', '.join(strangers[:5])}",
+                "Move that away, or correct `windsock.state` in invoke.yaml.",
+            )
 
     def socket(self, name: str) -> Path:
         """A unix socket, in a short folder elsewhere if the state folder's path is too long."""

@@ -416,8 +416,9 @@ class Agent:
             self._refuse(batch.number, error)
             return
         seconds = time.monotonic() - batch.started
-        self._poke()
+        # In this order, so that the client knows the snapshot before it hears what became of it.
         self._send("applied", batch=batch.number, tree=batch.target, seconds=round(seconds, 6))
+        self._poke()
         self._abort(frame)
         self._chores.append(self._store.prepare())
 

@@ -75,7 +75,7 @@ class Board:
         if message is not None:
             self._publish(message)
 
-    def _fold(self, event: events.Event) -> Message | None:  # noqa: C901, PLR0911 - one case an event
+    def _fold(self, event: events.Event) -> Message | None:  # noqa: C901, PLR0911, PLR0912 - one case an event
         match event:
             case events.ProcessorMessage(message=message):
                 return self._fold_processor(message)

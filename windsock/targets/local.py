@@ -376,6 +376,7 @@ class LocalTarget:
         else:
             console.line("nothing is up")
         if volumes and self._layout.state.exists():
+            self._layout.check_is_ours()
             with console.step(f"removed {self._layout.state}"):
                 shutil.rmtree(self._layout.state)
 

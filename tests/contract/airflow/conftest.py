@@ -57,7 +57,7 @@ def real_environment(request: pytest.FixtureRequest) -> Environment:
     return Environment.load(project.state)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real_airflow(real_environment: Environment) -> Iterator[Airflow]:
     """The environment's Airflow, with the contract's DAGs in its folder."""
     folder = Path(real_environment.dags_folder)
@@ -72,7 +72,7 @@ def real_airflow(real_environment: Environment) -> Iterator[Airflow]:
         finally:
             for dag_id in DAG_IDS:
                 delete_runs(api, dag_id)
-            (folder / DAG_FILE).unlink()
+            (folder / DAG_FILE).unlink(missing_ok=True)
 
 
 def delete_runs(api: Airflow, dag_id: str, *, run_id_prefix: str = "") -> None:

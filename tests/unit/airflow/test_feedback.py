@@ -174,10 +174,13 @@ def test_an_error_that_the_overtaking_save_mended_is_not_counted(terminal: Termi
 def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
     """Undone, the folder is at a snapshot that was sent before."""
     lines = terminal.after(
-        sent("one", "a.py"), sent("two", "a.py"), sent("one", "a.py"), settled("one")
+        sent("one", "a.py"), sent("two", "b.py"), sent("one", "b.py"), settled("one")
     )
-    assert lines == ["✓ a.py → no DAG affected"]
+    assert lines == ["✓ b.py → no DAG affected"]
     assert terminal.after(settled("one")) == []
+    assert terminal.after(sent("three", "c.py"), settled("three")) == [
+        "✓ c.py → no DAG affected",
+    ]
 
 
 @pytest.mark.parametrize(

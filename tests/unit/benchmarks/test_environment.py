@@ -42,7 +42,7 @@ def test_terminal_ends_its_command() -> None:
     assert not shown._reader.is_alive()
 
 
-def test_a_venv_is_taken_over_and_outlives_its_environment(tmp_path: Path) -> None:
+def test_a_whole_venv_is_taken_over_by_links(tmp_path: Path) -> None:
     venv = tmp_path / "other" / "venv" / "abc"
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").symlink_to(sys.executable)
@@ -52,12 +52,12 @@ def test_a_venv_is_taken_over_and_outlives_its_environment(tmp_path: Path) -> No
     ours = BenchEnvironment(tmp_path / "ours", project=tmp_path)
     ours.use_venv_of(tmp_path / "other")
     with pytest.raises(EnvironmentFailure, match="there is no venv"):
-        ours.keep_venv(tmp_path / "kept")
+        ours.airflow_python()
     (venv / ".complete").touch()
     ours.use_venv_of(tmp_path / "other")
-    python = ours.keep_venv(tmp_path / "kept")
+    python = ours.airflow_python()
     assert python.is_symlink()
-    assert (tmp_path / "kept" / "bin" / "tool").samefile(venv / "bin" / "tool")
+    assert python.with_name("tool").samefile(venv / "bin" / "tool")
     assert not (ours.state / "venv" / "def").exists()
 
 

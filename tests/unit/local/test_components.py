@@ -9,7 +9,7 @@ import pytest
 
 import windsock
 from windsock.config import Settings, load
-from windsock.errors import EnvironmentFailure
+from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.local.components import (
     DAG_PROCESSOR_SOCKET,
     PORTS,
@@ -198,3 +198,14 @@ def test_a_runtime_that_cannot_be_written_is_an_error_in_words(layout: Layout) -
     layout.runtimes.write_text("a file is in the way")
     with pytest.raises(EnvironmentFailure, match="cannot write to"):
         ensure_runtime(layout)
+
+
+def test_only_a_folder_of_nothing_but_our_own_may_be_removed(layout: Layout) -> None:
+    layout.state.mkdir()
+    (layout.state / "store").mkdir()
+    (layout.state / "lock").touch()
+    layout.check_is_ours()
+    (layout.state / "thesis.tex").touch()
+
+    with pytest.raises(ConfigurationError, match=r"thesis\.tex"):
+        layout.check_is_ours()

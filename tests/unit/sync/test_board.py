@@ -108,6 +108,16 @@ def test_a_save_is_told_from_sent_to_settled_with_its_age(rig: Rig) -> None:
     assert rig.board.state()["dags"] == ["sales"]
 
 
+def test_a_snapshot_that_is_parsed_again_is_not_settled_meanwhile(rig: Rig) -> None:
+    """As after a change of the sync's own settings, or a stock parse by the clock."""
+    rig.take(settled("old"), parsing("old", "a.py"))
+    assert rig.board.state()["settled"] is False
+    assert rig.board.state()["awaited"] == ["a.py"]
+    assert "being parsed" in rig.board.state()["summary"]
+    rig.take(settled("old"))
+    assert rig.board.state()["settled"] is True
+
+
 def test_a_snapshot_that_nobody_saved_has_no_age(rig: Rig) -> None:
     rig.take(settled("old"))
     assert "since_save" not in rig.last
@@ -208,7 +218,7 @@ def test_the_first_connection_is_no_news() -> None:
 def wait(rig: Rig, snapshot: str) -> tuple[threading.Thread, list[bool]]:
     answers: list[bool] = []
     thread = threading.Thread(
-        target=lambda: answers.append(rig.board.wait_settled(snapshot, timeout=20))
+        target=lambda: answers.append(rig.board.wait_settled(snapshot, timeout=1000)), daemon=True
     )
     thread.start()
     return thread, answers

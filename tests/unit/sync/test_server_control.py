@@ -223,6 +223,15 @@ def test_a_client_that_was_attached_finds_the_successor_not_the_one_that_closed(
         ControlClient(path).status()
 
 
+def test_closing_ends_the_thread_that_waits_for_clients(path: Path) -> None:
+    before = set(threading.enumerate())
+    process = Process(path)
+    (waiting,) = set(threading.enumerate()) - before
+    process.server.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
 def test_who_attaches_while_it_closes_is_not_left_waiting(process: Process, path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as early:
         early.connect(str(path))
