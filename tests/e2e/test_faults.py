@@ -1,0 +1,387 @@
+"""Whatever happens: it is told, and afterwards folder, store and Airflow are in step."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.e2e.events import Events
+from tests.e2e.folder import EXAMPLE_DAGS, Folder, assert_in_step, content_of, dag_source
+from tests.e2e.machine import component_pid, kill_9, run_tool
+from tests.e2e.project import eventually
+from windsock.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.project import Project
+    from windsock.model import Settled
+
+pytestmark = pytest.mark.e2e
+
+MEBIBYTE = 1024 * 1024
+
+
+# --- DAG files that harm their parser -------------------------------------------------------------
+
+KILLED = "did not end within 10 s, so its parser was killed"
+
+HARMFUL = {
+    "loops": ("while True:\n    pass", "DagBag import timeout"),
+    "sleeps": ("import time\ntime.sleep(60)", "DagBag import timeout"),
+    "swallows": (  # the exception that Airflow's own timeout raises in it
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        KILLED,
+    ),
+    "exits": ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    "vanishes": ("import os\nos._exit(7)", "exit code 7 before the import was done"),
+    "kills_itself": (
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+        "killed by SIGKILL before the import was done",
+    ),
+    # Airflow handles this signal in Python, and returns to the instruction that crashed, for ever.
+    "crashes": ("import ctypes\nctypes.string_at(0)", KILLED),
+    "eats_memory": (f"hoard = [bytearray({1024 * MEBIBYTE}) for _ in range(8)]", "MemoryError"),
+}
+"""Name → what its file does on import, and the error that must be told."""
+
+
+@pytest.fixture(scope="class")
+def harmed(environment: Project) -> Iterator[Settled]:
+    """What Airflow makes of all harmful files, saved at once: the timeouts pass side by side."""
+    folder = Folder(environment)
+    for name in HARMFUL:
+        folder.write(f"{name}.py", dag_source(name))
+    assert folder.settle().errors == {}
+    for name, (top, _) in HARMFUL.items():
+        folder.write(f"{name}.py", dag_source(name, top=top))
+    try:
+        yield folder.settle(timeout=120)
+    finally:
+        for name in HARMFUL:
+            folder.write(f"{name}.py", dag_source(name))
+        folder.settle()
+        assert_in_step(environment, dags=HARMFUL)  # mended, they are back
+        folder.restore()
+        folder.settle()
+
+
+class TestHarmfulImports:
+    @pytest.mark.parametrize("name", HARMFUL)
+    def test_a_harmful_import_is_told_as_an_import_error(
+        self, environment: Project, harmed: Settled, name: str
+    ) -> None:
+        _, wanted = HARMFUL[name]
+        assert re.search(wanted, harmed.errors[f"{name}.py"])
+        [shown] = [
+            error.traceback
+            for error in environment.airflow.import_errors()
+            if error.file == f"{name}.py"
+        ]
+        assert re.search(wanted, shown)
+
+    def test_harmful_imports_leave_all_other_dags_alone(
+        self, environment: Project, harmed: Settled
+    ) -> None:
+        assert sorted(harmed.errors) == sorted(f"{name}.py" for name in HARMFUL)
+        assert_in_step(environment, broken=list(harmed.errors))
+        run = json.loads(environment.invoke("dags.trigger", "delivery", "--wait", "--json").stdout)
+        assert run["state"] == "success"
+
+
+def test_other_saves_get_through_while_a_file_hangs(environment: Project, folder: Folder) -> None:
+    with Events(environment) as events:
+        folder.write("loops.py", dag_source("loops", top="while True:\n    pass"))
+        events.wait_for(
+            lambda event: event["type"] == "parsing" and "loops.py" in event["files"],
+            "the file that hangs is being parsed",
+        )
+        folder.write("trade.py", dag_source("trade"))
+        events.wait_for(
+            lambda event: event["type"] == "parsed" and event["file"] == "trade.py",
+            "the other one is parsed",
+        )
+        assert "loops.py" not in [event["file"] for event in events.of("parsed")]
+        folder.delete("loops.py")  # it need not be waited for any more
+        folder.settle(timeout=20)
+    assert_in_step(environment, dags=["trade"])
+
+
+# --- files of all sorts ---------------------------------------------------------------------------
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Make a file one that cannot be read, also by root: then something unreadable covers it."""
+    if os.geteuid() != 0:
+        path.chmod(0)
+        yield
+        path.chmod(0o644)
+        return
+    run_tool("mount", "--bind", "/proc/1/mem", str(path))
+    try:
+        yield
+    finally:
+        run_tool("umount", str(path))
+
+
+def test_an_unreadable_file_is_told_and_the_others_are_synced(
+    environment: Project, folder: Folder
+) -> None:
+    folder.save("trade.py", dag_source("trade"))
+    path = folder.write("corner_shop/ledger.txt", "a secret")
+    folder.settle()
+    with Events(environment) as events:
+        with unreadable(path):
+            folder.save("trade.py", dag_source("trade", ["buy", "sell"]))
+            told = events.wait_for(
+                lambda event: event["type"] == "problem", "the terminal is told of the file"
+            )
+            assert told["path"] == "corner_shop/ledger.txt"
+            assert "cannot be read" in told["reason"]
+            status = json.loads(environment.invoke("status", "--json").stdout)
+            assert "corner_shop/ledger.txt" in status["sync"]["problems"]
+        folder.write("corner_shop/ledger.txt", "public now")
+    assert_in_step(environment, dags=["trade"])
+    assert json.loads(environment.invoke("status", "--json").stdout)["sync"]["problems"] == {}
+
+
+def test_a_file_of_200_megabytes_is_synced(environment: Project, folder: Folder) -> None:
+    path = folder.path / "corner_shop" / "large.bin"
+    block = os.urandom(MEBIBYTE)
+    with path.open("wb") as file:
+        for _ in range(200):
+            file.write(block)
+    assert_in_step(environment)
+    folder.save("trade.py", dag_source("trade"))  # and is not sent again with the next save
+    with Events(environment) as events:
+        folder.save("trade.py", dag_source("trade", ["a", "b"]))
+        assert sum(event["bytes"] for event in events.of("sent")) < 10_000
+    folder.delete("corner_shop/large.bin")
+    assert_in_step(environment, dags=["trade"])
+
+
+def test_five_thousand_files_at_once_are_synced(environment: Project, folder: Folder) -> None:
+    # Below a folder that Airflow ignores: it need not look into each.
+    for number in range(5000):
+        path = folder.path / "corner_shop" / "many" / str(number % 50) / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"file number {number}\n")
+    folder.write("trade.py", dag_source("trade"))
+    assert_in_step(environment, dags=["trade"])
+    assert len(content_of(environment.state / "store" / "current")) > 5000
+
+    folder.delete("corner_shop/many")
+    assert_in_step(environment, dags=["trade"])
+
+
+def test_a_file_replaced_fifty_times_at_once_ends_as_its_last(
+    environment: Project, folder: Folder
+) -> None:
+    for number in range(50):
+        folder.write("trade.py", dag_source("trade", [f"task_{number}"]))
+    folder.settle()
+    assert_in_step(environment, dags=["trade"])
+    assert [task.task_id for task in environment.airflow.tasks("trade")] == ["task_49"]
+
+
+def test_a_folder_that_never_rests_is_synced_all_the_same(
+    environment: Project, folder: Folder
+) -> None:
+    stop = threading.Event()
+
+    def scribble() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            (folder.path / "corner_shop" / "scribbled.txt").write_text(f"{number}\n" * 1000)
+
+    writer = threading.Thread(target=scribble)
+    writer.start()
+    try:
+        with Events(environment) as events:
+            folder.write("trade.py", dag_source("trade"))
+            events.wait_for(
+                lambda event: event["type"] == "parsed" and event["file"] == "trade.py",
+                "a save gets through",
+            )
+    finally:
+        stop.set()
+        writer.join()
+    assert_in_step(environment, dags=["trade"])
+
+
+def test_a_store_that_takes_no_more_keeps_the_last_state_and_is_told(
+    environment: Project, folder: Folder
+) -> None:
+    # A full disk is in test_lifecycle.py; here the system refuses the agent any file above a size.
+    folder.save("trade.py", dag_source("trade", ["a"]))
+    agent = psutil.Process(agent_pid(environment))
+    before = agent.rlimit(psutil.RLIMIT_FSIZE)
+    with environment.start("sync") as terminal, Events(environment) as events:
+        terminal.wait_for("watching")
+        agent.rlimit(psutil.RLIMIT_FSIZE, (MEBIBYTE, before[1]))
+        folder.write("corner_shop/large.bin", os.urandom(2 * MEBIBYTE))
+        folder.write("trade.py", dag_source("trade", ["a", "b"]))
+        events.wait_for(lambda event: event["type"] == "refused", "the refusal is told")
+        terminal.wait_for("the save could not be stored: ")
+        terminal.wait_for("It is tried again; nothing is lost")
+        assert len(environment.airflow.tasks("trade")) == 1
+        with pytest.raises(EnvironmentFailure, match="cannot be written"):
+            folder.settle()
+        agent.rlimit(psutil.RLIMIT_FSIZE, before)
+    assert_in_step(environment, dags=["trade"])
+    assert len(environment.airflow.tasks("trade")) == 2
+
+
+# --- an emptied folder ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["emptied", "gone"])
+def test_an_emptied_folder_halts_the_sync_and_airflow_keeps_its_dags(
+    environment: Project, folder: Folder, how: str
+) -> None:
+    with environment.start("sync") as terminal, Events(environment) as events:
+        terminal.wait_for("watching")
+        aside = folder.path.with_name("aside")
+        folder.path.rename(aside)
+        if how == "emptied":
+            folder.path.mkdir()
+        told = events.wait_for(lambda event: event["type"] == "halted", "it is told")
+        assert str(folder.path) in told["reason"]
+        terminal.wait_for("sync halted")
+        terminal.wait_for("invoke sync --allow-empty")
+        assert {dag.dag_id for dag in environment.airflow.dags()} == EXAMPLE_DAGS
+        with pytest.raises(EnvironmentFailure, match="halted"):
+            folder.settle()
+        status = environment.invoke("status")
+        assert "halted" in status.stdout + status.stderr
+
+        # The files come back: everything goes on by itself.
+        if how == "emptied":
+            folder.path.rmdir()
+        aside.rename(folder.path)
+        events.wait_for(lambda event: event["type"] == "resumed", "it goes on")
+        terminal.wait_for("sync goes on")
+        folder.save("trade.py", dag_source("trade"))
+    assert_in_step(environment, dags=["trade"])
+
+
+def test_an_emptied_folder_that_is_meant_empties_airflow(
+    environment: Project, folder: Folder
+) -> None:
+    with Events(environment) as events:
+        folder.delete(*(path.name for path in folder.path.iterdir()))
+        events.wait_for(lambda event: event["type"] == "halted", "it is told")
+
+        done = environment.invoke("sync", "--allow-empty")
+
+        assert done.returncode == 0, done.stderr
+        events.wait_for(lambda event: event["type"] == "resumed", "it goes on")
+    assert_in_step(environment, examples=[])
+    folder.restore()
+    assert_in_step(environment)
+
+
+# --- kill -9 --------------------------------------------------------------------------------------
+
+
+def agent_pid(environment: Project) -> int:
+    [agent] = psutil.Process(component_pid(environment, "sync")).children()
+    return int(agent.pid)
+
+
+def test_an_agent_killed_in_the_middle_of_a_batch_loses_nothing(
+    environment: Project, folder: Folder
+) -> None:
+    folder.save("trade.py", dag_source("trade"))
+    incoming = environment.state / "store" / "incoming"
+    block = os.urandom(MEBIBYTE)
+    with Events(environment) as events:
+        # Prepared outside, then moved in: the batch begins when the file is whole.
+        large = environment.home / "large.bin"
+        with large.open("wb") as file:
+            for _ in range(300):
+                file.write(block)
+        agent = agent_pid(environment)
+        before = {path.name for path in incoming.iterdir()}
+        large.rename(folder.path / "corner_shop" / "large.bin")
+        folder.write("trade.py", dag_source("trade", ["a", "b"]))
+        eventually(
+            lambda: {path.name for path in incoming.iterdir()} - before,
+            "the batch has begun",
+            every=0.001,
+        )
+        kill_9(agent)
+        assert not events.of("sent"), "the batch was done before the kill"
+        events.wait_for(lambda event: event["type"] == "disconnected", "the cut is told")
+        events.wait_for(lambda event: event["type"] == "connected", "the sync is back")
+        assert_in_step(environment, dags=["trade"])
+    folder.delete("corner_shop/large.bin")
+    assert_in_step(environment, dags=["trade"])
+    assert len(environment.airflow.tasks("trade")) == 2
+
+
+def test_a_killed_sync_process_comes_back_and_the_terminal_stays(
+    environment: Project, folder: Folder
+) -> None:
+    with environment.start("sync") as terminal:
+        terminal.wait_for("watching")
+        kill_9(component_pid(environment, "sync"))
+        folder.write("trade.py", dag_source("trade"))  # while nobody watches
+
+        assert_in_step(environment, dags=["trade"])
+
+        def shows_saves() -> bool:
+            folder.save("probe.txt", os.urandom(4).hex())
+            return any("probe.txt" in line for line in terminal.lines)
+
+        eventually(shows_saves, "the terminal shows saves again", every=0.2)
+        terminal.interrupt()
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(
+    "components",
+    [["dag-processor"], ["api-server", "scheduler", "triggerer"], ["postgres"]],
+    ids="+".join,
+)
+def test_killed_components_come_back(
+    environment: Project, folder: Folder, components: list[str]
+) -> None:
+    before = {name: component_pid(environment, name) for name in components}
+    for pid in before.values():
+        kill_9(pid)
+    folder.write("trade.py", dag_source("trade"))
+
+    assert_in_step(environment, dags=["trade"], timeout=120)
+
+    def healthy() -> bool:
+        return environment.invoke("status").returncode == 0
+
+    eventually(healthy, "everything is healthy again", timeout=120, every=0.5)
+    assert all(component_pid(environment, name) != pid for name, pid in before.items())
+    run = environment.invoke("dags.trigger", "trade", "--wait")
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_killed_supervisor_is_replaced_by_the_next_up(
+    environment: Project, folder: Folder
+) -> None:
+    supervisor = psutil.Process(component_pid(environment, "sync")).parent()
+    assert supervisor is not None
+    kill_9(supervisor.pid)
+    folder.write("trade.py", dag_source("trade"))
+
+    environment.up()
+
+    assert_in_step(environment, dags=["trade"])
+    assert environment.invoke("status").returncode == 0
