@@ -58,7 +58,8 @@ def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:
 
         # A terminal that is closed, or a job that is cancelled, is an interrupt as well.
         for name in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(name, signal.default_int_handler)
+            if signal.getsignal(name) is not signal.SIG_IGN:  # `nohup` means what it says.
+                signal.signal(name, signal.default_int_handler)
         try:
             code = body(*arguments, **options)
         except WindsockError as error:

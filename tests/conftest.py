@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 KEPT = "WINDSOCK_E2E"
 
+# A shell ignores SIGINT in what it runs in the background, and so would every command that a test
+# starts there and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SETTINGS = {
     # Faults that wait for a timeout should not take the default minutes.
     "INVOKE_WINDSOCK_PARSE_IMPORT_TIMEOUT": "6",

@@ -43,6 +43,8 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def signals() -> Iterator[None]:
     """A command sets handlers for its whole process, which here is pytest."""
     kept = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
+    for name in kept:
+        signal.signal(name, signal.SIG_DFL)  # The tests may run under nohup.
     yield
     for name, handler in kept.items():
         signal.signal(name, handler)
@@ -250,6 +252,12 @@ def test_a_closed_terminal_and_a_cancelled_job_are_interrupts(
 
     monkeypatch.setattr(flow, "up", end)
     assert run("up") == 130
+
+
+def test_under_nohup_a_closed_terminal_is_no_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(flow, "up", lambda *_, **__: signal.raise_signal(signal.SIGHUP))
+    assert run("up") == 0
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 5])

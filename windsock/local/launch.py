@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -24,6 +25,10 @@ def become(description: dict[str, Any]) -> None:
     if description["user"]:
         _switch_to(description["user"])
     os.chdir(description["folder"])
+    # A shell ignores SIGINT in what it runs in the background, and nohup SIGHUP; both would be
+    # inherited, and SIGINT is how some programs are stopped.
+    for name in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
     command = description["command"]
     os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
