@@ -84,10 +84,11 @@ def up(work: Workspace, *, detach: bool) -> int:
     else:
         import_settings(work, environment)
         console.good("already up")
-    _announce(console, environment, detach=detach)
     if detach:
+        _announce(console, environment, detach=True)
         return 0
     try:
+        _announce(console, environment, detach=False)
         return follow(work, environment, stops=started_here)
     except KeyboardInterrupt:
         console.line()
@@ -174,8 +175,9 @@ def attach(work: Workspace, *, allow_empty: bool) -> int:
         ControlClient(environment.control_socket).allow_empty()
         work.console.good("the emptied folder is synced")
         return 0
-    work.console.line(f"watching {environment.dags_folder}; Ctrl-C leaves the environment running")
+    folder = environment.dags_folder
     try:
+        work.console.line(f"watching {folder}; Ctrl-C leaves the environment running")
         return follow(work, environment, stops=False)
     except KeyboardInterrupt:
         return 0

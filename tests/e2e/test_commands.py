@@ -122,6 +122,24 @@ def test_version_tells_what_matters(environment: Project) -> None:
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
+def test_open_shows_the_ui_in_the_browser(environment: Project, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+
+    done = environment.invoke("open", BROWSER=str(browser))
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "opened").read_text().strip() == environment.model.url
+    assert environment.model.password_file in done.stderr
+
+
+def test_the_doctor_finds_nothing_wrong_here(environment: Project) -> None:
+    findings = data(environment, "doctor")
+    assert findings
+    assert environment.invoke("doctor").returncode == 0
+
+
 def test_ctrl_c_of_sync_leaves_the_environment_running(environment: Project) -> None:
     with environment.start("sync") as attached:
         attached.wait_for("watching")

@@ -165,7 +165,9 @@ def test_watching_runs_the_tests_again_on_each_save(
         eventually(lambda: any("1 failed" in line for line in watching.data), "it failed")
 
         def passes() -> bool:
-            folder.save("price.py", dag_source("price", {"compute": f"return {os.urandom(2).hex()!r}"}))
+            folder.save(
+                "price.py", dag_source("price", {"compute": f"return {os.urandom(2).hex()!r}"})
+            )
             return any("1 passed" in line for line in watching.data)
 
         eventually(passes, "mended, it passes", every=3.0)

@@ -121,15 +121,26 @@ def test_up_that_is_killed_in_any_phase_is_done_by_the_next_one(fresh: Project) 
     assert_down(fresh)
 
 
-def test_a_venv_that_was_interrupted_is_built_anew(tmp_path: Path) -> None:
+def test_a_venv_whose_making_was_killed_or_interrupted_is_built_anew(tmp_path: Path) -> None:
     project = Project(home=tmp_path)
     project.dags.mkdir()
     (project.dags / "trade.py").write_text(dag_source("trade"))
+
+    def wait_until_installing(up: Command) -> None:
+        def installing() -> bool:
+            lines = command_lines(project)
+            return up.process.poll() is None and any(" pip install " in line for line in lines)
+
+        eventually(installing, f"packages are being installed\n{up.text()}", every=0.02)
+
     with project.start("up") as up:
-        eventually(
-            lambda: list(project.state.glob("venv/*/lib/python3*/site-packages/*")),
-            "packages are being installed",
-        )
+        wait_until_installing(up)
+        up.kill()
+        up.end()
+    assert not list(project.state.glob("venv/*/.complete"))
+    eventually(lambda: not command_lines(project), "uv has noticed that nobody waits for it")
+    with project.start("up") as up:
+        wait_until_installing(up)
         up.interrupt()
         assert up.end() == 130
     assert_nothing_runs(project)
@@ -139,6 +150,8 @@ def test_a_venv_that_was_interrupted_is_built_anew(tmp_path: Path) -> None:
     assert check.returncode == 0, check.stderr
     assert "Airflow's venv: installed" in check.stderr
     assert_nothing_runs(project)
+    [venv] = (project.state / "venv").iterdir()  # no rest of the others
+    assert (venv / ".complete").exists()
 
 
 # --- up, beside others ----------------------------------------------------------------------------
@@ -162,8 +175,8 @@ def test_of_two_ups_at_once_one_says_that_the_other_is_at_it(fresh: Project) -> 
 
 
 def test_down_ends_nothing_that_is_not_windsocks_own(spare: Project) -> None:
-    # As docs/testing.md offers it, a user has named the environment in a variable of the shell, from
-    # which an editor was started in the state folder: they are no business of ours.
+    # As docs/testing.md offers it, a user has named the environment in a variable of the shell from
+    # which an editor was started in the state folder: it is no business of ours.
     variables = {**os.environ, "WINDSOCK_STATE": str(spare.state)}
     command = [sys.executable, "-c", "input()", str(spare.state)]
     with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, cwd=spare.state) as editor:
@@ -198,8 +211,10 @@ def test_a_busy_port_is_told_and_another_one_taken(spare: Project) -> None:
 
 def test_up_in_the_foreground_shows_saves_and_stops_with_ctrl_c(spare: Project) -> None:
     folder = Folder(spare)
+    folder.write("broken.py", dag_source("broken", top="import no_such_package"))
     with spare.start("up") as up:
-        up.wait_for("watching for saves", timeout=120)
+        up.wait_for(r"✗ broken\.py:3  ModuleNotFoundError", timeout=120)
+        up.wait_for("watching for saves")
         folder.write("trade.py", dag_source("trade"))
         up.wait_for(r"✓ trade\.py → trade \(1 task\)")
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from windsock.config import Settings
     from windsock.console import Console
+    from windsock.local.processes import ProcessState
 
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 ALL = ("postgres", *AIRFLOW, "sync")
@@ -400,20 +401,8 @@ class LocalTarget:
         health: dict[str, bool] = {}
         with contextlib.suppress(WindsockError):
             health = self._health(Environment.load(self._layout.state))
-        words = {
-            "RUNNING": "running",
-            "STARTING": "starting",
-            "BACKOFF": "failed",
-            "FATAL": "failed",
-            "EXITED": "failed",
-        }
         return [
-            Component(
-                name=state.name,
-                state=words.get(state.state, "stopped"),
-                detail=state.description,
-                healthy=health.get(state.name),
-            )
+            _component(state, healthy=health.get(state.name))
             for state in sorted(self._supervisor.states().values(), key=lambda s: ALL.index(s.name))
         ]
 
@@ -482,6 +471,23 @@ class LocalTarget:
             )
 
 
+STATE_WORDS = {
+    "RUNNING": "running",
+    "STARTING": "starting",
+    "BACKOFF": "failed",
+    "FATAL": "failed",
+    "EXITED": "failed",
+}
+
+
+def _component(state: ProcessState, *, healthy: bool | None) -> Component:
+    word = STATE_WORDS.get(state.state, "stopped")
+    if word == "starting" and healthy:
+        word = "running"  # To the supervisor it starts until it has lived for a while.
+    detail = state.description or (f"pid {state.pid}" if state.pid else "")
+    return Component(name=state.name, state=word, detail=detail, healthy=healthy)
+
+
 def _is_healthy(said: dict[str, Any], key: str, *, since: datetime | None) -> bool:
     """Whether Airflow's word on a component is good, and about the process that runs now.
 
@@ -491,9 +497,10 @@ def _is_healthy(said: dict[str, Any], key: str, *, since: datetime | None) -> bo
     Args:
         said: Airflow's answer for this component.
         key: The component's name in that answer.
-        since: When its process was started.
+        since: When its process was started, cut to the second.
     """
     if said.get("status") != "healthy" or since is None:
         return False
     heartbeat = said.get(f"latest_{key}_heartbeat")
-    return heartbeat is None or datetime.fromisoformat(heartbeat) >= since
+    # Within its first second no process beats; the one before may have, when it was stopped.
+    return heartbeat is None or datetime.fromisoformat(heartbeat) >= since + timedelta(seconds=1)
