@@ -12,12 +12,13 @@ import tempfile
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.local.components import Layout
+from windsock.local.orphans import reap
 from windsock.local.processes import Supervisor
 from windsock.local.secrets import Secrets
 from windsock.local.venv import MARKER
@@ -124,13 +125,18 @@ class BenchEnvironment:
 
     def stop(self) -> None:
         """Stop everything; a second Ctrl-C does not keep it from that."""
-        with _uninterrupted():
-            self.command("down")
+        self._down()
 
     def remove(self) -> None:
         """Stop everything, and remove the state with its venv."""
-        with _uninterrupted():
-            self.command("down", "--volumes")
+        self._down("--volumes")
+
+    def _down(self, *options: str) -> None:
+        with uninterrupted():
+            try:
+                self.command("down", *options)
+            finally:
+                reap(self.state)  # Whatever went wrong: the folder is removed, nothing may use it.
 
     def supervisor(self) -> Supervisor:
         """Of its processes."""
@@ -228,14 +234,14 @@ def _link_or_copy(source: str, target: str) -> str:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Finish what cleans up: further Ctrl-Cs are ignored, as their first one is being obeyed."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # Not the main thread, which alone gets them.
-        before = None
+def uninterrupted() -> Iterator[None]:
+    """Finish what cleans up: a further Ctrl-C is ignored, as the first one is being obeyed."""
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with suppress(ValueError):  # Not the main thread, which alone gets them.
+            before[number] = signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

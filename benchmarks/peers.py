@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.environment import uninterrupted
 from benchmarks.observer import Observer
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.local import ports
@@ -149,6 +150,10 @@ class Peer:
             said = "\n".join(f"{name}:\n{self._supervisor.tail(name, 5)}" for name in names)
             raise DeadlineExceeded(error.message, f"The end of the logs:\n{said}") from None
 
+    def _stop(self) -> None:
+        with uninterrupted():
+            self._supervisor.shutdown()
+
     # --- the two ways to run it ---------------------------------------------------------------
 
     @contextmanager
@@ -167,7 +172,7 @@ class Peer:
         }
         with ExitStack() as stack:
             postgres.initialize()
-            stack.callback(self._supervisor.shutdown)
+            stack.callback(self._stop)
             programs = [
                 self._program(name, *options, variables=variables, stop="TERM")
                 for name, options in COMPONENTS.items()
@@ -192,7 +197,7 @@ class Peer:
         with ExitStack() as stack:
             for port in LOG_PORTS.values():
                 stack.enter_context(_occupied(port))
-            stack.callback(self._supervisor.shutdown)
+            stack.callback(self._stop)
             self._supervisor.apply([self._program("standalone", variables=variables, stop="INT")])
             observer = stack.enter_context(self._observer())
             self._supervisor.start("standalone")

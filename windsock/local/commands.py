@@ -51,6 +51,7 @@ def run(
     user: tuple[int, int] | None = None,
     text: str = "",
     seconds: float | None = None,
+    keeps_open: Sequence[int] = (),
 ) -> Finished:
     """Run a tool in a process group of its own; end the whole group if we cannot see its end.
 
@@ -61,6 +62,7 @@ def run(
         user: The user and group id to run as; None means our own.
         text: What it reads on standard input.
         seconds: The longest it may take.
+        keeps_open: File descriptors that it inherits; a lock on one holds until it has ended.
 
     Raises:
         EnvironmentFailure: It cannot be started.
@@ -76,6 +78,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,
+            pass_fds=keeps_open,
             user=user[0] if user else None,
             group=user[1] if user else None,
             extra_groups=[] if user else None,

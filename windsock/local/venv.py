@@ -2,19 +2,21 @@
 
 A venv lies in a folder named by the digest of all that goes into it, so a changed lock, a changed
 extra requirement or another interpreter means another folder, and going back is free. The marker
-in it is written last: a folder without one was interrupted and is built anew.
+in it is written last: a folder without one was interrupted and is built anew. A lock keeps a
+second builder out, and what a killed one left behind: uv goes on until it is done.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,8 +109,12 @@ def ensure(
     if _is_complete(found):
         return found
     private_folder(folder)
-    _remove(found.folder)
-    _build(found, recipe, environment=environment, progress=progress)
+    with _building(folder, progress) as held:
+        if _is_complete(found):  # by the one that we waited for
+            return found
+        _remove(found.folder)
+        uv = _Uv(found, environment, keeps_open=held)
+        _build(found, recipe, uv, progress=progress)
     return dataclasses.replace(found, created=True)
 
 
@@ -140,14 +146,25 @@ def remove_others(folder: Path, *, keep: Venv) -> int:
     return len(others)
 
 
-def _build(
-    venv: Venv,
-    recipe: _Recipe,
-    *,
-    environment: Mapping[str, str],
-    progress: Callable[[str], None],
-) -> None:
-    uv = _Uv(venv, environment)
+@contextmanager
+def _building(folder: Path, progress: Callable[[str], None]) -> Iterator[int]:
+    """Hold the lock of the folder of venvs; yields the file descriptor that carries it."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise cannot(f"open {folder}", error) from error
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another installation to end")
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _build(venv: Venv, recipe: _Recipe, uv: _Uv, *, progress: Callable[[str], None]) -> None:
     progress("making the venv")
     uv.make(recipe.interpreter)
     progress("installing Airflow")
@@ -162,11 +179,12 @@ def _build(
 class _Uv:
     """The calls of uv that a build needs, and its failures in words."""
 
-    def __init__(self, venv: Venv, environment: Mapping[str, str]) -> None:
+    def __init__(self, venv: Venv, environment: Mapping[str, str], *, keeps_open: int) -> None:
         # Imported here: finding the binary is needed for a build only.
         from uv import find_uv_bin  # noqa: PLC0415
 
         self._venv = venv
+        self._keeps_open = keeps_open
         self._uv = find_uv_bin()
         hidden = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "UV_PYTHON"}
         kept = {name: value for name, value in environment.items() if name not in hidden}
@@ -179,7 +197,10 @@ class _Uv:
 
     def _run(self, *arguments: str | Path) -> Finished:
         finished = run(
-            [self._uv, *arguments], environment=self._environment, folder=self._venv.folder.parent
+            [self._uv, *arguments],
+            environment=self._environment,
+            folder=self._venv.folder.parent,
+            keeps_open=[self._keeps_open],
         )
         if finished.disk_full:
             raise EnvironmentFailure(

@@ -20,6 +20,7 @@ are then found by its clock.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -211,7 +212,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         if processor is not None and not processor.had_callbacks:
             del self._processors[file]
             self._recordings.pop(file, None)
-            processor.kill(signal.SIGKILL)
+            # Airflow's own kill waits up to 5 s in the selector if the parser's sockets close just
+            # before it can be reaped (3 of 24 saves, measured); nothing here needs its last words.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(processor.pid, signal.SIGKILL)
+            processor._process.wait(timeout=5)  # noqa: SLF001 - Airflow offers no other way
             processor.close()
 
     # --- one parse ----------------------------------------------------------------------------

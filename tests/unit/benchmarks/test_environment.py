@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.environment import BenchEnvironment, Terminal
+from benchmarks.environment import BenchEnvironment, Terminal, uninterrupted
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -66,3 +67,17 @@ def test_a_command_that_fails_says_what_it_said(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="`invoke up --detach` failed") as caught:
         ours.command("up", "--detach")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_cleaning_up_is_not_interrupted_and_signals_are_heard_again(number: int) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda number, _: heard.append(number))
+    try:
+        with uninterrupted():
+            signal.raise_signal(number)
+        assert heard == []
+        signal.raise_signal(number)
+        assert heard == [number]
+    finally:
+        signal.signal(number, before)
