@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
-from airflow.models.errors import ParseImportError
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
@@ -71,17 +70,6 @@ def references(bundles: Sequence[str]) -> set[str]:
             )
         )
     return {version for version in found if version}
-
-
-def import_errors(bundle: str, file: str) -> dict[str, str]:
-    """Path → traceback of the errors stored for a file (in a zip: for its inner files too)."""
-    with create_session() as session:
-        rows = session.execute(
-            select(ParseImportError.filename, ParseImportError.stacktrace).where(
-                ParseImportError.bundle_name == bundle, _in_file(ParseImportError.filename, file)
-            )
-        )
-        return {filename: stacktrace or "" for filename, stacktrace in rows if filename}
 
 
 def keep_running(bundle: str, file: str) -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+ALREADY_IMPORTED = "Module already imported so cannot be rewritten"
+STRICT = ("-W", "error", "-W", f"ignore:{ALREADY_IMPORTED}:pytest.PytestAssertRewriteWarning")
+"""The inner session shares this process, where windsock is imported long since."""
+
 
 class FakeControl:
     """A sync process that has parsed everything."""
@@ -68,7 +72,7 @@ class Inner:
 
     def run(self, text: str, *arguments: str) -> pytest.RunResult:
         self.pytester.makepyfile(test_dags=text)
-        return self.pytester.runpytest_inprocess("-W", "error", *arguments)
+        return self.pytester.runpytest_inprocess(*STRICT, *arguments)
 
     def git(self, *arguments: str) -> None:
         identity = ("-c", "user.name=A", "-c", "user.email=a@example.invalid")
@@ -192,7 +196,7 @@ def test_no_environment_is_an_error_that_says_where_it_looked(
     if how == "option":
         arguments = ["--windsock-state=from-option"]
     pytester.makepyfile(PASSING)
-    result = pytester.runpytest_inprocess("-W", "error", *arguments)
+    result = pytester.runpytest_inprocess(*STRICT, *arguments)
     result.assert_outcomes(errors=1)
     folder = ".windsock" if how == "default" else f"from-{how}"
     result.stdout.fnmatch_lines(
@@ -234,7 +238,7 @@ def repository(inner: Inner) -> Inner:
 
 def affected(inner: Inner, *arguments: str) -> tuple[list[str], pytest.RunResult]:
     result = inner.pytester.runpytest_inprocess(
-        "-W", "error", "--affected=HEAD", "--collect-only", "-q", *arguments
+        *STRICT, "--affected=HEAD", "--collect-only", "-q", *arguments
     )
     names = [line.split("::")[1] for line in result.outlines if line.startswith("test_dags.py::")]
     return (names if result.ret == pytest.ExitCode.OK else []), result
