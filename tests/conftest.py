@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from tests.e2e.project import Project
 
 KEPT = "WINDSOCK_E2E"
+
+# The same examples each time, so that a run fails because of a change and not by luck. To search
+# for new ones: `pytest tests/unit --hypothesis-profile=default`.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 # A shell ignores SIGINT in what it runs in the background, and so would every command that a test
 # starts there and interrupts.

@@ -46,7 +46,13 @@ def _settings(folder: Path) -> ServiceSettings:
     )
 
 
-@given(st.builds(ServiceSettings, **dict.fromkeys(("dags_folder", "store"), text), quiet=seconds))
+@given(
+    st.builds(
+        ServiceSettings,
+        **dict.fromkeys(("dags_folder", "store"), text),
+        **dict.fromkeys(("quiet", "longest"), seconds),
+    )
+)
 def test_settings_survive_their_way_through_a_variable(settings: ServiceSettings) -> None:
     variables = settings.as_variable()
     assert list(variables) == [VARIABLE]
