@@ -381,6 +381,11 @@ def dags_trigger(
     deadline = time.monotonic() + timeout
     ControlClient(environment.control_socket).barrier(timeout=timeout)
     client = airflow_client(environment)
+    if wait and client.dag(dag_id).paused:
+        raise ConfigurationError(
+            f"{dag_id} is paused: its run would not start",
+            f"Unpause it in the UI, or by `invoke shell -- airflow dags unpause {dag_id}`.",
+        )
     run = client.trigger(dag_id, conf=configuration)
     url = client.run_url(dag_id, run.run_id)
     if not as_json:

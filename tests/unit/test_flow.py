@@ -465,6 +465,15 @@ def test_nothing_is_triggered_if_airflow_does_not_come_as_far_as_the_disk(
     assert not airflow.runs
 
 
+def test_a_paused_dag_is_not_waited_for(up: FakeWorkspace, airflow: FakeAirflow) -> None:
+    airflow.dags["sales"].paused = True
+    with pytest.raises(ConfigurationError, match="sales is paused") as caught:
+        trigger(up, wait=True)
+    assert "airflow dags unpause sales" in caught.value.hint
+    assert not airflow.runs
+    assert trigger(up) == 0, "it is queued until somebody unpauses the DAG"
+
+
 def test_waiting_for_a_run_tells_whether_it_succeeded(
     up: FakeWorkspace, airflow: FakeAirflow
 ) -> None:
