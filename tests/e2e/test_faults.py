@@ -32,6 +32,7 @@ MEBIBYTE = 1024 * 1024
 
 # --- DAG files that harm their parser -------------------------------------------------------------
 
+MEMORY = r"MemoryError|out of memory\? The limit is 2048 MiB"
 KILLED = "did not end within 10 s, so its parser was killed"
 
 HARMFUL = {
@@ -47,7 +48,7 @@ HARMFUL = {
     ),
     # Airflow handles this signal in Python, and returns to the instruction that crashed, for ever.
     "crashes": ("import ctypes\nctypes.string_at(0)", KILLED),
-    "eats_memory": (f"hoard = [bytearray({1024 * MEBIBYTE}) for _ in range(8)]", "MemoryError"),
+    "eats_memory": (f"hoard = [bytearray({1024 * MEBIBYTE}) for _ in range(8)]", MEMORY),
 }
 """Name → what its file does on import, and the error that must be told."""
 

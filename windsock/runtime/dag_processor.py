@@ -307,7 +307,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self._queue_if_awaited(file, force=True)
             return
         if proc.parsing_result is None:
-            proc.parsing_result = _failure(file, _describe_exit(proc))
+            proc.parsing_result = _failure(file, _describe_exit(proc, self._memory_limit))
         self._show_source_paths(file, proc.parsing_result)
         # A parse that broke may not have come to its imports: keep what is known of them.
         broken = bool(proc.parsing_result.import_errors)
@@ -430,13 +430,23 @@ def _failure(file: DagFileInfo, reason: str) -> DagFileParsingResult:
     )
 
 
-def _describe_exit(process: DagFileProcessorProcess) -> str:
+AIRFLOW_FAILED = 124
+"""The exit code of a parser in which Airflow's own code failed, after the import or around it.
+
+Source: `WatchedSubprocess.start` in airflow/sdk/execution_time/supervisor.py. A file that has used up the memory
+leaves none to tell its `MemoryError` with.
+"""
+
+
+def _describe_exit(process: DagFileProcessorProcess, memory_limit: int) -> str:
     code = process._exit_code  # noqa: SLF001 - Airflow shows it nowhere else
     if code is not None and code < 0:
         ended = f"was killed by {signal.Signals(-code).name}"
         cause = " (out of memory?)" if -code == signal.SIGKILL else ""
     else:
         ended, cause = f"ended with exit code {code}", ""
+        if code == AIRFLOW_FAILED and memory_limit:
+            cause = f" (out of memory? The limit is {memory_limit} MiB: parse.memory_limit_mb)"
     return f"the parser {ended} before the import was done{cause}"
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MEBIBYTE = 1024 * 1024
+SPARE_MEBIBYTES = 512
+"""What a parser may use beyond its limit to tell that it has reached it."""
 SEPARATOR = b"\0"
 
 
@@ -170,6 +172,7 @@ def parse_entrypoint(
             try:
                 return original(message, log)
             except (SystemExit, MemoryError):
+                limit_memory(memory_limit and memory_limit + SPARE_MEBIBYTES)
                 trace = traceback.format_exc(limit=-20)
             relative = os.path.relpath(message.file, message.bundle_path)
             return processor.DagFileParsingResult(
