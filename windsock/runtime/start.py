@@ -1,17 +1,17 @@
 """Start an Airflow component: `python -m windsock.runtime.start scheduler --skip-serve-logs`.
 
-The same as `airflow scheduler …`, but what the component imports is imported first, with the
-garbage collector off: it would otherwise look through a growing heap of modules again and again and
-find nothing, for a third of the start's CPU time. What was imported is then frozen, so that forked
-workers and parsers share it for good.
+The same as `airflow scheduler …`, but what the component imports is imported first, all at once
+(see `importing`); in an image it then waits for the migration that another pod does.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import importlib
+import os
+import signal
 import sys
+
+from windsock.runtime.importing import import_all
+from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
 
 WRITING_DAGS = (
     "airflow.sdk.definitions.decorators",
@@ -54,28 +54,22 @@ IMPORTS = {
 }
 
 
-def import_component(name: str) -> None:
-    """Import what a component needs, without the collector's help."""
-    gc.disable()
-    try:
-        importlib.import_module("airflow.__main__")
-        for module in IMPORTS[name]:
-            _preload(module)
-    finally:
-        gc.freeze()
-        gc.enable()
+def let_children_end() -> None:
+    """Let the forks of this process end when they are told to.
 
-
-def _preload(module: str) -> None:
-    """Import a module that this Airflow may have moved: then it is imported when it is needed."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module(module)
+    They inherit the scheduler's handler of TERM, which does nothing in them. Airflow then waits
+    20 s for its watcher of pods (measured), longer than Kubernetes waits for Airflow.
+    """
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def main() -> None:
     """Become the component that the first argument names."""
     name = sys.argv[1]
-    import_component(name)
+    import_all("airflow.__main__", IMPORTS[name])
+    wait_if_in_an_image(os.environ)
+    if name == "scheduler" and HEAD_VARIABLE in os.environ:
+        let_children_end()
     if name == "dag-processor":
         from windsock.runtime import dag_processor  # noqa: PLC0415 - imported above
 

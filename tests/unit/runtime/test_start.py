@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+FORK = """
+import os, signal, time
+from windsock.runtime.start import let_children_end
+signal.signal(signal.SIGTERM, lambda *_: None)  # as Airflow's scheduler, which acts in itself only
+let_children_end()
+reading, writing = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(writing, b"1")
+    time.sleep(30)
+    os._exit(0)
+os.read(reading, 1)
+os.kill(child, signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_fork_of_the_scheduler_ends_when_it_is_told_to_and_the_scheduler_decides_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout.strip() == str(-signal.SIGTERM)

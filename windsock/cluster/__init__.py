@@ -1,0 +1,1 @@
+"""Airflow on Kubernetes: images, manifests, and the client of the cluster."""

@@ -1,0 +1,143 @@
+"""What goes into the images: the files, the tags that stand for them, and the build's context."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import windsock
+from windsock.errors import ConfigurationError
+from windsock.local.index import index_settings, pip_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from windsock.config import Settings
+
+DOCKERFILE = "docker/Dockerfile"
+REQUIREMENTS = "docker/requirements.txt"
+"""Where the build looks for the project's own packages, wherever the settings say they are."""
+
+CERTIFICATES = "docker/certs"
+SHARED = (DOCKERFILE, "docker/install.sh")
+OWN = {
+    "postgres": ("docker/postgres.sh",),
+    "airflow": ("docker/requirements.lock", "docker/packages.txt", "docker/bootstrap.sh"),
+}
+"""Target of the Dockerfile → files that only its image is made of."""
+
+INDEX_ARGUMENTS = (
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_STRATEGY", "UV_INSECURE_HOST"),
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
+)
+"""The arguments of the Dockerfile that say where packages come from."""
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+"""Docker knows these as arguments without being told, and keeps them out of the image."""
+
+Content = dict[str, bytes]
+"""Path in the build's context → content."""
+
+
+def content(settings: Settings, target: str) -> Content:
+    """Everything that one image is made of.
+
+    Args:
+        settings: Of the environment.
+        target: Of the Dockerfile, `airflow` or `postgres`.
+
+    Raises:
+        ConfigurationError: A file is missing or cannot be read.
+    """
+    found: Content = {}
+    try:
+        for name in (*SHARED, *OWN[target]):
+            found[name] = (settings.project / name).read_bytes()
+        for path in sorted((settings.project / CERTIFICATES).glob("*.crt")):
+            found[f"{CERTIFICATES}/{path.name}"] = path.read_bytes()
+        if target == "airflow":
+            found |= _runtime()
+            extra = settings.path(settings.requirements)
+            found[REQUIREMENTS] = extra.read_bytes() if extra.exists() else b""
+    except OSError as error:
+        raise ConfigurationError(
+            f"the images cannot be built: {error.filename}: {error.strerror}",
+            "Everything below docker/ is needed; `git status` shows what is missing.",
+        ) from error
+    return found
+
+
+def _runtime() -> Content:
+    """The code that runs beside Airflow, of the windsock that runs here."""
+    package = Path(windsock.__file__).parent
+    paths = [package / "__init__.py", *sorted((package / "runtime").glob("*.py"))]
+    return {f"windsock/{path.relative_to(package)}": path.read_bytes() for path in paths}
+
+
+def tag(target: str, content: Content) -> str:
+    """The name of the image that is made of exactly this."""
+    digest = hashlib.sha256()
+    for name, data in sorted(content.items()):
+        digest.update(f"{name}\0{len(data)}\0".encode())
+        digest.update(data)
+    return f"windsock-{target}:{digest.hexdigest()[:12]}"
+
+
+def context(*contents: Content) -> io.BytesIO:
+    """A tar archive of these files and no others; the same files make the same bytes.
+
+    Docker compares what it copies, without the times, with what it copied before.
+    """
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for entry, data in _entries(contents):
+            archive.addfile(entry, io.BytesIO(data))
+    stream.seek(0)
+    return stream
+
+
+def _entries(contents: tuple[Content, ...]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    folder = tarfile.TarInfo(CERTIFICATES)  # Copied also when nothing is in it.
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+    yield folder, b""
+    for name, data in sorted(
+        {name: data for each in contents for name, data in each.items()}.items()
+    ):
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        entry.mode = 0o755 if name.endswith(".sh") else 0o644
+        yield entry, data
+
+
+def arguments(environment: Mapping[str, str]) -> dict[str, str]:
+    """The build's arguments: the proxies and package indexes that this machine uses.
+
+    An address with a password in it stays behind: every user of the image could read it.
+
+    Args:
+        environment: The user's.
+    """
+    pip = pip_settings(environment)
+    known = {
+        **{f"PIP_{name.upper().replace('-', '_')}": value for name, value in pip.items()},
+        **index_settings(environment),
+        **environment,
+    }
+    indexes = {name: known[name] for name in INDEX_ARGUMENTS if known.get(name)}
+    proxies = {
+        spelling: environment[spelling]
+        for name in PROXIES
+        for spelling in (name, name.lower())
+        if environment.get(spelling)
+    }
+    return {name: value for name, value in indexes.items() if _may_travel(value)} | proxies
+
+
+def _may_travel(value: str) -> bool:
+    """Whether an index means the same in the image, and may be read by everybody who has it."""
+    addresses = [urlsplit(word.rpartition("=")[2]) for word in value.split() if "://" in word]
+    return all(each.scheme in {"http", "https"} and "@" not in each.netloc for each in addresses)

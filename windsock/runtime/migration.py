@@ -1,0 +1,178 @@
+"""Wait for the database and its migration with a plain read, not with Airflow's own checks.
+
+`airflow db check-migrations` costs seconds of CPU before it asks the first time. Here the version
+that the image was built with (a file) is compared with the one that stands in the database.
+
+Run as `python -m windsock.runtime.migration` it migrates the database, or ends at once if there is
+nothing to migrate.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windsock.runtime.importing import import_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Read = Callable[[], frozenset[str]]
+
+HEAD_VARIABLE = "WINDSOCK_MIGRATION_HEAD"
+"""The file with the migration that the installed Airflow needs; only images have one."""
+
+URL_VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+SECONDS_VARIABLE = "WINDSOCK_DATABASE_SECONDS"
+DEFAULT_SECONDS = 300.0
+POLL_SECONDS = 0.1
+CONNECT_SECONDS = 5
+
+
+class Unreachable(Exception):
+    """The database does not answer; the text says why."""
+
+
+class Refused(Exception):
+    """The database answers that we may not enter: waiting does not help."""
+
+
+def read_heads(url: str) -> frozenset[str]:
+    """The migrations that a database stands at; empty if it is fresh.
+
+    Args:
+        url: As SQLAlchemy writes it; its driver part does not matter.
+
+    Raises:
+        Unreachable: It does not answer yet.
+        Refused: It answers, but not to us.
+    """
+    # Not in the toolkit's own environment, only in Airflow's.
+    import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
+
+    plain = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+    try:
+        connection = psycopg2.connect(plain, connect_timeout=CONNECT_SECONDS)
+    except psycopg2.OperationalError as error:
+        reason = " ".join(str(error).split())
+        if "authentication failed" in reason:
+            raise Refused(reason) from error
+        raise Unreachable(reason) from error
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select version_num from alembic_version")
+            return frozenset(row[0] for row in cursor)
+    except psycopg2.errors.UndefinedTable:
+        return frozenset()
+    except psycopg2.OperationalError as error:  # It went down again: a first start does.
+        raise Unreachable(" ".join(str(error).split())) from error
+    finally:
+        connection.close()
+
+
+class Waiting:
+    """Waits, and tells once for each reason why.
+
+    Args:
+        read: Reads the migrations of the database.
+        seconds: The longest wait.
+        clock: Monotonic seconds.
+        sleep: Waits so many seconds.
+        say: Gets a line when the reason changes.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        seconds: float = DEFAULT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a pod's log
+    ) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._say = say
+
+    def for_database(self) -> frozenset[str]:
+        """Wait until the database answers; returns its migrations."""
+        return self._wait(lambda _heads: True, "")
+
+    def for_migration(self, wanted: frozenset[str]) -> None:
+        """Wait until the database stands at these migrations."""
+        self._wait(
+            lambda heads: heads == wanted,
+            f"the database is not at {', '.join(sorted(wanted))} yet, to which the Job "
+            "airflow-migrate brings it",
+        )
+
+    def _wait(self, enough: Callable[[frozenset[str]], bool], lacking: str) -> frozenset[str]:
+        deadline = self._clock() + self._seconds
+        told = ""
+        while True:
+            reason = lacking
+            try:
+                heads = self._read()
+            except Unreachable as error:
+                reason = f"the database does not answer: {error}"
+            except Refused as error:
+                sys.exit(f"the database was made with other passwords: {error}")
+            else:
+                if enough(heads):
+                    return heads
+            if self._clock() >= deadline:
+                sys.exit(f"gave up after {self._seconds:g} s: {reason}")
+            if reason != told:
+                self._say(f"waiting: {reason}")
+                told = reason
+            self._sleep(POLL_SECONDS)
+
+
+def wanted_heads(environment: Mapping[str, str]) -> frozenset[str]:
+    """The migrations that the installed Airflow needs, as the image's build wrote them down."""
+    return frozenset(Path(environment[HEAD_VARIABLE]).read_text(encoding="ascii").split())
+
+
+def waiting(environment: Mapping[str, str]) -> Waiting:
+    """For the database that a pod's variables name."""
+    if URL_VARIABLE not in environment:
+        sys.exit(f"{URL_VARIABLE} is not set: is the Secret airflow-secrets complete?")
+    url = environment[URL_VARIABLE]
+    seconds = float(environment.get(SECONDS_VARIABLE) or DEFAULT_SECONDS)
+    return Waiting(lambda: read_heads(url), seconds=seconds)
+
+
+def wait_if_in_an_image(environment: Mapping[str, str]) -> None:
+    """Wait for the migration where another pod does it; elsewhere it is done before the start."""
+    if environment.get(HEAD_VARIABLE):
+        waiting(environment).for_migration(wanted_heads(environment))
+
+
+def main() -> None:
+    """Bring the database to the installed Airflow's version."""
+    wanted = wanted_heads(os.environ)
+    database = waiting(os.environ)
+    try:
+        at_once = read_heads(os.environ[URL_VARIABLE])
+    except (Unreachable, Refused):
+        # The database starts: meanwhile there is something better to do than to wait.
+        import_all("airflow.__main__", ("airflow.cli.commands.db_command",))
+        at_once = database.for_database()
+    if at_once == wanted:
+        print(f"nothing to migrate: the database is at {', '.join(sorted(wanted))}")  # noqa: T201 - a pod's log
+        return
+    import_all("airflow.__main__", ("airflow.cli.commands.db_command",))
+    from airflow.__main__ import main as airflow  # noqa: PLC0415 - imported above
+
+    sys.argv = ["airflow", "db", "migrate"]
+    airflow()
+
+
+if __name__ == "__main__":
+    main()
