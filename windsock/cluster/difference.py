@@ -1,0 +1,84 @@
+"""What applying would change: the server applies it without keeping it, and we compare."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import secrets
+from typing import TYPE_CHECKING
+
+import yaml
+
+from windsock.cluster.client import name_of
+from windsock.cluster.failures import INVALID, NOT_FOUND, Refusal
+from windsock.cluster.inventory import explicit, key_of, outdated, rank, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from windsock.cluster.client import Cluster
+    from windsock.cluster.connection import Object
+
+_KEY = secrets.token_bytes(16)
+
+
+def diff(cluster: Cluster, objects: Iterable[Object]) -> list[tuple[str, str]]:
+    """What applying would change, object by object; nothing is changed.
+
+    Args:
+        cluster: With its namespace, which may not exist yet.
+        objects: Everything the environment consists of.
+
+    Returns:
+        `Kind name` and a unified diff, of each object that would be created, changed or removed.
+
+    Raises:
+        EnvironmentFailure: The cluster would refuse an object.
+    """
+    found: list[tuple[str, str]] = []
+    wanted = sorted(objects, key=rank)
+    for item in wanted:
+        live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
+        text = _unified(name_of(item), live, _would_be(cluster, item))
+        if text:
+            found.append((name_of(item), text))
+    kept = {key_of(item) for item in wanted}
+    return found + [
+        (name_of(item), _unified(name_of(item), item, None)) for item in outdated(cluster, kept)
+    ]
+
+
+def _would_be(cluster: Cluster, item: Object) -> Object:
+    try:
+        return cluster.apply(explicit(item), dry_run=True)
+    except Refusal as error:
+        if error.code == NOT_FOUND:  # the namespace is not there yet
+            return item
+        if error.code == INVALID and item["kind"] == "Job":  # it would be refused as it stands
+            return item
+        raise
+
+
+def _unified(name: str, before: Object | None, after: Object | None) -> str:
+    lines = difflib.unified_diff(
+        _lines(before),
+        _lines(after),
+        fromfile=f"{name} (cluster)",
+        tofile=f"{name} (kube/)",
+    )
+    return "".join(lines)
+
+
+def _lines(item: Object | None) -> list[str]:
+    if item is None:
+        return []
+    shown = visible(item)
+    for part in ("data", "stringData"):
+        if item["kind"] == "Secret" and shown.get(part):
+            shown[part] = {key: _masked(value) for key, value in shown[part].items()}
+    return yaml.safe_dump(shown, sort_keys=True, allow_unicode=True).splitlines(keepends=True)
+
+
+def _masked(value: str) -> str:
+    """Equal for equal values, so that a change shows, and tells nothing else about them."""
+    return f"(not shown, {hashlib.blake2b(value.encode(), key=_KEY, digest_size=3).hexdigest()})"
