@@ -1,0 +1,131 @@
+"""The cluster that the suites in this folder use: `pytest --cluster=debian|kind|CONTEXT`.
+
+`debian` brings up Kubernetes from Debian's packages (see `tests/cluster/debian`), `kind` a kind
+cluster of its own; anything else is the name of a context of the current kubeconfig. What was not
+up before is down again afterwards. Without the option the suites are listed as not run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+KIND_CLUSTER = "windsock-test"
+NOT_RUN = "needs --cluster=debian|kind|CONTEXT; see CONTRIBUTING.md"
+
+
+@dataclass(frozen=True)
+class ClusterAccess:
+    """How to reach the cluster under test.
+
+    Args:
+        kind: Which of the three it is.
+        kubeconfig: Holds the context.
+        context: The name to use.
+        images: How an image gets there: one that docker has is there already, `kind load`, or a
+            registry.
+    """
+
+    kind: Literal["debian", "kind", "context"]
+    kubeconfig: Path
+    context: str
+    images: Literal["docker", "kind", "registry"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster",
+        metavar="debian|kind|CONTEXT",
+        help="run tests/cluster on a Kubernetes: one from Debian's packages, kind, or a context",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cluster: needs a Kubernetes, see tests/cluster")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--cluster", default=None):  # absent where this file is found late
+        return
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.skip(reason=NOT_RUN))
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterAccess]:
+    """The cluster that `--cluster` names, up."""
+    if hasattr(request.config, "workerinput"):
+        pytest.fail("the cluster suites share one cluster: run them without -n")
+    wanted: str = request.config.getoption("--cluster")
+    if wanted == "debian":
+        access = _debian()
+    elif wanted == "kind":
+        access = _kind()
+    else:
+        access = _context(wanted)
+    with access as cluster:
+        yield cluster
+
+
+@contextmanager
+def _debian() -> Iterator[ClusterAccess]:
+    from tests.cluster.debian import cluster  # noqa: PLC0415 - only where it is asked for
+
+    before = cluster.state()
+    kubeconfig = cluster.up(_tell)
+    try:
+        yield ClusterAccess("debian", kubeconfig, "debian", images="docker")
+    finally:
+        if not before.ready:
+            cluster.down(_tell, keep_docker=before.docker)
+
+
+@contextmanager
+def _kind() -> Iterator[ClusterAccess]:
+    if shutil.which("kind") is None:
+        pytest.fail("kind is not installed")
+    folder = Path.home() / ".cache" / "windsock" / "kind"
+    folder.mkdir(parents=True, exist_ok=True)
+    kubeconfig = folder / "kubeconfig"
+    known = KIND_CLUSTER in _run("kind", "get", "clusters").split()
+    verb = ("export", "kubeconfig") if known else ("create", "cluster", "--wait", "120s")
+    _run("kind", *verb, "--name", KIND_CLUSTER, "--kubeconfig", str(kubeconfig))
+    try:
+        yield ClusterAccess("kind", kubeconfig, f"kind-{KIND_CLUSTER}", images="kind")
+    finally:
+        if not known:
+            _run("kind", "delete", "cluster", "--name", KIND_CLUSTER)
+
+
+@contextmanager
+def _context(name: str) -> Iterator[ClusterAccess]:
+    [first, *_] = os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    kubeconfig = Path(first) if first else Path.home() / ".kube" / "config"
+    known = _run("kubectl", "config", "get-contexts", "--output=name").split()
+    if name not in known:
+        pytest.fail(f"--cluster={name}: kubectl knows {', '.join(known) or 'no context'}")
+    yield ClusterAccess("context", kubeconfig, name, images="registry")
+
+
+def _run(*arguments: str) -> str:
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{' '.join(arguments)}: {done.stderr}", pytrace=False)
+    return done.stdout
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,128 @@
+"""Kubernetes' own programs, built from Debian's source package: the full upstream source."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.cluster.debian import packages, places
+from windsock.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.debian.commands import Commands
+
+PROGRAMS = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+)
+SCRATCH = ".making-"
+
+
+def are_built() -> bool:
+    """Whether the cache holds them."""
+    return places.binaries().is_dir()
+
+
+def build(commands: Commands) -> None:
+    """Fetch the source, compile, and put the programs into the cache, all of them or none."""
+    with scratch() as work:
+        source = _fetch(commands, work)
+        _open_volumes(source)
+        _compile(commands, work, source)
+        done = work / "done"
+        done.mkdir()
+        for program in PROGRAMS:
+            [built] = source.glob(f"_output/local/bin/*/*/{program}")
+            shutil.move(built, done / program)
+        done.rename(places.binaries())
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder to make something in, beside where it goes, so that a rename is all it takes."""
+    work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=places.cache()))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work)
+
+
+def remove_scratch() -> None:
+    """Remove what a killed run left in the cache."""
+    for left in places.cache().glob(f"{SCRATCH}*"):
+        shutil.rmtree(left)
+
+
+def _fetch(commands: Commands, work: Path) -> Path:
+    """Download and unpack the source, without a trace in the machine's own apt."""
+    listed = work / "source.list"
+    listed.write_text(
+        "".join(
+            f"deb-src {each.address} {each.suite} {each.component}\n"
+            for each in packages.sources(commands)
+        )
+    )
+    lists = work / "lists"
+    (lists / "partial").mkdir(parents=True)
+    options = [
+        f"-oDir::Etc::SourceList={listed}",
+        "-oDir::Etc::SourceParts=-",
+        f"-oDir::State::Lists={lists}",
+        "-oAPT::Sandbox::User=root",  # the folder is ours alone
+    ]
+    commands.run("apt-get", "update", "-qq", *options)
+    commands.run("apt-get", "source", "-qq", *options, "kubernetes", folder=work)
+    unpacked = [path for path in work.glob("kubernetes-*") if path.is_dir()]
+    if len(unpacked) != 1 or places.VERSION not in unpacked[0].name:
+        raise EnvironmentFailure(
+            f"apt's source of kubernetes is {', '.join(path.name for path in unpacked) or 'none'}",
+            f"Expected {places.VERSION}, the one in Debian 12.",
+        )
+    return unpacked[0]
+
+
+def _open_volumes(source: Path) -> None:
+    """Let any user write in the volumes of the host path provisioner, as in those of kind's.
+
+    They belong to root, and a host path knows no fsGroup: a pod that is not root could not write.
+    """
+    code = source / "pkg/volume/hostpath/host_path.go"
+    before = code.read_text()
+    after = before.replace(
+        "os.MkdirAll(pv.Spec.HostPath.Path, 0750)", "os.MkdirAll(pv.Spec.HostPath.Path, 0777)"
+    )
+    if after == before:
+        raise EnvironmentFailure(f"{code.name} does not make volumes as expected")
+    code.write_text(after)
+
+
+def _compile(commands: Commands, work: Path, source: Path) -> None:
+    modules = work / "go" / "src" / "k8s.io"
+    modules.mkdir(parents=True)
+    (modules / "kubernetes").symlink_to(source)
+    commands.run(
+        "make",
+        "WHAT=" + " ".join(f"cmd/{program}" for program in PROGRAMS),
+        # Without a git repository the build cannot know its version, and a kubelet without one
+        # is refused.
+        f"KUBE_GIT_VERSION=v{places.VERSION}",
+        "KUBE_GIT_TREE_STATE=clean",
+        "KUBE_GIT_COMMIT=debian",
+        "GOLDFLAGS=-s -w",
+        folder=source,
+        environment={
+            "HOME": str(work),
+            "TMPDIR": str(work),  # what the compiler leaves when it is killed goes with the rest
+            "GOPATH": str(work / "go"),
+            "GOPROXY": "off",  # all of it is vendored
+            "CGO_ENABLED": "0",
+        },
+    )

@@ -1,0 +1,136 @@
+"""A namespace of its own for a test, and small workloads to put into it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster.apply import delete_all
+from windsock.cluster.client import MANAGED, Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cluster.conftest import ClusterAccess
+
+Object = dict[str, Any]
+
+IMAGE = "python:3.12-slim-bookworm"
+DEADLINE = 60.0
+COMPONENT = "app.kubernetes.io/component"
+
+
+@contextlib.contextmanager
+def namespace(access: ClusterAccess) -> Iterator[Cluster]:
+    """A namespace that is gone afterwards."""
+    cluster = Cluster.connect(
+        context=access.context,
+        namespace=f"room-{uuid.uuid4().hex[:8]}",
+        kubeconfig=str(access.kubeconfig),
+    )
+    cluster.ensure_namespace()
+    eventually(lambda: cluster.get("v1", "ServiceAccount", "default"), "the default account")
+    try:
+        yield cluster
+    finally:
+        delete_all(cluster, volumes=True, progress=silent)
+        if cluster.get("v1", "Namespace", cluster.namespace) is not None:
+            cluster.delete(
+                {"apiVersion": "v1", **NAMESPACE, "metadata": {"name": cluster.namespace}}
+            )
+
+
+NAMESPACE: Object = {"kind": "Namespace"}
+
+
+def silent(_text: str) -> None:
+    """Take progress and say nothing."""
+
+
+def eventually(condition: Callable[[], Any], what: str, *, timeout: float = DEADLINE) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
+    return found
+
+
+def settings(name: str = "settings", **data: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": dict(MANAGED)},
+        "data": data,
+    }
+
+
+def pod_spec(script: str, **more: Any) -> Object:
+    """A container that runs a Python script."""
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-u", "-c", script],
+        **more,
+    }
+    return {"terminationGracePeriodSeconds": 1, "containers": [container]}
+
+
+def deployment(component: str, script: str, *, replicas: int = 1, **more: Any) -> Object:
+    labels = {**MANAGED, COMPONENT: component}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": component, "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": {COMPONENT: component}},
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec(script, **more)},
+        },
+    }
+
+
+def stateful_set(
+    component: str, script: str, *, claim: Object | None = None, **more: Any
+) -> Object:
+    item = deployment(component, script, **more)
+    del item["spec"]["strategy"]
+    item |= {"kind": "StatefulSet"}
+    item["spec"]["serviceName"] = component
+    if claim is not None:
+        item["spec"]["volumeClaimTemplates"] = [
+            {"metadata": {"name": "data", "labels": dict(MANAGED)}, "spec": claim}
+        ]
+    return item
+
+
+def job(component: str, script: str, *, tries: int = 1) -> Object:
+    labels = {**MANAGED, COMPONENT: component}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": component, "labels": labels},
+        "spec": {
+            "backoffLimit": tries - 1,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"restartPolicy": "Never", **pod_spec(script)},
+            },
+        },
+    }
+
+
+def worker(name: str, script: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {**MANAGED, COMPONENT: "worker"}},
+        "spec": {"restartPolicy": "Never", **pod_spec(script)},
+    }
+
+
+CLAIM: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+SLEEP = "import signal, time; signal.signal(15, lambda *_: exit(0)); time.sleep(10000)"

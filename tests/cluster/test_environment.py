@@ -1,0 +1,275 @@
+"""A whole environment on a real Kubernetes: from `invoke up` to an empty namespace."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.folder import EXAMPLE_DAGS, Folder, dag_source
+from tests.e2e.machine import assert_nothing_runs, free_port
+from tests.e2e.project import ROOT, Project, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.conftest import ClusterAccess
+
+# A pod for each task takes its time: two seconds each, one after the other in a chain.
+PATIENCE = 900.0
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
+
+OURS = "app.kubernetes.io/part-of=windsock"
+WORKERS = f"{OURS},app.kubernetes.io/component=worker"
+KINDS = ",".join(
+    (
+        *("all", "configmaps", "secrets", "persistentvolumeclaims"),
+        *("serviceaccounts", "roles", "rolebindings", "networkpolicies"),
+    )
+)
+
+
+def project_on(cluster: ClusterAccess, home: Path, *, namespace: str) -> Project:
+    """A project whose commands go to a namespace of the cluster."""
+    allowed = home / "allowed.yaml"
+    home.mkdir(parents=True, exist_ok=True)
+    allowed.write_text(
+        json.dumps({"windsock": {"cluster": {"allowed_contexts": [cluster.context]}}})
+    )
+    project = Project(
+        home=home,
+        patience=PATIENCE,
+        variables={
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "INVOKE_RUNTIME_CONFIG": str(allowed),
+            "INVOKE_WINDSOCK_TARGET": "context",
+            "INVOKE_WINDSOCK_CLUSTER_CONTEXT": cluster.context,
+            "INVOKE_WINDSOCK_CLUSTER_NAMESPACE": namespace,
+            "INVOKE_WINDSOCK_CLUSTER_PORT": str(free_port()),
+        },
+    )
+    project.dags.mkdir(exist_ok=True)
+    Folder(project).restore()
+    return project
+
+
+class Kubectl:
+    """What a person would look at beside windsock."""
+
+    def __init__(self, cluster: ClusterAccess, namespace: str) -> None:
+        self._command = [
+            "kubectl", f"--kubeconfig={cluster.kubeconfig}", f"--context={cluster.context}",
+            f"--namespace={namespace}",
+        ]  # fmt: skip
+        self.namespace = namespace
+
+    def run(self, *arguments: str) -> str:
+        return subprocess.run(
+            [*self._command, *arguments], capture_output=True, text=True, check=True, timeout=120
+        ).stdout
+
+    def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        options = [f"--selector={selector}"] if selector else []
+        found: list[dict[str, Any]] = json.loads(self.run("get", kind, "-o", "json", *options))[
+            "items"
+        ]
+        return found
+
+    def names(self, kind: str, selector: str = "") -> list[str]:
+        return sorted(item["metadata"]["name"] for item in self.items(kind, selector))
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="windsock-cluster-")).resolve()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: ClusterAccess, home: Path) -> Iterator[Project]:
+    """An environment that is up in a namespace of its own."""
+    project = project_on(cluster, home / "one", namespace="windsock-e2e")
+    try:
+        project.up()
+        yield project
+    finally:
+        project.close()
+        down = project.invoke("down", "--volumes")
+        assert down.returncode == 0, down.stderr
+        assert_nothing_runs(project)
+
+
+@pytest.fixture
+def kubectl(cluster: ClusterAccess, deployed: Project) -> Kubectl:
+    return Kubectl(cluster, deployed.variables["INVOKE_WINDSOCK_CLUSTER_NAMESPACE"])
+
+
+def test_up_gives_a_healthy_airflow_that_has_parsed_the_examples(deployed: Project) -> None:
+    status = deployed.invoke("status", "--json")
+    assert status.returncode == 0, status.stdout + status.stderr
+    components = {item["name"]: item for item in json.loads(status.stdout)["components"]}
+    wanted = {"postgres", "api-server", "scheduler", "dag-processor", "triggerer", "sync"}
+    assert wanted <= components.keys()
+    listed = json.loads(deployed.invoke("dags.list", "--json").stdout)
+    assert {dag["dag_id"] for dag in listed} == EXAMPLE_DAGS
+
+
+def test_every_example_passes_its_test_with_a_pod_per_task(
+    deployed: Project, kubectl: Kubectl
+) -> None:
+    done = deployed.invoke("test", "--parallel", "3")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    created = {
+        event["involvedObject"]["name"]
+        for event in kubectl.items("events")
+        if event["involvedObject"]["kind"] == "Pod" and event["reason"] in ("Scheduled", "Started")
+    }
+    runs_of_tasks = [name for name in created if not name.startswith(("airflow-", "postgres"))]
+    assert len(runs_of_tasks) >= len(EXAMPLE_DAGS)
+    eventually(lambda: not kubectl.names("pods", WORKERS), "the pods of finished tasks are gone")
+
+
+def test_a_save_is_parsed_in_the_cluster_and_runs_there(deployed: Project) -> None:
+    (deployed.dags / "fresh.py").write_text(dag_source("fresh", {"say": "print('in a pod')"}))
+    run = deployed.invoke("dags.trigger", "fresh", "--wait", "--timeout=120", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    run_id = json.loads(run.stdout)["run_id"]
+    log = "\n".join(
+        line.event for line in deployed.airflow.log("fresh", run_id, "say", try_number=1)
+    )
+    assert "in a pod" in log
+    (deployed.dags / "fresh.py").unlink()
+    deployed.control.barrier(timeout=60)
+
+
+def test_a_failing_tasks_log_is_readable_when_its_pod_is_gone(
+    deployed: Project, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    (deployed.dags / "failing.py").write_text(
+        dag_source("failing", {"explode": "raise RuntimeError('boom in the pod')"})
+    )
+    test = tmp_path / "test_failing.py"
+    test.write_text(
+        "def test_failing(airflow):\n    assert airflow.run('failing').state == 'success'\n"
+    )
+    done = deployed.invoke("test", str(test))
+    assert done.returncode == 1
+    assert "boom in the pod" in done.stdout
+    (deployed.dags / "failing.py").unlink()
+    deployed.control.barrier(timeout=60)
+    eventually(lambda: not kubectl.names("pods", WORKERS), "the pod of the failed task is gone")
+
+
+def test_a_second_up_changes_nothing(deployed: Project, kubectl: Kubectl) -> None:
+    before = {item["metadata"]["name"]: item["metadata"]["uid"] for item in kubectl.items("pods")}
+    versions = [item["metadata"]["resourceVersion"] for item in kubectl.items("deployments")]
+    done = deployed.up()
+    assert "already up" in done.stderr
+    after = {item["metadata"]["name"]: item["metadata"]["uid"] for item in kubectl.items("pods")}
+    assert after == before
+    assert [
+        item["metadata"]["resourceVersion"] for item in kubectl.items("deployments")
+    ] == versions
+
+
+def test_diff_tells_nothing_when_nothing_changed(deployed: Project) -> None:
+    done = deployed.invoke("diff")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_forwarded_port_survives_the_api_servers_pod(
+    deployed: Project, kubectl: Kubectl
+) -> None:
+    deployed.close()
+    kubectl.run("delete", "pod", "-l", f"{OURS},app.kubernetes.io/component=api-server")
+    done = eventually(
+        lambda: deployed.invoke("dags.list", "--json").returncode == 0,
+        "the API answers again on the same port",
+        timeout=120,
+        every=1,
+    )
+    assert done
+
+
+def test_a_save_arrives_after_the_dag_processors_pod_was_replaced(
+    deployed: Project, kubectl: Kubectl
+) -> None:
+    kubectl.run("delete", "pod", "-l", f"{OURS},app.kubernetes.io/component=dag-processor")
+    (deployed.dags / "after.py").write_text(dag_source("after"))
+    settled = deployed.control.barrier(timeout=120)
+    assert "after" in settled.dags
+    (deployed.dags / "after.py").unlink()
+    deployed.control.barrier(timeout=60)
+
+
+LOOK = """
+import os, pathlib
+names = ("FERNET_KEY", "JWT_SECRET", "SECRET_KEY", "CONN_WAREHOUSE")
+secret = [name for name in os.environ if name.endswith(names)]
+# Airflow itself puts an address there that refuses every connection.
+secret += [name for name, value in os.environ.items() if "@postgres" in value]
+token = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount").exists()
+print("SEEN", secret, token, os.getuid())
+"""
+
+
+def test_workers_hold_no_secret_and_no_token(deployed: Project) -> None:
+    (deployed.dags / "look.py").write_text(dag_source("look", {"look": LOOK}))
+    run = deployed.invoke("dags.trigger", "look", "--wait", "--timeout=120", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    log = deployed.airflow.log("look", json.loads(run.stdout)["run_id"], "look", try_number=1)
+    seen = next(line.event for line in log if "SEEN" in line.event)
+    assert "SEEN [] False 50000" in seen
+    (deployed.dags / "look.py").unlink()
+    deployed.control.barrier(timeout=60)
+
+
+def test_logs_are_shown_with_the_name_of_their_component(deployed: Project) -> None:
+    done = deployed.invoke("logs", "--lines", "5")
+    assert done.returncode == 0, done.stderr
+    for component in ("api-server", "scheduler", "dag-processor"):
+        assert re.search(rf"^{component}\b", done.stdout, re.MULTILINE), done.stdout[-3000:]
+
+
+def test_a_shell_runs_in_airflows_environment(deployed: Project) -> None:
+    done = deployed.invoke("shell", "--", "airflow", "version")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("3.3.2")
+    assert deployed.invoke("shell", "--", "sh", "-c", "exit 7").returncode == 7
+
+
+def test_two_environments_live_side_by_side(
+    cluster: ClusterAccess, deployed: Project, home: Path
+) -> None:
+    other = project_on(cluster, home / "two", namespace="windsock-e2e-two")
+    try:
+        other.up()
+        assert other.model.url != deployed.model.url
+        (other.dags / "only_here.py").write_text(dag_source("only_here"))
+        assert "only_here" in other.control.barrier(timeout=60).dags
+        assert "only_here" not in deployed.control.barrier(timeout=60).dags
+    finally:
+        other.close()
+        down = other.invoke("down", "--volumes")
+        assert down.returncode == 0, down.stderr
+    left = Kubectl(cluster, "windsock-e2e-two").run("get", KINDS, "-l", OURS, "-o", "name")
+    assert left.strip() == ""
+    assert deployed.invoke("status").returncode == 0
+
+
+def test_a_context_that_is_not_allowed_is_refused_with_the_line_to_add(
+    cluster: ClusterAccess, tmp_path: Path
+) -> None:
+    project = project_on(cluster, tmp_path / "refused", namespace="windsock-e2e-refused")
+    (tmp_path / "refused" / "allowed.yaml").write_text("{}")
+    done = project.invoke("up", "--detach")
+    assert done.returncode == 2
+    assert f"allowed_contexts: [{cluster.context}]" in done.stderr
+    assert (ROOT / "invoke.yaml").exists()

@@ -1,0 +1,187 @@
+"""Rollouts that succeed, and that fail in every way a real cluster has for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster.room import (
+    CLAIM,
+    DEADLINE,
+    SLEEP,
+    deployment,
+    eventually,
+    job,
+    namespace,
+    silent,
+    stateful_set,
+)
+from windsock.cluster import rollout
+from windsock.cluster.apply import apply
+from windsock.cluster.client import MANAGED
+from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.conftest import ClusterAccess
+    from tests.cluster.room import Object
+    from windsock.cluster.client import Cluster
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def room(cluster: ClusterAccess) -> Iterator[Cluster]:
+    with namespace(cluster) as room:
+        yield room
+
+
+def failure(room: Cluster, item: Object) -> WindsockError:
+    """What a rollout fails with, long before its time is up."""
+    apply(room, [item], progress=silent)
+    with pytest.raises(EnvironmentFailure) as failed:
+        rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
+    return failed.value
+
+
+def test_workloads_are_followed_until_all_are_ready(room: Cluster) -> None:
+    items = [
+        stateful_set("postgres", SLEEP, claim=CLAIM),
+        job("migrate", "print('done')"),
+        deployment("scheduler", SLEEP),
+    ]
+    apply(room, items, progress=silent)
+    told: list[str] = []
+    rollout.wait(room, items, progress=told.append, timeout=120)
+    assert any("scheduler 0/1" in line for line in told)
+    states = {state.component: state.state for state in rollout.states(room)}
+    assert states == {"postgres": "running", "scheduler": "running"}
+    again: list[str] = []
+    rollout.wait(room, items, progress=again.append, timeout=120)
+    assert again == []
+
+
+def test_a_restart_gives_new_pods(room: Cluster) -> None:
+    item = deployment("scheduler", SLEEP)
+    apply(room, [item], progress=silent)
+    rollout.wait(room, [item], progress=silent, timeout=120)
+    before = {pod["metadata"]["uid"] for pod in room.items("v1", "Pod")}
+    rollout.restart(room, ["scheduler"], progress=silent, timeout=120)
+    ready = {
+        pod["metadata"]["uid"]
+        for pod in room.items("v1", "Pod")
+        if not pod["metadata"].get("deletionTimestamp")
+    }
+    assert ready
+    assert not ready & before
+    assert "Deployment scheduler" in apply(room, [item], progress=silent).unchanged
+
+
+def test_a_component_that_is_not_there_cannot_be_restarted(room: Cluster) -> None:
+    with pytest.raises(WindsockError, match="nobody does not run"):
+        rollout.restart(room, ["nobody"], progress=silent, timeout=10)
+
+
+def test_an_image_that_is_not_on_the_node(room: Cluster) -> None:
+    item = deployment("scheduler", SLEEP, image="windsock-airflow:nowhere", imagePullPolicy="Never")
+    told = failure(room, item)
+    assert "ErrImageNeverPull" in told.message
+    assert "windsock-airflow:nowhere" in told.message
+    assert "invoke build" in told.hint
+
+
+def test_an_image_that_no_registry_has(room: Cluster) -> None:
+    item = deployment("scheduler", SLEEP, image="127.0.0.1:1/windsock:nowhere")
+    assert "127.0.0.1:1/windsock:nowhere" in failure(room, item).message
+
+
+def test_a_crash_loop_shows_the_last_lines(room: Cluster) -> None:
+    told = failure(room, deployment("scheduler", "print('my last words'); raise SystemExit(3)"))
+    assert "exit code 3" in told.message
+    assert "my last words" in told.hint
+
+
+def test_a_repaired_pod_is_not_blamed_for_what_was(room: Cluster) -> None:
+    failure(room, deployment("scheduler", "raise SystemExit(3)"))
+    item = deployment("scheduler", SLEEP)
+    apply(room, [item], progress=silent)
+    rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
+
+
+def test_a_pod_that_fits_on_no_node(room: Cluster) -> None:
+    big = {"requests": {"cpu": "1000"}}
+    told = failure(room, deployment("scheduler", SLEEP, resources=big))
+    assert "Insufficient cpu" in told.message
+
+
+def test_a_missing_secret(room: Cluster) -> None:
+    variable = {
+        "name": "X",
+        "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "x"}},
+    }
+    told = failure(room, deployment("scheduler", SLEEP, env=[variable]))
+    assert "no-such-secret" in told.message
+
+
+def test_a_volume_that_nobody_provides(room: Cluster) -> None:
+    claim = {**CLAIM, "storageClassName": "no-such-class"}
+    told = failure(room, stateful_set("nowhere", SLEEP, claim=claim))
+    assert "no-such-class" in told.message
+
+
+def test_a_migration_that_fails_shows_its_log(room: Cluster) -> None:
+    item = job("migrate", "print('no such table'); raise SystemExit(1)", tries=1)
+    told = failure(room, item)
+    assert "the migration of the database failed" in told.message
+    assert "no such table" in told.hint
+
+
+def test_a_startup_probe_that_never_passes(room: Cluster) -> None:
+    probe: dict[str, Any] = {
+        "exec": {"command": ["python3", "-c", "import sys; sys.exit('not yet')"]},
+        "periodSeconds": 1,
+        "failureThreshold": 2,
+    }
+    told = failure(room, deployment("scheduler", SLEEP, startupProbe=probe))
+    assert "not yet" in told.message
+
+
+def test_a_quota_that_is_exceeded(cluster: ClusterAccess) -> None:
+    with namespace(cluster) as room:
+        room.create(
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "small", "labels": dict(MANAGED)},
+                "spec": {"hard": {"pods": "0"}},
+            }
+        )
+
+        def known() -> bool:
+            quota = room.get("v1", "ResourceQuota", "small") or {}
+            return bool((quota.get("status") or {}).get("hard"))
+
+        eventually(known, "the quota counts")
+        labels = MANAGED | {"x": "y"}
+        assert labels
+        item = deployment("scheduler", SLEEP)
+        room.apply(item)
+        with pytest.raises(EnvironmentFailure, match="exceeded quota"):
+            rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
+
+
+def test_a_stateful_set_recovers_from_a_pod_that_never_started(room: Cluster) -> None:
+    failure(room, stateful_set("base", SLEEP, image="nowhere:never", imagePullPolicy="Never"))
+    item = stateful_set("base", SLEEP)
+    apply(room, [item], progress=silent)
+    rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
+
+
+def test_a_timeout_tells_what_is_waited_for(room: Cluster) -> None:
+    probe = {"exec": {"command": ["false"]}, "periodSeconds": 1}
+    item = deployment("scheduler", SLEEP, readinessProbe=probe)
+    apply(room, [item], progress=silent)
+    with pytest.raises(DeadlineExceeded, match="scheduler 0/1"):
+        rollout.wait(room, [item], progress=silent, timeout=3)
