@@ -77,41 +77,118 @@ def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:
     return command
 
 
-def workspace(context: Context, **overrides: str) -> Workspace:
+def workspace(
+    context: Context,
+    *,
+    kube_context: str = "",
+    namespace: str = "",
+    skip_unserved: bool = False,
+    **overrides: str,
+) -> Workspace:
     """The settings of this project with the flags of a command laid over them."""
     from windsock.console import Console  # noqa: PLC0415 - quick listing
     from windsock.flow import Workspace  # noqa: PLC0415 - quick listing
 
     values: dict[str, Any] = dict(context.config.windsock)
     values.update({name: value for name, value in overrides.items() if value})
+    cluster = {"context": kube_context, "namespace": namespace, "skip_unserved": skip_unserved}
+    values["cluster"] = {
+        **values["cluster"],
+        **{name: value for name, value in cluster.items() if value},
+    }
+    if kube_context:
+        values["target"] = "context"
     return Workspace(settings=config.load(values, project=PROJECT), console=Console())
 
 
 @task(
     help={
-        "target": "Where to run: local, or auto (the default), which explains its choice.",
+        "target": "Where to run: local, kind, or auto (the default), which explains its choice.",
+        "context": "Run on the cluster of this kube context; invoke.yaml must allow it.",
+        "namespace": "Of the cluster.",
+        "skip-unserved": "Go on without objects whose kind the cluster does not serve.",
         "detach": "Leave everything running, saves included, and return.",
         "dags": "The DAG folder, here or in another repository.",
     }
 )
 @reports_errors
-def up(context: Context, target: str = "", detach: bool = False, dags: str = "") -> int | None:
+def up(
+    c: Context,
+    target: str = "",
+    context: str = "",
+    namespace: str = "",
+    skip_unserved: bool = False,
+    detach: bool = False,
+    dags: str = "",
+) -> int | None:
     """Bring up Airflow, watch the DAG folder, and tell what came of each save.
 
     Ctrl-C stops what this command started. Run it again and it attaches to what is already up.
     """
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    return flow.up(workspace(context, target=target, dags=dags), detach=detach)
+    work = workspace(
+        c,
+        kube_context=context,
+        namespace=namespace,
+        skip_unserved=skip_unserved,
+        target=target,
+        dags=dags,
+    )
+    return flow.up(work, detach=detach)
 
 
-@task(help={"volumes": "Also remove the database, the logs and all other state."})
+@task(
+    help={
+        "volumes": "Also remove the database, the logs and all other state.",
+        "cluster": "Also delete the kind cluster that windsock made.",
+    }
+)
 @reports_errors
-def down(context: Context, volumes: bool = False) -> None:
+def down(context: Context, volumes: bool = False, cluster: bool = False) -> None:
     """Stop the environment."""
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    flow.down(workspace(context), volumes=volumes)
+    flow.down(workspace(context), volumes=volumes, cluster=cluster)
+
+
+@task
+@reports_errors
+def build(context: Context) -> None:
+    """Build the images that run in a cluster; nothing happens if they are current."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.build(workspace(context))
+
+
+@task(
+    help={
+        "target": "As for `invoke up`.",
+        "context": "As for `invoke up`.",
+        "namespace": "As for `invoke up`.",
+    }
+)
+@reports_errors
+def render(c: Context, target: str = "", context: str = "", namespace: str = "") -> None:
+    """Print the manifests exactly as `invoke up` would apply them, without the Secret."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.render(workspace(c, kube_context=context, namespace=namespace, target=target))
+
+
+@task(
+    help={
+        "target": "As for `invoke up`.",
+        "context": "As for `invoke up`.",
+        "namespace": "As for `invoke up`.",
+    }
+)
+@reports_errors
+def diff(c: Context, target: str = "", context: str = "", namespace: str = "") -> int:
+    """Show what `invoke up` would change in the cluster; exit code 1 if anything."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    return flow.diff(workspace(c, kube_context=context, namespace=namespace, target=target))
 
 
 @task(help={"json": "For scripts: one JSON document on stdout."})
@@ -314,6 +391,27 @@ def version(context: Context, json: bool = False) -> None:
     flow.version(workspace(context), as_json=json)
 
 
+@task
+@reports_errors
+def cluster_debian_up(context: Context) -> None:
+    """Bring up a test bed: Kubernetes built from Debian's packages, for lack of a registry."""
+    console = workspace(context).console
+    from tests.cluster.debian import cluster  # noqa: PLC0415 - quick listing
+
+    kubeconfig = cluster.up(console.line)
+    console.good(f"export KUBECONFIG={kubeconfig}, then `invoke up --context debian`")
+
+
+@task
+@reports_errors
+def cluster_debian_down(context: Context) -> None:
+    """Stop the test bed."""
+    console = workspace(context).console
+    from tests.cluster.debian import cluster  # noqa: PLC0415 - quick listing
+
+    cluster.down(console.line)
+
+
 @task(
     help={
         "json": "For scripts: one JSON document on stdout.",
@@ -344,7 +442,8 @@ def bench_up(context: Context, json: bool = False, rounds: int = 3) -> int:
 
 
 namespace = Collection(
-    up, down, status, logs, restart, sync_, test, ci, shell, open_, doctor, version
+    *(up, down, status, logs, restart, sync_, test, ci, shell, open_, doctor, version),
+    *(build, render, diff),
 )
 for group, names in {
     "dags": {
@@ -354,6 +453,7 @@ for group, names in {
         "check": dags_check,
     },
     "settings": {"export": settings_export},
+    "cluster": {"debian-up": cluster_debian_up, "debian-down": cluster_debian_down},
     "bench": {"reload": bench_reload, "up": bench_up},
 }.items():
     collection = Collection(group)

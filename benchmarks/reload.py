@@ -34,7 +34,7 @@ from benchmarks.peers import STOCK, TUNED, Peer
 from benchmarks.report import OURS, Listing, Machine, Measurement, Report, Target
 from windsock.errors import ConfigurationError
 from windsock.sync.control import ControlClient
-from windsock.targets.choose import airflow_version
+from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

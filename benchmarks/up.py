@@ -14,7 +14,7 @@ from benchmarks.events import Folder
 from benchmarks.peers import STOCK, Peer
 from benchmarks.reload import check_rounds
 from benchmarks.report import OURS, Machine, Measurement, Report, Target
-from windsock.targets.choose import airflow_version
+from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
     from pathlib import Path

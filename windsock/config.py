@@ -20,7 +20,11 @@ from windsock.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TARGETS = ("auto", "local")
+TARGETS = ("auto", "local", "kind", "context")
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+"""A name that Kubernetes takes for a namespace (RFC 1123 label)."""
+TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
+"""What a variable of the environment may say for yes and no."""
 AIRFLOW_KEY = re.compile(r"\w+\.\w+", re.ASCII)
 
 
@@ -34,6 +38,28 @@ class LocalSettings:
     """The port of Airflow's UI and API; another one is taken when it is busy."""
     parallelism: int = 4
     """How many tasks run at once; Airflow forks as many workers when it starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """Airflow on Kubernetes: the targets `kind` and `context`."""
+
+    context: str = ""
+    """The kube context of the target `context`."""
+    allowed_contexts: tuple[str, ...] = ()
+    """The contexts that windsock may deploy to; a kind cluster of its own needs no leave."""
+    kubeconfig: str = ""
+    """A kubeconfig file; empty means what kubectl would use."""
+    namespace: str = "windsock"
+    """Where everything is deployed."""
+    overlay: str = ""
+    """A folder below kube/overlays; empty means the one named like the target."""
+    skip_unserved: bool = False
+    """Go on without objects whose kind the cluster does not serve."""
+    kind_name: str = "windsock"
+    """The name of the kind cluster."""
+    port: int = 8080
+    """The port on this machine at which the UI and API answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +102,7 @@ class Settings:
 
     project: Path
     target: str = "auto"
-    """Where it runs: `local`, or `auto`."""
+    """Where it runs: `local`, `kind`, `context`, or `auto`."""
     dags: str = "dags"
     """The DAG folder, here or in another repository."""
     state: str = ".windsock"
@@ -92,6 +118,7 @@ class Settings:
     airflow: dict[str, str] = field(default_factory=dict)
     """Further Airflow settings, `section.key: value`; they win over windsock's own."""
     local: LocalSettings = field(default_factory=LocalSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     parse: ParseSettings = field(default_factory=ParseSettings)
 
@@ -133,6 +160,7 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
             f"windsock.target is {settings.target!r}", f"Use one of: {', '.join(TARGETS)}."
         )
     _check_range("windsock.local.port", settings.local.port, 1, 65535)
+    _check_range("windsock.cluster.port", settings.cluster.port, 1, 65535)
     _check_range("windsock.local.parallelism", settings.local.parallelism, 1, 256)
     _check_range("windsock.parse.processes", settings.parse.processes, 1, 64)
     _check_range("windsock.up_timeout", settings.up_timeout, 1, 86_400)
@@ -147,6 +175,7 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     for name in ("airflow_settings", "requirements", "tests"):
         _usable(settings, name)
     _check_state(settings)
+    _check_cluster(settings.cluster)
     for key in settings.airflow:
         if not AIRFLOW_KEY.fullmatch(key):
             raise ConfigurationError(
@@ -154,6 +183,20 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
                 "Write it as section.key, for example `core.max_active_tasks_per_dag: 8`.",
             )
     return settings
+
+
+def _check_cluster(cluster: ClusterSettings) -> None:
+    for name, value in (("namespace", cluster.namespace), ("kind_name", cluster.kind_name)):
+        if not NAME.fullmatch(value):
+            raise ConfigurationError(
+                f"windsock.cluster.{name} is {value!r}",
+                "Use lower-case letters, digits and hyphens, for example `windsock-anna`.",
+            )
+    if cluster.overlay and not NAME.fullmatch(cluster.overlay):
+        raise ConfigurationError(
+            f"windsock.cluster.overlay is {cluster.overlay!r}",
+            "Name a folder below kube/overlays.",
+        )
 
 
 def _check_state(settings: Settings) -> None:
@@ -205,16 +248,32 @@ def _build(kind: type[Any], values: Mapping[str, Any], *, where: str, **known: A
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        if not hasattr(value, "items"):
-            raise ConfigurationError(f"{where} is {value!r}", "It must be a mapping of settings.")
+        _check_mapping(value, where=where)
         return _build(typing.cast("type[Any]", hint), value, where=where)
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise ConfigurationError(f"{where} is {value!r}", "It must be a list.")
+        return tuple(_scalar_text(item) for item in value)
     if isinstance(hint, types.GenericAlias):
-        if value is not None and not hasattr(value, "items"):
-            raise ConfigurationError(f"{where} is {value!r}", "It must be a mapping of settings.")
+        if value is not None:
+            _check_mapping(value, where=where)
         return {str(key): _scalar_text(item) for key, item in dict(value or {}).items()}
+    return _convert_scalar(hint, value, where=where)
+
+
+def _check_mapping(value: Any, *, where: str) -> None:
+    if not hasattr(value, "items"):
+        raise ConfigurationError(f"{where} is {value!r}", "It must be a mapping of settings.")
+
+
+def _convert_scalar(hint: Any, value: Any, *, where: str) -> Any:
     if hint is str and not isinstance(value, str):
         value = _scalar_text(value)
     wrong = ConfigurationError(f"{where} is {value!r}", f"It must be of type {hint.__name__}.")
+    if hint is bool:
+        if str(value).lower() not in TRUTHS:
+            raise wrong
+        return TRUTHS[str(value).lower()]
     if isinstance(value, bool) or (hint is int and isinstance(value, float)):
         raise wrong  # Python would make a number of it all the same.
     try:

@@ -20,7 +20,7 @@ from windsock.errors import (
 )
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync.control import ControlClient
-from windsock.targets import choose
+from windsock.targets import choose, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
     from windsock.config import Settings
     from windsock.console import Console
-    from windsock.targets.base import Target
+    from windsock.targets.base import Checker, Target
 
 FIRST_PARSE_SECONDS = 15.0
 """How long `up` waits for the first parse of the whole DAG folder before it only says so."""
 
 RESTART_SECONDS = 10.0
 """How long a sync process that ended is waited for: its supervisor starts it again."""
+
+DIFFERS = 1
+"""The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
 
 PYTEST_NOTHING_RAN = 5
 """pytest's exit code when it collected no test."""
@@ -50,6 +53,10 @@ class Workspace:
     def target(self) -> Target:
         """The target that the settings name."""
         return choose.target(self.settings)
+
+    def checker(self) -> Checker:
+        """Where DAGs are imported without a running Airflow."""
+        return choose.checker(self.settings)
 
     def environment(self) -> Environment:
         """The environment that is up.
@@ -117,7 +124,7 @@ def bring_up(work: Workspace) -> Environment:
             import_settings(work, environment)
             show_dags(work, environment)
         except BaseException:
-            target.down(work.console, volumes=False)
+            target.give_up(work.console)
             raise
     work.console.good(f"up in {time.monotonic() - started:.1f} s")
     return environment
@@ -224,9 +231,46 @@ def _comes_back(work: Workspace, client: ControlClient) -> bool:
     return False
 
 
-def down(work: Workspace, *, volumes: bool) -> None:
-    """Stop everything."""
-    work.target().down(work.console, volumes=volumes)
+def down(work: Workspace, *, volumes: bool, cluster: bool = False) -> None:
+    """Stop everything; with `cluster` also delete the kind cluster."""
+    target = work.target()
+    if cluster:
+        choose.cluster_target(work.settings).delete_cluster(work.console)
+        volumes = volumes or target.name == "kind"  # Its database went with the cluster.
+    target.down(work.console, volumes=volumes)
+
+
+# --- images and manifests -------------------------------------------------------------------------
+
+
+def build(work: Workspace) -> None:
+    """Build the images that run in a cluster."""
+    from windsock.cluster import image  # noqa: PLC0415 - heavy
+
+    with work.console.step("images") as step:
+        images = image.ensure(work.settings, progress=step.progress)
+        step.detail = "built" if images.built else "unchanged"
+    for name in (images.airflow, images.postgres):
+        work.console.write(name)
+
+
+def render(work: Workspace) -> None:
+    """Print the manifests as YAML documents."""
+    import yaml  # noqa: PLC0415 - only here
+
+    objects = choose.cluster_target(work.settings).objects()
+    work.console.write(yaml.safe_dump_all(objects, sort_keys=False).rstrip("\n"))
+
+
+def diff(work: Workspace) -> int:
+    """Print what would change; exit code 1 if anything would."""
+    changes = choose.cluster_target(work.settings).diff()
+    for name, text in changes:
+        work.console.line(name, "strong")
+        work.console.write(text)
+    if not changes:
+        work.console.good("nothing would change")
+    return DIFFERS if changes else 0
 
 
 # --- looking at it --------------------------------------------------------------------------------
@@ -319,15 +363,15 @@ def open_ui(work: Workspace) -> None:
 
 def version(work: Workspace, *, as_json: bool) -> None:
     """Print versions."""
-    versions = {
+    found = {
         "windsock": windsock.__version__,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
-        "airflow": choose.airflow_version(work.settings),
+        "airflow": versions.airflow_version(work.settings),
     }
     if as_json:
-        work.console.json(versions)
+        work.console.json(found)
     else:
-        for name, value in versions.items():
+        for name, value in found.items():
             work.console.write(f"{name} {value}")
 
 
@@ -416,12 +460,12 @@ def dags_check(work: Workspace, *, as_json: bool) -> int:
     """Import every DAG without a running Airflow; exit code 1 when one does not import."""
     from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
 
-    target = work.target()
+    checker = work.checker()
     folder = work.settings.dags_folder.resolve()
-    target.prepare(work.console)
+    checker.prepare(work.console)
     outcomes: list[dict[str, Any]] = []
     owners: dict[str, str] = {}
-    for outcome in target.check(str(folder)):
+    for outcome in checker.check(str(folder)):
         for dag_id in outcome["dags"]:
             if dag_id in owners:
                 outcome["errors"][outcome["file"]] = (

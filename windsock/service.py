@@ -23,7 +23,7 @@ from windsock.sync.agent import Options
 from windsock.sync.board import Board
 from windsock.sync.server import ControlServer
 from windsock.sync.session import Pace, Session
-from windsock.sync.transport import local_transport
+from windsock.sync.transport import Transport, local_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +34,21 @@ VARIABLE = "WINDSOCK_SERVICE"
 
 SETTINGS_LOOK = 1.0
 """Seconds between two looks at airflow_settings.yaml: a stat each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSettings:
+    """The cluster in which the agent runs, in the pod of the dag-processor.
+
+    Attributes:
+        context: A kube context.
+        namespace: Of the environment.
+        kubeconfig: A file; empty means what kubectl would use.
+    """
+
+    context: str
+    namespace: str
+    kubeconfig: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +66,7 @@ class ServiceSettings:
         longest: Seconds.
         keep_snapshots: A number.
         maximum_bytes: Bytes.
+        pod: Where the agent runs; None means on this machine.
     """
 
     dags_folder: str
@@ -63,6 +79,7 @@ class ServiceSettings:
     longest: float
     keep_snapshots: int
     maximum_bytes: int
+    pod: PodSettings | None = None
 
     def as_variable(self) -> dict[str, str]:
         """The environment variable that hands it to the process."""
@@ -71,7 +88,9 @@ class ServiceSettings:
     @classmethod
     def from_variable(cls, environment: Mapping[str, str]) -> ServiceSettings:
         """Read it back."""
-        return cls(**json.loads(environment[VARIABLE]))
+        values = json.loads(environment[VARIABLE])
+        pod = values.pop("pod")
+        return cls(**values, pod=None if pod is None else PodSettings(**pod))
 
 
 class SettingsFile:
@@ -113,6 +132,30 @@ class SettingsFile:
                 self._publish({"type": "settings", "summary": changes.summary()})
 
 
+def _connector(settings: ServiceSettings) -> Callable[[], Transport]:
+    """What starts an agent: here, or in the pod of the dag-processor."""
+    options = Options(
+        store=settings.store,
+        socket=settings.processor_socket,
+        keep=settings.keep_snapshots,
+        maximum_bytes=settings.maximum_bytes,
+    )
+    pod = settings.pod
+    if pod is None:
+        return lambda: local_transport(sys.executable, options)
+
+    def connect() -> Transport:
+        from windsock.cluster.client import Cluster  # noqa: PLC0415 - heavy
+        from windsock.cluster.streams import exec_transport  # noqa: PLC0415 - heavy
+
+        cluster = Cluster.connect(
+            context=pod.context, namespace=pod.namespace, kubeconfig=pod.kubeconfig or None
+        )
+        return exec_transport(cluster, options)
+
+    return connect
+
+
 class Service:
     """The session, the board and the control server, tied together."""
 
@@ -129,15 +172,7 @@ class Service:
         self._board = Board(self._publish)
         self._session = Session(
             Path(settings.dags_folder),
-            connect=lambda: local_transport(
-                sys.executable,
-                Options(
-                    store=settings.store,
-                    socket=settings.processor_socket,
-                    keep=settings.keep_snapshots,
-                    maximum_bytes=settings.maximum_bytes,
-                ),
-            ),
+            connect=_connector(settings),
             on_event=self._board.take,
             pace=Pace(quiet=settings.quiet, longest=settings.longest),
         )

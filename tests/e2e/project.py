@@ -62,10 +62,12 @@ class Project:
     Attributes:
         home: Holds the DAG folder and the state folder.
         variables: INVOKE_* variables beside those of the two folders.
+        patience: Seconds until a command that does not end is taken as hanging.
     """
 
     home: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    patience: float = COMMAND_SECONDS
 
     @property
     def dags(self) -> Path:
@@ -117,7 +119,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=self.patience,
             check=False,
         )
 

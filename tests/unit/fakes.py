@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from windsock.targets.base import Target
+    from windsock.targets.base import Checker, Target
 
 Message = dict[str, Any]
 
@@ -123,6 +123,11 @@ class FakeTarget:
         self._do("wipe" if volumes else "down")
         self.is_running = False
 
+    def give_up(self, console: Console) -> None:
+        del console
+        self._do("give up")
+        self.is_running = False
+
     def status(self) -> list[Component]:
         return self.components
 
@@ -170,6 +175,10 @@ class FakeWorkspace(Workspace):
 
     def target(self) -> Target:
         found: Target = self._target  # type: ignore[attr-defined] # set by `of`: it is frozen
+        return found
+
+    def checker(self) -> Checker:
+        found: Checker = self._target  # type: ignore[attr-defined] # as above
         return found
 
 

@@ -150,27 +150,27 @@ def test_up_fails_if_the_sync_fails(
     sync.barrier = EnvironmentFailure("the sync agent is not connected")
     with pytest.raises(EnvironmentFailure, match="not connected"):
         flow.up(work, detach=True)
-    assert target.verbs == [*BRING_UP[:-1], "down", "unlock"]
+    assert target.verbs == [*BRING_UP[:-1], "give up", "unlock"]
 
 
 @pytest.mark.parametrize("verb", ["prepare", "deploy", "wait"])
 @pytest.mark.parametrize("error", [EnvironmentFailure("no disk"), KeyboardInterrupt()])
-def test_a_failure_on_the_way_takes_everything_down_under_the_lock(
+def test_a_failure_on_the_way_gives_up_under_the_lock(
     work: FakeWorkspace, target: FakeTarget, verb: str, error: BaseException
 ) -> None:
     target.fails = {verb: error}
     with pytest.raises(type(error)):
         flow.up(work, detach=True)
-    assert target.verbs == [*BRING_UP[: BRING_UP.index(verb) + 1], "down", "unlock"]
+    assert target.verbs == [*BRING_UP[: BRING_UP.index(verb) + 1], "give up", "unlock"]
 
 
-def test_settings_that_cannot_be_used_take_everything_down_too(
+def test_settings_that_cannot_be_used_are_such_a_failure_too(
     work: FakeWorkspace, target: FakeTarget, tmp_path: Path
 ) -> None:
     (tmp_path / "airflow_settings.yaml").write_text("airflow: [")
     with pytest.raises(ConfigurationError):
         flow.up(work, detach=True)
-    assert target.verbs[-2:] == ["down", "unlock"]
+    assert target.verbs[-2:] == ["give up", "unlock"]
 
 
 def test_somebody_else_who_brings_it_up_is_left_alone(

@@ -13,6 +13,7 @@ import pytest
 from invoke import Collection, Config, Exit, Program
 
 import tasks
+from tests.cluster.debian import cluster as test_bed
 from windsock import doctor, flow
 from windsock.errors import (
     ConfigurationError,
@@ -90,17 +91,18 @@ class Recorder:
                 (
                     *("up", "down", "status", "logs", "restart", "attach", "test", "ci", "shell"),
                     *("dags_list", "dags_trigger", "dags_errors", "dags_check"),
-                    *("settings_export", "open_ui", "version"),
+                    *("settings_export", "open_ui", "version", "build", "render", "diff"),
                 ),
             ),
             (doctor, ("run",)),
+            (test_bed, ("up", "down")),
         ):
             for name in names:
                 monkeypatch.setattr(module, name, self._record(name, answer))
 
     def _record(self, name: str, answer: int | None) -> Any:
         def call(work: Any, *arguments: Any, **options: Any) -> int | None:
-            self.settings.append(work.settings)
+            self.settings.append(getattr(work, "settings", None))
             self.calls.append((name, arguments, options))
             return answer
 
@@ -112,8 +114,12 @@ class Recorder:
     [
         ("up", "up", {"detach": False}),
         ("up --detach", "up", {"detach": True}),
-        ("down", "down", {"volumes": False}),
-        ("down --volumes", "down", {"volumes": True}),
+        ("down", "down", {"volumes": False, "cluster": False}),
+        ("down --volumes", "down", {"volumes": True, "cluster": False}),
+        ("down --cluster", "down", {"volumes": False, "cluster": True}),
+        ("build", "build", {}),
+        ("render --target kind", "render", {}),
+        ("diff", "diff", {}),
         ("status --json", "status", {"as_json": True}),
         ("logs", "logs", {"component": "", "follow": False, "lines": 40}),
         ("logs sync -f -l 3", "logs", {"component": "sync", "follow": True, "lines": 3}),
@@ -356,3 +362,11 @@ def test_a_sound_an_empty_and_a_missing_invoke_yaml_pass(tmp_path: Path) -> None
     tasks.check_invoke_yaml(path)
     path.write_text("windsock: {dags: dags}", encoding="utf-8")
     tasks.check_invoke_yaml(path)
+
+
+def test_a_context_is_a_target_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(monkeypatch)
+    assert run("up", "--context", "lab") == 0
+    assert recorder.settings[0].target == "context"
+    assert recorder.settings[0].cluster.context == "lab"
+    assert recorder.settings[0].cluster.namespace == "windsock", "its other settings stay"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from windsock.doctor.finding import OK, PROBLEM, WARNING, Finding, plural
 from windsock.sync.rules import Rules
 from windsock.sync.watch import LIMIT_HINT
-from windsock.targets import choose
+from windsock.targets import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,7 +116,7 @@ def lock_file(settings: Settings) -> Path:
 
 def lock(settings: Settings) -> Iterator[Finding]:
     """The compiled requirements of Airflow, and the project's own."""
-    yield Finding(OK, f"Airflow {choose.airflow_version(settings)}")
+    yield Finding(OK, f"Airflow {versions.airflow_version(settings)}")
     extra = settings.path(settings.requirements)
     if not extra.exists():
         yield Finding(

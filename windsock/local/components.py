@@ -34,6 +34,7 @@ PORTS = {"postgres": 5433, "scheduler-health": 8974}
 
 OWN = {
     "airflow",
+    "applied.json",
     "environment.json",
     "imported-settings.digest",
     "imported-settings.json",
@@ -45,6 +46,7 @@ OWN = {
     "runtime",
     "secrets",
     "store",
+    "target.json",
     "venv",
 }
 """Everything that windsock puts into a state folder."""

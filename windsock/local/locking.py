@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,10 +12,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING
 
+from windsock.errors import EnvironmentFailure
 from windsock.local.files import cannot, private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 FILE = "lock"
@@ -75,6 +77,26 @@ class StateLock:
         self._file = file
         self._write(file)
         return None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock while an environment is brought up.
+
+        Raises:
+            EnvironmentFailure: Somebody else does so right now, or the lock file cannot be made.
+        """
+        holder = self.acquire()
+        if holder is not None:
+            since = time.strftime("%H:%M:%S", time.localtime(holder.since))
+            raise EnvironmentFailure(
+                f"`{holder.command}` (pid {holder.pid}) is bringing this environment up "
+                f"since {since}",
+                "Wait until it is up; `invoke up` then attaches to it.",
+            )
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give the lock back; nothing happens if it is not held."""

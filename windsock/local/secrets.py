@@ -18,6 +18,7 @@ from windsock.errors import EnvironmentFailure
 from windsock.local.files import cannot, private_folder, write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 ADMIN = "admin"
@@ -61,11 +62,24 @@ class Secrets:
         Raises:
             EnvironmentFailure: A file is damaged, or cannot be read or written.
         """
+        return cls.adopt(folder, {})
+
+    @classmethod
+    def adopt(cls, folder: Path, values: Mapping[str, str]) -> Secrets:
+        """Take over secrets that another place holds; those it does not name are kept or made.
+
+        Args:
+            folder: As for `ensure`.
+            values: Name of a field → its secret.
+
+        Raises:
+            EnvironmentFailure: As for `ensure`.
+        """
         private_folder(folder)
         _close(folder, 0o700)
         file = folder / FILE
         kept = _read(file)
-        values = _generate() | kept
+        values = _generate() | kept | dict(values)
         if values != kept:
             write_whole(file, json.dumps(values, indent=2) + "\n")
         found = cls(folder=folder, **values)
@@ -92,6 +106,7 @@ _NAMES = tuple(item.name for item in fields(Secrets) if item.name != "folder")
 def _generate() -> dict[str, str]:
     letters = string.ascii_letters + string.digits
     made = {name: secrets.token_urlsafe(32) for name in _NAMES}
+    made["jwt_secret"] = secrets.token_urlsafe(64)  # HS512 wants a key of its own length
     made["fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     # Typed by people: letters and digits only, still 119 bits.
     made["admin_password"] = "".join(secrets.choice(letters) for _ in range(20))

@@ -54,6 +54,9 @@ class Target(Protocol):
     def wait(self, console: Console) -> Environment:
         """Wait until everything is healthy and the environment can be used."""
 
+    def give_up(self, console: Console) -> None:
+        """Bringing it up has failed or was interrupted: leave nothing half up on this machine."""
+
     def down(self, console: Console, *, volumes: bool) -> None:
         """Stop everything; with `volumes` also remove what it kept."""
 
@@ -72,5 +75,12 @@ class Target(Protocol):
     def shell(self, command: Sequence[str]) -> int:
         """Run a command (or an interactive shell) in Airflow's environment; its exit code."""
 
+
+class Checker(Protocol):
+    """Imports DAGs without a running Airflow."""
+
+    def prepare(self, console: Console) -> None:
+        """Get the software in place."""
+
     def check(self, folder: str) -> Iterator[dict[str, Any]]:
-        """Import every DAG below `folder` without a running Airflow; an outcome a file."""
+        """Import every DAG below `folder`; an outcome a file."""

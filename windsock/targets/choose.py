@@ -3,41 +3,110 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError
+from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
     from windsock.config import Settings
-    from windsock.targets.base import Target
+    from windsock.targets.base import Checker, Target
+    from windsock.targets.cluster import ClusterTarget
+    from windsock.targets.local import LocalTarget
+
+LOCAL = "Airflow's own processes on this machine; needs no Docker, no cluster"
 
 
 def target(settings: Settings) -> Target:
-    """The target that the settings name; `auto` is `local`, the only one of this version."""
-    from windsock.targets.local import LocalTarget  # noqa: PLC0415 - heavy, and others will follow
+    """The target that the settings name; `auto` is the one that is up here, else `local`.
+
+    Raises:
+        ConfigurationError: A target that needs a context has none, or an environment of another
+            target is up here.
+    """
+    remembered = Remembered.load(settings.state_folder)
+    wanted = _wanted(settings, remembered)
+    if remembered is not None and remembered != wanted:
+        raise ConfigurationError(
+            f"{remembered} is up here, not {wanted}",
+            "Run `invoke down` first, or keep both by giving one a state folder of its own: "
+            "INVOKE_WINDSOCK_STATE=.windsock-2 invoke …",
+        )
+    if wanted.target == "local":
+        return _local(settings)
+    from windsock.targets.cluster import ClusterTarget  # noqa: PLC0415 - heavy
+
+    return ClusterTarget(settings, place=wanted, variables=dict(os.environ))
+
+
+def cluster_target(settings: Settings) -> ClusterTarget:
+    """The target, for what only a cluster has.
+
+    Raises:
+        ConfigurationError: It is no cluster.
+    """
+    from windsock.targets.cluster import ClusterTarget  # noqa: PLC0415 - heavy
+
+    found = target(settings)
+    if not isinstance(found, ClusterTarget):
+        raise ConfigurationError(
+            "the target `local` has no cluster", "Name one: `--target kind` or `--context NAME`."
+        )
+    return found
+
+
+def checker(settings: Settings) -> Checker:
+    """Where `invoke dags.check` imports DAGs: here, without a running Airflow, on any target."""
+    return _local(settings)
+
+
+def _local(settings: Settings) -> LocalTarget:
+    from windsock.targets.local import LocalTarget  # noqa: PLC0415 - heavy
 
     return LocalTarget(settings, variables=dict(os.environ))
 
 
 def explain(settings: Settings) -> str:
     """The choice in words."""
+    remembered = Remembered.load(settings.state_folder)
+    wanted = _wanted(settings, remembered)
+    if settings.target != "auto":
+        return str(wanted)
+    if remembered is not None:
+        return f"{wanted} (auto: it is up here)"
+    return f"{wanted} (auto: {LOCAL})"
+
+
+def _wanted(settings: Settings, remembered: Remembered | None) -> Remembered:
+    cluster = settings.cluster
     if settings.target == "auto":
-        return "local (auto: Airflow's own processes on this machine; needs no Docker, no cluster)"
-    return settings.target
+        return remembered or Remembered(target="local")
+    if settings.target == "local":
+        return Remembered(target="local")
+    if settings.target == "kind":
+        context = f"kind-{cluster.kind_name}"
+        return Remembered(target="kind", context=context, namespace=cluster.namespace)
+    if not cluster.context:
+        raise ConfigurationError(
+            "the target `context` needs the name of a kube context",
+            "Name it: `invoke up --context NAME`. `kubectl config get-contexts` lists them.",
+        )
+    check_allowed(settings)
+    return Remembered(target="context", context=cluster.context, namespace=cluster.namespace)
 
 
-def airflow_version(settings: Settings) -> str:
-    """The version of Airflow that the lock pins.
+def check_allowed(settings: Settings) -> None:
+    """Refuse a context that nobody has allowed: it may be production.
 
     Raises:
-        ConfigurationError: The lock is missing or pins none.
+        ConfigurationError: With the line to add to invoke.yaml.
     """
-    lock = settings.project / "docker" / "requirements.lock"
-    try:
-        match = re.search(r"^apache-airflow==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError as error:
-        raise ConfigurationError(f"{lock} cannot be read: {error.strerror}") from error
-    if match is None:
-        raise ConfigurationError(f"{lock} pins no apache-airflow", "Compile it anew.")
-    return match[1]
+    cluster = settings.cluster
+    if cluster.context in cluster.allowed_contexts:
+        return
+    allowed = [*cluster.allowed_contexts, cluster.context]
+    raise ConfigurationError(
+        f"windsock may not deploy to the context {cluster.context!r}",
+        "If it is no production cluster, allow it in invoke.yaml:\n"
+        f"windsock:\n  cluster:\n    allowed_contexts: [{', '.join(allowed)}]",
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +39,10 @@ from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.service import ServiceSettings
 from windsock.sync.control import ControlClient
 from windsock.targets.base import Component
+from windsock.targets.folder import check_dags_folder, remove_state
+from windsock.targets.health import HEALTH_NAMES, airflow_health, loopback_client, warm_up
+from windsock.targets.remembered import Remembered
+from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,14 +56,7 @@ if TYPE_CHECKING:
 
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 ALL = ("postgres", *AIRFLOW, "sync")
-HEALTH_NAMES = {
-    "api-server": "metadatabase",
-    "scheduler": "scheduler",
-    "dag-processor": "dag_processor",
-    "triggerer": "triggerer",
-}
 POLL_SECONDS = 0.2
-WARM_UP_SECONDS = 30.0
 
 
 class VenvRecipe(TypedDict):
@@ -135,10 +131,7 @@ class LocalTarget:
 
     @cached_property
     def _loopback(self) -> httpx.Client:
-        """For this machine alone: a proxy that the environment names is not asked."""
-        import httpx  # noqa: PLC0415 - only where it is used
-
-        return httpx.Client(trust_env=False)
+        return loopback_client()
 
     def _programs(self) -> list[Program]:
         return [
@@ -196,7 +189,7 @@ class LocalTarget:
         """See `Target`."""
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
-        self._check_dags_folder()
+        check_dags_folder(self._settings.dags_folder)
         self._venv = venv.find(self._layout.venvs, **self._venv_recipe())
         if self._venv is None or not self._supervisor.alive():
             return None
@@ -216,41 +209,19 @@ class LocalTarget:
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
         """See `Target`."""
-        lock = StateLock(self._layout.state)
-        holder = lock.acquire()
-        if holder is not None:
-            since = time.strftime("%H:%M:%S", time.localtime(holder.since))
-            raise EnvironmentFailure(
-                f"`{holder.command}` (pid {holder.pid}) is bringing this environment up "
-                f"since {since}",
-                "Wait until it is up; `invoke up` then attaches to it.",
-            )
-        try:
+        with StateLock(self._layout.state).held():
+            Remembered(target=self.name).save(self._layout.state)
             yield
-        finally:
-            lock.release()
 
     def prepare(self, console: Console) -> None:
         """Build Airflow's venv if its requirements changed."""
-        self._check_dags_folder()
+        check_dags_folder(self._settings.dags_folder)
         with console.step("Airflow's venv") as step:
             self._venv = venv.ensure(
                 self._layout.venvs, **self._venv_recipe(), progress=step.progress
             )
             step.detail = "installed" if self._venv.created else "unchanged"
         private_folder(self._layout.home)
-
-    def _check_dags_folder(self) -> None:
-        folder = self._settings.dags_folder
-        if not folder.is_dir():
-            raise ConfigurationError(
-                f"the DAG folder {folder} does not exist",
-                f"Make it with `mkdir -p {folder}`, or name another one: `invoke up --dags PATH`.",
-            )
-        if not os.access(folder, os.R_OK | os.X_OK):
-            raise ConfigurationError(
-                f"the DAG folder {folder} cannot be read", f"Try `chmod u+rx {folder}`."
-            )
 
     def deploy(self, console: Console) -> None:
         """Start the database, migrate it if needed, and start Airflow and the sync."""
@@ -302,17 +273,12 @@ class LocalTarget:
             password_file=str(self._secrets.admin_password_file),
             control_socket=str(self._layout.socket(CONTROL_SOCKET)),
             dags_folder=str(self._settings.dags_folder.resolve()),
-            airflow=self._airflow_version(),
+            airflow=airflow_version(self._settings),
         )
         with console.step("Airflow") as step:
             self._wait_healthy((*AIRFLOW, "sync"), environment, step.progress)
             step.detail = f"{environment.airflow} on {environment.url}"
         return environment
-
-    def _airflow_version(self) -> str:
-        from windsock.targets.choose import airflow_version  # noqa: PLC0415 - it knows us
-
-        return airflow_version(self._settings)
 
     def _wait_healthy(self, names: Sequence[str], environment: Environment, progress: Any) -> None:
         deadline = time.monotonic() + self._settings.up_timeout
@@ -323,7 +289,9 @@ class LocalTarget:
             waiting = [name for name in names if not health[name]]
             if health["api-server"] and not warmed:
                 # In a thread: it takes a second or two, while the others still start.
-                threading.Thread(target=self._warm_up, args=(environment,), daemon=True).start()
+                threading.Thread(
+                    target=warm_up, args=(self._loopback, environment.url), daemon=True
+                ).start()
                 warmed = True
             if not waiting:
                 return
@@ -338,17 +306,11 @@ class LocalTarget:
 
     def _health(self, environment: Environment) -> dict[str, bool]:
         """Component → whether Airflow's health endpoint calls it healthy, or the sync answers."""
-        import httpx  # noqa: PLC0415 - only where it is used
-
-        try:
-            answer = self._loopback.get(f"{environment.url}/api/v2/monitor/health", timeout=5)
-            health = answer.json() if answer.status_code == httpx.codes.OK else {}
-        except (httpx.HTTPError, ValueError):
-            health = {}
+        health = airflow_health(self._loopback, environment.url)
         states = self._supervisor.states()
         healthy = {
             name: name in states
-            and _is_healthy(health.get(key) or {}, key, since=states[name].since)
+            and _is_healthy(health.get(name) or {}, key, since=states[name].since)
             for name, key in HEALTH_NAMES.items()
         }
         try:
@@ -356,13 +318,6 @@ class LocalTarget:
         except WindsockError:
             return {**healthy, "sync": False}
         return {**healthy, "sync": True}
-
-    def _warm_up(self, environment: Environment) -> None:
-        """Let the API server build its execution API now, not when the first task asks for it."""
-        import httpx  # noqa: PLC0415 - only where it is used
-
-        with contextlib.suppress(httpx.HTTPError):
-            self._loopback.get(f"{environment.url}/execution/health", timeout=WARM_UP_SECONDS)
 
     # --- the other verbs ----------------------------------------------------------------------
 
@@ -376,10 +331,13 @@ class LocalTarget:
                 self._stop_everything()
         else:
             console.line("nothing is up")
-        if volumes and self._layout.state.exists():
-            self._layout.check_is_ours()
-            with console.step(f"removed {self._layout.state}"):
-                shutil.rmtree(self._layout.state)
+        Remembered.forget(self._layout.state)
+        if volumes:
+            remove_state(self._layout, console)
+
+    def give_up(self, console: Console) -> None:
+        """See `Target`: nothing of it stays."""
+        self.down(console, volumes=False)
 
     def _stop_everything(self) -> None:
         try:

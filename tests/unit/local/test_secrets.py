@@ -88,3 +88,12 @@ def test_a_damaged_file_is_told_and_left_as_it_is(tmp_path: Path, text: str) -> 
         Secrets.ensure(tmp_path)
     assert "invoke down --volumes" in caught.value.hint
     assert (tmp_path / FILE).read_text() == text
+
+
+def test_adopted_secrets_win_and_are_kept(tmp_path: Path) -> None:
+    own = Secrets.ensure(tmp_path / "s")
+    adopted = Secrets.adopt(tmp_path / "s", {"admin_password": "theirs"})
+    assert adopted.admin_password == "theirs"
+    assert adopted.admin_password_file.read_text() == "theirs\n"
+    assert adopted.fernet_key == own.fernet_key
+    assert Secrets.ensure(tmp_path / "s") == adopted

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from windsock.config import load
 from windsock.errors import ConfigurationError
 from windsock.targets import choose
+from windsock.targets.remembered import Remembered
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("name", ["auto", "local"])
-def test_this_version_runs_locally(tmp_path: Path, name: str) -> None:
+def test_without_a_choice_it_runs_locally(tmp_path: Path, name: str) -> None:
     settings = load({"target": name}, project=tmp_path)
     assert choose.target(settings).name == "local"
     assert choose.explain(settings).startswith("local")
@@ -25,15 +29,48 @@ def test_making_a_target_touches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", [None, "", "apache-airflow-core==3.3.2\n# apache-airflow==1\n"])
-def test_a_lock_without_airflow_is_refused(tmp_path: Path, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / "docker").mkdir()
-        (tmp_path / "docker" / "requirements.lock").write_text(text)
-    with pytest.raises(ConfigurationError, match=r"requirements\.lock"):
-        choose.airflow_version(load({}, project=tmp_path))
+def test_kind_is_its_own_context(tmp_path: Path) -> None:
+    settings = load({"target": "kind", "cluster": {"kind_name": "demo"}}, project=tmp_path)
+    assert choose.target(settings).name == "kind"
+    assert choose.explain(settings) == "kind (context kind-demo, namespace windsock)"
 
 
-def test_the_projects_own_lock_pins_airflow() -> None:
-    project = Path(__file__).parents[3]
-    assert choose.airflow_version(load({}, project=project)) == "3.3.2"
+def test_a_context_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="needs the name") as caught:
+        choose.target(load({"target": "context"}, project=tmp_path))
+    assert "--context NAME" in caught.value.hint
+
+
+def test_a_context_that_nobody_allowed_is_refused_with_the_line_to_add(tmp_path: Path) -> None:
+    cluster = {"context": "production", "allowed_contexts": ["lab"]}
+    with pytest.raises(ConfigurationError, match="may not deploy to the context 'production'") as c:
+        choose.target(load({"target": "context", "cluster": cluster}, project=tmp_path))
+    assert "allowed_contexts: [lab, production]" in c.value.hint
+
+
+def test_an_allowed_context_is_taken(tmp_path: Path) -> None:
+    cluster = {"context": "lab", "allowed_contexts": ["lab"], "namespace": "anna"}
+    settings = load({"target": "context", "cluster": cluster}, project=tmp_path)
+    assert choose.explain(settings) == "context (context lab, namespace anna)"
+
+
+def test_auto_is_what_is_up_here(tmp_path: Path) -> None:
+    settings = load({}, project=tmp_path)
+    Remembered(target="kind", context="kind-demo", namespace="anna").save(settings.state_folder)
+    assert choose.target(settings).name == "kind"
+    assert choose.explain(settings).endswith("(auto: it is up here)")
+    Remembered.forget(settings.state_folder)
+    assert choose.target(settings).name == "local"
+
+
+def test_two_targets_do_not_share_a_state_folder(tmp_path: Path) -> None:
+    settings = load({"target": "kind"}, project=tmp_path)
+    Remembered(target="local").save(settings.state_folder)
+    with pytest.raises(ConfigurationError, match="local is up here, not kind") as caught:
+        choose.target(settings)
+    assert "INVOKE_WINDSOCK_STATE" in caught.value.hint
+
+
+def test_the_local_target_has_no_cluster(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has no cluster"):
+        choose.cluster_target(load({}, project=tmp_path))

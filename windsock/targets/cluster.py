@@ -1,0 +1,428 @@
+"""Airflow on Kubernetes: one image, the manifests of kube/, a pod per task.
+
+What runs in the cluster is applied there; what runs on this machine, the sync and the forwarded
+port, belongs to the same supervisor as the local target's processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster import (
+    apply,
+    difference,
+    image,
+    logs,
+    manifests,
+    removal,
+    rollout,
+    secrets,
+    settings,
+    streams,
+)
+from windsock.cluster.client import Cluster
+from windsock.cluster.forward import ForwardSettings
+from windsock.cluster.kind import Kind
+from windsock.errors import ConfigurationError, DeadlineExceeded, WindsockError
+from windsock.local import ports
+from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE, Layout, inherited_variables
+from windsock.local.files import private_folder, write_whole
+from windsock.local.locking import StateLock
+from windsock.local.logs import follow_logs
+from windsock.local.orphans import carries_mark
+from windsock.local.processes import Supervisor
+from windsock.local.programs import Program
+from windsock.local.secrets import ADMIN, Secrets
+from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.service import PodSettings, ServiceSettings
+from windsock.sync.control import ControlClient
+from windsock.targets.base import Component
+from windsock.targets.folder import check_dags_folder, remove_state
+from windsock.targets.health import HEALTH_NAMES, airflow_health, loopback_client
+from windsock.targets.remembered import Remembered
+from windsock.targets.versions import airflow_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import httpx
+
+    from windsock.config import Settings
+    from windsock.console import Console
+
+WORKLOADS = ("postgres", "api-server", "scheduler", "dag-processor", "triggerer")
+HERE = ("sync", "forward")
+ALL = (*WORKLOADS, "worker", *HERE)
+API_PORT = 8080
+APPLIED = "applied.json"
+SELECTOR = "app.kubernetes.io/part-of=windsock,app.kubernetes.io/component="
+POLL_SECONDS = 0.2
+
+
+class ClusterTarget:
+    """See the module, and `windsock.targets.base.Target` for the verbs.
+
+    Args:
+        settings: Of the environment.
+        place: The context and the namespace.
+        variables: The environment variables of this process.
+    """
+
+    def __init__(
+        self, settings: Settings, *, place: Remembered, variables: Mapping[str, str]
+    ) -> None:
+        self.name = place.target
+        self._place = place
+        self._settings = settings
+        self._inherited = variables
+        self._layout = Layout(state=settings.state_folder)
+        self._images: image.Images | None = None
+
+    # --- the parts, made when first needed ----------------------------------------------------
+
+    @cached_property
+    def _cluster(self) -> Cluster:
+        return Cluster.connect(
+            context=self._place.context,
+            namespace=self._place.namespace,
+            kubeconfig=self._settings.cluster.kubeconfig or None,
+        )
+
+    @cached_property
+    def _kind(self) -> Kind:
+        return Kind(
+            name=self._settings.cluster.kind_name,
+            config=self._settings.project / "kube" / "kind.yaml",
+            kubeconfig=self._settings.cluster.kubeconfig or None,
+        )
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        private_folder(self._layout.state)
+        return Secrets.ensure(self._layout.secrets)
+
+    @cached_property
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(
+            self._layout.state,
+            password=self._secrets.supervisor_password,
+            inherited=inherited_variables(self._inherited),
+        )
+
+    @cached_property
+    def _port(self) -> ports.PortChoice:
+        chosen = ports.choose(
+            {"api": self._settings.cluster.port},
+            memory=self._layout.ports,
+            ours=lambda pid: carries_mark(pid, self._layout.state),
+        )
+        return chosen["api"]
+
+    @property
+    def _url(self) -> str:
+        return f"http://{ports.LOOPBACK}:{self._port.port}"
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Everything that is applied, the Secret aside."""
+        images = self._images or image.wanted(self._settings)
+        return manifests.objects(
+            self._settings.project,
+            overlay=self._settings.cluster.overlay or self.name,
+            namespace=self._place.namespace,
+            airflow_image=images.airflow,
+            postgres_image=images.postgres,
+            settings=settings.variables(
+                self._settings, namespace=self._place.namespace, base_url=self._url
+            ),
+            dags_folder=str(self._settings.dags_folder.resolve()),
+        )
+
+    @cached_property
+    def _loopback(self) -> httpx.Client:
+        return loopback_client()
+
+    def _programs(self) -> list[Program]:
+        return [self._sync_program(), self._forward_program()]
+
+    def _sync_program(self) -> Program:
+        sync = self._settings.sync
+        service = ServiceSettings(
+            dags_folder=str(self._settings.dags_folder.resolve()),
+            store=settings.STORE,
+            processor_socket=settings.PROCESSOR_SOCKET,
+            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
+            state_folder=str(self._layout.state),
+            airflow_settings=str(self._settings.path(self._settings.airflow_settings)),
+            quiet=sync.quiet,
+            longest=sync.longest,
+            keep_snapshots=sync.keep_snapshots,
+            maximum_bytes=sync.maximum_bytes,
+            pod=PodSettings(
+                context=self._place.context,
+                namespace=self._place.namespace,
+                kubeconfig=self._settings.cluster.kubeconfig,
+            ),
+        )
+        return self._program("sync", "windsock.service", service.as_variable())
+
+    def _forward_program(self) -> Program:
+        forward = ForwardSettings(
+            context=self._place.context,
+            kubeconfig=self._settings.cluster.kubeconfig or None,
+            namespace=self._place.namespace,
+            selector=f"{SELECTOR}api-server",
+            remote_port=API_PORT,
+            local_port=self._port.port,
+        )
+        return self._program("forward", "windsock.cluster.forward", forward.as_variable())
+
+    def _program(self, name: str, module: str, environment: Mapping[str, str]) -> Program:
+        return Program(
+            name=name,
+            command=(sys.executable, "-m", module),
+            environment=environment,
+            folder=self._settings.project,
+            stage=SYNC_STAGE,
+        )
+
+    # --- bringing it up -----------------------------------------------------------------------
+
+    def running(self) -> Environment | None:
+        """See `Target`."""
+        if not (self._layout.state / ENVIRONMENT_FILE).exists():
+            return None
+        check_dags_folder(self._settings.dags_folder)
+        if not self._supervisor.alive() or self._applied() != self._digest(self.objects()):
+            return None  # Something changed: it must be applied.
+        states = self._supervisor.states()
+        for program in self._programs():
+            if not (self._layout.state / program.description_file).exists():
+                return None
+            if program.name not in states or not states[program.name].running:
+                return None
+        environment = Environment.load(self._layout.state)
+        healthy = all(self._health(environment).values())
+        return environment if healthy else None
+
+    @contextlib.contextmanager
+    def bringing_up(self) -> Iterator[None]:
+        """See `Target`."""
+        with StateLock(self._layout.state).held():
+            self._place.save(self._layout.state)
+            yield
+
+    def prepare(self, console: Console) -> None:
+        """Build the images if what goes into them changed, and get them to the cluster."""
+        check_dags_folder(self._settings.dags_folder)
+        with console.step("cluster") as step:
+            if self.name == "kind":
+                self._kind.ensure(step.progress)
+            step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
+        with console.step("images") as step:
+            self._images = image.ensure(self._settings, progress=step.progress)
+            step.detail = "built" if self._images.built else "unchanged"
+            if self.name == "kind":
+                self._deliver(self._images, step.progress)
+
+    def _deliver(self, images: image.Images, progress: Callable[[str], None]) -> None:
+        there = self._cluster.node_images()
+        missing = [name for name in (images.airflow, images.postgres) if name not in there]
+        if missing:
+            self._kind.load(missing, save=image.save, progress=progress)
+
+    def deploy(self, console: Console) -> None:
+        """Apply what changed."""
+        if self._port.reason:
+            console.warn(f"port {self._port.reason}: using {self._port.port}")
+        with console.step("applied") as step:
+            self._cluster.ensure_namespace()
+            self._adopt_secrets()
+            objects = self.objects()
+            self._forget_applied()
+            done = apply.apply(
+                self._cluster,
+                objects,
+                progress=step.progress,
+                skip_unserved=self._settings.cluster.skip_unserved,
+            )
+            step.detail = str(done)
+        with console.step("rolled out") as step:
+            rollout.wait(
+                self._cluster, objects, progress=step.progress, timeout=self._settings.up_timeout
+            )
+        write_whole(self._layout.state / APPLIED, self._digest(objects))
+
+    def _adopt_secrets(self) -> None:
+        kept = secrets.ensure(self._cluster, self._layout.secrets)
+        self.__dict__["_secrets"] = kept
+
+    def wait(self, console: Console) -> Environment:
+        """Start the sync and the forwarded port, and wait until all answers."""
+        environment = Environment(
+            target=self.name,
+            url=self._url,
+            user=ADMIN,
+            password_file=str(self._secrets.admin_password_file),
+            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
+            dags_folder=str(self._settings.dags_folder.resolve()),
+            airflow=airflow_version(self._settings),
+        )
+        with console.step("Airflow") as step:
+            self._supervisor.apply(self._programs())
+            self._supervisor.start(*HERE)
+            self._wait_healthy(environment, step.progress)
+            step.detail = f"{environment.airflow} on {environment.url}"
+        return environment
+
+    def _wait_healthy(self, environment: Environment, progress: Any) -> None:
+        deadline = time.monotonic() + self._settings.up_timeout
+        while True:
+            self._supervisor.check(*HERE)
+            waiting = [name for name, good in self._health(environment).items() if not good]
+            if not waiting:
+                return
+            progress(f"waiting for {', '.join(waiting)}")
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"{', '.join(waiting)} did not become healthy within "
+                    f"{self._settings.up_timeout:.0f} s",
+                    f"`invoke logs {waiting[0]}` shows what it does.",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _health(self, environment: Environment) -> dict[str, bool]:
+        """Component → whether Airflow calls it healthy, or the sync is connected."""
+        said = airflow_health(self._loopback, environment.url)
+        health = {name: (said.get(name) or {}).get("status") == "healthy" for name in HEALTH_NAMES}
+        try:
+            connected = bool(ControlClient(environment.control_socket).status()["connected"])
+        except (WindsockError, KeyError):
+            connected = False
+        return {**health, "sync": connected}
+
+    def _applied(self) -> str:
+        try:
+            return (self._layout.state / APPLIED).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def _forget_applied(self) -> None:
+        (self._layout.state / APPLIED).unlink(missing_ok=True)
+
+    @staticmethod
+    def _digest(objects: list[dict[str, Any]]) -> str:
+        return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()
+
+    # --- the other verbs ----------------------------------------------------------------------
+
+    def give_up(self, console: Console) -> None:
+        """See `Target`: what is in the cluster stays, so that it can be looked at."""
+        self._stop_here()
+        console.line(f"what was applied stays in {self._place}; `invoke down` removes it")
+
+    def down(self, console: Console, *, volumes: bool) -> None:
+        """See `Target`."""
+        with console.step("stopped") as step:
+            self._stop_here()
+            if self.name != "kind" or self._kind.exists():
+                removal.delete_all(self._cluster, volumes=volumes, progress=step.progress)
+        Remembered.forget(self._layout.state)
+        if volumes:
+            remove_state(self._layout, console)
+
+    def _stop_here(self) -> None:
+        """End what runs on this machine."""
+        (self._layout.state / ENVIRONMENT_FILE).unlink(missing_ok=True)
+        self._forget_applied()
+        if self._layout.secrets.exists():
+            self._supervisor.shutdown()
+
+    def delete_cluster(self, console: Console) -> None:
+        """Delete the kind cluster.
+
+        Raises:
+            ConfigurationError: The cluster is not one that windsock made.
+        """
+        if self.name != "kind":
+            raise ConfigurationError(
+                f"windsock did not make the cluster of {self._place}",
+                "`invoke down --volumes` removes everything that windsock made in it.",
+            )
+        self._stop_here()
+        with console.step(f"deleted the kind cluster {self._kind.name}"):
+            self._kind.delete()
+
+    def diff(self) -> list[tuple[str, str]]:
+        """Object → a unified diff of what applying would change."""
+        return difference.diff(self._cluster, self.objects())
+
+    def component_names(self) -> Sequence[str]:
+        """See `Target`."""
+        return ALL
+
+    def status(self) -> list[Component]:
+        """See `Target`."""
+        health: dict[str, bool] = {}
+        with contextlib.suppress(WindsockError):
+            health = self._health(Environment.load(self._layout.state))
+        found = [
+            Component(
+                name=item.component,
+                state=item.state,
+                detail=item.detail,
+                healthy=health.get(item.component),
+            )
+            for item in rollout.states(self._cluster)
+        ]
+        if not found:
+            return []
+        if self._supervisor.alive():
+            for name, state in sorted(self._supervisor.states().items()):
+                word = "running" if state.running else "failed"
+                found.append(
+                    Component(name=name, state=word, detail=state.description or "on this machine")
+                )
+        return found
+
+    def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
+        """See `Target`."""
+        if component in HERE:
+            path = {component: self._layout.state / "logs" / f"{component}.log"}
+            return follow_logs(path, follow=follow, lines=lines, prefixed=False)
+        return logs.stream(self._cluster, component, follow=follow, lines=lines)
+
+    def restart(self, console: Console, component: str | None) -> None:
+        """See `Target`."""
+        names = [component] if component else [*WORKLOADS, *HERE]
+        if "worker" in names:
+            raise ConfigurationError(
+                "workers are not restarted: each runs one task", "Clear the task in the UI instead."
+            )
+        with console.step(f"restarted {', '.join(names)}") as step:
+            here = [name for name in names if name in HERE]
+            there = [name for name in names if name not in HERE]
+            if there:
+                rollout.restart(
+                    self._cluster,
+                    there,
+                    progress=step.progress,
+                    timeout=self._settings.up_timeout,
+                )
+            if here:
+                self._supervisor.restart(*here)
+            self._wait_healthy(Environment.load(self._layout.state), step.progress)
+
+    def shell(self, command: Sequence[str]) -> int:
+        """See `Target`."""
+        return streams.run(
+            self._cluster,
+            "dag-processor",
+            list(command) or ["bash"],
+            interactive=sys.stdin.isatty() and sys.stdout.isatty(),
+        )

@@ -1,0 +1,27 @@
+"""Which Airflow an environment runs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from windsock.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from windsock.config import Settings
+
+
+def airflow_version(settings: Settings) -> str:
+    """The version of Airflow that the lock pins.
+
+    Raises:
+        ConfigurationError: The lock is missing or pins none.
+    """
+    lock = settings.project / "docker" / "requirements.lock"
+    try:
+        match = re.search(r"^apache-airflow==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError as error:
+        raise ConfigurationError(f"{lock} cannot be read: {error.strerror}") from error
+    if match is None:
+        raise ConfigurationError(f"{lock} pins no apache-airflow", "Compile it anew.")
+    return match[1]
