@@ -27,6 +27,9 @@ PROJECT = Path(__file__).resolve().parent
 
 INTERRUPTED = 130
 
+AS_FOR_UP = dict.fromkeys(("target", "context", "namespace"), "As for `invoke up`.")
+"""Help of the flags that choose a cluster."""
+
 
 def check_invoke_yaml(path: Path) -> None:
     """Say what is wrong with invoke.yaml, before Invoke reads it and shows a traceback.
@@ -161,13 +164,7 @@ def build(context: Context) -> None:
     flow.build(workspace(context))
 
 
-@task(
-    help={
-        "target": "As for `invoke up`.",
-        "context": "As for `invoke up`.",
-        "namespace": "As for `invoke up`.",
-    }
-)
+@task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.
 @reports_errors
 def render(c: Context, target: str = "", context: str = "", namespace: str = "") -> None:
     """Print the manifests exactly as `invoke up` would apply them, without the Secret."""
@@ -176,13 +173,7 @@ def render(c: Context, target: str = "", context: str = "", namespace: str = "")
     flow.render(workspace(c, kube_context=context, namespace=namespace, target=target))
 
 
-@task(
-    help={
-        "target": "As for `invoke up`.",
-        "context": "As for `invoke up`.",
-        "namespace": "As for `invoke up`.",
-    }
-)
+@task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.
 @reports_errors
 def diff(c: Context, target: str = "", context: str = "", namespace: str = "") -> int:
     """Show what `invoke up` would change in the cluster; exit code 1 if anything."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from benchmarks.observer import Observer
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.local import ports
 from windsock.local.files import private_folder
+from windsock.local.migration import migrate
 from windsock.local.postgres import Postgres
 from windsock.local.processes import Supervisor
 from windsock.local.programs import Program
@@ -181,7 +181,7 @@ class Peer:
             self._supervisor.start("postgres")
             postgres.wait_ready(check=lambda: self._supervisor.check("postgres"))
             postgres.ensure_databases()
-            self._migrate(variables)
+            migrate(self._python, variables={**self._inherited, **variables}, folder=self._home)
             self._supervisor.start(*COMPONENTS)
             observer = stack.enter_context(self._observer())
             seconds = self._wait_healthy(observer, tuple(COMPONENTS))
@@ -203,20 +203,6 @@ class Peer:
             self._supervisor.start("standalone")
             seconds = self._wait_healthy(observer, ("standalone",))
             yield Running(observer=observer, supervisor=self._supervisor, seconds=seconds)
-
-    def _migrate(self, variables: Mapping[str, str]) -> None:
-        result = subprocess.run(
-            [str(self._python), "-m", "airflow", "db", "migrate"],
-            env={**self._inherited, **variables},
-            cwd=self._home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if result.returncode != 0:
-            said = "\n".join((result.stdout + result.stderr).splitlines()[-10:])
-            raise EnvironmentFailure("the peer's database could not be migrated", said)
 
 
 @contextmanager

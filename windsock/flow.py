@@ -233,11 +233,12 @@ def _comes_back(work: Workspace, client: ControlClient) -> bool:
 
 def down(work: Workspace, *, volumes: bool, cluster: bool = False) -> None:
     """Stop everything; with `cluster` also delete the kind cluster."""
-    target = work.target()
-    if cluster:
-        choose.cluster_target(work.settings).delete_cluster(work.console)
-        volumes = volumes or target.name == "kind"  # Its database went with the cluster.
-    target.down(work.console, volumes=volumes)
+    if not cluster:
+        work.target().down(work.console, volumes=volumes)
+        return
+    target = choose.cluster_target(work.settings)
+    target.delete_cluster(work.console)
+    target.down(work.console, volumes=True)  # Its database went with the cluster.
 
 
 # --- images and manifests -------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster.apply import delete_all
 from windsock.cluster.client import MANAGED, Cluster
+from windsock.cluster.removal import delete_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 IMAGE = "python:3.12-slim-bookworm"
-DEADLINE = 60.0
+DEADLINE = 150.0
+"""Seconds. Kubernetes 1.20 takes up to a minute to let go of a pod that never started: its node
+looks for the remains of such pods once a minute."""
 COMPONENT = "app.kubernetes.io/component"
 
 

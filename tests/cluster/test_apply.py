@@ -19,9 +19,11 @@ from tests.cluster.room import (
     stateful_set,
     worker,
 )
-from windsock.cluster.apply import apply, delete_all, diff
+from windsock.cluster.apply import apply
 from windsock.cluster.client import MANAGED, Cluster
+from windsock.cluster.difference import diff
 from windsock.cluster.failures import Refusal
+from windsock.cluster.removal import delete_all
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:

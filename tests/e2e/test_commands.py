@@ -417,10 +417,10 @@ def test_colour_is_for_terminals_that_want_it(environment: Project) -> None:
     assert "\x1b" not in piped.stdout + piped.stderr
 
 
-def test_a_reader_that_goes_away_is_no_failure(environment: Project) -> None:
-    command = f"{sys.executable} -m invoke logs --lines 2000 | head -n 1"
-    done = subprocess.run(
-        ["/bin/bash", "-o", "pipefail", "-c", command],
+def run_here(environment: Project, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run any command to its end, where and with what `environment.invoke` runs one."""
+    return subprocess.run(
+        command,
         cwd=ROOT,
         env=environment.environ(),
         capture_output=True,
@@ -428,6 +428,11 @@ def test_a_reader_that_goes_away_is_no_failure(environment: Project) -> None:
         timeout=60,
         check=False,
     )
+
+
+def test_a_reader_that_goes_away_is_no_failure(environment: Project) -> None:
+    command = f"{sys.executable} -m invoke logs --lines 2000 | head -n 1"
+    done = run_here(environment, "/bin/bash", "-o", "pipefail", "-c", command)
     assert done.returncode in {0, 128 + signal.SIGPIPE}
     assert done.stderr == ""
 
@@ -440,15 +445,7 @@ def test_the_list_of_commands_imports_nothing_heavy(environment: Project) -> Non
         "heavy = {'kubernetes', 'docker', 'httpx', 'watchdog', 'psutil', 'pytest'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=environment.environ(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_here(environment, sys.executable, "-c", program)
     assert done.returncode == 0, f"imported: {done.stderr}"
     for name in ("up", "down", "dags.check", "settings.export", "bench.reload"):
         assert f"  {name} " in done.stdout

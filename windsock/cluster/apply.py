@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.client import name_of
-from windsock.cluster.difference import diff
 from windsock.cluster.inventory import (
     APPLIED,
     explicit,
@@ -26,7 +25,8 @@ from windsock.cluster.inventory import (
     some,
     visible,
 )
-from windsock.cluster.removal import delete_all, delete_and_wait
+from windsock.cluster.removal import delete_and_wait
+from windsock.cluster.workloads import has_condition, is_going
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from windsock.cluster.client import Cluster
     from windsock.cluster.connection import Object
     from windsock.cluster.inventory import Key
-
-__all__ = ["Applied", "apply", "delete_all", "diff", "prune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,7 @@ def _apply_one(
 ) -> str:
     """Apply an object, unless it is there as it should be; what became of it."""
     marked = _marked(item)
-    if before is not None and (_failed_job(before) or before["metadata"].get("deletionTimestamp")):
+    if before is not None and (_failed_job(before) or is_going(before)):
         progress(f"waiting for the old {name_of(item)} to go")
         delete_and_wait(cluster, before)  # so that it is tried again
         before = None
@@ -180,10 +178,7 @@ def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[
 
 
 def _failed_job(item: Object) -> bool:
-    return item["kind"] == "Job" and any(
-        condition["type"] == "Failed" and condition["status"] == "True"
-        for condition in (item.get("status") or {}).get("conditions") or []
-    )
+    return item["kind"] == "Job" and has_condition(item, "Failed")
 
 
 # --- whether it is as it should be --------------------------------------------------------------

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from windsock.cluster.channels import Channels
 from windsock.cluster.client import Cluster
 from windsock.cluster.watching import Interest, Observer
-from windsock.cluster.workloads import has_condition, is_going
+from windsock.cluster.workloads import newest_ready
 from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
+from windsock.local.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VARIABLE = "WINDSOCK_FORWARD"
-LOOPBACK = "127.0.0.1"
 BACKLOG = 128
 READ_BYTES = 64 * 1024
 DATA, ERROR = 0, 1
@@ -150,9 +150,9 @@ class Forward:
         try:
             with local:
                 local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                pod = _ready(observer)
+                pod = newest_ready(observer.items("Pod"))
                 if pod is not None:
-                    self._join(local, pod)
+                    self._join(local, pod["metadata"]["name"])
         except WindsockError as error:
             _say(error.message)
         finally:
@@ -191,16 +191,6 @@ def _listen(port: int) -> socket.socket:
             "Choose another one: `windsock.cluster.port` in invoke.yaml.",
         ) from error
     return listener
-
-
-def _ready(observer: Observer) -> str | None:
-    """The newest pod that is ready."""
-    ready = [
-        (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"])
-        for pod in observer.items("Pod")
-        if has_condition(pod, "Ready") and not is_going(pod)
-    ]
-    return str(max(ready)[1]) if ready else None
 
 
 class _Joint:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from windsock.cluster.client import OURS
 from windsock.cluster.failures import Refusal, Unreachable
 from windsock.cluster.watching import Interest, Observer
-from windsock.cluster.workloads import COMPONENT, component_of, containers
+from windsock.cluster.workloads import component_of, containers, selector
 from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
@@ -56,10 +56,9 @@ def stream(cluster: Cluster, component: str | None, *, follow: bool, lines: int)
         follow: Go on with new lines, of new pods too, until the iterator is closed.
         lines: How many of the last lines of each container to begin with.
     """
-    selector = OURS if component is None else f"{OURS},{COMPONENT}={component}"
-    if follow:
-        return _follow(cluster, selector, prefixed=component is None, lines=lines)
-    return _print(cluster, selector, prefixed=component is None, lines=lines)
+    labels = OURS if component is None else selector(component)
+    show = _follow if follow else _print
+    return show(cluster, labels, prefixed=component is None, lines=lines)
 
 
 def last_lines(
@@ -100,10 +99,10 @@ def _split(raw: bytes) -> Line:
     return Line(time, text)
 
 
-def _print(cluster: Cluster, selector: str, *, prefixed: bool, lines: int) -> Iterator[str]:
+def _print(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iterator[str]:
     sources = [
         source
-        for pod in cluster.items("v1", "Pod", selector=selector)
+        for pod in cluster.items("v1", "Pod", selector=labels)
         for source in _sources(pod, prefixed=prefixed)
     ]
 
@@ -253,8 +252,8 @@ class _Followers:
                 follower.leave()
 
 
-def _follow(cluster: Cluster, selector: str, *, prefixed: bool, lines: int) -> Iterator[str]:
-    interest = Interest(api_version="v1", kind="Pod", selector=selector)
+def _follow(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iterator[str]:
+    interest = Interest(api_version="v1", kind="Pod", selector=labels)
     with Observer(cluster, [interest]) as observer:
         followers = _Followers(cluster, observer, prefixed=prefixed, lines=lines)
         followers.start()

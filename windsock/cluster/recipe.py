@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import windsock
 from windsock.errors import ConfigurationError
+from windsock.local.components import runtime_sources
 from windsock.local.index import index_settings, pip_settings
 
 if TYPE_CHECKING:
@@ -60,7 +59,8 @@ def content(settings: Settings, target: str) -> Content:
         for path in sorted((settings.project / CERTIFICATES).glob("*.crt")):
             found[f"{CERTIFICATES}/{path.name}"] = path.read_bytes()
         if target == "airflow":
-            found |= _runtime()
+            # The code that runs beside Airflow, of the windsock that runs here.
+            found |= {name: path.read_bytes() for name, path in runtime_sources().items()}
             extra = settings.path(settings.requirements)
             found[REQUIREMENTS] = extra.read_bytes() if extra.exists() else b""
     except OSError as error:
@@ -69,13 +69,6 @@ def content(settings: Settings, target: str) -> Content:
             "Everything below docker/ is needed; `git status` shows what is missing.",
         ) from error
     return found
-
-
-def _runtime() -> Content:
-    """The code that runs beside Airflow, of the windsock that runs here."""
-    package = Path(windsock.__file__).parent
-    paths = [package / "__init__.py", *sorted((package / "runtime").glob("*.py"))]
-    return {f"windsock/{path.relative_to(package)}": path.read_bytes() for path in paths}
 
 
 def tag(target: str, content: Content) -> str:

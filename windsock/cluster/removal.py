@@ -9,6 +9,7 @@ from windsock.cluster.client import OURS, name_of
 from windsock.cluster.failures import Refusal
 from windsock.cluster.inventory import KEPT, is_ours, list_all, owned, served_order, some
 from windsock.cluster.watching import Interest, Observer
+from windsock.cluster.workloads import is_going
 from windsock.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _wait_gone(
                 return
             for item in left:
                 # A worker that the scheduler made while it was being deleted itself.
-                if item["kind"] == "Pod" and not owned(item) and not _going(item):
+                if item["kind"] == "Pod" and not owned(item) and not is_going(item):
                     cluster.delete(item)
             names = [name_of(item) for item in left]
             progress(f"waiting for {some(names)} to go")
@@ -77,10 +78,6 @@ def _wait_gone(
                     f"`kubectl -n {cluster.namespace} describe` tells more.",
                 )
             observer.wait(seen, timeout=remaining)
-
-
-def _going(item: Object) -> bool:
-    return bool(item["metadata"].get("deletionTimestamp"))
 
 
 def _delete_namespace(cluster: Cluster, *, progress: Callable[[str], None]) -> None:
@@ -125,7 +122,7 @@ def delete_and_wait(cluster: Cluster, item: Object) -> None:
     Raises:
         DeadlineExceeded: It did not go.
     """
-    if not _going(item):
+    if not is_going(item):
         cluster.delete(item)
     uid = item["metadata"]["uid"]
     interest = Interest(api_version=item["apiVersion"], kind=item["kind"])

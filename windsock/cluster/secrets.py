@@ -11,6 +11,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+from windsock.cluster.client import MANAGED
 from windsock.errors import EnvironmentFailure
 from windsock.local.secrets import ADMIN, Secrets
 
@@ -70,10 +71,7 @@ def secret_object(secrets: Secrets) -> dict[str, Any]:
         "kind": "Secret",
         "metadata": {
             "name": NAME,
-            "labels": {
-                "app.kubernetes.io/part-of": "windsock",
-                "app.kubernetes.io/managed-by": "windsock",
-            },
+            "labels": dict(MANAGED),
         },
         "type": "Opaque",
         "stringData": values,

@@ -13,8 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.channels import ERROR, RESIZE, STDERR, STDIN, STDOUT, Channels
-from windsock.cluster.client import OURS
-from windsock.cluster.workloads import COMPONENT, has_condition, is_going
+from windsock.cluster.workloads import newest_ready, selector
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.sync import bootstrap
 
@@ -61,15 +60,15 @@ def ready_pod(cluster: Cluster, component: str) -> Object:
     Raises:
         EnvironmentFailure: There is none just now.
     """
-    pods = cluster.items("v1", "Pod", selector=f"{OURS},{COMPONENT}={component}")
-    ready = [pod for pod in pods if has_condition(pod, "Ready") and not is_going(pod)]
-    if not ready:
+    pods = cluster.items("v1", "Pod", selector=selector(component))
+    ready = newest_ready(pods)
+    if ready is None:
         state = ", ".join(str(pod["status"].get("phase", "")).lower() for pod in pods) or "none"
         raise EnvironmentFailure(
             f"no pod of {component} is ready in namespace {cluster.namespace} (pods: {state})",
             "`invoke status` shows what it waits for; `invoke up` brings it up.",
         )
-    return max(ready, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    return ready
 
 
 def open_exec(

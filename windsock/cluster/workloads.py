@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from windsock.cluster.client import OURS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -128,6 +130,17 @@ def _born(pod: Object) -> str:
 def is_going(item: Object) -> bool:
     """Whether an object is being deleted."""
     return bool(item["metadata"].get("deletionTimestamp"))
+
+
+def newest_ready(pods: Iterable[Object]) -> Object | None:
+    """Of some pods the newest that is ready and not being deleted."""
+    ready = [pod for pod in pods if has_condition(pod, "Ready") and not is_going(pod)]
+    return max(ready, key=lambda pod: (_born(pod), pod["metadata"]["name"]), default=None)
+
+
+def selector(component: str) -> str:
+    """The labels that select what windsock applied of a component."""
+    return f"{OURS},{COMPONENT}={component}"
 
 
 def containers(pod: Object) -> Iterator[dict[str, Any]]:

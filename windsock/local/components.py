@@ -119,6 +119,13 @@ class Layout:
         return socket_path(self.state / "run", name)
 
 
+def runtime_sources() -> dict[str, Path]:
+    """Everything of windsock that runs in Airflow's processes: path below PYTHONPATH → file."""
+    package = Path(windsock.__file__).parent
+    paths = [package / "__init__.py", *sorted((package / "runtime").glob("*.py"))]
+    return {f"windsock/{path.relative_to(package).as_posix()}": path for path in paths}
+
+
 def ensure_runtime(layout: Layout) -> Path:
     """Give Airflow's processes `windsock.runtime`, and nothing else of the toolkit's environment.
 
@@ -131,18 +138,17 @@ def ensure_runtime(layout: Layout) -> Path:
     Raises:
         EnvironmentFailure: It cannot be written.
     """
-    package = Path(windsock.__file__).parent
-    sources = [package / "__init__.py", *sorted((package / "runtime").glob("*.py"))]
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    folder = layout.runtimes / digest
+    sources = runtime_sources()
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources.values()))
+    folder = layout.runtimes / digest.hexdigest()[:16]
     if folder.exists():
         return folder
     try:
         layout.runtimes.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=layout.runtimes, prefix=".new-") as fresh:
             whole = Path(fresh, "copy")
-            for path in sources:
-                place = whole / "windsock" / path.relative_to(package)
+            for name, path in sources.items():
+                place = whole / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place)
             try:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import sys
-import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,28 +24,34 @@ from windsock.cluster import (
     secrets,
     settings,
     streams,
+    workloads,
 )
 from windsock.cluster.client import Cluster
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
-from windsock.errors import ConfigurationError, DeadlineExceeded, WindsockError
+from windsock.errors import ConfigurationError, WindsockError
 from windsock.local import ports
-from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE, Layout, inherited_variables
+from windsock.local.components import Layout, inherited_variables
 from windsock.local.files import private_folder, write_whole
 from windsock.local.locking import StateLock
 from windsock.local.logs import follow_logs
 from windsock.local.orphans import carries_mark
 from windsock.local.processes import Supervisor
-from windsock.local.programs import Program
-from windsock.local.secrets import ADMIN, Secrets
+from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
-from windsock.service import PodSettings, ServiceSettings
+from windsock.service import PodSettings
 from windsock.sync.control import ControlClient
 from windsock.targets.base import Component
 from windsock.targets.folder import check_dags_folder, remove_state
 from windsock.targets.health import HEALTH_NAMES, airflow_health, loopback_client
+from windsock.targets.here import (
+    describe,
+    module_program,
+    run_as_described,
+    sync_program,
+    wait_until_healthy,
+)
 from windsock.targets.remembered import Remembered
-from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,13 +60,13 @@ if TYPE_CHECKING:
 
     from windsock.config import Settings
     from windsock.console import Console
+    from windsock.local.programs import Program
 
 WORKLOADS = ("postgres", "api-server", "scheduler", "dag-processor", "triggerer")
 HERE = ("sync", "forward")
 ALL = (*WORKLOADS, "worker", *HERE)
 API_PORT = 8080
 APPLIED = "applied.json"
-SELECTOR = "app.kubernetes.io/part-of=windsock,app.kubernetes.io/component="
 POLL_SECONDS = 0.2
 
 
@@ -151,44 +156,32 @@ class ClusterTarget:
         return [self._sync_program(), self._forward_program()]
 
     def _sync_program(self) -> Program:
-        sync = self._settings.sync
-        service = ServiceSettings(
-            dags_folder=str(self._settings.dags_folder.resolve()),
+        return sync_program(
+            self._settings,
+            self._layout,
             store=settings.STORE,
             processor_socket=settings.PROCESSOR_SOCKET,
-            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
-            state_folder=str(self._layout.state),
-            airflow_settings=str(self._settings.path(self._settings.airflow_settings)),
-            quiet=sync.quiet,
-            longest=sync.longest,
-            keep_snapshots=sync.keep_snapshots,
-            maximum_bytes=sync.maximum_bytes,
             pod=PodSettings(
                 context=self._place.context,
                 namespace=self._place.namespace,
                 kubeconfig=self._settings.cluster.kubeconfig,
             ),
         )
-        return self._program("sync", "windsock.service", service.as_variable())
 
     def _forward_program(self) -> Program:
         forward = ForwardSettings(
             context=self._place.context,
             kubeconfig=self._settings.cluster.kubeconfig or None,
             namespace=self._place.namespace,
-            selector=f"{SELECTOR}api-server",
+            selector=workloads.selector("api-server"),
             remote_port=API_PORT,
             local_port=self._port.port,
         )
-        return self._program("forward", "windsock.cluster.forward", forward.as_variable())
-
-    def _program(self, name: str, module: str, environment: Mapping[str, str]) -> Program:
-        return Program(
-            name=name,
-            command=(sys.executable, "-m", module),
-            environment=environment,
-            folder=self._settings.project,
-            stage=SYNC_STAGE,
+        return module_program(
+            "forward",
+            "windsock.cluster.forward",
+            forward.as_variable(),
+            settings=self._settings,
         )
 
     # --- bringing it up -----------------------------------------------------------------------
@@ -200,12 +193,8 @@ class ClusterTarget:
         check_dags_folder(self._settings.dags_folder)
         if not self._supervisor.alive() or self._applied() != self._digest(self.objects()):
             return None  # Something changed: it must be applied.
-        states = self._supervisor.states()
-        for program in self._programs():
-            if not (self._layout.state / program.description_file).exists():
-                return None
-            if program.name not in states or not states[program.name].running:
-                return None
+        if not run_as_described(self._supervisor, self._layout, self._programs()):
+            return None
         environment = Environment.load(self._layout.state)
         healthy = all(self._health(environment).values())
         return environment if healthy else None
@@ -242,7 +231,7 @@ class ClusterTarget:
             console.warn(f"port {self._port.reason}: using {self._port.port}")
         with console.step("applied") as step:
             self._cluster.ensure_namespace()
-            self._adopt_secrets()
+            self._secrets = secrets.ensure(self._cluster, self._layout.secrets)
             objects = self.objects()
             self._forget_applied()
             done = apply.apply(
@@ -258,20 +247,14 @@ class ClusterTarget:
             )
         write_whole(self._layout.state / APPLIED, self._digest(objects))
 
-    def _adopt_secrets(self) -> None:
-        kept = secrets.ensure(self._cluster, self._layout.secrets)
-        self.__dict__["_secrets"] = kept
-
     def wait(self, console: Console) -> Environment:
         """Start the sync and the forwarded port, and wait until all answers."""
-        environment = Environment(
+        environment = describe(
+            self._settings,
+            self._layout,
             target=self.name,
             url=self._url,
-            user=ADMIN,
-            password_file=str(self._secrets.admin_password_file),
-            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
-            dags_folder=str(self._settings.dags_folder.resolve()),
-            airflow=airflow_version(self._settings),
+            secrets=self._secrets,
         )
         with console.step("Airflow") as step:
             self._supervisor.apply(self._programs())
@@ -281,20 +264,16 @@ class ClusterTarget:
         return environment
 
     def _wait_healthy(self, environment: Environment, progress: Any) -> None:
-        deadline = time.monotonic() + self._settings.up_timeout
-        while True:
+        def unhealthy() -> list[str]:
             self._supervisor.check(*HERE)
-            waiting = [name for name, good in self._health(environment).items() if not good]
-            if not waiting:
-                return
-            progress(f"waiting for {', '.join(waiting)}")
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(
-                    f"{', '.join(waiting)} did not become healthy within "
-                    f"{self._settings.up_timeout:.0f} s",
-                    f"`invoke logs {waiting[0]}` shows what it does.",
-                )
-            time.sleep(POLL_SECONDS)
+            return [name for name, good in self._health(environment).items() if not good]
+
+        wait_until_healthy(
+            unhealthy,
+            seconds=self._settings.up_timeout,
+            progress=progress,
+            hint=lambda name: f"`invoke logs {name}` shows what it does.",
+        )
 
     def _health(self, environment: Environment) -> dict[str, bool]:
         """Component → whether Airflow calls it healthy, or the sync is connected."""

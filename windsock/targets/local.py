@@ -6,21 +6,17 @@ import contextlib
 import json
 import shutil
 import subprocess
-import sys
 import threading
-import time
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from windsock.airflow.importing import forget_imports
-from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 from windsock.local import ports, venv
 from windsock.local.components import (
-    CONTROL_SOCKET,
     DAG_PROCESSOR_SOCKET,
     PORTS,
-    SYNC_STAGE,
     Layout,
     airflow_programs,
     airflow_variables,
@@ -30,19 +26,23 @@ from windsock.local.components import (
 from windsock.local.files import private_folder
 from windsock.local.locking import StateLock
 from windsock.local.logs import follow_logs
+from windsock.local.migration import migrate
 from windsock.local.orphans import carries_mark, mark, marked, reap
 from windsock.local.postgres import Postgres
 from windsock.local.processes import Supervisor
-from windsock.local.programs import Program
-from windsock.local.secrets import ADMIN, Secrets
+from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
-from windsock.service import ServiceSettings
 from windsock.sync.control import ControlClient
 from windsock.targets.base import Component
 from windsock.targets.folder import check_dags_folder, remove_state
 from windsock.targets.health import HEALTH_NAMES, airflow_health, loopback_client, warm_up
+from windsock.targets.here import (
+    describe,
+    run_as_described,
+    sync_program,
+    wait_until_healthy,
+)
 from windsock.targets.remembered import Remembered
-from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from windsock.config import Settings
     from windsock.console import Console
     from windsock.local.processes import ProcessState
+    from windsock.local.programs import Program
 
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 ALL = ("postgres", *AIRFLOW, "sync")
@@ -141,25 +142,11 @@ class LocalTarget:
         ]
 
     def _sync_program(self) -> Program:
-        sync = self._settings.sync
-        service = ServiceSettings(
-            dags_folder=str(self._settings.dags_folder.resolve()),
+        return sync_program(
+            self._settings,
+            self._layout,
             store=str(self._layout.store),
             processor_socket=str(self._layout.socket(DAG_PROCESSOR_SOCKET)),
-            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
-            state_folder=str(self._layout.state),
-            airflow_settings=str(self._settings.path(self._settings.airflow_settings)),
-            quiet=sync.quiet,
-            longest=sync.longest,
-            keep_snapshots=sync.keep_snapshots,
-            maximum_bytes=sync.maximum_bytes,
-        )
-        return Program(
-            name="sync",
-            command=(sys.executable, "-m", "windsock.service"),
-            environment=service.as_variable(),
-            folder=self._settings.project,
-            stage=SYNC_STAGE,
         )
 
     def _ready_venv(self) -> venv.Venv:
@@ -193,11 +180,7 @@ class LocalTarget:
         self._venv = venv.find(self._layout.venvs, **self._venv_recipe())
         if self._venv is None or not self._supervisor.alive():
             return None
-        wanted = {program.name: program.description_file for program in self._programs()}
-        if not all((self._layout.state / file).exists() for file in wanted.values()):
-            return None  # Something changed: its programs must be started anew.
-        states = self._supervisor.states()
-        if any(name not in states or not states[name].running for name in wanted):
+        if not run_as_described(self._supervisor, self._layout, self._programs()):
             return None
         environment = Environment.load(self._layout.state)
         try:
@@ -250,30 +233,21 @@ class LocalTarget:
             return
         with console.step("database migrated"):
             self._postgres.ensure_databases()
-            result = subprocess.run(
-                [str(self._ready_venv().python), "-m", "airflow", "db", "migrate"],
-                env={**inherited_variables(self._inherited), **self._airflow_variables},
-                cwd=self._layout.home,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
+            migrate(
+                self._ready_venv().python,
+                variables={**inherited_variables(self._inherited), **self._airflow_variables},
+                folder=self._layout.home,
             )
-            if result.returncode != 0:
-                said = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
-                raise EnvironmentFailure("the database could not be migrated", said)
             done.write_text(digest, encoding="utf-8")
 
     def wait(self, console: Console) -> Environment:
         """Wait until Airflow answers and has parsed the DAG folder."""
-        environment = Environment(
+        environment = describe(
+            self._settings,
+            self._layout,
             target=self.name,
             url=f"http://127.0.0.1:{self._ports['api'].port}",
-            user=ADMIN,
-            password_file=str(self._secrets.admin_password_file),
-            control_socket=str(self._layout.socket(CONTROL_SOCKET)),
-            dags_folder=str(self._settings.dags_folder.resolve()),
-            airflow=airflow_version(self._settings),
+            secrets=self._secrets,
         )
         with console.step("Airflow") as step:
             self._wait_healthy((*AIRFLOW, "sync"), environment, step.progress)
@@ -281,28 +255,26 @@ class LocalTarget:
         return environment
 
     def _wait_healthy(self, names: Sequence[str], environment: Environment, progress: Any) -> None:
-        deadline = time.monotonic() + self._settings.up_timeout
         warmed = False
-        while True:
+
+        def unhealthy() -> list[str]:
+            nonlocal warmed
             self._supervisor.check(*names)
             health = self._health(environment)
-            waiting = [name for name in names if not health[name]]
             if health["api-server"] and not warmed:
                 # In a thread: it takes a second or two, while the others still start.
                 threading.Thread(
                     target=warm_up, args=(self._loopback, environment.url), daemon=True
                 ).start()
                 warmed = True
-            if not waiting:
-                return
-            progress(f"waiting for {', '.join(waiting)}")
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(
-                    f"{', '.join(waiting)} did not become healthy within "
-                    f"{self._settings.up_timeout:.0f} s",
-                    f"The end of its log:\n{self._supervisor.tail(waiting[0])}",
-                )
-            time.sleep(POLL_SECONDS)
+            return [name for name in names if not health[name]]
+
+        wait_until_healthy(
+            unhealthy,
+            seconds=self._settings.up_timeout,
+            progress=progress,
+            hint=lambda name: f"The end of its log:\n{self._supervisor.tail(name)}",
+        )
 
     def _health(self, environment: Environment) -> dict[str, bool]:
         """Component → whether Airflow's health endpoint calls it healthy, or the sync answers."""

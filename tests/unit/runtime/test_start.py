@@ -4,6 +4,10 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
+from windsock.runtime.start import EXECUTOR_VARIABLE, LOCAL_EXECUTOR, imports
+
 FORK = """
 import os, signal, time
 from windsock.runtime.start import let_children_end
@@ -27,3 +31,14 @@ def test_a_fork_of_the_scheduler_ends_when_it_is_told_to_and_the_scheduler_decid
         [sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=20
     )
     assert done.stdout.strip() == str(-signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("executor", "preloads"), [("LocalExecutor", True), ("KubernetesExecutor", False)]
+)
+def test_a_scheduler_preloads_what_tasks_need_only_where_its_forks_run_them(
+    executor: str, preloads: bool
+) -> None:
+    preloaded = set(imports("scheduler", {EXECUTOR_VARIABLE: executor}))
+    assert "airflow.jobs.scheduler_job_runner" in preloaded
+    assert (set(LOCAL_EXECUTOR) <= preloaded) is preloads

@@ -1,0 +1,134 @@
+"""What every target has on this machine: the sync process, the environment's file, and the wait."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from windsock.errors import DeadlineExceeded
+from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE
+from windsock.local.programs import Program
+from windsock.local.secrets import ADMIN
+from windsock.model import Environment
+from windsock.service import ServiceSettings
+from windsock.targets.versions import airflow_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from windsock.config import Settings
+    from windsock.local.components import Layout
+    from windsock.local.processes import Supervisor
+    from windsock.local.secrets import Secrets
+    from windsock.service import PodSettings
+
+POLL_SECONDS = 0.2
+
+
+def describe(
+    settings: Settings, layout: Layout, *, target: str, url: str, secrets: Secrets
+) -> Environment:
+    """The environment, as the commands and the tests find it.
+
+    Args:
+        settings: Of the environment.
+        layout: Of its state folder.
+        target: The name of its target.
+        url: Of the UI and API on this machine.
+        secrets: Of the environment.
+    """
+    return Environment(
+        target=target,
+        url=url,
+        user=ADMIN,
+        password_file=str(secrets.admin_password_file),
+        control_socket=str(layout.socket(CONTROL_SOCKET)),
+        dags_folder=str(settings.dags_folder.resolve()),
+        airflow=airflow_version(settings),
+    )
+
+
+def sync_program(
+    settings: Settings,
+    layout: Layout,
+    *,
+    store: str,
+    processor_socket: str,
+    pod: PodSettings | None = None,
+) -> Program:
+    """The supervised sync process.
+
+    Args:
+        settings: Of the environment.
+        layout: Of its state folder.
+        store: The snapshot store, where the agent runs.
+        processor_socket: Where the dag-processor listens there.
+        pod: Where the agent runs; None means on this machine.
+    """
+    sync = settings.sync
+    service = ServiceSettings(
+        dags_folder=str(settings.dags_folder.resolve()),
+        store=store,
+        processor_socket=processor_socket,
+        control_socket=str(layout.socket(CONTROL_SOCKET)),
+        state_folder=str(layout.state),
+        airflow_settings=str(settings.path(settings.airflow_settings)),
+        quiet=sync.quiet,
+        longest=sync.longest,
+        keep_snapshots=sync.keep_snapshots,
+        maximum_bytes=sync.maximum_bytes,
+        pod=pod,
+    )
+    return module_program("sync", "windsock.service", service.as_variable(), settings=settings)
+
+
+def module_program(
+    name: str, module: str, environment: Mapping[str, str], *, settings: Settings
+) -> Program:
+    """A module of the toolkit as a supervised process, stopped before anything of Airflow's."""
+    return Program(
+        name=name,
+        command=(sys.executable, "-m", module),
+        environment=environment,
+        folder=settings.project,
+        stage=SYNC_STAGE,
+    )
+
+
+def run_as_described(supervisor: Supervisor, layout: Layout, programs: Iterable[Program]) -> bool:
+    """Whether all of these programs run, started with what they are described by now."""
+    wanted = {program.name: program.description_file for program in programs}
+    if not all((layout.state / file).exists() for file in wanted.values()):
+        return False  # Something changed: its programs must be started anew.
+    states = supervisor.states()
+    return all(name in states and states[name].running for name in wanted)
+
+
+def wait_until_healthy(
+    unhealthy: Callable[[], list[str]],
+    *,
+    seconds: float,
+    progress: Callable[[str], None],
+    hint: Callable[[str], str],
+) -> None:
+    """Wait until nothing is unhealthy any more.
+
+    Args:
+        unhealthy: Names what is not healthy now; raises if waiting is of no use.
+        seconds: The longest it may take.
+        progress: Gets what is waited for.
+        hint: What to do about a component that did not become healthy.
+
+    Raises:
+        DeadlineExceeded: It took longer.
+    """
+    deadline = time.monotonic() + seconds
+    while waiting := unhealthy():
+        names = ", ".join(waiting)
+        progress(f"waiting for {names}")
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(
+                f"{names} did not become healthy within {seconds:.0f} s", hint(waiting[0])
+            )
+        time.sleep(POLL_SECONDS)
