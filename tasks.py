@@ -432,6 +432,32 @@ def bench_up(context: Context, json: bool = False, rounds: int = 3) -> int:
     return bench.run(workspace(context), as_json=json, rounds=rounds)
 
 
+@task(
+    help={
+        "context": AS_FOR_UP["context"],
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often a run of one task is measured.",
+        "peer": "Also measure a plain Airflow on the same cluster (about 4 minutes).",
+    }
+)
+@reports_errors
+def bench_kube(
+    c: Context,
+    context: str = "",
+    json: bool = False,
+    rounds: int = 15,
+    peer: bool = True,
+) -> int:
+    """Measure `up` on a cluster and a task in a pod, beside a plain Airflow on Kubernetes.
+
+    In namespaces of its own, which it removes.
+    """
+    from benchmarks import kube as bench  # noqa: PLC0415 - quick listing
+
+    work = workspace(c, kube_context=context)
+    return bench.run(work, as_json=json, rounds=rounds, peer=peer)
+
+
 namespace = Collection(
     *(up, down, status, logs, restart, sync_, test, ci, shell, open_, doctor, version),
     *(build, render, diff),
@@ -445,7 +471,7 @@ for group, names in {
     },
     "settings": {"export": settings_export},
     "cluster": {"debian-up": cluster_debian_up, "debian-down": cluster_debian_down},
-    "bench": {"reload": bench_reload, "up": bench_up},
+    "bench": {"kube": bench_kube, "reload": bench_reload, "up": bench_up},
 }.items():
     collection = Collection(group)
     for name, item in names.items():

@@ -81,14 +81,15 @@ class BenchEnvironment:
         raise EnvironmentFailure(f"there is no venv in {self.state}", "Run `invoke up` first.")
 
     def command(self, *arguments: str) -> float:
-        """Run `invoke` with these arguments.
-
-        Returns:
-            Its seconds.
+        """Run `invoke` with these arguments; its seconds.
 
         Raises:
             EnvironmentFailure: It failed; with the end of what it said.
         """
+        return self.run(*arguments)[0]
+
+    def run(self, *arguments: str) -> tuple[float, str]:
+        """As `command`; its seconds, and what it said on stderr."""
         started = time.monotonic()
         try:
             result = subprocess.run(
@@ -109,7 +110,7 @@ class BenchEnvironment:
         if result.returncode != 0:
             said = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
             raise EnvironmentFailure(f"`invoke {' '.join(arguments)}` failed", said)
-        return seconds
+        return seconds, result.stderr
 
     def _invoke(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "invoke", *arguments]
@@ -119,9 +120,13 @@ class BenchEnvironment:
         """`invoke up --detach`, and `invoke down` in the end, whatever happens."""
         try:
             self.command("up", "--detach")
-            yield Environment.load(self.state)
+            yield self.environment()
         finally:
             self.stop()
+
+    def environment(self) -> Environment:
+        """What is up."""
+        return Environment.load(self.state)
 
     def stop(self) -> None:
         """Stop everything; a second Ctrl-C does not keep it from that."""
