@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -119,6 +119,57 @@ def test_a_field_that_is_no_longer_rendered_goes(room: Cluster) -> None:
     found = room.get("v1", "ConfigMap", "settings")
     assert found is not None
     assert found["data"] == {"one": "1"}
+
+
+PROBES: tuple[dict[str, Any], ...] = (
+    {"httpGet": {"path": "/", "port": 80}},
+    {"tcpSocket": {"port": 80}},
+    {"exec": {"command": ["true"]}},
+)
+
+
+def test_a_probe_may_become_one_of_another_kind_or_go(room: Cluster) -> None:
+    for number in range(2 * len(PROBES)):
+        probe = PROBES[number % len(PROBES)]
+        for more in ({"readinessProbe": probe}, {}, {"livenessProbe": probe}):
+            item = deployment("scheduler", SLEEP, replicas=0, **more)
+            apply(room, [item], progress=silent)
+            assert apply(room, [item], progress=silent).unchanged == ("Deployment scheduler",)
+    for probe in PROBES:
+        item = deployment("scheduler", SLEEP, replicas=0, readinessProbe=probe)
+        assert apply(room, [item], progress=silent).changed == ("Deployment scheduler",)
+        assert diff(room, [item]) == []
+
+
+def test_a_probe_that_is_wrong_by_itself_is_refused_and_nothing_changes(room: Cluster) -> None:
+    apply(
+        room, [deployment("scheduler", SLEEP, replicas=0, livenessProbe=PROBES[0])], progress=silent
+    )
+    before = room.get("apps/v1", "Deployment", "scheduler")
+    wrong = deployment("scheduler", SLEEP, replicas=0, livenessProbe={"tcpSocket": {"port": 0}})
+    with pytest.raises(Refusal, match="port"):
+        apply(room, [wrong], progress=silent)
+    assert room.get("apps/v1", "Deployment", "scheduler") == before
+
+
+def test_an_apply_that_is_interrupted_is_completed_by_the_next_one(room: Cluster) -> None:
+    claim = everything()[-1]
+    apply(room, [claim], progress=silent)  # It stays, whatever is pruned.
+    others = len(everything()) - 1
+    for reached in range(others):
+        told: list[str] = []
+
+        def interrupt(name: str, told: list[str] = told, reached: int = reached) -> None:
+            told.append(name)
+            if len(told) > reached:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            apply(room, everything(), progress=interrupt)
+        done = apply(room, everything(), progress=silent)
+        assert len(done.created) == others - reached
+        assert diff(room, everything()) == []
+        assert len(apply(room, [claim], progress=silent).pruned) == others
 
 
 def test_a_comparison_changes_nothing(room: Cluster) -> None:

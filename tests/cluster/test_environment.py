@@ -2,87 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.folder import EXAMPLE_DAGS, Folder, dag_source
-from tests.e2e.machine import assert_nothing_runs, free_port
-from tests.e2e.project import ROOT, Project, eventually
+from tests.cluster.deployed import KINDS, OURS, PATIENCE, WORKERS, Kubectl, project_on
+from tests.e2e.folder import EXAMPLE_DAGS, dag_source
+from tests.e2e.machine import assert_nothing_runs
+from tests.e2e.project import ROOT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.conftest import ClusterAccess
+    from tests.e2e.project import Project
 
-# A pod for each task takes its time: two seconds each, one after the other in a chain.
-PATIENCE = 900.0
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
-
-OURS = "app.kubernetes.io/part-of=windsock"
-WORKERS = f"{OURS},app.kubernetes.io/component=worker"
-KINDS = ",".join(
-    (
-        *("all", "configmaps", "secrets", "persistentvolumeclaims"),
-        *("serviceaccounts", "roles", "rolebindings", "networkpolicies"),
-    )
-)
-
-
-def project_on(cluster: ClusterAccess, home: Path, *, namespace: str) -> Project:
-    """A project whose commands go to a namespace of the cluster."""
-    allowed = home / "allowed.yaml"
-    home.mkdir(parents=True, exist_ok=True)
-    allowed.write_text(
-        json.dumps({"windsock": {"cluster": {"allowed_contexts": [cluster.context]}}})
-    )
-    project = Project(
-        home=home,
-        patience=PATIENCE,
-        variables={
-            "KUBECONFIG": str(cluster.kubeconfig),
-            "INVOKE_RUNTIME_CONFIG": str(allowed),
-            "INVOKE_WINDSOCK_TARGET": "context",
-            "INVOKE_WINDSOCK_CLUSTER_CONTEXT": cluster.context,
-            "INVOKE_WINDSOCK_CLUSTER_NAMESPACE": namespace,
-            "INVOKE_WINDSOCK_CLUSTER_PORT": str(free_port()),
-        },
-    )
-    project.dags.mkdir(exist_ok=True)
-    Folder(project).restore()
-    return project
-
-
-class Kubectl:
-    """What a person would look at beside windsock."""
-
-    def __init__(self, cluster: ClusterAccess, namespace: str) -> None:
-        self._command = [
-            "kubectl", f"--kubeconfig={cluster.kubeconfig}", f"--context={cluster.context}",
-            f"--namespace={namespace}",
-        ]  # fmt: skip
-        self.namespace = namespace
-
-    def run(self, *arguments: str) -> str:
-        return subprocess.run(
-            [*self._command, *arguments], capture_output=True, text=True, check=True, timeout=120
-        ).stdout
-
-    def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        options = [f"--selector={selector}"] if selector else []
-        found: list[dict[str, Any]] = json.loads(self.run("get", kind, "-o", "json", *options))[
-            "items"
-        ]
-        return found
-
-    def names(self, kind: str, selector: str = "") -> list[str]:
-        return sorted(item["metadata"]["name"] for item in self.items(kind, selector))
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +169,64 @@ def test_workers_hold_no_secret_and_no_token(deployed: Project) -> None:
     seen = next(line.event for line in log if "SEEN" in line.event)
     assert "SEEN [] False 50000" in seen
     (deployed.dags / "look.py").unlink()
+    deployed.control.barrier(timeout=60)
+
+
+SCHEDULER = f"{OURS},app.kubernetes.io/component=scheduler"
+
+
+@contextlib.contextmanager
+def without(kubectl: Kubectl, *missing: str) -> Iterator[None]:
+    """Take some verbs from the scheduler's Role."""
+    [role] = (
+        item for item in kubectl.items("roles") if item["metadata"]["name"] == "airflow-scheduler"
+    )
+    verbs = role["rules"][0]["verbs"]
+    change = {"op": "replace", "path": "/rules/0/verbs"}
+    patch = ("patch", "role", "airflow-scheduler", "--type=json", "-p")
+    assert set(missing) <= set(verbs)
+    kubectl.run(*patch, json.dumps([{**change, "value": [v for v in verbs if v not in missing]}]))
+    try:
+        yield
+    finally:
+        kubectl.run(*patch, json.dumps([{**change, "value": verbs}]))
+
+
+def refused(kubectl: Kubectl, verb: str) -> bool:
+    said = kubectl.run("logs", "-l", SCHEDULER, "--tail=-1")
+    return f'cannot {verb} resource \\"pods\\"' in said
+
+
+def test_the_scheduler_needs_each_verb_that_its_role_has(
+    deployed: Project, kubectl: Kubectl
+) -> None:
+    (deployed.dags / "short.py").write_text(dag_source("short"))
+    (deployed.dags / "long.py").write_text(
+        dag_source("long", {"wait": "import time\ntime.sleep(45)"})
+    )
+    deployed.control.barrier(timeout=60)
+    with without(kubectl, "create"):
+        run = deployed.invoke("dags.trigger", "short", "--wait", "--timeout=120", "--json")
+        assert json.loads(run.stdout)["state"] == "failed"
+        assert refused(kubectl, "create")
+    with without(kubectl, "delete"):
+        run = deployed.invoke("dags.trigger", "short", "--wait", "--timeout=120", "--json")
+        assert run.returncode == 0, run.stderr
+        eventually(lambda: refused(kubectl, "delete"), "a finished pod cannot be removed")
+    deployed.invoke("dags.trigger", "long")
+    eventually(lambda: kubectl.names("pods", WORKERS), "the long task has a pod")
+    for missing in (("list", "watch"), ("patch",)):
+        with without(kubectl, *missing):
+            kubectl.run("delete", "pod", "-l", SCHEDULER)
+            for verb in missing:
+                eventually(
+                    lambda verb=verb: refused(kubectl, verb),  # type: ignore[misc] # bound early
+                    f"a new scheduler needs {verb}",
+                )
+    kubectl.run("delete", "pod", "-l", SCHEDULER)
+    eventually(lambda: not kubectl.names("pods", WORKERS), "every pod is gone", timeout=180)
+    for name in ("short", "long"):
+        (deployed.dags / f"{name}.py").unlink()
     deployed.control.barrier(timeout=60)
 
 

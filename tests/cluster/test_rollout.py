@@ -85,7 +85,7 @@ def test_a_component_that_is_not_there_cannot_be_restarted(room: Cluster) -> Non
 
 
 def test_an_image_that_is_not_on_the_node(room: Cluster) -> None:
-    item = deployment("scheduler", SLEEP, image="windsock-airflow:nowhere", imagePullPolicy="Never")
+    item = deployment("missing", SLEEP, image="windsock-airflow:nowhere", imagePullPolicy="Never")
     told = failure(room, item)
     assert "ErrImageNeverPull" in told.message
     assert "windsock-airflow:nowhere" in told.message
@@ -93,27 +93,27 @@ def test_an_image_that_is_not_on_the_node(room: Cluster) -> None:
 
 
 def test_an_image_that_no_registry_has(room: Cluster) -> None:
-    item = deployment("scheduler", SLEEP, image="127.0.0.1:1/windsock:nowhere")
+    item = deployment("unknown", SLEEP, image="127.0.0.1:1/windsock:nowhere")
     assert "127.0.0.1:1/windsock:nowhere" in failure(room, item).message
 
 
+def test_a_pod_that_fits_on_no_node(room: Cluster) -> None:
+    big = {"requests": {"cpu": "1000"}}
+    told = failure(room, deployment("big", SLEEP, resources=big))
+    assert "Insufficient cpu" in told.message
+
+
 def test_a_crash_loop_shows_the_last_lines(room: Cluster) -> None:
-    told = failure(room, deployment("scheduler", "print('my last words'); raise SystemExit(3)"))
+    told = failure(room, deployment("looping", "print('my last words'); raise SystemExit(3)"))
     assert "exit code 3" in told.message
     assert "my last words" in told.hint
 
 
 def test_a_repaired_pod_is_not_blamed_for_what_was(room: Cluster) -> None:
-    failure(room, deployment("scheduler", "raise SystemExit(3)"))
-    item = deployment("scheduler", SLEEP)
+    failure(room, deployment("repaired", "raise SystemExit(3)"))
+    item = deployment("repaired", SLEEP)
     apply(room, [item], progress=silent)
     rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
-
-
-def test_a_pod_that_fits_on_no_node(room: Cluster) -> None:
-    big = {"requests": {"cpu": "1000"}}
-    told = failure(room, deployment("scheduler", SLEEP, resources=big))
-    assert "Insufficient cpu" in told.message
 
 
 def test_a_missing_secret(room: Cluster) -> None:
@@ -121,7 +121,7 @@ def test_a_missing_secret(room: Cluster) -> None:
         "name": "X",
         "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "x"}},
     }
-    told = failure(room, deployment("scheduler", SLEEP, env=[variable]))
+    told = failure(room, deployment("secretive", SLEEP, env=[variable]))
     assert "no-such-secret" in told.message
 
 
@@ -144,7 +144,7 @@ def test_a_startup_probe_that_never_passes(room: Cluster) -> None:
         "periodSeconds": 1,
         "failureThreshold": 2,
     }
-    told = failure(room, deployment("scheduler", SLEEP, startupProbe=probe))
+    told = failure(room, deployment("probed", SLEEP, startupProbe=probe))
     assert "not yet" in told.message
 
 
@@ -172,8 +172,8 @@ def test_a_quota_that_is_exceeded(cluster: ClusterAccess) -> None:
             rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
 
 
-def test_a_stateful_set_recovers_from_a_pod_that_never_started(room: Cluster) -> None:
-    failure(room, stateful_set("base", SLEEP, image="nowhere:never", imagePullPolicy="Never"))
+def test_a_stateful_set_recovers_from_a_pod_that_never_got_ready(room: Cluster) -> None:
+    failure(room, stateful_set("base", "raise SystemExit(3)"))
     item = stateful_set("base", SLEEP)
     apply(room, [item], progress=silent)
     rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
@@ -181,7 +181,7 @@ def test_a_stateful_set_recovers_from_a_pod_that_never_started(room: Cluster) ->
 
 def test_a_timeout_tells_what_is_waited_for(room: Cluster) -> None:
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 1}
-    item = deployment("scheduler", SLEEP, readinessProbe=probe)
+    item = deployment("slow", SLEEP, readinessProbe=probe)
     apply(room, [item], progress=silent)
-    with pytest.raises(DeadlineExceeded, match="scheduler 0/1"):
+    with pytest.raises(DeadlineExceeded, match="slow 0/1"):
         rollout.wait(room, [item], progress=silent, timeout=3)

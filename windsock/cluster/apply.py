@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.client import name_of
+from windsock.cluster.failures import INVALID, Refusal
 from windsock.cluster.inventory import (
     APPLIED,
     explicit,
@@ -108,7 +109,14 @@ def _apply_one(
     if before is not None and _covers(before, marked):
         return "unchanged"
     progress(name_of(item))
-    after = cluster.apply(marked)
+    try:
+        after = cluster.apply(marked)
+    except Refusal as error:
+        if before is None or not _may_keep_half_a_probe(error):
+            raise
+        _check_by_itself(cluster, marked)
+        cluster.forget_probes(before)
+        after = cluster.apply(marked)
     if before is None:
         return "created"
     return "unchanged" if visible(before) == visible(after) else "changed"
@@ -175,6 +183,21 @@ def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[
             "was applied",
             "Choose another namespace: `windsock.cluster.namespace` in invoke.yaml.",
         )
+
+
+def _may_keep_half_a_probe(error: Refusal) -> bool:
+    """Whether a probe could perhaps not be removed, or become one of another kind.
+
+    Applying removes the fields that we set. What the server filled in besides (a port's scheme,
+    the seconds between two looks) stays, and is no whole probe, or a second one, by itself.
+    """
+    return error.code == INVALID and "Probe" in error.words
+
+
+def _check_by_itself(cluster: Cluster, item: Object) -> None:
+    """Have the server refuse an object that is wrong whatever there was before."""
+    name = f"{item['metadata']['name']}-check"
+    cluster.create({**item, "metadata": {**item["metadata"], "name": name}}, dry_run=True)
 
 
 def _failed_job(item: Object) -> bool:

@@ -101,12 +101,13 @@ class Cluster:
                 return found, str(page["metadata"].get("resourceVersion", ""))
             query = {**query, "continue": page["metadata"]["continue"]}
 
-    def create(self, item: Object) -> Object:
-        """Create an object, which must not exist yet."""
+    def create(self, item: Object, *, dry_run: bool = False) -> Object:
+        """Create an object, which must not exist yet (or see whether it could be)."""
+        query = {"fieldManager": FIELD_MANAGER}
         return self.request(
             "POST",
             self.path(item["apiVersion"], item["kind"]),
-            query={"fieldManager": FIELD_MANAGER},
+            query=query | ({"dryRun": "All"} if dry_run else {}),
             body=item,
             doing=f"create {name_of(item)}",
         )
@@ -132,6 +133,20 @@ class Cluster:
             body=change,
             content_type="application/merge-patch+json",
             doing=f"change {name_of(item)}",
+        )
+
+    def forget_probes(self, item: Object) -> None:
+        """Take all probes out of the containers of a workload that exists."""
+        nothing = dict.fromkeys(("livenessProbe", "readinessProbe", "startupProbe"))
+        pod = item["spec"]["template"]["spec"]
+        containers = [{"name": each["name"], **nothing} for each in pod["containers"]]
+        self.request(
+            "PATCH",
+            self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"spec": {"template": {"spec": {"containers": containers}}}},
+            content_type="application/strategic-merge-patch+json",
+            doing=f"change the probes of {name_of(item)}",
         )
 
     def delete(self, item: Object) -> bool:

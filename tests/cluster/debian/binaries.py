@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,23 +28,67 @@ PROGRAMS = (
 SCRATCH = ".making-"
 
 
+@dataclass(frozen=True)
+class Change:
+    """A change of the source.
+
+    Attributes:
+        file: In the source.
+        before: What it holds.
+        after: What stands there instead.
+    """
+
+    file: str
+    before: str
+    after: str
+
+
+CHANGES = (
+    # Any user may write in the volumes of the host path provisioner, as in those of kind's. They
+    # belong to root, and a host path knows no fsGroup: a pod that is not root could not write.
+    Change(
+        "pkg/volume/hostpath/host_path.go",
+        "os.MkdirAll(pv.Spec.HostPath.Path, 0750)",
+        "os.MkdirAll(pv.Spec.HostPath.Path, 0777)",
+    ),
+    # A pod that is deleted is gone at once, as since Kubernetes 1.22. This kubelet looks every ten
+    # seconds whether one may go, and clears the remains of some once a minute.
+    Change(
+        "pkg/kubelet/status/status_manager.go",
+        "const syncPeriod = 10 * time.Second",
+        "const syncPeriod = 1 * time.Second",
+    ),
+    Change(
+        "pkg/kubelet/kubelet.go",
+        "ContainerGCPeriod = time.Minute",
+        "ContainerGCPeriod = 2 * time.Second",
+    ),
+)
+
+
+def folder() -> Path:
+    """Where the cache holds the programs of this version with these changes."""
+    digest = hashlib.sha256(repr(CHANGES).encode()).hexdigest()[:8]
+    return places.cache() / f"kubernetes-{places.VERSION}-{digest}"
+
+
 def are_built() -> bool:
     """Whether the cache holds them."""
-    return places.binaries().is_dir()
+    return folder().is_dir()
 
 
 def build(commands: Commands) -> None:
     """Fetch the source, compile, and put the programs into the cache, all of them or none."""
     with scratch() as work:
         source = _fetch(commands, work)
-        _open_volumes(source)
+        _change(source)
         _compile(commands, work, source)
         done = work / "done"
         done.mkdir()
         for program in PROGRAMS:
             [built] = source.glob(f"_output/local/bin/*/*/{program}")
             shutil.move(built, done / program)
-        done.rename(places.binaries())
+        done.rename(folder())
 
 
 @contextmanager
@@ -89,19 +135,14 @@ def _fetch(commands: Commands, work: Path) -> Path:
     return unpacked[0]
 
 
-def _open_volumes(source: Path) -> None:
-    """Let any user write in the volumes of the host path provisioner, as in those of kind's.
-
-    They belong to root, and a host path knows no fsGroup: a pod that is not root could not write.
-    """
-    code = source / "pkg/volume/hostpath/host_path.go"
-    before = code.read_text()
-    after = before.replace(
-        "os.MkdirAll(pv.Spec.HostPath.Path, 0750)", "os.MkdirAll(pv.Spec.HostPath.Path, 0777)"
-    )
-    if after == before:
-        raise EnvironmentFailure(f"{code.name} does not make volumes as expected")
-    code.write_text(after)
+def _change(source: Path) -> None:
+    for change in CHANGES:
+        code = source / change.file
+        before = code.read_text()
+        after = before.replace(change.before, change.after)
+        if after == before:
+            raise EnvironmentFailure(f"{change.file} does not hold {change.before!r}")
+        code.write_text(after)
 
 
 def _compile(commands: Commands, work: Path, source: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.cluster.debian import places
+from tests.cluster.debian import binaries, places
 from tests.cluster.debian.certificates import certificate, key, kubeconfig
 from tests.cluster.debian.images import PAUSE
 
@@ -40,7 +40,7 @@ def start_apiserver(daemons: Daemons, address: str) -> None:
     """The API server, with RBAC, on docker's bridge."""
     daemons.start(
         "apiserver",
-        places.binaries() / "kube-apiserver",
+        binaries.folder() / "kube-apiserver",
         *("--etcd-servers", ETCD),
         *("--bind-address", address, "--advertise-address", address),
         *("--secure-port", str(places.API_PORT)),
@@ -64,7 +64,7 @@ def start_controllers(daemons: Daemons) -> None:
     """The controller manager and the scheduler."""
     daemons.start(
         "controller-manager",
-        places.binaries() / "kube-controller-manager",
+        binaries.folder() / "kube-controller-manager",
         *("--kubeconfig", kubeconfig("controller-manager"), "--use-service-account-credentials"),
         *("--service-account-private-key-file", key("tokens")),
         *("--root-ca-file", certificate("ca")),
@@ -77,7 +77,7 @@ def start_controllers(daemons: Daemons) -> None:
     )
     daemons.start(
         "scheduler",
-        places.binaries() / "kube-scheduler",
+        binaries.folder() / "kube-scheduler",
         *("--kubeconfig", kubeconfig("scheduler"), "--leader-elect=false"),
         *("--bind-address", "127.0.0.1", "--port", "0"),
     )
@@ -103,7 +103,7 @@ def start_node(daemons: Daemons, address: str, cgroup_driver: str) -> None:
     """The node: kubelet and kube-proxy."""
     daemons.start(
         "kubelet",
-        places.binaries() / "kubelet",
+        binaries.folder() / "kubelet",
         *("--kubeconfig", kubeconfig("kubelet")),
         *("--config", _write("kubelet", kubelet_configuration(address, cgroup_driver))),
         *("--hostname-override", places.NODE, "--node-ip", address, "--network-plugin="),
@@ -114,7 +114,7 @@ def start_node(daemons: Daemons, address: str, cgroup_driver: str) -> None:
     )
     daemons.start(
         "proxy",
-        places.binaries() / "kube-proxy",
+        binaries.folder() / "kube-proxy",
         *("--config", _write("proxy", proxy_configuration())),
     )
 

@@ -38,8 +38,3 @@ def cache() -> Path:
     folder = Path(home) / "windsock" / "kubernetes-debian"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def binaries() -> Path:
-    """The folder of kube-apiserver and the others, once they are built."""
-    return cache() / f"kubernetes-{VERSION}"

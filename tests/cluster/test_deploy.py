@@ -1,0 +1,97 @@
+"""`invoke up` on a cluster that is interrupted on its way, repeated, and changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.deployed import KINDS, OURS, PATIENCE, Kubectl, project_on
+from tests.e2e.folder import EXAMPLE_DAGS, dag_source
+from tests.e2e.machine import assert_nothing_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.conftest import ClusterAccess
+    from tests.e2e.project import Project
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
+
+NAMESPACE = "windsock-deploy"
+INTERRUPTED = 130
+
+
+@pytest.fixture(scope="module")
+def project(cluster: ClusterAccess) -> Iterator[Project]:
+    """A project with requirements of its own; whatever was deployed is removed."""
+    folder = Path(tempfile.mkdtemp(prefix="windsock-deploy-")).resolve()
+    requirements = folder / "requirements.txt"
+    requirements.touch()
+    project = project_on(
+        cluster, folder, namespace=NAMESPACE, INVOKE_WINDSOCK_REQUIREMENTS=str(requirements)
+    )
+    try:
+        yield project
+        project.close()
+        down = project.invoke("down", "--volumes")
+        assert down.returncode == 0, down.stderr
+        left = Kubectl(cluster, NAMESPACE).run("get", KINDS, "-l", OURS, "-o", "name")
+        assert left.strip() == ""
+        assert_nothing_runs(project)
+    finally:
+        project.invoke("down", "--volumes")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("step", ["images", "applied", "rolled out"])
+def test_an_interrupt_after_each_step_leaves_nothing_running_here(
+    project: Project, step: str
+) -> None:
+    with project.start("up") as up:
+        up.wait_for(f"^✓ {step}", timeout=PATIENCE)
+        up.interrupt()
+        assert up.end(timeout=PATIENCE) == INTERRUPTED, up.text()
+    assert_nothing_runs(project)
+    assert project.invoke("status").returncode != 0
+
+
+def test_the_next_one_completes_what_was_interrupted(project: Project) -> None:
+    project.up()
+    listed = json.loads(project.invoke("dags.list", "--json").stdout)
+    assert {dag["dag_id"] for dag in listed} == EXAMPLE_DAGS
+    assert project.invoke("diff").returncode == 0
+
+
+def test_a_killed_one_is_completed_as_well(project: Project, cluster: ClusterAccess) -> None:
+    Kubectl(cluster, NAMESPACE).run("delete", "deployment", "airflow-scheduler")
+    project.invoke("down")
+    with project.start("up") as up:
+        up.wait_for("^✓ applied", timeout=PATIENCE)
+        up.kill()
+        up.end()
+    project.up()
+    assert project.invoke("diff").returncode == 0
+
+
+PACKAGE = "iniconfig==2.1.0"
+"""Small, without dependencies, and not in Airflow's lock."""
+
+
+def test_a_changed_requirement_reaches_a_running_task(project: Project) -> None:
+    lines = "from importlib.metadata import version\nprint('HAS', version('iniconfig'))"
+    (project.dags / "needs.py").write_text(dag_source("needs", {"look": lines}))
+    before = project.invoke("dags.trigger", "needs", "--wait", "--timeout=120", "--json")
+    assert json.loads(before.stdout)["state"] == "failed"
+    (project.home / "requirements.txt").write_text(f"{PACKAGE}\n")
+    done = project.up()
+    assert "images: built" in done.stderr
+    after = project.invoke("dags.trigger", "needs", "--wait", "--timeout=120", "--json")
+    assert after.returncode == 0, after.stdout + after.stderr
+    run_id = json.loads(after.stdout)["run_id"]
+    log = [line.event for line in project.airflow.log("needs", run_id, "look", try_number=1)]
+    assert any("HAS 2.1.0" in line for line in log), log
