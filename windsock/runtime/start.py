@@ -6,6 +6,7 @@ The same as `airflow scheduler …`, but what the component imports is imported 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from windsock.runtime.importing import import_all
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 EXECUTOR_VARIABLE = "AIRFLOW__CORE__EXECUTOR"
 
@@ -78,11 +79,26 @@ def let_children_end() -> None:
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
+@contextlib.contextmanager
+def ending_when_told() -> Iterator[None]:
+    """Let TERM end this process until the block is left, when Airflow's own handlers follow.
+
+    The first process of a container ignores what it has no handler for: Kubernetes would wait for
+    it in vain, and then kill it.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main() -> None:
     """Become the component that the first argument names."""
     name = sys.argv[1]
-    import_all("airflow.__main__", imports(name, os.environ))
-    wait_if_in_an_image(os.environ)
+    with ending_when_told():
+        import_all("airflow.__main__", imports(name, os.environ))
+        wait_if_in_an_image(os.environ)
     if name == "scheduler" and HEAD_VARIABLE in os.environ:
         let_children_end()
     if name == "dag-processor":

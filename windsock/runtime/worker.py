@@ -14,7 +14,7 @@ import sys
 import threading
 
 from windsock.runtime.importing import import_all
-from windsock.runtime.start import RUNNING_TASKS
+from windsock.runtime.start import RUNNING_TASKS, ending_when_told
 
 PROGRAM = "airflow.sdk.execution_time.execute_workload"
 PREFIX = ["python", "-m", PROGRAM]
@@ -53,7 +53,8 @@ def main() -> None:
     done = threading.Event()
     atexit.register(leave_memory_to_the_kernel, done)  # What is registered first runs last.
     sys.argv = [PROGRAM, *options(sys.argv[1:])]
-    import_all(PROGRAM, IMPORTS)
+    with ending_when_told():
+        import_all(PROGRAM, IMPORTS)
     from airflow.sdk.execution_time.execute_workload import main as execute  # noqa: PLC0415
 
     execute()

@@ -361,12 +361,14 @@ class ClusterTarget:
         ]
         if not found:
             return []
-        if self._supervisor.alive():
-            for name, state in sorted(self._supervisor.states().items()):
-                word = "running" if state.running else "failed"
-                found.append(
-                    Component(name=name, state=word, detail=state.description or "on this machine")
-                )
+        if not self._supervisor.alive():
+            detail = "on this machine; `invoke up` starts it"
+            return found + [Component(name=name, state="stopped", detail=detail) for name in HERE]
+        for name, state in sorted(self._supervisor.states().items()):
+            word = "running" if state.running else "failed"
+            found.append(
+                Component(name=name, state=word, detail=state.description or "on this machine")
+            )
         return found
 
     def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:

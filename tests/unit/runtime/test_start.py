@@ -6,7 +6,12 @@ import sys
 
 import pytest
 
-from windsock.runtime.start import EXECUTOR_VARIABLE, LOCAL_EXECUTOR, imports
+from windsock.runtime.start import (
+    EXECUTOR_VARIABLE,
+    LOCAL_EXECUTOR,
+    ending_when_told,
+    imports,
+)
 
 FORK = """
 import os, signal, time
@@ -42,3 +47,11 @@ def test_a_scheduler_preloads_what_tasks_need_only_where_its_forks_run_them(
     preloaded = set(imports("scheduler", {EXECUTOR_VARIABLE: executor}))
     assert "airflow.jobs.scheduler_job_runner" in preloaded
     assert (set(LOCAL_EXECUTOR) <= preloaded) is preloads
+
+
+def test_it_ends_when_it_is_told_to_while_it_imports() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, ending_when_told():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
