@@ -106,7 +106,7 @@ def workspace(
 
 @task(
     help={
-        "target": "Where to run: local, kind, or auto (the default), which explains its choice.",
+        "target": "Where: local, kind, okteto, or auto (the default), which explains its choice.",
         "context": "Run on the cluster of this kube context; invoke.yaml must allow it.",
         "namespace": "Of the cluster.",
         "skip-unserved": "Go on without objects whose kind the cluster does not serve.",
@@ -182,6 +182,15 @@ def diff(c: Context, target: str = "", context: str = "", namespace: str = "") -
     return flow.diff(workspace(c, kube_context=context, namespace=namespace, target=target))
 
 
+@task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.
+@reports_errors
+def deploy(c: Context, target: str = "", context: str = "", namespace: str = "") -> None:
+    """Bring Airflow up in its cluster with the DAGs parsed, and leave nothing running here."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.deploy(workspace(c, kube_context=context, namespace=namespace, target=target))
+
+
 @task(help={"json": "For scripts: one JSON document on stdout."})
 @reports_errors
 def status(context: Context, json: bool = False) -> int:
@@ -223,14 +232,37 @@ def restart(context: Context, component: str = "") -> None:
 
 @task(
     name="sync",
-    help={"allow-empty": "Say that an emptied DAG folder is meant: sync its deletion."},
+    help={
+        **dict.fromkeys(
+            AS_FOR_UP, "Sync into what others, say Tilt, deployed there; no `up` needed."
+        ),
+        "allow-empty": "Say that an emptied DAG folder is meant: sync its deletion.",
+    },
 )
 @reports_errors
-def sync_(context: Context, allow_empty: bool = False) -> int | None:
+def sync_(
+    c: Context,
+    target: str = "",
+    context: str = "",
+    namespace: str = "",
+    allow_empty: bool = False,
+) -> int | None:
     """Attach to the sync of a running environment: a line for each save."""
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    return flow.attach(workspace(context), allow_empty=allow_empty)
+    work = workspace(c, kube_context=context, namespace=namespace, target=target)
+    if target or context:
+        return flow.join(work)
+    return flow.attach(work, allow_empty=allow_empty)
+
+
+@task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.
+@reports_errors
+def secret(c: Context, target: str = "", context: str = "", namespace: str = "") -> None:
+    """Make the namespace and its Secret, if there are none: for what others deploy."""
+    from windsock import flow  # noqa: PLC0415 - quick listing
+
+    flow.secret(workspace(c, kube_context=context, namespace=namespace, target=target))
 
 
 @task(
@@ -460,7 +492,7 @@ def bench_kube(
 
 namespace = Collection(
     *(up, down, status, logs, restart, sync_, test, ci, shell, open_, doctor, version),
-    *(build, render, diff),
+    *(build, render, diff, deploy, secret),
 )
 for group, names in {
     "dags": {

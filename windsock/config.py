@@ -20,7 +20,7 @@ from windsock.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TARGETS = ("auto", "local", "kind", "context")
+TARGETS = ("auto", "local", "kind", "context", "okteto")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """A name that Kubernetes takes for a namespace (RFC 1123 label)."""
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -42,16 +42,16 @@ class LocalSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """Airflow on Kubernetes: the targets `kind` and `context`."""
+    """Airflow on Kubernetes: the targets `kind`, `context` and `okteto`."""
 
     context: str = ""
     """The kube context of the target `context`."""
     allowed_contexts: tuple[str, ...] = ()
-    """The contexts that windsock may deploy to; a kind cluster of its own needs no leave."""
+    """The contexts that windsock may deploy to; its own kind cluster and Okteto's need no leave."""
     kubeconfig: str = ""
     """A kubeconfig file; empty means what kubectl would use."""
     namespace: str = "windsock"
-    """Where everything is deployed."""
+    """Where everything is deployed; on the target `okteto` Okteto says it."""
     overlay: str = ""
     """A folder below kube/overlays; empty means the one named like the target."""
     skip_unserved: bool = False
@@ -102,7 +102,7 @@ class Settings:
 
     project: Path
     target: str = "auto"
-    """Where it runs: `local`, `kind`, `context`, or `auto`."""
+    """Where it runs: `local`, `kind`, `context`, `okteto`, or `auto`."""
     dags: str = "dags"
     """The DAG folder, here or in another repository."""
     state: str = ".windsock"

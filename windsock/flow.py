@@ -23,7 +23,7 @@ from windsock.sync.control import ControlClient
 from windsock.targets import choose, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from windsock.airflow.api import Airflow
     from windsock.config import Settings
@@ -104,7 +104,46 @@ def up(work: Workspace, *, detach: bool) -> int:
         return 0
     finally:
         if started_here:
-            work.target().down(console, volumes=False)
+            work.target().end(console)
+
+
+def deploy(work: Workspace) -> None:
+    """Bring the environment up in its cluster, DAGs included, and leave nothing running here.
+
+    Raises:
+        DeadlineExceeded: Airflow did not parse the DAG folder in time.
+    """
+    target = choose.cluster_target(work.settings)
+    environment = bring_up(work)
+    try:
+        ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
+    finally:
+        target.leave(work.console)
+
+
+def join(work: Workspace) -> int:
+    """Sync into what others deployed, and tell what comes of each save, until Ctrl-C.
+
+    Returns:
+        An exit code.
+    """
+    target = choose.cluster_target(work.settings)
+    environment = _bring_up(work, target, target.join)
+    try:
+        work.console.line("watching for saves; Ctrl-C ends the sync and nothing else")
+        return follow(work, environment, stops=True)
+    except KeyboardInterrupt:
+        work.console.line()
+        return 0
+    finally:
+        target.leave(work.console)
+
+
+def secret(work: Workspace) -> None:
+    """Make the namespace and its Secret, for what others deploy."""
+    target = choose.cluster_target(work.settings)
+    with target.bringing_up(), work.console.step("namespace and Secret"):
+        target.ensure_secret()
 
 
 def bring_up(work: Workspace) -> Environment:
@@ -112,13 +151,21 @@ def bring_up(work: Workspace) -> Environment:
 
     An interrupt or a failure on the way stops again what runs, so that nothing is left half up.
     """
-    started = time.monotonic()
     target = work.target()
+
+    def deploy(console: Console) -> None:
+        target.prepare(console)
+        target.deploy(console)
+
+    return _bring_up(work, target, deploy)
+
+
+def _bring_up(work: Workspace, target: Target, deploy: Callable[[Console], None]) -> Environment:
+    started = time.monotonic()
     work.console.line(f"target: {choose.explain(work.settings)}")
     with target.bringing_up():
         try:
-            target.prepare(work.console)
-            target.deploy(work.console)
+            deploy(work.console)
             environment = target.wait(work.console)
             environment.save(work.settings.state_folder)
             import_settings(work, environment)
@@ -573,8 +620,8 @@ def _settled_saves(environment: Environment) -> Iterator[str]:
 
 
 def ci(work: Workspace, *, junit: str) -> int:
-    """Up, test, down; down also when something fails."""
+    """Up, test, end; the end also when something fails."""
     try:
         return test(work, TestRequest(junit=junit))
     finally:
-        work.target().down(work.console, volumes=False)
+        work.target().end(work.console)

@@ -123,6 +123,11 @@ class FakeTarget:
         self._do("wipe" if volumes else "down")
         self.is_running = False
 
+    def end(self, console: Console) -> None:
+        del console
+        self._do("end")
+        self.is_running = False
+
     def give_up(self, console: Console) -> None:
         del console
         self._do("give up")

@@ -110,7 +110,7 @@ def test_a_misspelled_setting_is_refused_with_the_known_ones(
         {"sync": {"quiet": 0}},
         {"sync": {"quiet": 0.9, "longest": 0.1}},
         {"sync": {"keep_snapshots": 0}},
-        {"target": "okteto"},
+        {"target": "nomad"},
         {"target": ""},
         {"cluster": {"namespace": "Anna's"}},
         {"cluster": {"kind_name": ""}},

@@ -193,7 +193,7 @@ def test_ctrl_c_stops_what_this_up_started(
 ) -> None:
     interrupts(monkeypatch)
     assert flow.up(work, detach=False) == 0
-    assert target.verbs == [*BRING_UP, "down"]
+    assert target.verbs == [*BRING_UP, "end"]
 
 
 def test_ctrl_c_leaves_what_was_up_before(
@@ -214,7 +214,7 @@ def test_a_failure_while_following_stops_what_this_up_started(
     monkeypatch.setattr(flow, "follow", follow)
     with pytest.raises(EnvironmentFailure):
         flow.up(work, detach=False)
-    assert target.verbs == [*BRING_UP, "down"]
+    assert target.verbs == [*BRING_UP, "end"]
 
 
 def test_a_sync_that_never_comes_back_ends_up_with_a_failure(
@@ -228,7 +228,7 @@ def test_a_sync_that_never_comes_back_ends_up_with_a_failure(
     assert sync.attached.wait(20)
     sync.stop()
     assert result() == 3
-    assert target.verbs == [*BRING_UP, "down"]
+    assert target.verbs == [*BRING_UP, "end"]
     assert "the sync process is gone" in work.kept.said
 
 
@@ -631,7 +631,7 @@ def test_ci_brings_up_tests_and_takes_down(
 ) -> None:
     runner.codes = [1]
     assert flow.ci(work, junit="report.xml") == 1
-    assert target.verbs == [*BRING_UP, "down"]
+    assert target.verbs == [*BRING_UP, "end"]
     assert "--junit-xml=report.xml" in runner.commands[0]
 
 
@@ -641,7 +641,7 @@ def test_ci_takes_down_what_failed_to_come_up(
     target.fails = {"wait": EnvironmentFailure("never healthy")}
     with pytest.raises(EnvironmentFailure):
         flow.ci(work, junit="report.xml")
-    assert target.verbs[-1] == "down"
+    assert target.verbs[-1] == "end"
     assert runner.commands == []
 
 
@@ -654,4 +654,59 @@ def test_ci_takes_down_after_an_interrupt(
     monkeypatch.setattr(subprocess, "call", interrupted)
     with pytest.raises(KeyboardInterrupt):
         flow.ci(work, junit="report.xml")
-    assert target.verbs == [*BRING_UP, "down"]
+    assert target.verbs == [*BRING_UP, "end"]
+
+
+# --- what others deployed, and what is left to others ----------------------------------------
+
+
+class ClusterFake(FakeTarget):
+    """With the verbs that only a cluster has."""
+
+    def join(self, console: Any) -> None:
+        del console
+        self._do("join")
+
+    def leave(self, console: Any) -> None:
+        del console
+        self._do("leave")
+
+    def ensure_secret(self) -> None:
+        self._do("secret")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, sync: FakeSync, monkeypatch: pytest.MonkeyPatch) -> ClusterFake:
+    fake = ClusterFake(environment(tmp_path / "state", socket=sync.path))
+    monkeypatch.setattr("windsock.targets.choose.cluster_target", lambda _: fake)
+    return fake
+
+
+def test_deploy_leaves_the_environment_once_its_dags_are_parsed(
+    tmp_path: Path, cluster: ClusterFake, sync: FakeSync
+) -> None:
+    flow.deploy(FakeWorkspace.of(tmp_path, cluster))
+    assert cluster.verbs == [*BRING_UP, "leave"]
+    assert sync.asked == ["barrier", "barrier"]
+
+
+def test_a_deploy_whose_dags_are_not_parsed_in_time_is_a_failure_that_leaves_nothing_here(
+    tmp_path: Path, cluster: ClusterFake, sync: FakeSync
+) -> None:
+    sync.barrier = DeadlineExceeded("still parsing huge.py")
+    with pytest.raises(DeadlineExceeded):
+        flow.deploy(FakeWorkspace.of(tmp_path, cluster))
+    assert cluster.verbs[-1] == "leave"
+
+
+def test_a_sync_into_what_others_deployed_applies_nothing_and_removes_nothing(
+    tmp_path: Path, cluster: ClusterFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts(monkeypatch)
+    assert flow.join(FakeWorkspace.of(tmp_path, cluster)) == 0
+    assert cluster.verbs == ["lock", "join", "wait", "unlock", "leave"]
+
+
+def test_a_secret_is_made_under_the_lock(tmp_path: Path, cluster: ClusterFake) -> None:
+    flow.secret(FakeWorkspace.of(tmp_path, cluster))
+    assert cluster.verbs == ["lock", "secret", "unlock"]

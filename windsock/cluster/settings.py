@@ -53,6 +53,8 @@ def variables(settings: Settings, *, namespace: str, base_url: str) -> dict[str,
         "kubernetes_executor.delete_worker_pods_on_failure": "True",
         # The default of one a loop makes a fan-out of 16 wait three seconds for its last pod.
         "kubernetes_executor.worker_pods_creation_batch_size": "16",
+        # A task waits while the namespace's quota is used up; by default it would fail at once.
+        "kubernetes_executor.task_publish_max_retries": "-1",
         "logging.base_log_folder": LOGS,
         "logging.dag_processor_child_process_log_directory": "/opt/airflow/dag-processor-logs",
         # With a host the API server would first ask it for the log; all logs are on one volume.

@@ -57,6 +57,9 @@ class Target(Protocol):
     def give_up(self, console: Console) -> None:
         """Bringing it up has failed or was interrupted: leave nothing half up on this machine."""
 
+    def end(self, console: Console) -> None:
+        """Stop what `up` or `ci` brought up; what others deployed goes on without this machine."""
+
     def down(self, console: Console, *, volumes: bool) -> None:
         """Stop everything; with `volumes` also remove what it kept."""
 

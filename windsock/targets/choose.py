@@ -35,8 +35,10 @@ def target(settings: Settings) -> Target:
     if wanted.target == "local":
         return _local(settings)
     from windsock.targets.cluster import ClusterTarget  # noqa: PLC0415 - heavy
+    from windsock.targets.okteto import OktetoTarget  # noqa: PLC0415 - heavy
 
-    return ClusterTarget(settings, place=wanted, variables=dict(os.environ))
+    kind = OktetoTarget if wanted.target == "okteto" else ClusterTarget
+    return kind(settings, place=wanted, variables=dict(os.environ))
 
 
 def cluster_target(settings: Settings) -> ClusterTarget:
@@ -50,7 +52,8 @@ def cluster_target(settings: Settings) -> ClusterTarget:
     found = target(settings)
     if not isinstance(found, ClusterTarget):
         raise ConfigurationError(
-            "the target `local` has no cluster", "Name one: `--target kind` or `--context NAME`."
+            "the target `local` has no cluster",
+            "Name one: `--target kind`, `--target okteto` or `--context NAME`.",
         )
     return found
 
@@ -86,6 +89,12 @@ def _wanted(settings: Settings, remembered: Remembered | None) -> Remembered:
     if settings.target == "kind":
         context = f"kind-{cluster.kind_name}"
         return Remembered(target="kind", context=context, namespace=cluster.namespace)
+    if settings.target == "okteto":
+        from windsock.cluster import okteto  # noqa: PLC0415 - only here
+
+        # Okteto made this context for its user: nobody has to allow it once more.
+        place = okteto.place(os.environ)
+        return Remembered(target="okteto", context=place.context, namespace=place.namespace)
     if not cluster.context:
         raise ConfigurationError(
             "the target `context` needs the name of a kube context",

@@ -67,6 +67,8 @@ HERE = ("sync", "forward")
 ALL = (*WORKLOADS, "worker", *HERE)
 API_PORT = 8080
 APPLIED = "applied.json"
+BY_OTHERS = "applied by others"
+"""Instead of a digest of what was applied: what is there is none of our business."""
 POLL_SECONDS = 0.2
 
 
@@ -122,6 +124,7 @@ class ClusterTarget:
 
     @cached_property
     def _port(self) -> ports.PortChoice:
+        private_folder(self._layout.state)  # It is remembered there, by `invoke render` too.
         chosen = ports.choose(
             {"api": self._settings.cluster.port},
             memory=self._layout.ports,
@@ -133,9 +136,22 @@ class ClusterTarget:
     def _url(self) -> str:
         return f"http://{ports.LOOPBACK}:{self._port.port}"
 
+    def _wanted_images(self) -> image.Images:
+        return image.wanted(self._settings)
+
+    @property
+    def _base_url(self) -> str:
+        """Where the links in the UI lead."""
+        return self._url
+
+    @property
+    def _told_dags_folder(self) -> str:
+        """The folder that tracebacks name."""
+        return str(self._settings.dags_folder.resolve())
+
     def objects(self) -> list[dict[str, Any]]:
         """Everything that is applied, the Secret aside."""
-        images = self._images or image.wanted(self._settings)
+        images = self._images or self._wanted_images()
         return manifests.objects(
             self._settings.project,
             overlay=self._settings.cluster.overlay or self.name,
@@ -143,9 +159,9 @@ class ClusterTarget:
             airflow_image=images.airflow,
             postgres_image=images.postgres,
             settings=settings.variables(
-                self._settings, namespace=self._place.namespace, base_url=self._url
+                self._settings, namespace=self._place.namespace, base_url=self._base_url
             ),
-            dags_folder=str(self._settings.dags_folder.resolve()),
+            dags_folder=self._told_dags_folder,
         )
 
     @cached_property
@@ -191,7 +207,9 @@ class ClusterTarget:
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
         check_dags_folder(self._settings.dags_folder)
-        if not self._supervisor.alive() or self._applied() != self._digest(self.objects()):
+        if not self._supervisor.alive():
+            return None
+        if self._applied() not in {BY_OTHERS, self._digest(self.objects())}:
             return None  # Something changed: it must be applied.
         if not run_as_described(self._supervisor, self._layout, self._programs()):
             return None
@@ -207,12 +225,16 @@ class ClusterTarget:
             yield
 
     def prepare(self, console: Console) -> None:
-        """Build the images if what goes into them changed, and get them to the cluster."""
+        """Reach the cluster, and get the images to it."""
         check_dags_folder(self._settings.dags_folder)
         with console.step("cluster") as step:
             if self.name == "kind":
                 self._kind.ensure(step.progress)
             step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
+        self._prepare_images(console)
+
+    def _prepare_images(self, console: Console) -> None:
+        """Build the images if what goes into them changed, and get them to the cluster."""
         with console.step("images") as step:
             self._images = image.ensure(self._settings, progress=step.progress)
             step.detail = "built" if self._images.built else "unchanged"
@@ -230,8 +252,7 @@ class ClusterTarget:
         if self._port.reason:
             console.warn(f"port {self._port.reason}: using {self._port.port}")
         with console.step("applied") as step:
-            self._cluster.ensure_namespace()
-            self._secrets = secrets.ensure(self._cluster, self._layout.secrets)
+            self.ensure_secret()
             objects = self.objects()
             self._forget_applied()
             done = apply.apply(
@@ -246,6 +267,25 @@ class ClusterTarget:
                 self._cluster, objects, progress=step.progress, timeout=self._settings.up_timeout
             )
         write_whole(self._layout.state / APPLIED, self._digest(objects))
+
+    def ensure_secret(self) -> None:
+        """Make the namespace and its Secret, or take over the passwords that are in it."""
+        self._cluster.ensure_namespace()
+        self._secrets = secrets.ensure(self._cluster, self._layout.secrets)
+
+    def join(self, console: Console) -> None:
+        """Instead of `deploy`: wait until what others applied is ready, and change nothing."""
+        check_dags_folder(self._settings.dags_folder)
+        with console.step("rolled out by others") as step:
+            self.ensure_secret()
+            self._forget_applied()
+            rollout.wait(
+                self._cluster,
+                self.objects(),
+                progress=step.progress,
+                timeout=self._settings.up_timeout,
+            )
+        write_whole(self._layout.state / APPLIED, BY_OTHERS)
 
     def wait(self, console: Console) -> Environment:
         """Start the sync and the forwarded port, and wait until all answers."""
@@ -304,6 +344,15 @@ class ClusterTarget:
         """See `Target`: what is in the cluster stays, so that it can be looked at."""
         self._stop_here()
         console.line(f"what was applied stays in {self._place}; `invoke down` removes it")
+
+    def leave(self, console: Console) -> None:
+        """End what runs on this machine; what is in the cluster goes on."""
+        self._stop_here()
+        console.line(f"left running in {self._place}")
+
+    def end(self, console: Console) -> None:
+        """See `Target`."""
+        self.down(console, volumes=False)
 
     def down(self, console: Console, *, volumes: bool) -> None:
         """See `Target`."""

@@ -307,6 +307,10 @@ class LocalTarget:
         if volumes:
             remove_state(self._layout, console)
 
+    def end(self, console: Console) -> None:
+        """See `Target`."""
+        self.down(console, volumes=False)
+
     def give_up(self, console: Console) -> None:
         """See `Target`: nothing of it stays."""
         self.down(console, volumes=False)

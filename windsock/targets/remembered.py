@@ -24,7 +24,7 @@ class Remembered:
     """A place for an environment.
 
     Attributes:
-        target: `local`, `kind` or `context`.
+        target: `local`, `kind`, `context` or `okteto`.
         context: The kube context; empty on the local target.
         namespace: Of the cluster; empty on the local target.
     """

@@ -74,3 +74,11 @@ def test_two_targets_do_not_share_a_state_folder(tmp_path: Path) -> None:
 def test_the_local_target_has_no_cluster(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="has no cluster"):
         choose.cluster_target(load({}, project=tmp_path))
+
+
+def test_oktetos_context_needs_no_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OKTETO_CONTEXT", "https://okteto.example.com")
+    monkeypatch.setenv("OKTETO_NAMESPACE", "preview-7")
+    settings = load({"target": "okteto"}, project=tmp_path)
+    assert choose.target(settings).name == "okteto"
+    assert choose.explain(settings) == "okteto (context okteto_example_com, namespace preview-7)"

@@ -1,0 +1,299 @@
+"""Plays Okteto's part on any cluster: a namespace with a quota, an account, images, containers.
+
+The commands of okteto.yml run as Okteto runs them: in the image that the manifest names, as root,
+in a copy of the project at /okteto/src, with its variables and a kubeconfig whose context is named
+as it names contexts. What only its platform has (a registry, a proxy before the API server, an
+ingress) is not played.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.cluster.room import eventually
+from tests.e2e.project import ROOT
+from windsock.cluster import recipe
+from windsock.cluster.client import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.cluster.conftest import ClusterAccess
+
+Manifest = dict[str, Any]
+
+INSTANCE = "https://okteto.example.com"
+CONTEXT = "okteto_example_com"
+DOMAIN = "okteto.example.com"
+SOURCE = "/okteto/src"
+RUNNER = "runner.Dockerfile"
+ACCOUNT = "okteto-user"
+REGISTRY = "okteto.example/windsock"
+"""Where the built images seem to come from: a name that nothing else in the project knows."""
+
+QUOTA = {
+    # What docs/okteto.md says that Airflow needs, and room for a handful of tasks at a time.
+    "requests.cpu": "1",
+    "requests.memory": "3Gi",
+    "limits.memory": "24Gi",
+    "persistentvolumeclaims": "3",
+    "requests.storage": "8Gi",
+    "services.loadbalancers": "0",
+    "services.nodeports": "0",
+}
+SECONDS = 600
+BUILD_SECONDS = 900
+IDLE_LINES = 2
+"""Of `docker top`: a heading, and what keeps the container alive."""
+
+
+def manifest() -> Manifest:
+    """okteto.yml, as Okteto reads it."""
+    loaded: Manifest = yaml.safe_load((ROOT / "okteto.yml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def run(*arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, whatever its exit code."""
+    return subprocess.run(
+        arguments, capture_output=True, text=True, check=False, timeout=seconds,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def docker(*arguments: str, seconds: float = SECONDS) -> str:
+    """Run docker, which must succeed."""
+    done = run("docker", *arguments, seconds=seconds)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def ignored(section: str) -> list[str]:
+    """The patterns of .oktetoignore that hold for all, and for a section such as `test.dags`."""
+    found, at = [], ""
+    for line in (ROOT / ".oktetoignore").read_text(encoding="utf-8").splitlines():
+        if heading := re.fullmatch(r"\[(.+)\]", line):
+            at = heading[1]
+        elif line and not line.startswith("#") and at in ("", section):
+            found.append(line)
+    return found
+
+
+def checkout(folder: Path, section: str, *, base: str) -> None:
+    """Put down what Okteto would build its own image of, to run a section's commands in it."""
+    tracked = run("git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others",
+                  "--exclude-standard").stdout  # fmt: skip
+    for name in filter(None, tracked.split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / ".dockerignore").write_text("\n".join([*ignored(section), RUNNER]) + "\n")
+    (folder / RUNNER).write_text(
+        f"FROM {base}\nUSER 0\nWORKDIR {SOURCE}\nCOPY . {SOURCE}\nENTRYPOINT []\n"
+    )
+
+
+class Installer:
+    """Okteto, for one namespace.
+
+    Args:
+        access: The cluster, as its administrator.
+        namespace: Made by `prepared`.
+        kubeconfig: Of the account that has rights in the namespace only.
+        images: Name in `build` → image.
+    """
+
+    def __init__(
+        self,
+        access: ClusterAccess,
+        *,
+        namespace: str,
+        kubeconfig: Path,
+        images: Mapping[str, str],
+    ) -> None:
+        self.access = access
+        self.namespace = namespace
+        self.kubeconfig = kubeconfig
+        self.images = images
+
+    def variables(self) -> dict[str, str]:
+        """What Okteto sets for every command."""
+        built = {f"OKTETO_BUILD_{name.upper()}_IMAGE": image for name, image in self.images.items()}
+        return {
+            "OKTETO_CONTEXT": INSTANCE,
+            "OKTETO_NAMESPACE": self.namespace,
+            "OKTETO_DOMAIN": DOMAIN,
+            "OKTETO_NAME": "windsock",
+            **built,
+        }
+
+    def expand(self, text: str) -> str:
+        """Put Okteto's variables into a value of the manifest."""
+        return re.sub(r"\$\{(\w+)\}", lambda found: self.variables()[found[1]], text)
+
+    def play(self, section: str, part: Manifest, *, keep: Path | None = None) -> str:
+        """Run all commands of a section, and fetch its artifacts.
+
+        Args:
+            section: As .oktetoignore names it.
+            part: Of the manifest: `image`, `commands`, `artifacts`.
+            keep: A folder for the artifacts.
+
+        Returns:
+            What the commands said.
+        """
+        with self._container(section, self.expand(part["image"])) as container:
+            said = "".join(self._execute(container, item) for item in part["commands"])
+            for name in part.get("artifacts", []):
+                assert keep is not None
+                docker("cp", f"{container}:{SOURCE}/{name}", str(keep))
+            assert len(docker("top", container).splitlines()) == IDLE_LINES, "something runs on"
+        return said
+
+    @contextlib.contextmanager
+    def _container(self, section: str, base: str) -> Iterator[str]:
+        """The container that Okteto would run the commands of a section in."""
+        with tempfile.TemporaryDirectory(prefix="windsock-okteto-") as name:
+            folder = Path(name)
+            checkout(folder, section, base=base)
+            image = docker("build", "--quiet", f"--file={folder / RUNNER}", name)
+        options = [f"--env={name}={value}" for name, value in self.variables().items()]
+        container = docker(
+            *("run", "--detach", "--rm", "--network=host"),
+            *(f"--volume={self.kubeconfig}:/okteto/kubeconfig:ro", *options),
+            *("--env=KUBECONFIG=/okteto/kubeconfig", image, "sleep", "infinity"),
+        )
+        try:
+            yield container
+        finally:
+            docker("rm", "--force", container)
+            docker("image", "rm", "--force", image)
+
+    @staticmethod
+    def _execute(container: str, item: str | Manifest) -> str:
+        command = item if isinstance(item, str) else item["command"]
+        done = run("docker", "exec", container, "bash", "-c", command)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, f"{command}\n{said}"
+        return said
+
+
+@contextlib.contextmanager
+def built(stand_ins: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """What the manifest's `build` names, built; name → image. Their layers stay for the next time.
+
+    Args:
+        stand_ins: Build arguments for base images that cannot be pulled here.
+    """
+    images: dict[str, str] = {}
+    arguments = {**recipe.arguments(os.environ), **stand_ins}
+    try:
+        for name, item in manifest()["build"].items():
+            file = ROOT / item["context"] / item["dockerfile"]
+            known = set(re.findall(r"^ARG (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE))
+            options = [f"--build-arg={key}={arguments[key]}" for key in known & arguments.keys()]
+            options += [f"--target={item['target']}"] if "target" in item else []
+            images[name] = f"{REGISTRY}-{name}:test"
+            docker(
+                *("build", "--quiet", f"--file={file}", f"--tag={images[name]}", *options),
+                str(ROOT / item["context"]),
+                seconds=BUILD_SECONDS,
+            )
+        yield images
+    finally:
+        if images:
+            docker("image", "rm", "--force", "--no-prune", *images.values())
+
+
+@contextlib.contextmanager
+def prepared(
+    access: ClusterAccess, *, namespace: str, images: Mapping[str, str], folder: Path
+) -> Iterator[Installer]:
+    """A namespace as Okteto gives it to a user: a quota, and an account of it alone."""
+    cluster = Cluster.connect(
+        context=access.context, namespace=namespace, kubeconfig=str(access.kubeconfig)
+    )
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    cluster.create(space)
+    try:
+        for item in (_quota(), _account(), _rights(namespace)):
+            cluster.create(item)
+        kubeconfig = folder / "kubeconfig"
+        kubeconfig.write_text(yaml.safe_dump(_signed_in(cluster, access.kubeconfig)))
+        yield Installer(access, namespace=namespace, kubeconfig=kubeconfig, images=images)
+    finally:
+        cluster.delete(space)
+        eventually(lambda: cluster.get("v1", "Namespace", namespace) is None, "it is gone")
+
+
+def _quota() -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "okteto"},
+        "spec": {"hard": QUOTA},
+    }
+
+
+def _account() -> Manifest:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}}
+
+
+def _rights(namespace: str) -> Manifest:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": ACCOUNT},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "admin",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+    }
+
+
+def _signed_in(cluster: Cluster, of_administrator: Path) -> Manifest:
+    """The cluster's kubeconfig, signed in as the account, under Okteto's name."""
+    token_of = {"kubernetes.io/service-account.name": ACCOUNT}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"{ACCOUNT}-signs-in", "annotations": token_of},
+        "type": "kubernetes.io/service-account-token",
+    }
+    cluster.create(secret)
+    found: Manifest = eventually(
+        lambda: (cluster.get("v1", "Secret", f"{ACCOUNT}-signs-in") or {}).get("data"),
+        "the account's token",
+    )
+    values = yaml.safe_load(of_administrator.read_text(encoding="utf-8"))
+    named = {item["name"]: item["context"] for item in values["contexts"]}
+    server = next(
+        item["cluster"]
+        for item in values["clusters"]
+        if item["name"] == named[cluster.context]["cluster"]
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": CONTEXT,
+        "clusters": [{"name": CONTEXT, "cluster": server}],
+        "users": [{"name": "user", "user": {"token": base64.b64decode(found["token"]).decode()}}],
+        "contexts": [
+            {
+                "name": CONTEXT,
+                "context": {"cluster": CONTEXT, "user": "user", "namespace": cluster.namespace},
+            }
+        ],
+    }

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.fakes import KeptConsole
+from windsock.cluster import okteto
+from windsock.cluster.image import Images
+from windsock.config import load
+from windsock.targets.okteto import OktetoTarget
+from windsock.targets.remembered import Remembered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[3]
+PLACE = Remembered(target="okteto", context="okteto_example_com", namespace="anna")
+DEPLOYED = okteto.Deployment(
+    images=Images(airflow="r.example/airflow@sha256:1", postgres="r.example/postgres@sha256:2"),
+    recipe="windsock-airflow:old windsock-postgres:old",
+    url="https://airflow-api-server-anna.okteto.example.com",
+)
+
+
+def target(values: Mapping[str, Any]) -> OktetoTarget:
+    """A target in a namespace where `DEPLOYED` runs."""
+    settings = load({"target": "okteto", **values}, project=ROOT)
+    made = OktetoTarget(settings, place=PLACE, variables={})
+    made.__dict__["_deployment"] = DEPLOYED
+    return made
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders kube/")
+def test_two_machines_apply_the_same_objects(tmp_path: Path) -> None:
+    anna, bert = (
+        target(
+            {
+                "state": str(tmp_path / name / "state"),
+                "dags": str(tmp_path / name / "project" / "dags"),
+                "cluster": {"port": port},
+            }
+        ).objects()
+        for name, port in (("anna", 18080), ("bert", 18090))
+    )
+    assert anna == bert
+    [settings] = [item for item in anna if item["metadata"]["name"] == "airflow-settings"]
+    assert settings["data"]["AIRFLOW__API__BASE_URL"] == DEPLOYED.url
+    assert settings["metadata"]["annotations"] == {okteto.RECIPE: DEPLOYED.recipe}
+    assert str(tmp_path) not in str(anna)
+
+
+def test_it_says_that_the_images_are_of_other_files_and_builds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("windsock.cluster.image.ensure", None)
+    console = KeptConsole()
+    target({"state": str(tmp_path / "state")})._prepare_images(console)
+    assert "built from other files" in console.said
+    assert "okteto deploy" in console.said
+
+
+def test_its_end_leaves_what_okteto_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("windsock.cluster.removal.delete_all", None)
+    console = KeptConsole()
+    target({"state": str(tmp_path / "state")}).end(console)
+    assert "left running" in console.said

@@ -1,0 +1,173 @@
+"""What Okteto tells: its context and namespace, the images that it built, and the UI's address.
+
+Its variables are set where its own commands run ours; on a developer's machine the context comes
+from the file that `okteto context use` writes. windsock reads that file's names only: the token in
+it is none of our business, the cluster is reached through the kubeconfig that Okteto wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from windsock.cluster import image
+from windsock.cluster.manifests import API_SERVER, SETTINGS, UI_ONLY
+from windsock.errors import ConfigurationError, EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from windsock.cluster.client import Cluster
+    from windsock.cluster.connection import Object
+
+CONTEXT = "OKTETO_CONTEXT"
+NAMESPACE = "OKTETO_NAMESPACE"
+DOMAIN = "OKTETO_DOMAIN"
+FOLDER = "OKTETO_FOLDER"
+HOME = "OKTETO_HOME"
+IMAGES = {"airflow": "OKTETO_BUILD_AIRFLOW_IMAGE", "postgres": "OKTETO_BUILD_POSTGRES_IMAGE"}
+"""Target of docker/Dockerfile → the variable that names the image which Okteto built of it."""
+
+WORKLOADS = {
+    "airflow": ("apps/v1", "Deployment", "airflow-dag-processor"),
+    "postgres": ("apps/v1", "StatefulSet", "postgres"),
+}
+"""Target of docker/Dockerfile → a workload that runs its image."""
+
+RECIPE = "windsock.dev/images-made-of"
+"""Annotation of the ConfigMap of settings: the tags of what the images were built from."""
+
+CONTEXT_HINT = (
+    "Run `okteto context use https://okteto.example.com` and `okteto kubeconfig`; on a runner set "
+    f"{CONTEXT} and {NAMESPACE}."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where Okteto would deploy now.
+
+    Attributes:
+        context: The kube context that Okteto made for its own.
+        namespace: Of the user.
+    """
+
+    context: str
+    namespace: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What is to run, or runs, in a namespace of Okteto.
+
+    Attributes:
+        images: Built by Okteto.
+        recipe: The tags of what they were built from; empty if nobody told.
+        url: Where people reach the UI; empty if nobody told.
+    """
+
+    images: image.Images
+    recipe: str
+    url: str
+
+
+def place(variables: Mapping[str, str]) -> Place:
+    """The context and the namespace, from Okteto's variables or else its context file.
+
+    Args:
+        variables: The environment variables of this process.
+
+    Raises:
+        ConfigurationError: Okteto has told neither, or its context is a plain cluster.
+    """
+    known = _contexts(variables)
+    name = (variables.get(CONTEXT) or str(known.get("current-context") or "")).rstrip("/")
+    if not name:
+        raise ConfigurationError("Okteto has no context here", CONTEXT_HINT)
+    contexts = known.get("contexts") or {}
+    entry = contexts.get(name) or {}
+    host = urlsplit(name).netloc
+    if not host or entry.get("isOkteto") is False:
+        # Of such a cluster nobody has said yet that it may be deployed to.
+        raise ConfigurationError(
+            f"the context {name} of Okteto is no Okteto instance",
+            f"Use the target `context` for it: `invoke up --context {name}`, or choose another one."
+            f"\n{CONTEXT_HINT}",
+        )
+    namespace = variables.get(NAMESPACE) or str(entry.get("namespace") or "")
+    if not namespace:
+        raise ConfigurationError(
+            f"Okteto has no namespace for {name}", "Run `okteto namespace use NAME`."
+        )
+    return Place(context=host.replace(".", "_"), namespace=namespace)
+
+
+def _contexts(variables: Mapping[str, str]) -> dict[str, Any]:
+    """The context file; empty if there is none."""
+    home = Path(variables.get(HOME) or variables.get("HOME") or Path.home())
+    path = Path(variables.get(FOLDER) or home / ".okteto") / "context" / "config.json"
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        return {**loaded, "contexts": {key: {**item} for key, item in loaded["contexts"].items()}}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ConfigurationError(
+            f"Okteto's context file {path} cannot be read: {error!r}",
+            "`okteto context list` reads it as well.",
+        ) from error
+
+
+def deployment(
+    variables: Mapping[str, str], cluster: Cluster, *, wanted: image.Images
+) -> Deployment:
+    """What to run: what Okteto has just built, or else what runs in the namespace already.
+
+    Args:
+        variables: The environment variables of this process.
+        cluster: With the namespace.
+        wanted: The tags that the files on disk stand for.
+
+    Raises:
+        EnvironmentFailure: Okteto has built nothing, and nothing runs there.
+    """
+    settings = cluster.get("v1", "ConfigMap", SETTINGS) or {}
+    domain = variables.get(DOMAIN)
+    url = (
+        f"https://{API_SERVER}-{cluster.namespace}.{domain}"
+        if domain
+        else str((settings.get("data") or {}).get(UI_ONLY, ""))
+    )
+    given = {target: variables.get(name, "") for target, name in IMAGES.items()}
+    if all(given.values()):
+        return Deployment(images=_images(given), recipe=recipe(wanted), url=url)
+    annotations = (settings.get("metadata") or {}).get("annotations") or {}
+    return Deployment(images=_running(cluster), recipe=annotations.get(RECIPE, ""), url=url)
+
+
+def _running(cluster: Cluster) -> image.Images:
+    found = {target: cluster.get(*workload) for target, workload in WORKLOADS.items()}
+    names = {target: _image(item) for target, item in found.items() if item is not None}
+    if names.keys() != found.keys():
+        raise EnvironmentFailure(
+            f"nothing is deployed in namespace {cluster.namespace} yet",
+            "`okteto pipeline deploy` (a pushed branch) or `okteto deploy` (your files) builds the "
+            "images and deploys them.",
+        )
+    return _images(names)
+
+
+def _images(names: Mapping[str, str]) -> image.Images:
+    return image.Images(airflow=names["airflow"], postgres=names["postgres"])
+
+
+def _image(workload: Object) -> str:
+    return str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def recipe(images: image.Images) -> str:
+    """What images were built from, as the annotation `RECIPE` tells it."""
+    return f"{images.airflow} {images.postgres}"
