@@ -20,7 +20,15 @@ dag-processor)
     rm -f "${WINDSOCK_DAG_PROCESSOR_SOCKET:-/run/windsock/dag-processor.sock}"
     exec python -m windsock.runtime.start "$@"
     ;;
-scheduler | triggerer)
+scheduler)
+    # Where the image of pods is changed and that of the pod template is not (Tilt), this names it.
+    if [ -n "${WINDSOCK_WORKER_IMAGE:-}" ]; then
+        export AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_REPOSITORY="${WINDSOCK_WORKER_IMAGE%:*}"
+        export AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_TAG="${WINDSOCK_WORKER_IMAGE##*:}"
+    fi
+    exec python -m windsock.runtime.start "$@"
+    ;;
+triggerer)
     exec python -m windsock.runtime.start "$@"
     ;;
 migrate)

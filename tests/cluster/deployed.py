@@ -63,9 +63,12 @@ class Kubectl:
         ]  # fmt: skip
         self.namespace = namespace
 
+    def command(self, *arguments: str) -> list[str]:
+        return [*self._command, *arguments]
+
     def run(self, *arguments: str) -> str:
         return subprocess.run(
-            [*self._command, *arguments], capture_output=True, text=True, check=True, timeout=120
+            self.command(*arguments), capture_output=True, text=True, check=True, timeout=120
         ).stdout
 
     def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:

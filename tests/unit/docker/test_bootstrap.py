@@ -61,6 +61,17 @@ def test_a_role_is_a_module_of_the_runtime(
     assert run(*arguments).stdout == f"python -m {started}\n"
 
 
+def test_a_scheduler_may_be_told_the_image_of_its_tasks(run: Run, tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.write_text("#!/bin/sh\nenv\n")
+    image = "localhost:5001/windsock-airflow:tilt-1234"
+    told = run("scheduler", WINDSOCK_WORKER_IMAGE=image).stdout.splitlines()
+    setting = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
+    assert f"{setting}_REPOSITORY=localhost:5001/windsock-airflow" in told
+    assert f"{setting}_TAG=tilt-1234" in told
+    assert setting not in run("scheduler").stdout
+
+
 def test_any_other_command_is_run_as_it_is(
     run: Run,
 ) -> None:
