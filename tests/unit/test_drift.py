@@ -1,0 +1,379 @@
+"""The Tiltfile and okteto.yml say what windsock's own configuration and kube/ say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+import starlark
+import yaml
+
+from tests.unit.test_tasks import Recorder, run
+from tests.unit.tilt import ROOT, Tilt
+from windsock import config
+from windsock.cluster import manifests, okteto, recipe
+from windsock.model import ENVIRONMENT_FILE
+from windsock.targets.cluster import API_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEFAULTS = config.load({}, project=ROOT)
+KIND = f"kind-{DEFAULTS.cluster.kind_name}"
+AIRFLOW, POSTGRES = (
+    name.partition(":")[0] for name in (manifests.AIRFLOW_IMAGE, manifests.POSTGRES_IMAGE)
+)
+MAKES_PODS = ("Deployment", "StatefulSet", "Job")
+needs_kubectl = pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kustomize is part of kubectl, which is not installed"
+)
+
+Manifest = dict[str, Any]
+
+DOCKERFILE = (ROOT / recipe.DOCKERFILE).read_text(encoding="utf-8")
+
+
+def invoke(command: list[str], variables: Mapping[str, str]) -> str:
+    """What Tilt's local() does."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tilt(tmp_path_factory: pytest.TempPathFactory) -> Tilt:
+    """`tilt up` on windsock's own kind cluster."""
+    state = tmp_path_factory.mktemp("project") / "state"
+
+    def local(command: list[str], variables: Mapping[str, str]) -> str:
+        return invoke(command, {**variables, "INVOKE_WINDSOCK_STATE": str(state)})
+
+    return Tilt(context=KIND, local=local).run()
+
+
+@pytest.fixture
+def objects(tilt: Tilt) -> list[Manifest]:
+    """What Tilt applies."""
+    [call] = tilt.calls["k8s_yaml"]
+    found: list[Manifest] = json.loads(call["yaml"])
+    return found
+
+
+def containers(objects: list[Manifest]) -> Iterator[Manifest]:
+    for item in objects:
+        if item["kind"] in MAKES_PODS:
+            yield from item["spec"]["template"]["spec"]["containers"]
+
+
+def elsewhere(folder: Path, settings: Manifest, **changes: Any) -> Tilt:
+    """The Tiltfile of a project with other settings; it renders one Job and nothing else."""
+    shutil.copy(ROOT / "Tiltfile", folder)
+    (folder / "invoke.yaml").write_text(yaml.safe_dump({"windsock": settings}))
+    job = yaml.safe_dump({"kind": "Job", "metadata": {"name": "airflow-migrate-1"}})
+    options: Any = {"context": KIND, "local": lambda *_: job, "folder": folder, **changes}
+    return Tilt(**options)
+
+
+# --- Tilt: where ----------------------------------------------------------------------------------
+
+
+def test_tilt_may_deploy_where_windsock_may(tmp_path: Path) -> None:
+    settings = {"cluster": {"allowed_contexts": ["lab", "bench"], "kind_name": "mine"}}
+    tilt = elsewhere(tmp_path, settings, context="lab").run()
+    assert tilt.calls["allow_k8s_contexts"] == [{"contexts": ["kind-mine", "lab", "bench"]}]
+    assert tilt.named("local_resource", "sync")["serve_cmd"][-2:] == ["--context", "lab"]
+
+
+def test_windsocks_own_kind_cluster_needs_no_leave_and_is_its_target(tmp_path: Path) -> None:
+    tilt = elsewhere(tmp_path, {}).run()
+    assert tilt.calls["allow_k8s_contexts"] == [{"contexts": [KIND]}]
+    assert tilt.named("local_resource", "sync")["serve_cmd"][-2:] == ["--target", "kind"]
+
+
+def test_folders_are_those_of_the_settings(tmp_path: Path) -> None:
+    tilt = elsewhere(tmp_path, {"dags": "d", "tests": "t", "state": "s"}).run()
+    assert tilt.named("local_resource", "dag-tests")["deps"] == ["d", "t"]
+    probe = tilt.named("local_resource", "sync")["readiness_probe"]
+    assert probe["exec"]["command"][-1] == f"s/{ENVIRONMENT_FILE}"
+
+
+@needs_kubectl
+def test_the_default_folders_are_windsocks(tilt: Tilt) -> None:
+    assert tilt.named("local_resource", "dag-tests")["deps"] == [DEFAULTS.dags, DEFAULTS.tests]
+    probe = tilt.named("local_resource", "sync")["readiness_probe"]
+    assert probe["exec"]["command"][-1] == f"{DEFAULTS.state}/{ENVIRONMENT_FILE}"
+
+
+def test_packages_elsewhere_are_refused_and_not_left_out(tmp_path: Path) -> None:
+    with pytest.raises(starlark.StarlarkError, match=r"must be in docker/requirements\.txt"):
+        elsewhere(tmp_path, {"requirements": "requirements/dags.txt"}).run()
+
+
+# --- Tilt: images ---------------------------------------------------------------------------------
+
+
+@needs_kubectl
+def test_tilt_builds_every_image_that_it_deploys(tilt: Tilt, objects: list[Manifest]) -> None:
+    deployed = {container["image"].partition(":")[0] for container in containers(objects)}
+    assert {call["ref"] for call in tilt.calls["docker_build"]} == deployed == {AIRFLOW, POSTGRES}
+
+
+@needs_kubectl
+@pytest.mark.parametrize("target", recipe.OWN)
+def test_a_build_sees_what_its_image_is_made_of(tilt: Tilt, target: str) -> None:
+    call = tilt.named("docker_build", {"airflow": AIRFLOW, "postgres": POSTGRES}[target])
+    assert (call["dockerfile"], call["target"]) == (recipe.DOCKERFILE, target)
+    for name in [*recipe.content(DEFAULTS, target), recipe.CERTIFICATES]:
+        assert any(Path(name).is_relative_to(seen) for seen in call["only"]), name
+    for seen in call["only"]:
+        assert (ROOT / seen).exists(), seen
+
+
+@needs_kubectl
+def test_what_is_copied_into_a_container_goes_where_the_image_has_it(tilt: Tilt) -> None:
+    [code] = re.findall(r"PYTHONPATH=(\S+)", DOCKERFILE)
+    entrypoint = tilt.named("docker_build", AIRFLOW)["entrypoint"]
+    [live] = re.findall(rf"cp -R {code} (\S+)", entrypoint[2])
+    copied = dict(re.findall(rf"^COPY (windsock/\S+) {code}(/\S+)$", DOCKERFILE, re.MULTILINE))
+    wanted = {
+        "windsock/__init__.py": f"{live}{copied['windsock/__init__.py']}__init__.py",
+        "windsock/runtime": live + copied["windsock/runtime/*.py"].rstrip("/"),
+    }
+    assert f"export PYTHONPATH={live};" in entrypoint[2]
+    assert {call["local_path"]: call["remote_path"] for call in tilt.calls["sync"]} == wanted
+    [rebuild] = tilt.calls["fall_back_on"]
+    only = tilt.named("docker_build", AIRFLOW)["only"]
+    assert set(only) - set(wanted) == set(rebuild["files"])
+    for name in recipe.content(DEFAULTS, "airflow"):
+        copy = any(Path(name).is_relative_to(path) for path in wanted)
+        assert copy or any(Path(name).is_relative_to(path) for path in rebuild["files"]), name
+
+
+@needs_kubectl
+def test_tasks_run_in_the_image_that_tilt_built(tilt: Tilt, objects: list[Manifest]) -> None:
+    assert tilt.named("docker_build", AIRFLOW)["match_in_env_vars"] is True
+    [scheduler] = [item for item in containers(objects) if item["name"] == "scheduler"]
+    variables = {item["name"]: item.get("value") for item in scheduler["env"]}
+    assert variables["WINDSOCK_WORKER_IMAGE"] == scheduler["image"]
+    assert "WINDSOCK_WORKER_IMAGE" in (ROOT / "docker/bootstrap.sh").read_text(encoding="utf-8")
+
+
+# --- Tilt: resources ------------------------------------------------------------------------------
+
+
+@needs_kubectl
+def test_every_object_is_part_of_a_labelled_resource(tilt: Tilt, objects: list[Manifest]) -> None:
+    resources = tilt.calls["k8s_resource"]
+    named = {call["workload"] for call in resources if call["workload"]}
+    others = {name for call in resources for name in call["objects"]}
+    for item in objects:
+        name = item["metadata"]["name"]
+        if item["kind"] in MAKES_PODS:
+            assert name in named
+        elif item["kind"] != "Service":  # Tilt puts it to the pods that it selects.
+            assert f"{name}:{item['kind'].lower()}" in others
+    labels = {
+        label for call in [*resources, *tilt.calls["local_resource"]] for label in call["labels"]
+    }
+    assert labels == {"airflow", "database", "sync", "tests"}
+    assert all(call["labels"] for call in [*resources, *tilt.calls["local_resource"]])
+
+
+@needs_kubectl
+def test_every_dependency_is_a_resource(tilt: Tilt) -> None:
+    resources = [*tilt.calls["k8s_resource"], *tilt.calls["local_resource"]]
+    known = {call.get("new_name") or call.get("workload") or call["name"] for call in resources}
+    for call in resources:
+        assert set(call["resource_deps"]) <= known
+
+
+@needs_kubectl
+def test_the_ports_are_windsocks(tilt: Tilt, objects: list[Manifest]) -> None:
+    [forward] = tilt.named("k8s_resource", "airflow-api-server")["port_forwards"]
+    [api] = [item for item in containers(objects) if item["name"] == "api-server"]
+    assert forward["container_port"] == API_PORT == api["ports"][0]["containerPort"]
+    assert forward["local_port"] == DEFAULTS.cluster.port
+    assert forward["host"] == "127.0.0.1"
+    environments = [call["serve_env"] or call["env"] for call in tilt.calls["local_resource"]]
+    [own] = {item["INVOKE_WINDSOCK_CLUSTER_PORT"] for item in environments}
+    assert int(own) != forward["local_port"], "Tilt and windsock forward a port each"
+    [settings] = [item for item in objects if item["metadata"]["name"] == manifests.SETTINGS]
+    assert settings["data"][manifests.UI_ONLY].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "mode", "starts"),
+    [("up", "TRIGGER_MODE_MANUAL", False), ("ci", "TRIGGER_MODE_AUTO", True)],
+)
+def test_the_dag_tests_are_a_button_and_part_of_ci(
+    tmp_path: Path, subcommand: str, mode: str, starts: bool
+) -> None:
+    tests = (
+        elsewhere(tmp_path, {}, subcommand=subcommand).run().named("local_resource", "dag-tests")
+    )
+    assert (tests["trigger_mode"], tests["auto_init"]) == (mode, starts)
+
+
+# --- Okteto ---------------------------------------------------------------------------------------
+
+
+OKTETO: Manifest = yaml.safe_load((ROOT / "okteto.yml").read_text(encoding="utf-8"))
+SERVICES = {
+    item["metadata"]["name"]: item
+    for path in (ROOT / "kube/base").glob("*.yaml")
+    for item in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    if item["kind"] == "Service"
+}
+
+
+def base(kind: str, name: str) -> Manifest:
+    """An object of kube/base."""
+    for path in (ROOT / "kube/base").glob("*.yaml"):
+        for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            if (item["kind"], item.get("metadata", {}).get("name")) == (kind, name):
+                return dict(item)
+    raise AssertionError(f"kube/base has no {kind} {name}")
+
+
+def test_okteto_yml_is_what_oktetos_schema_allows() -> None:
+    schema = json.loads((ROOT / "tests/data/okteto.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(OKTETO)
+
+
+def test_okteto_builds_what_windsock_reads() -> None:
+    for target, variable in okteto.IMAGES.items():
+        assert OKTETO["build"][target]["target"] == target
+        assert OKTETO["build"][target]["dockerfile"] == recipe.DOCKERFILE
+        assert variable == f"OKTETO_BUILD_{target.upper()}_IMAGE"
+        assert re.search(rf"^FROM \S+ AS {target}$", DOCKERFILE, re.MULTILINE)
+    toolkit = OKTETO["build"]["toolkit"]["dockerfile"]
+    assert (ROOT / toolkit).exists()
+    for part in (OKTETO["deploy"], OKTETO["destroy"], *OKTETO["test"].values()):
+        assert part["image"] == "${OKTETO_BUILD_TOOLKIT_IMAGE}"
+
+
+def test_the_toolkit_has_the_python_of_airflow() -> None:
+    toolkit = (ROOT / OKTETO["build"]["toolkit"]["dockerfile"]).read_text(encoding="utf-8")
+    [python] = set(re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", toolkit + DOCKERFILE, re.MULTILINE))
+    assert python
+    [kubectl] = re.findall(r"^ARG KUBECTL_IMAGE=\S+:v(\d+)\.(\d+)\.\d+$", toolkit, re.MULTILINE)
+    assert tuple(int(part) for part in kubectl) >= manifests.OLDEST_KUBECTL
+
+
+def test_the_report_that_okteto_keeps_is_the_one_that_is_written() -> None:
+    for part in OKTETO["test"].values():
+        [command] = part["commands"]
+        words = shlex.split(command["command"])
+        assert part["artifacts"] == [words[words.index("--junit") + 1]]
+
+
+def test_okteto_up_takes_the_place_of_a_workload_that_is_there() -> None:
+    for name, part in OKTETO["dev"].items():
+        pod = base("Deployment", name)["spec"]["template"]["spec"]
+        context = pod["securityContext"]
+        assert part["securityContext"] == {key: context[key] for key in part["securityContext"]}
+        assert [item.partition(":")[0] for item in part["sync"]] == [DEFAULTS.dags]
+        for forward in part["forward"]:
+            local, service, port = forward.split(":")
+            assert int(local) == DEFAULTS.cluster.port
+            assert int(port) == SERVICES[service]["spec"]["ports"][0]["port"]
+
+
+def test_what_okteto_leaves_behind_is_nothing_that_its_commands_need() -> None:
+    patterns = (ROOT / ".oktetoignore").read_text(encoding="utf-8").splitlines()
+    for needed in ("tasks.py", "invoke.yaml", "kube", "docker", "windsock", DEFAULTS.state[1:]):
+        assert needed not in patterns
+    assert "!tests/dags" in patterns
+    assert f"{DEFAULTS.state}*" in patterns, "secrets of this machine stay on it"
+
+
+def test_the_page_tells_what_a_namespace_must_have() -> None:
+    page = (ROOT / "docs/okteto.md").read_text(encoding="utf-8")
+    components = [
+        base("StatefulSet", "postgres"),
+        *(
+            base("Deployment", f"airflow-{name}")
+            for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+        ),
+    ]
+    assert f"| Airflow and its database | {_needs(*components)} |" in page
+    assert (
+        f"| the migration, once for each image | {_needs(base('Job', 'airflow-migrate'))} |" in page
+    )
+    worker = yaml.safe_load((ROOT / "kube/base/pod_template.yaml").read_text(encoding="utf-8"))
+    assert f"| each task, while it runs | {_needs({'spec': {'template': worker}})} |" in page
+
+
+def _needs(*workloads: Manifest) -> str:
+    """The sums of what these ask for, as a row of the page tells them."""
+    found = [
+        container["resources"]
+        for item in workloads
+        for container in item["spec"]["template"]["spec"]["containers"]
+    ]
+    cpu = sum(int(each["requests"]["cpu"].removesuffix("m")) for each in found)
+    memory = sum(int(each["requests"]["memory"].removesuffix("Mi")) for each in found)
+    most = sum(int(each["limits"]["memory"].removesuffix("Gi")) for each in found)
+    return f"{cpu}m CPU, {memory}Mi memory | {most}Gi memory"
+
+
+# --- commands and tools ---------------------------------------------------------------------------
+
+
+def commands() -> list[list[str]]:
+    """Every command line of ours in okteto.yml and in the Tiltfile."""
+    sections = [OKTETO["deploy"], OKTETO["destroy"], *OKTETO["test"].values()]
+    found = [shlex.split(item["command"]) for part in sections for item in part["commands"]]
+    text = (ROOT / "Tiltfile").read_text(encoding="utf-8")
+    flags = ["--target", "kind"]
+    for words, rest in re.findall(r"= ?invoke \+ \[([^]]+)\]( \+ flags)?", text):
+        found.append(["invoke", *re.findall(r"'([^']*)'", words), *(flags if rest else [])])
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_is_understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        monkeypatch.setenv(name, value)
+    recorder = Recorder(monkeypatch)
+    assert words[0] == "invoke"
+    assert run(*words[1:]) == 0
+    assert len(recorder.calls) == 1
+    assert recorder.settings[0].target in {"auto", "kind", "okteto"}
+
+
+def _tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"{name} is not installed")
+    return subprocess.run(
+        [program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_okteto_itself_takes_the_manifest() -> None:
+    done = _tool("okteto", "validate", "--file", "okteto.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_tilt_itself_takes_the_tiltfile() -> None:
+    done = _tool("tilt", "alpha", "tiltfile-result")
+    assert done.returncode == 0, done.stdout + done.stderr
