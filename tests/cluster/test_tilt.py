@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.installer import BUILD_SECONDS, docker
 from tests.cluster.deployed import Kubectl, project_on
+from tests.cluster.installer import BUILD_SECONDS, docker
 from tests.e2e.folder import dag_source
 from tests.e2e.machine import assert_nothing_runs
 from tests.e2e.project import ROOT, Project, eventually
