@@ -490,6 +490,29 @@ def bench_kube(
     return bench.run(work, as_json=json, rounds=rounds, peer=peer)
 
 
+@task(
+    help={
+        **AS_FOR_UP,
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often each event is measured.",
+    }
+)
+@reports_errors
+def bench_sync(
+    c: Context,
+    target: str = "",
+    context: str = "",
+    namespace: str = "",
+    json: bool = False,
+    rounds: int = 20,
+) -> int:
+    """Measure from save to a pod of a cluster, beside kubectl; in a namespace of its own."""
+    from benchmarks import sync as bench  # noqa: PLC0415 - quick listing
+
+    work = workspace(c, kube_context=context, namespace=namespace, target=target)
+    return bench.run(work, as_json=json, rounds=rounds)
+
+
 namespace = Collection(
     *(up, down, status, logs, restart, sync_, test, ci, shell, open_, doctor, version),
     *(build, render, diff, deploy, secret),
@@ -503,7 +526,12 @@ for group, names in {
     },
     "settings": {"export": settings_export},
     "cluster": {"debian-up": cluster_debian_up, "debian-down": cluster_debian_down},
-    "bench": {"kube": bench_kube, "reload": bench_reload, "up": bench_up},
+    "bench": {
+        "kube": bench_kube,
+        "reload": bench_reload,
+        "sync": bench_sync,
+        "up": bench_up,
+    },
 }.items():
     collection = Collection(group)
     for name, item in names.items():

@@ -7,7 +7,7 @@ same PostgreSQL, the same DAG files, the same looks at the API. See docs/perform
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks import usage
@@ -119,6 +119,7 @@ class Bench:
     console: Console
     rounds: int
     started: float
+    targets: Mapping[str, Target] = field(default_factory=lambda: dict(TARGETS))
 
     def say(self, text: str) -> None:
         """Tell how far we are, on stderr."""
@@ -130,37 +131,47 @@ class Bench:
         """Measure windsock."""
         folder = Folder(ours.dags)
         folder.fill()
-        extra = _many_files(ours.dags)
+        extra = many_files(ours.dags)
         self.say("windsock: invoke up")
         with ours.up() as environment:
             client = ControlClient(environment.control_socket)
             client.barrier(timeout=120)
-            self._measure_idle(ours)
+            self.measure_idle(ours)
             for path in extra:
                 path.unlink()
-            client.barrier(timeout=120)
-            with _observer(environment) as observer, ours.terminal() as terminal:
-                events = Events(folder, observer, Timeouts())
+            self.measure_saves(ours, environment, folder, runs=True)
 
-                def between() -> None:
-                    client.barrier(timeout=60)
-                    random_pause(observer, longest=0.3)
+    def measure_saves(
+        self, ours: BenchEnvironment, environment: Environment, folder: Folder, *, runs: bool
+    ) -> None:
+        """Measure what becomes of saves.
 
-                self._measure_listing_of_ours(folder, events, between)
-                self._measure(
-                    OURS,
-                    {
-                        EDIT: events.edit,
-                        BROKEN: lambda: events.broken_on(terminal),
-                        HELPER: events.helper,
-                        RUN_1: lambda: events.run(1),
-                        RUN_5: lambda: events.run(5),
-                    },
-                    times=lambda _: self.rounds,
-                    between=between,
-                )
+        Args:
+            ours: The environment.
+            environment: The same, as it is up.
+            folder: Of its DAGs, filled.
+            runs: Whether to measure runs, too.
+        """
+        client = ControlClient(environment.control_socket)
+        client.barrier(timeout=120)
+        with _observer(environment) as observer, ours.terminal() as terminal:
+            events = Events(folder, observer, Timeouts())
 
-    def _measure_idle(self, ours: BenchEnvironment) -> None:
+            def between() -> None:
+                client.barrier(timeout=60)
+                random_pause(observer, longest=0.3)
+
+            self._measure_listing_of_ours(folder, events, between)
+            measured = {
+                EDIT: events.edit,
+                BROKEN: lambda: events.broken_on(terminal),
+                HELPER: events.helper,
+            }
+            if runs:
+                measured |= {RUN_1: lambda: events.run(1), RUN_5: lambda: events.run(5)}
+            self._measure(OURS, measured, times=lambda _: self.rounds, between=between)
+
+    def measure_idle(self, ours: BenchEnvironment) -> None:
         """What it costs while nobody saves anything."""
         self.say(f"windsock: idle, {IDLE_FILES} files")
         time.sleep(QUIET_SECONDS)
@@ -286,7 +297,7 @@ class Bench:
 
     def _add(self, system: str, what: str, taken: Samples) -> None:
         samples, failures = taken
-        target = TARGETS.get(what) if system == OURS else None
+        target = self.targets.get(what) if system == OURS else None
         self.report.measurements.append(
             Measurement(what=what, system=system, samples=samples, failures=failures, target=target)
         )
@@ -332,7 +343,7 @@ def _observer(environment: Environment) -> Observer:
     return Observer(environment.url, environment.user, environment.password())
 
 
-def _many_files(dags: Path) -> list[Path]:
+def many_files(dags: Path) -> list[Path]:
     """Files that are watched, but are no DAGs."""
     folders = [dags / "data" / f"{number:02}" for number in range(20)]
     paths: list[Path] = []
