@@ -86,6 +86,7 @@ def workspace(
     kube_context: str = "",
     namespace: str = "",
     skip_unserved: bool = False,
+    take_over: bool = False,
     **overrides: str,
 ) -> Workspace:
     """The settings of this project with the flags of a command laid over them."""
@@ -94,7 +95,12 @@ def workspace(
 
     values: dict[str, Any] = dict(context.config.windsock)
     values.update({name: value for name, value in overrides.items() if value})
-    cluster = {"context": kube_context, "namespace": namespace, "skip_unserved": skip_unserved}
+    cluster = {
+        "context": kube_context,
+        "namespace": namespace,
+        "skip_unserved": skip_unserved,
+        "take_over": take_over,
+    }
     values["cluster"] = {
         **values["cluster"],
         **{name: value for name, value in cluster.items() if value},
@@ -110,6 +116,7 @@ def workspace(
         "context": "Run on the cluster of this kube context; invoke.yaml must allow it.",
         "namespace": "Of the cluster.",
         "skip-unserved": "Go on without objects whose kind the cluster does not serve.",
+        "take-over": "Take the sync over from somebody else who syncs to the namespace.",
         "detach": "Leave everything running, saves included, and return.",
         "dags": "The DAG folder, here or in another repository.",
     }
@@ -123,6 +130,7 @@ def up(
     skip_unserved: bool = False,
     detach: bool = False,
     dags: str = "",
+    take_over: bool = False,
 ) -> int | None:
     """Bring up Airflow, watch the DAG folder, and tell what came of each save.
 
@@ -135,6 +143,7 @@ def up(
         kube_context=context,
         namespace=namespace,
         skip_unserved=skip_unserved,
+        take_over=take_over,
         target=target,
         dags=dags,
     )
@@ -237,6 +246,7 @@ def restart(context: Context, component: str = "") -> None:
             AS_FOR_UP, "Sync into what others, say Tilt, deployed there; no `up` needed."
         ),
         "allow-empty": "Say that an emptied DAG folder is meant: sync its deletion.",
+        "take-over": "Take the sync over from somebody else who syncs to the same namespace.",
     },
 )
 @reports_errors
@@ -246,14 +256,17 @@ def sync_(
     context: str = "",
     namespace: str = "",
     allow_empty: bool = False,
+    take_over: bool = False,
 ) -> int | None:
     """Attach to the sync of a running environment: a line for each save."""
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    work = workspace(c, kube_context=context, namespace=namespace, target=target)
+    work = workspace(
+        c, kube_context=context, namespace=namespace, target=target, take_over=take_over
+    )
     if target or context:
         return flow.join(work)
-    return flow.attach(work, allow_empty=allow_empty)
+    return flow.attach(work, allow_empty=allow_empty, take_over=take_over)
 
 
 @task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.

@@ -56,6 +56,8 @@ class ClusterSettings:
     """A folder below kube/overlays; empty means the one named like the target."""
     skip_unserved: bool = False
     """Go on without objects whose kind the cluster does not serve."""
+    take_over: bool = False
+    """Take the sync over from somebody else who syncs to the namespace."""
     kind_name: str = "windsock"
     """The name of the kind cluster."""
     port: int = 8080

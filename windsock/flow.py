@@ -222,9 +222,14 @@ def _announce(console: Console, environment: Environment, *, detach: bool) -> No
         console.line("  watching for saves; Ctrl-C to stop")
 
 
-def attach(work: Workspace, *, allow_empty: bool) -> int:
+def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> int:
     """Show the saves of an environment that is up; Ctrl-C leaves it running."""
     environment = work.environment()
+    if take_over:
+        before = ControlClient(environment.control_socket).take_over()
+        work.console.good("the sync is ours now" if before else "the sync was ours already")
+        if before:
+            work.console.line(f"  before: {before}")
     if allow_empty:
         ControlClient(environment.control_socket).allow_empty()
         work.console.good("the emptied folder is synced")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
-import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.model import Environment
-from windsock.sync.agent import Options
+from windsock.sync import events
 from windsock.sync.board import Board
+from windsock.sync.protocol import StoreBusy
 from windsock.sync.server import ControlServer
-from windsock.sync.session import Pace, Session
-from windsock.sync.transport import Transport, local_transport
+from windsock.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,11 +44,13 @@ class PodSettings:
         context: A kube context.
         namespace: Of the environment.
         kubeconfig: A file; empty means what kubectl would use.
+        client: Who we are, for others who would sync; see `windsock.cluster.lease.identity`.
     """
 
     context: str
     namespace: str
     kubeconfig: str = ""
+    client: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,64 +134,47 @@ class SettingsFile:
                 self._publish({"type": "settings", "summary": changes.summary()})
 
 
-def _connector(settings: ServiceSettings) -> Callable[[], Transport]:
-    """What starts an agent: here, or in the pod of the dag-processor."""
-    options = Options(
-        store=settings.store,
-        socket=settings.processor_socket,
-        keep=settings.keep_snapshots,
-        maximum_bytes=settings.maximum_bytes,
-    )
-    pod = settings.pod
-    if pod is None:
-        return lambda: local_transport(sys.executable, options)
-
-    def connect() -> Transport:
-        from windsock.cluster.client import Cluster  # noqa: PLC0415 - heavy
-        from windsock.cluster.streams import exec_transport  # noqa: PLC0415 - heavy
-
-        cluster = Cluster.connect(
-            context=pod.context, namespace=pod.namespace, kubeconfig=pod.kubeconfig or None
-        )
-        return exec_transport(cluster, options)
-
-    return connect
-
-
 class Service:
     """The session, the board and the control server, tied together."""
 
     def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
         self._stop = threading.Event()
+        # Reentrant, so that a signal handler may put something into it.
+        self._orders: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._server = ControlServer(
             Path(settings.control_socket),
             {
                 "status": self._on_status,
                 "barrier": self._on_barrier,
                 "allow-empty": self._on_allow_empty,
+                "take-over": self._on_take_over,
             },
         )
         self._board = Board(self._publish)
-        self._session = Session(
-            Path(settings.dags_folder),
-            connect=_connector(settings),
-            on_event=self._board.take,
-            pace=Pace(quiet=settings.quiet, longest=settings.longest),
-        )
+        self._turn = Turn(settings, self._board, take_over=False)
         self._settings_file = SettingsFile(settings, self._publish)
 
     def run(self) -> None:
-        """Sync until `stop`."""
+        """Sync until `stop`; while somebody else syncs, wait until it is to be taken over."""
         self._server.start()
         threading.Thread(target=self._look_at_settings, daemon=True).start()
         try:
-            self._session.run(self._stop)
+            while not self._stop.is_set():
+                try:
+                    self._turn.run()
+                except StoreBusy as busy:
+                    self._board.take(events.Held(reason=busy.message, hint=busy.hint))
+                    self._orders.get()
+                    self._turn = Turn(self._settings, self._board, take_over=True)
         finally:
             self._server.close()
 
     def stop(self) -> None:
         """End `run`; safe in a signal handler."""
         self._stop.set()
+        self._orders.put("stop")
+        self._turn.stop()
 
     def _publish(self, message: Message) -> None:
         print(json.dumps(message), flush=True)  # noqa: T201 - the log of this process
@@ -209,12 +194,14 @@ class Service:
         timeout = float(request.get("timeout", 60.0))
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
+            if self._board.held:
+                raise EnvironmentFailure(*self._board.held)
             if self._board.halted:
                 raise EnvironmentFailure(
                     f"the sync is halted: {self._board.halted}",
                     "Put the files back, or run `invoke sync --allow-empty` if it is meant.",
                 )
-            snapshot = self._session.request_scan(timeout=left)
+            snapshot = self._turn.session.request_scan(timeout=left)
             if self._board.wait_settled(snapshot, timeout=deadline - time.monotonic()):
                 state = self._board.state()
                 return {"snapshot": snapshot, "errors": state["errors"], "dags": state["dags"]}
@@ -232,8 +219,21 @@ class Service:
         )
 
     def _on_allow_empty(self, _: Message) -> Message:
-        self._session.allow_empty()
+        self._turn.session.allow_empty()
         return {"allowed": True}
+
+    def _on_take_over(self, request: Message) -> Message:
+        """Take the sync over from whoever has it, and wait until it is ours."""
+        reason = self._board.take_over()
+        if not reason:
+            return {"from": ""}
+        self._orders.put("take over")
+        if not self._board.wait_connected(timeout=float(request.get("timeout", 60.0))):
+            raise EnvironmentFailure(
+                self._board.held[0] if self._board.held else "the sync is not connected yet",
+                "It is tried again; `invoke status` shows how far it is.",
+            )
+        return {"from": reason}
 
 
 def main() -> None:

@@ -194,6 +194,7 @@ class FakeSync:
         requests: What was asked, in order.
         barrier: The answer to a barrier, or what it raises.
         attached: Set once a terminal listens.
+        holder: Who syncs instead of us.
     """
 
     def __init__(self, path: Path) -> None:
@@ -202,6 +203,7 @@ class FakeSync:
         self.barrier: Message | Exception = dict(SETTLED)
         self.state: Message = dict(IN_STEP)
         self.attached = threading.Event()
+        self.holder = ""
         self._server: ControlServer | None = None
 
     def start(self) -> None:
@@ -211,6 +213,7 @@ class FakeSync:
                 "status": self._on("status", lambda: self.state),
                 "barrier": self._on("barrier", lambda: self.barrier),
                 "allow-empty": self._on("allow-empty", lambda: {"allowed": True}),
+                "take-over": self._on("take-over", lambda: {"from": self.holder}),
             },
             attached=self.attached,
         )

@@ -267,6 +267,16 @@ def test_a_sync_process_that_is_started_again_is_followed_again(
     assert "! after the crash" in up.kept.said
 
 
+def test_a_take_over_says_from_whom(up: FakeWorkspace, sync: FakeSync) -> None:
+    sync.holder = "anna@laptop syncs here"
+    result = in_a_thread(lambda: flow.attach(up, allow_empty=False, take_over=True))
+    assert sync.attached.wait(20)
+    (up.settings.state_folder / "environment.json").unlink()
+    sync.stop()
+    assert result() == 0
+    assert "before: anna@laptop syncs here" in up.kept.said
+
+
 def test_allow_empty_is_passed_on(up: FakeWorkspace, sync: FakeSync) -> None:
     assert flow.attach(up, allow_empty=True) == 0
     assert sync.asked == ["allow-empty"]

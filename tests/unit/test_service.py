@@ -18,6 +18,7 @@ from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFai
 from windsock.service import VARIABLE, Service, ServiceSettings, SettingsFile
 from windsock.sync import events
 from windsock.sync.control import ControlClient
+from windsock.sync.protocol import StoreBusy
 from windsock.sync.session import Session
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class FakeSession:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     made = Service(_settings(tmp_path))
-    made._session.close()  # Its agent was never started; a test puts a fake in its place.
+    made._turn.session.close()  # Its agent was never started; a test puts a fake in its place.
     made._server.start()
     yield made
     made._server.close()
@@ -189,7 +190,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def put(service: Service, *snapshots: str, settles: bool = True) -> FakeSession:
     fake = FakeSession(service, *snapshots, settles=settles)
-    service._session = fake  # type: ignore[assignment] # the edge that is faked
+    service._turn.session = fake  # type: ignore[assignment] # the edge that is faked
     return fake
 
 
@@ -238,6 +239,60 @@ def test_a_barrier_at_a_halt_says_how_to_go_on(service: Service, client: Control
         client.barrier(timeout=20)
     assert "--allow-empty" in caught.value.hint
     assert client.allow_empty() == {"allowed": True}
+
+
+def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(
+    tmp_path: Path, client: ControlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = {"client": "anna@laptop#1", "since": 0.0}
+    taken: list[bool] = []
+
+    def run(session: Session, stop: threading.Event) -> None:
+        session.close()
+        taken.append(session._take_over)
+        if len(taken) == 1:
+            raise StoreBusy(anna)
+        session._on_event(events.Connected(tree=None, pid=1, again=False))
+        assert stop.wait(20)
+
+    monkeypatch.setattr(Session, "run", run)
+    service = Service(_settings(tmp_path))
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        attached = client.attach()
+        next(attached)
+        assert not service._board.wait_connected(timeout=20)
+        assert client.status()["held"].startswith("anna@laptop syncs here")
+        with pytest.raises(EnvironmentFailure, match="anna@laptop") as refused:
+            client.barrier(timeout=20)
+        assert "--take-over" in refused.value.hint
+        assert client.take_over().startswith("anna@laptop")
+        assert client.take_over() == ""
+        assert client.status()["connected"]
+    finally:
+        service.stop()
+        thread.join(20)
+        attached.close()  # type: ignore[attr-defined] # it is a generator
+    assert not thread.is_alive()
+    assert taken == [False, True]
+
+
+def test_a_service_that_waits_for_a_take_over_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(session: Session, _stop: threading.Event) -> None:
+        session.close()
+        raise StoreBusy({"client": "anna@laptop#1"})
+
+    monkeypatch.setattr(Session, "run", run)
+    service = Service(_settings(tmp_path))
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    assert not service._board.wait_connected(timeout=20)
+    service.stop()
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 def test_events_go_to_the_log_and_to_who_is_attached(

@@ -98,7 +98,20 @@ class Feedback:
         self._console.warn(event["message"])
 
     def _on_connected(self, _: Event) -> None:
-        self._console.faint("connected")
+        self._console.good("connected")
+
+    def _on_behind(self, event: Event) -> None:
+        if event["count"]:
+            files = "file" if event["count"] == 1 else "files"
+            self._console.line(f"  behind by {event['count']} {files}")
+
+    def _on_caught_up(self, _: Event) -> None:
+        self._console.good("caught up")
+
+    def _on_held(self, event: Event) -> None:
+        self._console.bad(event["reason"])
+        self._console.line("  Your saves are not synced; nothing of yours is lost.")
+        self._console.line(f"  {event['hint']}")
 
     def _on_removed(self, event: Event) -> None:
         save = self._saves.get(event["snapshot"])

@@ -149,11 +149,18 @@ class Cluster:
             doing=f"change the probes of {name_of(item)}",
         )
 
-    def delete(self, item: Object) -> bool:
-        """Delete an object, and what it owns after it; False if it was gone already."""
+    def delete(self, item: Object, *, unchanged: bool = False) -> bool:
+        """Delete an object, and what it owns after it; False if it was gone already.
+
+        Args:
+            item: The object.
+            unchanged: Only if it is still as it is here; False if it is not.
+        """
         options: Object = {"propagationPolicy": "Background"}
         if uid := item["metadata"].get("uid"):
             options["preconditions"] = {"uid": uid}  # not another one of the same name
+            if unchanged:
+                options["preconditions"]["resourceVersion"] = item["metadata"]["resourceVersion"]
         try:
             self.request(
                 "DELETE",

@@ -171,7 +171,7 @@ class Farewell(Exception):
 
     Args:
         code: For the program: protocol, busy, taken_over, silent, hung_up, unusable.
-        message: For the reader.
+        message: For the reader; of `taken_over` it is the taker, as JSON.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -288,7 +288,7 @@ class Agent:
         if not self._greeted:
             return
         if not self._lock.held():
-            raise Farewell("taken_over", "another agent has taken the store over")
+            raise Farewell("taken_over", json.dumps(self._lock.taker()))
         if self._processor.connect():
             self._send("processor", connected=True)
             self._poke()

@@ -6,7 +6,10 @@ terminals and tests read. The types of those objects:
 
 | type                     | fields beside `type`                                                |
 |--------------------------|---------------------------------------------------------------------|
-| connected, disconnected  | `reason` for the latter                                             |
+| connected, disconnected  | `reason` for the latter; told once for each reason                  |
+| behind                   | `count`: how many files differ after a (re)connection               |
+| caught-up                | folder and store are equal again                                    |
+| held                     | `reason`, `hint`: somebody else syncs                               |
 | sent                     | `snapshot`, `paths` (the first few), `count`, `bytes`, `since_save` |
 | problem                  | `path`, `reason`                                                    |
 | halted, resumed, refused | `reason` or `message`                                               |
@@ -58,6 +61,9 @@ class Board:
         self._changed = threading.Condition()
         self._saves: OrderedDict[str, float] = OrderedDict()
         self.connected = False
+        self.held: tuple[str, str] | None = None
+        self._outage = ""
+        self._catching_up = False
         self.halted = ""
         self.store: str | None = None
         self.settled: str | None = None
@@ -80,16 +86,22 @@ class Board:
             case events.ProcessorMessage(message=message):
                 return self._fold_processor(message)
             case events.Connected(tree=tree, again=again):
-                self.connected, self.store = True, tree
-                return {"type": "connected"} if again else None
+                return self._fold_connected(tree, again=again)
             case events.Disconnected(reason=reason):
                 self.connected, self.settled = False, None
-                return {"type": "disconnected", "reason": reason}
+                told, self._outage = self._outage, reason
+                return None if told == reason else {"type": "disconnected", "reason": reason}
+            case events.Held(reason=reason, hint=hint):
+                self.connected, self.settled, self.held = False, None, (reason, hint)
+                return {"type": "held", "reason": reason, "hint": hint}
+            case events.Behind(paths=count):
+                return {"type": "behind", "count": count} if self._catching_up else None
             case events.Sent():
                 return self._fold_sent(event)
             case events.CaughtUp(tree=tree):
                 self.store = tree
-                return None
+                news, self._catching_up = self._catching_up, False
+                return {"type": "caught-up"} if news else None
             case events.LeftOut(path=path, reason=reason):
                 self.problems[path] = reason
                 return {"type": "problem", "path": path, "reason": reason}
@@ -111,6 +123,12 @@ class Board:
                 return None
             case _:
                 return None
+
+    def _fold_connected(self, tree: str | None, *, again: bool) -> Message | None:
+        news = again or bool(self._outage) or self.held is not None
+        self.connected, self.store, self.held, self._outage = True, tree, None, ""
+        self._catching_up = news
+        return {"type": "connected"} if news else None
 
     def _fold_sent(self, event: events.Sent) -> Message:
         self.store = event.tree
@@ -175,6 +193,19 @@ class Board:
             )
             return self.settled == snapshot
 
+    def wait_connected(self, *, timeout: float) -> bool:
+        """Wait until the agent answers, or somebody else turns out to sync; whether it answers."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.connected or self.held is not None, timeout=timeout)
+            return self.connected
+
+    def take_over(self) -> str:
+        """Forget that somebody else syncs; returns what was known of that."""
+        with self._changed:
+            held, self.held = self.held, None
+            self._outage = held[0] if held else self._outage  # so that a connection is told
+            return held[0] if held else ""
+
     def state(self) -> Message:
         """Everything worth showing in `invoke status`."""
         with self._changed:
@@ -186,6 +217,7 @@ class Board:
             dags = sorted({dag for outcome in self.outcomes.values() for dag in outcome["dags"]})
             return {
                 "connected": self.connected,
+                "held": self.held[0] if self.held else "",
                 "halted": self.halted,
                 "snapshot": self.store,
                 "settled": self.settled == self.store and self.store is not None,
@@ -199,6 +231,8 @@ class Board:
     def _summary(self, dags: int, errors: int) -> str:
         if self.halted:
             return f"sync halted: {self.halted}"
+        if self.held:
+            return f"sync: {self.held[0]}. {self.held[1]}"
         if not self.connected:
             return "sync: not connected"
         parsed = "parsed" if self.settled == self.store else "being parsed"

@@ -1,8 +1,8 @@
 """Talk to the sync process of an environment: one JSON object a line over its unix socket.
 
 Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk),
-`allow-empty` (the emptied folder is meant) and `attach` (from then on every event of the sync
-comes, a line each; see `windsock.sync.board`).
+`allow-empty` (the emptied folder is meant), `take-over` (from somebody else who syncs) and `attach`
+(from then on every event of the sync comes, a line each; see `windsock.sync.board`).
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class ControlClient:
     def allow_empty(self, *, timeout: float = 5.0) -> Message:
         """Say that an emptied DAG folder is meant, so that its deletion is synced."""
         return self._ask({"request": "allow-empty"}, timeout=timeout)
+
+    def take_over(self, *, timeout: float = 60.0) -> str:
+        """Take the sync over from somebody else; who that was, or nothing if it was ours."""
+        answer = self._ask({"request": "take-over", "timeout": timeout}, timeout=timeout + GRACE)
+        return str(answer["from"])
 
     def attach(self) -> Iterator[Message]:
         """Every event from now on; ends when the sync process ends.

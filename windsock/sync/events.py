@@ -33,6 +33,19 @@ class Disconnected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """Somebody else syncs: nothing is sent until the sync is taken over.
+
+    Attributes:
+        reason: Who, and since when.
+        hint: What to do about it.
+    """
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Behind:
     """After connecting: this many paths differ between folder and store."""
 
@@ -134,6 +147,7 @@ class Undelivered:
 Event = (
     Connected
     | Disconnected
+    | Held
     | Behind
     | Sent
     | CaughtUp

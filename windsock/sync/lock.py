@@ -53,6 +53,17 @@ class StoreLock:
             os.close(descriptor)
             return holder
 
+    def taker(self) -> dict[str, Any]:
+        """Who has it now: pid, host, since, client."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return {}
+        try:
+            return self._holder(descriptor)
+        finally:
+            os.close(descriptor)
+
     def held(self) -> bool:
         """Whether the file at the path is still ours."""
         return self._descriptor >= 0 and self._is_at_path(self._descriptor)

@@ -51,17 +51,26 @@ class LinkLost(Exception):
         self.code = code
 
 
-class StoreBusy(EnvironmentFailure):
-    """Another session syncs this store; `holder` says which: pid, host, since."""
+TAKE_OVER_HINT = "Ask them, or take the sync over: `invoke sync --take-over`."
 
-    def __init__(self, holder: dict[str, Any]) -> None:
-        since = time.strftime("%H:%M:%S", time.localtime(holder.get("since", 0)))
-        super().__init__(
-            f"another windsock syncs this store: its agent is process {holder.get('pid')} "
-            f"on {holder.get('host')}, since {since}",
-            "Stop it, or take the store over.",
-        )
+
+class StoreBusy(EnvironmentFailure):
+    """Somebody else syncs.
+
+    Args:
+        holder: Who: client (`name#…`, as the session signs), since (seconds of the wall clock),
+            pid and host of the agent; what is not known is left out.
+        lost: They took it from us.
+    """
+
+    def __init__(self, holder: dict[str, Any], *, lost: bool = False) -> None:
+        self.who, sign, _ = str(holder.get("client", "")).partition("#")
+        if not sign:  # a session without a name
+            self.who = f"process {holder.get('pid')} on {holder.get('host')}"
         self.holder = holder
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since") or 0))
+        what = "has taken the sync over" if lost else "syncs here"
+        super().__init__(f"{self.who} {what}, since {since}", TAKE_OVER_HINT)
 
 
 class Link:
@@ -114,23 +123,29 @@ class Link:
         """Whether the agent has said something that nobody has asked for yet, such as a refusal."""
         return not self._answers.empty()
 
-    def greet(self, *, client: str, take_over: bool, timeout: float) -> Frame:
+    def hello(self, *, client: str, take_over: bool) -> None:
         """Say hello.
 
         Args:
             client: Who we are; the same client may take over from itself after a cut.
             take_over: Take the store over from another client.
-            timeout: Seconds until the agent must have started.
 
-        Returns:
-            The agent's welcome.
+        Raises:
+            LinkLost: The agent ended.
+        """
+        self.send({"type": "hello", "protocol": PROTOCOL, "client": client, "take_over": take_over})
+
+    def welcome(self, *, timeout: float) -> Frame:
+        """Wait for the agent's answer to hello.
+
+        Args:
+            timeout: Seconds until it must have started.
 
         Raises:
             StoreBusy: Another client holds the store.
             LinkLost: The agent did not start, or ended.
             DeadlineExceeded: It said nothing in time.
         """
-        self.send({"type": "hello", "protocol": PROTOCOL, "client": client, "take_over": take_over})
         answer = self.receive("welcome", "busy", timeout=timeout)
         if answer.type == "busy":
             raise StoreBusy(answer.header["holder"])

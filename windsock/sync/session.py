@@ -8,6 +8,7 @@ is in the next one.
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 import uuid
@@ -49,6 +50,15 @@ HINTS = {
     "no_space": "Free some space on the disk of the store; it is tried again by itself.",
     "not_writable": "Check who owns the store, and that its disk is not read-only.",
 }
+
+
+def _taker(text: str) -> dict[str, Any]:
+    """Who took the store over, as the agent's farewell says."""
+    try:
+        taker = json.loads(text)
+    except ValueError:
+        return {}
+    return taker if isinstance(taker, dict) else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +107,9 @@ class Session:
         on_event: Told everything (see events.py), from the thread of `run` and from the one that
             reads what the agent sends, never from both at once. It must not block.
         pace: The times.
+        client: Signs what it takes; one that starts again under the same name takes it back.
         take_over: Take the store from another session that syncs it.
+        owns: Whether something beside the store says that it is ours: then it is taken each time.
         clock: Monotonic seconds.
         watcher: Instead of one for `root` (tests).
 
@@ -112,7 +124,9 @@ class Session:
         connect: Callable[[], Transport],
         on_event: Callable[[events.Event], None],
         pace: Pace | None = None,
+        client: str = "",
         take_over: bool = False,
+        owns: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         watcher: Watcher | None = None,
     ) -> None:
@@ -130,7 +144,8 @@ class Session:
             clock=clock,
         )
         self._rules = Rules.load(root)
-        self._client = uuid.uuid4().hex
+        self._client = client or uuid.uuid4().hex
+        self._owns = owns
         self._telling = threading.RLock()
 
         self._link: Link | None = None
@@ -140,6 +155,7 @@ class Session:
         self._problem = "not connected yet"
 
         self._scan = NOTHING
+        self._early: Scan | None = None
         self._store: Tree | None = None
         self._store_id: str | None = None
         self._batch = 0
@@ -217,8 +233,7 @@ class Session:
         """Sync until `stop` is set.
 
         Raises:
-            StoreBusy: Another session syncs the store.
-            EnvironmentFailure: Another session took the store over.
+            StoreBusy: Another session syncs the store, or took it over.
         """
         reason = "the sync has ended"
         try:
@@ -250,8 +265,7 @@ class Session:
             wake: What the watcher knows of changes; None to look at everything.
 
         Raises:
-            StoreBusy: Another session syncs the store.
-            EnvironmentFailure: Another session took the store over.
+            StoreBusy: Another session syncs the store, or took it over.
         """
         if wake is not None and self._since is None:
             self._since = wake.since
@@ -277,7 +291,8 @@ class Session:
             return False
         since = self._since if self._since is not None else self._clock()
         self._since = None
-        found = self._hold_back(self._look())
+        early, self._early = self._early, None
+        found = self._hold_back(early or self._look())
         try:
             return self._settle(link, found, since=since, barriers=barriers)
         except BatchRefused as refusal:
@@ -334,11 +349,12 @@ class Session:
         transport = self._connect_transport()
         link = Link(transport, aside=self._aside, ended=self._watcher.nudge, clock=self._clock)
         try:
-            welcome = link.greet(
-                client=self._client,
-                take_over=self._take_over and self._connections == 0,
-                timeout=self._pace.start,
-            )
+            first = self._connections == 0
+            take_over = self._owns() or (self._take_over and first)
+            link.hello(client=self._client, take_over=take_over)
+            if first:
+                self._early = self._look()  # reading all files takes as long as the agent's start
+            welcome = link.welcome(timeout=self._pace.start)
             tree, pid = welcome.header["tree"], int(welcome.header["pid"])
             if tree is None:
                 self._store_id, self._store = None, EMPTY_TREE
@@ -366,10 +382,9 @@ class Session:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+        self._early = self._hinted = None
         if error.code == "taken_over":
-            raise EnvironmentFailure(
-                "another windsock has taken this store over", "Only one can sync it at a time."
-            )
+            raise StoreBusy(_taker(str(error)), lost=True)
         self._problem = str(error)
         pause = self._reconnect.fail()
         self._due = self._reconnect.due

@@ -7,8 +7,10 @@ port, belongs to the same supervisor as the local target's processes.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import json
+import socket
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from windsock.cluster import (
     apply,
     difference,
     image,
+    lease,
     logs,
     manifests,
     removal,
@@ -27,9 +30,10 @@ from windsock.cluster import (
     workloads,
 )
 from windsock.cluster.client import Cluster
+from windsock.cluster.failures import FORBIDDEN, Refusal
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
-from windsock.errors import ConfigurationError, WindsockError
+from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 from windsock.local import ports
 from windsock.local.components import Layout, inherited_variables
 from windsock.local.files import private_folder, write_whole
@@ -41,6 +45,7 @@ from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.service import PodSettings
 from windsock.sync.control import ControlClient
+from windsock.sync.protocol import TAKE_OVER_HINT, StoreBusy
 from windsock.targets.base import Component
 from windsock.targets.folder import check_dags_folder, remove_state
 from windsock.targets.health import HEALTH_NAMES, airflow_health, loopback_client
@@ -181,7 +186,15 @@ class ClusterTarget:
                 context=self._place.context,
                 namespace=self._place.namespace,
                 kubeconfig=self._settings.cluster.kubeconfig,
+                client=self._client,
             ),
+        )
+
+    @cached_property
+    def _client(self) -> str:
+        """Who this environment is, for others who would sync to its namespace."""
+        return lease.identity(
+            user=getpass.getuser(), host=socket.gethostname(), state=self._layout.state
         )
 
     def _forward_program(self) -> Program:
@@ -253,6 +266,7 @@ class ClusterTarget:
             console.warn(f"port {self._port.reason}: using {self._port.port}")
         with console.step("applied") as step:
             self.ensure_secret()
+            self._claim()
             objects = self.objects()
             self._forget_applied()
             done = apply.apply(
@@ -278,6 +292,7 @@ class ClusterTarget:
         check_dags_folder(self._settings.dags_folder)
         with console.step("rolled out by others") as step:
             self.ensure_secret()
+            self._claim()
             self._forget_applied()
             rollout.wait(
                 self._cluster,
@@ -286,6 +301,25 @@ class ClusterTarget:
                 timeout=self._settings.up_timeout,
             )
         write_whole(self._layout.state / APPLIED, BY_OTHERS)
+
+    def _claim(self) -> None:
+        """Take the sync of the namespace before anything in it changes.
+
+        Raises:
+            StoreBusy: Somebody else syncs to it.
+        """
+        held = lease.Lease(self._cluster, client=self._client)
+        try:
+            held.hold(take_over=self._settings.cluster.take_over)
+        except StoreBusy as busy:
+            raise EnvironmentFailure(
+                f"{busy.message} (namespace {self._place.namespace})",
+                "Use a namespace of your own (`--namespace`), or ask them and take it over: "
+                "`invoke up --take-over`.",
+            ) from None
+        except Refusal as error:
+            if error.code != FORBIDDEN:  # The sync process tells of that.
+                raise
 
     def wait(self, console: Console) -> Environment:
         """Start the sync and the forwarded port, and wait until all answers."""
@@ -306,6 +340,7 @@ class ClusterTarget:
     def _wait_healthy(self, environment: Environment, progress: Any) -> None:
         def unhealthy() -> list[str]:
             self._supervisor.check(*HERE)
+            self._check_held(environment)
             return [name for name, good in self._health(environment).items() if not good]
 
         wait_until_healthy(
@@ -314,6 +349,16 @@ class ClusterTarget:
             progress=progress,
             hint=lambda name: f"`invoke logs {name}` shows what it does.",
         )
+
+    @staticmethod
+    def _check_held(environment: Environment) -> None:
+        """Raise if somebody else syncs: waiting is of no use then."""
+        try:
+            held = ControlClient(environment.control_socket).status()["held"]
+        except (WindsockError, KeyError):
+            return  # It is just starting.
+        if held:
+            raise EnvironmentFailure(held, TAKE_OVER_HINT)
 
     def _health(self, environment: Environment) -> dict[str, bool]:
         """Component → whether Airflow calls it healthy, or the sync is connected."""

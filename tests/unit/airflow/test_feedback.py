@@ -188,7 +188,19 @@ def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
     [
         ({"type": "problem", "path": "x", "reason": "a socket"}, ["! x is not synced: a socket"]),
         ({"type": "resumed"}, ["✓ sync goes on"]),
-        ({"type": "connected"}, ["connected"]),
+        ({"type": "connected"}, ["✓ connected"]),
+        ({"type": "behind", "count": 0}, []),
+        ({"type": "behind", "count": 1}, ["  behind by 1 file"]),
+        ({"type": "behind", "count": 12}, ["  behind by 12 files"]),
+        ({"type": "caught-up"}, ["✓ caught up"]),
+        (
+            {"type": "held", "reason": "anna@laptop syncs here", "hint": "Ask them."},
+            [
+                "✗ anna@laptop syncs here",
+                "  Your saves are not synced; nothing of yours is lost.",
+                "  Ask them.",
+            ],
+        ),
         ({"type": "disconnected", "reason": "cut"}, ["! disconnected: cut; trying again"]),
         ({"type": "note", "message": "polling"}, ["! polling"]),
         (

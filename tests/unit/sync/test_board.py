@@ -212,6 +212,41 @@ def test_the_first_connection_is_no_news() -> None:
     assert Rig().take(connected("old")).told == []
 
 
+def test_a_cut_is_told_once_for_each_reason_and_then_how_far_behind_we_are() -> None:
+    rig = Rig()
+    rig.take(connected("old"), events.Behind(paths=24), events.CaughtUp(tree="new"))
+    for reason in ("cut", "no pod is ready", "no pod is ready", "no pod is ready"):
+        rig.take(events.Disconnected(reason=reason, retry=1))
+    rig.take(connected("new", again=True), events.Behind(paths=3), events.CaughtUp(tree="newer"))
+    rig.take(events.Behind(paths=1), events.CaughtUp(tree="newest"))  # after a refusal
+    assert rig.told == [
+        {"type": "disconnected", "reason": "cut"},
+        {"type": "disconnected", "reason": "no pod is ready"},
+        {"type": "connected"},
+        {"type": "behind", "count": 3},
+        {"type": "caught-up"},
+    ]
+
+
+def test_a_first_connection_after_an_outage_is_news() -> None:
+    rig = Rig().take(events.Disconnected(reason="no pod", retry=1), connected("old"))
+    assert rig.told[-1] == {"type": "connected"}
+
+
+def test_somebody_else_who_syncs_is_told_and_shown_until_we_are_connected() -> None:
+    rig = Rig().take(connected("old"), events.Held(reason="anna@laptop syncs here", hint="Ask."))
+    assert rig.last == {"type": "held", "reason": "anna@laptop syncs here", "hint": "Ask."}
+    state = rig.board.state()
+    assert (state["connected"], state["held"]) == (False, "anna@laptop syncs here")
+    assert state["summary"] == "sync: anna@laptop syncs here. Ask."
+    assert rig.board.take_over() == "anna@laptop syncs here"
+    assert not rig.board.wait_connected(timeout=0)
+    rig.take(connected("new"))
+    assert rig.last == {"type": "connected"}
+    assert rig.board.wait_connected(timeout=0)
+    assert rig.board.take_over() == ""
+
+
 # --- waiting --------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,8 @@ def link(transport: FakeTransport, aside: list[Frame]) -> Iterator[Link]:
 
 
 def greet(link: Link, *, timeout: float = 20.0) -> Frame:
-    return link.greet(client="me", take_over=False, timeout=timeout)
+    link.hello(client="me", take_over=False)
+    return link.welcome(timeout=timeout)
 
 
 def test_the_agent_is_greeted_and_its_welcome_returned(
@@ -135,6 +136,12 @@ def test_a_busy_store_names_its_holder(transport: FakeTransport, link: Link) -> 
     transport.answer("busy", holder={"pid": 42, "host": "desk", "since": 0})
     with pytest.raises(StoreBusy, match="process 42 on desk"):
         greet(link)
+
+
+def test_a_holder_that_signs_with_a_name_is_called_by_it() -> None:
+    busy = StoreBusy({"pid": 42, "host": "pod", "since": 0, "client": "anna@laptop#1f"})
+    assert busy.message.startswith("anna@laptop syncs here, since ")
+    assert "--take-over" in busy.hint
 
 
 def test_a_silent_agent_is_a_deadline(link: Link) -> None:

@@ -1,0 +1,246 @@
+"""Who syncs: the same cases on a fake and on a real cluster (tests/cluster/test_lease.py)."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from windsock.cluster.lease import (
+    API_VERSION,
+    DURATION,
+    KIND,
+    NAME,
+    RENEW_SECONDS,
+    Keeper,
+    Lease,
+    Leases,
+)
+from windsock.sync.protocol import StoreBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MORNING = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+ANNA, BOB = "anna@laptop#1", "bob@desk#2"
+
+
+class Clock:
+    """A clock that only goes on when somebody waits, or is told to."""
+
+    def __init__(self) -> None:
+        self.now = MORNING
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.meanwhile()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def anna(room: Leases, clock: Clock) -> Lease:
+    return Lease(room, client=ANNA, clock=clock, pause=clock.pause)
+
+
+@pytest.fixture
+def bob(room: Leases, clock: Clock) -> Lease:
+    return Lease(room, client=BOB, clock=clock, pause=clock.pause)
+
+
+def spec_of(room: Leases) -> dict[str, Any]:
+    found = room.get(API_VERSION, KIND, NAME)
+    assert found is not None
+    return dict(found["spec"])
+
+
+def test_the_first_one_holds_it_and_signs(room: Leases, anna: Lease) -> None:
+    anna.hold()
+    assert spec_of(room) == {
+        "holderIdentity": ANNA,
+        "leaseDurationSeconds": DURATION,
+        "acquireTime": "2026-03-01T09:30:00.000000Z",
+        "renewTime": "2026-03-01T09:30:00.000000Z",
+        "leaseTransitions": 0,
+    }
+
+
+def test_another_one_is_told_who_holds_it_since_when_and_what_to_do(
+    anna: Lease, bob: Lease, clock: Clock
+) -> None:
+    anna.hold()
+    clock.now += timedelta(seconds=DURATION - 1)
+    with pytest.raises(StoreBusy, match="anna@laptop syncs here, since") as busy:
+        bob.hold()
+    assert busy.value.holder["since"] == MORNING.timestamp()
+    assert "--take-over" in busy.value.hint
+
+
+def test_a_renewal_tells_the_time_and_not_another_beginning(
+    room: Leases, anna: Lease, bob: Lease, clock: Clock
+) -> None:
+    anna.hold()
+    for _ in range(4):
+        clock.now += timedelta(seconds=DURATION - 1)
+        anna.hold()
+    with pytest.raises(StoreBusy):
+        bob.hold()
+    assert spec_of(room)["acquireTime"] == "2026-03-01T09:30:00.000000Z"
+    assert spec_of(room)["renewTime"] == "2026-03-01T09:30:56.000000Z"
+    assert spec_of(room)["leaseTransitions"] == 0
+
+
+def test_the_same_client_holds_it_again_after_a_crash(
+    room: Leases, anna: Lease, clock: Clock
+) -> None:
+    anna.hold()
+    Lease(room, client=ANNA, clock=clock, pause=clock.pause).hold()
+    assert clock.now == MORNING
+
+
+def test_one_that_is_not_renewed_is_free(
+    room: Leases, anna: Lease, bob: Lease, clock: Clock
+) -> None:
+    anna.hold()
+    clock.now += timedelta(seconds=DURATION + 1)
+    bob.hold()
+    assert spec_of(room)["holderIdentity"] == BOB
+    assert spec_of(room)["leaseTransitions"] == 1
+    with pytest.raises(StoreBusy, match="bob@desk"):
+        anna.hold()
+
+
+def test_a_holder_whose_clock_is_behind_is_not_taken_for_dead(
+    room: Leases, bob: Lease, clock: Clock
+) -> None:
+    behind = Lease(
+        room, client=ANNA, clock=lambda: clock.now - timedelta(hours=1), pause=clock.pause
+    )
+    behind.hold()
+    clock.meanwhile = behind.hold
+    with pytest.raises(StoreBusy, match="anna@laptop"):
+        bob.hold()
+
+
+def test_it_can_be_taken_over_and_the_loser_learns_to_whom(anna: Lease, bob: Lease) -> None:
+    anna.hold()
+    bob.hold(take_over=True)
+    bob.hold()
+    with pytest.raises(StoreBusy, match="bob@desk"):
+        anna.hold()
+
+
+def test_a_released_one_is_gone_and_free(room: Leases, anna: Lease, bob: Lease) -> None:
+    anna.hold()
+    anna.release()
+    assert room.get(API_VERSION, KIND, NAME) is None
+    bob.hold()
+    anna.release()
+    assert spec_of(room)["holderIdentity"] == BOB
+
+
+def test_one_that_somebody_deleted_is_made_again(room: Leases, anna: Lease) -> None:
+    anna.hold()
+    found = room.get(API_VERSION, KIND, NAME)
+    assert found is not None
+    room.delete(found)
+    anna.hold()
+    assert spec_of(room)["holderIdentity"] == ANNA
+
+
+@pytest.mark.parametrize("renewed", [None, "2020-01-01T00:00:00.000000Z"])
+def test_what_another_tool_left_is_taken(
+    room: Leases, anna: Lease, clock: Clock, renewed: str | None
+) -> None:
+    spec: dict[str, Any] = {"holderIdentity": "somebody", "leaseDurationSeconds": 5}
+    if renewed:
+        spec["renewTime"] = renewed
+    room.create({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": NAME}, "spec": spec})
+    anna.hold()
+    assert spec_of(room)["holderIdentity"] == ANNA
+    assert clock.now == MORNING + timedelta(seconds=RENEW_SECONDS + 1)
+
+
+def test_of_many_at_once_one_gets_it(room: Leases) -> None:
+    held: list[str] = []
+
+    def try_it(name: str) -> None:
+        try:
+            Lease(room, client=name, clock=lambda: MORNING).hold()
+        except StoreBusy:
+            return
+        held.append(name)
+
+    threads = [threading.Thread(target=try_it, args=(f"client#{n}",)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert held == [spec_of(room)["holderIdentity"]]
+
+
+class Ticks(threading.Event):
+    """Lets a keeper renew once for each tick, without waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tick = threading.Semaphore(0)
+        self.waiting = threading.Semaphore(0)
+
+    def tick(self) -> None:
+        self._tick.release()
+
+    def set(self) -> None:
+        super().set()
+        self.tick()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout == RENEW_SECONDS
+        self.waiting.release()
+        self._tick.acquire()
+        return self.is_set()
+
+
+def test_a_keeper_renews_it_and_gives_it_back(room: Leases, anna: Lease, clock: Clock) -> None:
+    ticks, lost = Ticks(), list[StoreBusy]()
+    keeper = Keeper(anna, lost=lost.append, note=lambda _: None, stop=ticks)
+    assert not keeper.holds
+    keeper.take(take_over=False)
+    assert keeper.holds
+    assert ticks.waiting.acquire(timeout=20)
+    clock.now += timedelta(seconds=5)
+    ticks.tick()
+    assert ticks.waiting.acquire(timeout=20)
+    assert spec_of(room)["renewTime"] == "2026-03-01T09:30:05.000000Z"
+    keeper.release()
+    assert room.get(API_VERSION, KIND, NAME) is None
+    assert not keeper.holds
+    assert not lost
+
+
+def test_a_keeper_that_loses_it_says_to_whom_and_leaves_it_alone(
+    room: Leases, anna: Lease, bob: Lease
+) -> None:
+    ticks, lost, told = Ticks(), list[StoreBusy](), threading.Event()
+
+    def lose(busy: StoreBusy) -> None:
+        lost.append(busy)
+        told.set()
+
+    keeper = Keeper(anna, lost=lose, note=lambda _: None, stop=ticks)
+    keeper.take(take_over=False)
+    bob.hold(take_over=True)
+    ticks.tick()
+    assert told.wait(20)
+    assert lost[0].who == "bob@desk"
+    keeper.release()
+    assert spec_of(room)["holderIdentity"] == BOB

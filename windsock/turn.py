@@ -1,0 +1,153 @@
+"""One turn of the sync process: a session, and what decides that it is ours to sync."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windsock.sync import events
+from windsock.sync.agent import Options
+from windsock.sync.protocol import StoreBusy
+from windsock.sync.session import Pace, Session
+from windsock.sync.transport import Transport, local_transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windsock.service import PodSettings, ServiceSettings
+    from windsock.sync.board import Board
+
+
+class Here:
+    """Agents on this machine: nobody else has this store."""
+
+    client = ""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def connect(self) -> Transport:
+        """Start an agent."""
+        return local_transport(sys.executable, self._options)
+
+    def owns(self) -> bool:
+        """Whether something beside the store says that it is ours."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class InPod:
+    """Agents in the pod of the dag-processor, as long as the namespace's lease is ours.
+
+    Args:
+        pod: Where.
+        options: How the agents work.
+        take_over: Take the lease from somebody who holds it.
+        lost: Told when somebody else has taken it.
+        note: Told when this account may not use leases.
+    """
+
+    def __init__(
+        self,
+        pod: PodSettings,
+        options: Options,
+        *,
+        take_over: bool,
+        lost: Callable[[StoreBusy], None],
+        note: Callable[[str], None],
+    ) -> None:
+        from windsock.cluster.client import Cluster  # noqa: PLC0415 - heavy
+        from windsock.cluster.lease import Keeper, Lease  # noqa: PLC0415 - heavy
+
+        self.client = pod.client
+        self._options = options
+        self._take_over = take_over
+        self._cluster = Cluster.connect(
+            context=pod.context, namespace=pod.namespace, kubeconfig=pod.kubeconfig or None
+        )
+        self._keeper = Keeper(Lease(self._cluster, client=pod.client), lost=lost, note=note)
+
+    def connect(self) -> Transport:
+        """Take the lease, and start an agent.
+
+        Raises:
+            StoreBusy: Somebody else syncs.
+        """
+        from windsock.cluster.streams import exec_transport  # noqa: PLC0415 - heavy
+
+        self._keeper.take(take_over=self._take_over)
+        self._take_over = False
+        return exec_transport(self._cluster, self._options)
+
+    def owns(self) -> bool:
+        """Whether the lease is ours."""
+        return self._keeper.holds
+
+    def close(self) -> None:
+        """Give the lease back."""
+        self._keeper.release()
+
+
+class Turn:
+    """One session, from its start until we stop or somebody else syncs.
+
+    Args:
+        settings: Of the service.
+        board: Told everything.
+        take_over: Take the sync over from somebody else.
+    """
+
+    def __init__(self, settings: ServiceSettings, board: Board, *, take_over: bool) -> None:
+        self._ended = threading.Event()
+        self._lost: StoreBusy | None = None
+        options = Options(
+            store=settings.store,
+            socket=settings.processor_socket,
+            keep=settings.keep_snapshots,
+            maximum_bytes=settings.maximum_bytes,
+        )
+        self._place: Here | InPod
+        if settings.pod is None:
+            self._place = Here(options)
+        else:
+            self._place = InPod(
+                settings.pod,
+                options,
+                take_over=take_over,
+                lost=self._lose,
+                note=lambda message: board.take(events.Note(message=message)),
+            )
+        self.session = Session(
+            Path(settings.dags_folder),
+            connect=self._place.connect,
+            on_event=board.take,
+            pace=Pace(quiet=settings.quiet, longest=settings.longest),
+            client=self._place.client,
+            take_over=take_over,
+            owns=self._place.owns,
+        )
+
+    def run(self) -> None:
+        """Sync until `stop`.
+
+        Raises:
+            StoreBusy: Somebody else syncs, or has taken the sync over.
+        """
+        try:
+            self.session.run(self._ended)
+        finally:
+            self._place.close()
+        if self._lost is not None:
+            raise self._lost
+
+    def stop(self) -> None:
+        """End `run`; from any thread."""
+        self._ended.set()
+
+    def _lose(self, busy: StoreBusy) -> None:
+        self._lost = StoreBusy(busy.holder, lost=True)
+        self._ended.set()
