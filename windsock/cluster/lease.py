@@ -112,7 +112,8 @@ class Lease:
                     self._check(found)
                 self._cluster.patch(found, self._change(found))
             except Refusal as error:
-                if error.code not in {CONFLICT, NOT_FOUND}:
+                gone = error.code == NOT_FOUND and found is not None  # else: the namespace
+                if error.code != CONFLICT and not gone:
                     raise
             else:
                 return

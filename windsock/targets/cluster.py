@@ -388,6 +388,8 @@ class ClusterTarget:
     def give_up(self, console: Console) -> None:
         """See `Target`: what is in the cluster stays, so that it can be looked at."""
         self._stop_here()
+        with contextlib.suppress(WindsockError):  # It expires by itself.
+            lease.Lease(self._cluster, client=self._client).release()
         console.line(f"what was applied stays in {self._place}; `invoke down` removes it")
 
     def leave(self, console: Console) -> None:
@@ -404,10 +406,24 @@ class ClusterTarget:
         with console.step("stopped") as step:
             self._stop_here()
             if self.name != "kind" or self._kind.exists():
-                removal.delete_all(self._cluster, volumes=volumes, progress=step.progress)
+                step.detail = self._remove(volumes=volumes, progress=step.progress)
         Remembered.forget(self._layout.state)
         if volumes:
             remove_state(self._layout, console)
+
+    def _remove(self, *, volumes: bool, progress: Callable[[str], None]) -> str:
+        """Take it out of the cluster, unless it is somebody else's by now; returns what to say."""
+        held = lease.Lease(self._cluster, client=self._client)
+        try:
+            held.hold()
+        except StoreBusy as busy:
+            return f"here; {self._place} stays: {busy.message}"
+        except Refusal:
+            pass  # There is no such namespace any more, or this account may not use leases.
+        removal.delete_all(self._cluster, volumes=volumes, progress=progress)
+        with contextlib.suppress(WindsockError):  # It expires by itself.
+            held.release()
+        return ""
 
     def _stop_here(self) -> None:
         """End what runs on this machine."""

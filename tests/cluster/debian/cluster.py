@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import signal
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -100,6 +102,18 @@ def down(progress: Progress, *, keep_docker: bool = False) -> None:
             progress("nothing is up")
             return
         _take_down(progress, keep_docker=keep_docker)
+
+
+def restart_api_server() -> None:
+    """Kill the API server and start it again; returns when it answers."""
+    commands = Commands()
+    with _alone(lambda _: None):
+        process_id = DAEMONS.running()["apiserver"]
+        os.kill(process_id, signal.SIGKILL)
+        wait_until(lambda: "apiserver" not in DAEMONS.running(), "the end of the API server")
+        components.start_apiserver(DAEMONS, _address(commands))
+        with api.connect(_address(commands)) as client:
+            _wait(lambda: api.is_ready(client), "an answer of the API server")
 
 
 def state() -> State:
