@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.deployed import KINDS, OURS, PATIENCE, WORKERS, Kubectl, project_on
+from tests.cluster.syncing import *  # noqa: F403 - cases of this environment
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source
 from tests.e2e.machine import assert_nothing_runs
 from tests.e2e.project import ROOT, eventually
@@ -44,6 +45,19 @@ def deployed(cluster: ClusterAccess, home: Path) -> Iterator[Project]:
         project.close()
         down = project.invoke("down", "--volumes")
         assert down.returncode == 0, down.stderr
+        assert_nothing_runs(project)
+
+
+@pytest.fixture
+def second(cluster: ClusterAccess, deployed: Project, home: Path) -> Iterator[Project]:
+    """The project of a second person, in the same namespace."""
+    namespace = deployed.variables["INVOKE_WINDSOCK_CLUSTER_NAMESPACE"]
+    project = project_on(cluster, home / "second", namespace=namespace)
+    try:
+        yield project
+    finally:
+        project.close()
+        project.invoke("down", "--volumes")
         assert_nothing_runs(project)
 
 

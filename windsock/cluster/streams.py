@@ -137,7 +137,7 @@ class ExecTransport:
                 lines.append(f"the connection to pod {self._name} broke: {self._channels.reason}")
             code, words = self._ended()
             if code:
-                lines.append(words or f"it ended with exit code {code}")
+                lines.append(words or f"the agent in pod {self._name} ended, exit code {code}")
         return "\n".join(lines)
 
     def _ended(self) -> tuple[int, str]:

@@ -340,7 +340,7 @@ class Session:
             self._link = self._connect()
         except WindsockError as error:
             if isinstance(error, StoreBusy):
-                raise
+                raise StoreBusy(error.holder, lost=self._connections > 0) from None
             raise LinkLost(error.message) from None
         self._reconnect.succeed()
         return self._link
