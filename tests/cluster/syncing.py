@@ -181,3 +181,7 @@ def test_a_second_person_is_told_who_syncs_and_can_take_it_over(
     assert left.returncode == 0, left.stderr
     assert f"{who} syncs here" in left.stderr or f"{who} has taken" in left.stderr
     assert_in_step_there(deployed, kubectl, dags=set())
+
+    # What is applied is still theirs, so it is not called up as it is.
+    assert "already up" not in deployed.up().stderr
+    assert "already up" in deployed.up().stderr

@@ -19,7 +19,7 @@ from tests.cluster.room import (
     stateful_set,
     worker,
 )
-from windsock.cluster.apply import apply
+from windsock.cluster.apply import apply, is_applied
 from windsock.cluster.client import MANAGED, Cluster
 from windsock.cluster.difference import diff
 from windsock.cluster.failures import Refusal
@@ -111,6 +111,14 @@ def test_a_change_of_somebody_else_is_seen_and_taken_back(room: Cluster) -> None
     found = room.get("v1", "ConfigMap", "settings")
     assert found is not None
     assert found["data"] == {"key": "value"}
+
+
+def test_what_somebody_else_applied_is_not_ours(room: Cluster) -> None:
+    assert not is_applied(room, settings(key="value"))
+    apply(room, [settings(key="value")], progress=silent)
+    assert is_applied(room, settings(key="value"))
+    apply(room, [settings(key="theirs")], progress=silent)
+    assert not is_applied(room, settings(key="value"))
 
 
 def test_a_field_that_is_no_longer_rendered_goes(room: Cluster) -> None:

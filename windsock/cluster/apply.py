@@ -122,6 +122,13 @@ def _apply_one(
     return "unchanged" if visible(before) == visible(after) else "changed"
 
 
+def is_applied(cluster: Cluster, item: Object) -> bool:
+    """Whether an object in the cluster is what was applied last, of this very content."""
+    live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
+    annotations = (live or {"metadata": {}})["metadata"].get("annotations") or {}
+    return bool(annotations.get(APPLIED) == _marked(item)["metadata"]["annotations"][APPLIED])
+
+
 def prune(cluster: Cluster, kept: set[Key]) -> list[str]:
     """Delete what windsock applied once and is no longer rendered; never volumes or Secrets.
 

@@ -222,8 +222,8 @@ class ClusterTarget:
         check_dags_folder(self._settings.dags_folder)
         if not self._supervisor.alive():
             return None
-        if self._applied() not in {BY_OTHERS, self._digest(self.objects())}:
-            return None  # Something changed: it must be applied.
+        if not self._is_as_applied():
+            return None
         if not run_as_described(self._supervisor, self._layout, self._programs()):
             return None
         environment = Environment.load(self._layout.state)
@@ -369,6 +369,17 @@ class ClusterTarget:
         except (WindsockError, KeyError):
             connected = False
         return {**health, "sync": connected}
+
+    def _is_as_applied(self) -> bool:
+        """Whether nothing changed since: neither here, nor by somebody who took the namespace."""
+        if self._applied() == BY_OTHERS:
+            return True
+        objects = self.objects()
+        if self._applied() != self._digest(objects):
+            return False
+        # It holds what is one environment's own: its settings and its port.
+        [shared] = (item for item in objects if item["metadata"]["name"] == manifests.SETTINGS)
+        return apply.is_applied(self._cluster, shared)
 
     def _applied(self) -> str:
         try:
