@@ -17,6 +17,9 @@ MANAGED = {"app.kubernetes.io/managed-by": "windsock", "app.kubernetes.io/part-o
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED.items())
 """Label selector of everything that windsock applies."""
 
+DEFAULT_REGISTRY = "docker.io/library/"
+"""What containerd puts before the name of an image that names no registry."""
+
 PAGE = 500
 
 
@@ -192,7 +195,7 @@ class Cluster:
         return str(self.request("GET", "/version", doing="tell its version")["gitVersion"])[1:]
 
     def node_images(self) -> set[str]:
-        """The images that every node has, as docker names them; none if we may not look."""
+        """The images that every node has, as manifests name them; none if we may not look."""
         try:
             nodes = self.items("v1", "Node")
         except Refusal as error:
@@ -201,7 +204,7 @@ class Cluster:
             raise
         held = [
             {
-                name.rpartition("/")[2]  # containerd puts its default registry before it
+                name.removeprefix(DEFAULT_REGISTRY)
                 for image in node["status"].get("images") or []
                 for name in image.get("names") or []
             }

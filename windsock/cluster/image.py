@@ -1,4 +1,4 @@
-"""The images, built when what goes into them changed. The one owner of the docker SDK.
+"""The images, built when what goes into them changed.
 
 A tag is a digest of everything that goes into its image, so that "is it there" is one question to
 Docker, and the tag in a manifest says exactly what runs.
@@ -9,25 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster import recipe
+from windsock.cluster import engine, recipe
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
-
-    import docker
 
     from windsock.config import Settings
 
 TARGETS = ("postgres", "airflow")
 LINES_SHOWN = 25
-ANSWER_SECONDS = 60
-"""How long Docker may take to answer a question; a step of a build may be silent for longer."""
 
 STEP = re.compile(r"Step (\d+/\d+) : (.*)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -79,8 +74,8 @@ def ensure(settings: Settings, *, progress: Callable[[str], None]) -> Images:
     """
     contents = _contents(settings)
     tags = _tags(contents)
-    with _docker() as client:
-        missing = [target for target in TARGETS if not _has(client, tags[target])]
+    with engine.connected() as client:
+        missing = [target for target in TARGETS if not engine.has_image(client, tags[target])]
         for target in missing:
             # The classic builder also makes the stages before the one that is wanted.
             build = _Build(target, progress)
@@ -107,84 +102,13 @@ def save(image: str, archive: Path) -> None:
     Raises:
         EnvironmentFailure: Docker does not have it or does not answer, or the disk is full.
     """
-    with _docker() as client:
+    with engine.connected() as client:
         layers = client.images.get(image).save(named=True)
         try:
             with archive.open("wb") as file:
                 file.writelines(layers)
         except OSError as error:  # The SDK's errors are some too.
             raise EnvironmentFailure(f"{image} cannot be written to {archive}: {error}") from error
-
-
-@contextmanager
-def _docker() -> Iterator[docker.DockerClient]:
-    """A connection to Docker; none of the SDK's errors leaves this module."""
-    import docker  # noqa: PLC0415 - heavy
-    import docker.errors  # noqa: PLC0415 - heavy
-    import requests  # noqa: PLC0415 - heavy; the SDK lets some of its errors through
-
-    client: docker.DockerClient | None = None
-    try:
-        try:
-            client = docker.DockerClient.from_env(
-                timeout=ANSWER_SECONDS, environment=_engine(os.environ)
-            )
-            client.ping()
-        except (docker.errors.DockerException, requests.RequestException) as error:
-            raise _no_engine(error) from error
-        try:
-            yield client
-        except (docker.errors.DockerException, requests.RequestException) as error:
-            raise EnvironmentFailure("Docker refused", _words(error)) from error
-    finally:
-        if client is not None:
-            client.close()
-
-
-def _engine(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that name the engine, taken from the current Docker context if none does.
-
-    The `docker` command follows the context (Colima, rootless Docker, …), the SDK does not.
-    """
-    from docker.context import ContextAPI  # noqa: PLC0415 - heavy
-
-    if environment.get("DOCKER_HOST"):
-        return dict(environment)
-    name = environment.get("DOCKER_CONTEXT")
-    try:
-        context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
-    except (OSError, ValueError, KeyError):  # Damaged: the default engine may do all the same.
-        context = None
-    host = getattr(context, "Host", None)
-    return {**environment, "DOCKER_HOST": host} if host else dict(environment)
-
-
-def _no_engine(error: Exception) -> EnvironmentFailure:
-    said = _words(error)
-    if "Permission denied" in said or "PermissionError" in said:
-        return EnvironmentFailure(
-            "this user may not talk to the Docker engine",
-            "On Linux: `sudo usermod -aG docker $USER`, then log in again.",
-        )
-    return EnvironmentFailure(
-        "no Docker engine answers",
-        "Start Docker (`docker info` must work; DOCKER_HOST names another engine), or run without "
-        f"it: `invoke up --target local`.\n{said}",
-    )
-
-
-def _words(error: Exception) -> str:
-    return str(getattr(error, "explanation", None) or error)
-
-
-def _has(client: docker.DockerClient, tag: str) -> bool:
-    import docker.errors  # noqa: PLC0415 - heavy
-
-    try:
-        client.images.get(tag)
-    except docker.errors.NotFound:
-        return False
-    return True
 
 
 class _Build:
@@ -200,7 +124,7 @@ class _Build:
         self._progress = progress
         self._step = ""
         self._said: deque[str] = deque(maxlen=LINES_SHOWN)
-        self._layers: dict[str, tuple[int, int]] = {}
+        self._base = engine.Transfer("base image", "Downloading", progress)
 
     def follow(self, messages: Iterable[Mapping[str, Any]]) -> None:
         """Read all messages.
@@ -211,8 +135,7 @@ class _Build:
         done, error, rest = False, "", ""
         for message in messages:  # Also after an error: the SDK's connection is free at the end.
             error = error or str(message.get("error", ""))
-            if "progressDetail" in message:
-                self._pull(message)
+            self._base.follow(message)
             # A message may hold half a line, or many.
             *lines, rest = (rest + str(message.get("stream", ""))).split("\n")
             for line in lines:
@@ -233,15 +156,6 @@ class _Build:
         elif not line.startswith(("--->", "Removing intermediate container")):
             self._said.append(line)
             self._progress(f"{self._step} · {line}")
-
-    def _pull(self, message: Mapping[str, Any]) -> None:
-        """The base image comes, in layers."""
-        detail = message.get("progressDetail") or {}
-        if detail.get("total") and message.get("status") == "Downloading":
-            self._layers[str(message.get("id"))] = (detail.get("current", 0), detail["total"])
-            there = sum(current for current, _ in self._layers.values())
-            total = sum(total for _, total in self._layers.values())
-            self._progress(f"base image: {there >> 20} of {total >> 20} MiB")
 
     def _failure(self, error: str) -> EnvironmentFailure:
         said = "\n".join(self._said)

@@ -33,7 +33,13 @@ from windsock.cluster.client import Cluster
 from windsock.cluster.failures import FORBIDDEN, Refusal
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
-from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
+from windsock.cluster.registry import Registry
+from windsock.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
 from windsock.local import ports
 from windsock.local.components import Layout, inherited_variables
 from windsock.local.files import private_folder, write_whole
@@ -115,6 +121,10 @@ class ClusterTarget:
         )
 
     @cached_property
+    def _registry(self) -> Registry:
+        return Registry(self._settings.cluster.kind_name)
+
+    @cached_property
     def _secrets(self) -> Secrets:
         private_folder(self._layout.state)
         return Secrets.ensure(self._layout.secrets)
@@ -161,13 +171,17 @@ class ClusterTarget:
             self._settings.project,
             overlay=self._settings.cluster.overlay or self.name,
             namespace=self._place.namespace,
-            airflow_image=images.airflow,
-            postgres_image=images.postgres,
+            airflow_image=self._reference(images.airflow),
+            postgres_image=self._reference(images.postgres),
             settings=settings.variables(
                 self._settings, namespace=self._place.namespace, base_url=self._base_url
             ),
             dags_folder=self._told_dags_folder,
         )
+
+    def _reference(self, name: str) -> str:
+        """What the cluster calls an image of this machine."""
+        return self._registry.reference(name) if self.name == "kind" else name
 
     @cached_property
     def _loopback(self) -> httpx.Client:
@@ -248,17 +262,30 @@ class ClusterTarget:
 
     def _prepare_images(self, console: Console) -> None:
         """Build the images if what goes into them changed, and get them to the cluster."""
+        why_whole = ""
         with console.step("images") as step:
             self._images = image.ensure(self._settings, progress=step.progress)
             step.detail = "built" if self._images.built else "unchanged"
             if self.name == "kind":
-                self._deliver(self._images, step.progress)
+                why_whole = self._deliver(self._images, step.progress)
+        if why_whole:
+            console.warn(f"images were loaded whole: {why_whole}")
 
-    def _deliver(self, images: image.Images, progress: Callable[[str], None]) -> None:
+    def _deliver(self, images: image.Images, progress: Callable[[str], None]) -> str:
+        """Get what the nodes lack onto them; returns why it was not by layers, if it was not."""
         there = self._cluster.node_images()
-        missing = [name for name in (images.airflow, images.postgres) if name not in there]
-        if missing:
-            self._kind.load(missing, save=image.save, progress=progress)
+        missing = [
+            name for name in (images.airflow, images.postgres) if self._reference(name) not in there
+        ]
+        if not missing:
+            return ""
+        try:
+            self._registry.deliver(missing, progress)
+        except (EnvironmentFailure, DeadlineExceeded) as error:
+            with self._registry.named(missing) as names:
+                self._kind.load(names, save=image.save, progress=progress)
+            return " ".join(f"{error.message}. {error.hint}".split())
+        return ""
 
     def deploy(self, console: Console) -> None:
         """Apply what changed."""
@@ -444,7 +471,7 @@ class ClusterTarget:
             self._supervisor.shutdown()
 
     def delete_cluster(self, console: Console) -> None:
-        """Delete the kind cluster.
+        """Delete the kind cluster and its registry.
 
         Raises:
             ConfigurationError: The cluster is not one that windsock made.
@@ -457,6 +484,7 @@ class ClusterTarget:
         self._stop_here()
         with console.step(f"deleted the kind cluster {self._kind.name}"):
             self._kind.delete()
+            self._registry.remove()
 
     def diff(self) -> list[tuple[str, str]]:
         """Object → a unified diff of what applying would change."""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from windsock.cluster import image
+from windsock.cluster.engine import variables
 from windsock.config import Settings
 from windsock.errors import EnvironmentFailure
 
@@ -235,8 +236,8 @@ def test_the_engine_of_the_current_docker_context_is_used(
     )
     (tmp_path / "config.json").write_text(json.dumps({"currentContext": name}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert image._engine({})["DOCKER_HOST"] == "unix:///somewhere/docker.sock"
-    assert image._engine({"DOCKER_HOST": "tcp://mine"})["DOCKER_HOST"] == "tcp://mine"
+    assert variables({})["DOCKER_HOST"] == "unix:///somewhere/docker.sock"
+    assert variables({"DOCKER_HOST": "tcp://mine"})["DOCKER_HOST"] == "tcp://mine"
 
 
 def test_an_image_is_saved_to_an_archive(engine: Engine, tmp_path: Path) -> None:

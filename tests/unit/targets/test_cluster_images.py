@@ -1,0 +1,168 @@
+"""How images get onto a kind cluster's nodes, and what the manifests call them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.fakes import KeptConsole
+from windsock.cluster import image, manifests
+from windsock.cluster.image import Images
+from windsock.config import Settings
+from windsock.errors import EnvironmentFailure
+from windsock.targets.cluster import ClusterTarget
+from windsock.targets.remembered import Remembered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from windsock.errors import WindsockError
+
+AIRFLOW, POSTGRES = "windsock-airflow:1111", "windsock-postgres:2222"
+HOST = "windsock-registry:5000"
+
+
+class FakeCluster:
+    """A cluster whose nodes have some images."""
+
+    def __init__(self) -> None:
+        self.images: set[str] = set()
+
+    def version(self) -> str:
+        return "1.31"
+
+    def node_images(self) -> set[str]:
+        return self.images
+
+
+class FakeKind:
+    """A kind cluster that is there, and what was loaded onto it."""
+
+    name = "windsock"
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.deleted = False
+
+    def ensure(self, _: Callable[[str], None]) -> bool:
+        return False
+
+    def load(self, images: Sequence[str], **_: Any) -> None:
+        self.loaded.extend(images)
+
+    def delete(self) -> None:
+        self.deleted = True
+
+
+class FakeRegistry:
+    """A registry, and what was delivered by it."""
+
+    def __init__(self) -> None:
+        self.delivered: list[str] = []
+        self.failure: WindsockError | None = None
+        self.removed = False
+
+    def reference(self, name: str) -> str:
+        return f"{HOST}/{name}"
+
+    def deliver(self, images: Sequence[str], _: Callable[[str], None]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.delivered.extend(images)
+
+    @contextmanager
+    def named(self, images: Sequence[str]) -> Iterator[list[str]]:
+        yield [self.reference(name) for name in images]
+
+    def remove(self) -> None:
+        self.removed = True
+
+
+class Rig:
+    """A target whose cluster, kind and registry are fakes."""
+
+    def __init__(self, settings: Settings, target: str = "kind") -> None:
+        self.cluster, self.kind, self.registry = FakeCluster(), FakeKind(), FakeRegistry()
+        self.console = KeptConsole()
+        place = Remembered(target=target, context="kind-windsock", namespace="windsock")
+        self.target = ClusterTarget(settings, place=place, variables={})
+        parts = {"_cluster": self.cluster, "_kind": self.kind, "_registry": self.registry}
+        vars(self.target).update(parts)
+
+    def prepare(self) -> None:
+        self.target.prepare(self.console)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    (tmp_path / "dags").mkdir()
+    (tmp_path / ".windsock").mkdir()
+    images = Images(airflow=AIRFLOW, postgres=POSTGRES)
+    monkeypatch.setattr(image, "ensure", lambda _, **__: images)
+    monkeypatch.setattr(image, "wanted", lambda _: images)
+    return Settings(project=tmp_path)
+
+
+@pytest.fixture
+def rig(settings: Settings) -> Rig:
+    return Rig(settings)
+
+
+def test_only_what_the_nodes_lack_is_delivered(rig: Rig) -> None:
+    rig.cluster.images = {f"{HOST}/{POSTGRES}"}
+    rig.prepare()
+    assert rig.registry.delivered == [AIRFLOW]
+    assert rig.kind.loaded == []
+    rig.cluster.images.add(f"{HOST}/{AIRFLOW}")
+    rig.prepare()
+    assert rig.registry.delivered == [AIRFLOW]
+
+
+def test_an_image_under_another_name_is_not_the_one_that_pods_ask_for(rig: Rig) -> None:
+    rig.cluster.images = {AIRFLOW, POSTGRES}
+    rig.prepare()
+    assert rig.registry.delivered == [AIRFLOW, POSTGRES]
+
+
+def test_without_a_registry_images_are_loaded_whole_and_a_line_says_why(rig: Rig) -> None:
+    rig.registry.failure = EnvironmentFailure("registry:3.0.0 cannot be pulled", "no such\nhost")
+    rig.prepare()
+    assert rig.kind.loaded == [f"{HOST}/{AIRFLOW}", f"{HOST}/{POSTGRES}"]
+    [line] = [line for line in rig.console.said.splitlines() if "whole" in line]
+    assert "registry:3.0.0 cannot be pulled. no such host" in line
+
+
+def named_in_manifests(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    asked: dict[str, Any] = {}
+
+    def objects(_: Path, **options: Any) -> list[Any]:
+        asked.update(options)
+        return []
+
+    monkeypatch.setattr(manifests, "objects", objects)
+    rig.target.objects()
+    return asked["airflow_image"], asked["postgres_image"]
+
+
+def test_manifests_call_the_images_as_the_nodes_do(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert named_in_manifests(rig, monkeypatch) == (f"{HOST}/{AIRFLOW}", f"{HOST}/{POSTGRES}")
+
+
+def test_another_cluster_gets_the_images_by_their_own_names(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(settings, target="context")
+    assert named_in_manifests(rig, monkeypatch) == (AIRFLOW, POSTGRES)
+    rig.prepare()
+    assert rig.registry.delivered == []
+
+
+def test_the_registry_goes_with_the_cluster(rig: Rig) -> None:
+    rig.target.delete_cluster(rig.console)
+    assert rig.kind.deleted
+    assert rig.registry.removed

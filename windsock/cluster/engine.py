@@ -1,0 +1,122 @@
+"""The connection to the Docker engine: where it is, how long it may take, what its errors mean."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import docker
+
+ANSWER_SECONDS = 60
+"""How long Docker may take to answer a question; a step of a build may be silent for longer."""
+
+
+@contextmanager
+def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
+    """A connection to Docker; none of the SDK's errors leaves the body of `with`.
+
+    Args:
+        silence: Seconds after which an answer that does not come is a failure.
+
+    Raises:
+        EnvironmentFailure: No engine answers, or it refuses what the body asks.
+    """
+    import docker  # noqa: PLC0415 - heavy
+    import docker.errors  # noqa: PLC0415 - heavy
+    import requests  # noqa: PLC0415 - heavy; the SDK lets some of its errors through
+
+    client: docker.DockerClient | None = None
+    try:
+        try:
+            client = docker.DockerClient.from_env(
+                timeout=silence, environment=variables(os.environ)
+            )
+            client.ping()
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise _no_engine(error) from error
+        try:
+            yield client
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise EnvironmentFailure("Docker refused", words(error)) from error
+    finally:
+        if client is not None:
+            client.close()
+
+
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that name the engine, taken from the current Docker context if none does.
+
+    The `docker` command follows the context (Colima, rootless Docker, …), the SDK does not.
+    """
+    from docker.context import ContextAPI  # noqa: PLC0415 - heavy
+
+    if environment.get("DOCKER_HOST"):
+        return dict(environment)
+    name = environment.get("DOCKER_CONTEXT")
+    try:
+        context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
+    except (OSError, ValueError, KeyError):  # Damaged: the default engine may do all the same.
+        context = None
+    host = getattr(context, "Host", None)
+    return {**environment, "DOCKER_HOST": host} if host else dict(environment)
+
+
+def has_image(client: docker.DockerClient, name: str) -> bool:
+    """Whether Docker has an image of this name."""
+    import docker.errors  # noqa: PLC0415 - heavy
+
+    try:
+        client.images.get(name)
+    except docker.errors.NotFound:
+        return False
+    return True
+
+
+def _no_engine(error: Exception) -> EnvironmentFailure:
+    said = words(error)
+    if "Permission denied" in said or "PermissionError" in said:
+        return EnvironmentFailure(
+            "this user may not talk to the Docker engine",
+            "On Linux: `sudo usermod -aG docker $USER`, then log in again.",
+        )
+    return EnvironmentFailure(
+        "no Docker engine answers",
+        "Start Docker (`docker info` must work; DOCKER_HOST names another engine), or run without "
+        f"it: `invoke up --target local`.\n{said}",
+    )
+
+
+def words(error: Exception) -> str:
+    """What Docker says with an error of the SDK."""
+    return str(getattr(error, "explanation", None) or error)
+
+
+class Transfer:
+    """Counts the layers of an image that Docker gets or sends.
+
+    Args:
+        title: What comes or goes.
+        status: The word that Docker has for it: `Downloading` or `Pushing`.
+        progress: Gets how much of it is done.
+    """
+
+    def __init__(self, title: str, status: str, progress: Callable[[str], None]) -> None:
+        self._title = title
+        self._status = status
+        self._progress = progress
+        self._layers: dict[str, tuple[int, int]] = {}
+
+    def follow(self, message: Mapping[str, Any]) -> None:
+        """Take in one message of Docker's; others than of layers on their way are passed over."""
+        detail = message.get("progressDetail") or {}
+        if detail.get("total") and message.get("status") == self._status:
+            self._layers[str(message.get("id"))] = (detail.get("current", 0), detail["total"])
+            there = sum(current for current, _ in self._layers.values())
+            total = sum(total for _, total in self._layers.values())
+            self._progress(f"{self._title}: {there >> 20} of {total >> 20} MiB")
