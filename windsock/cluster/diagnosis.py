@@ -312,11 +312,13 @@ def _volumes(pod: Object, around: Surroundings) -> Iterator[Finding]:
         if event["reason"] in {"FailedMount", "FailedAttachVolume"}
     ]
     if mounting and not any(status.get("started") for status in containers(pod)):
+        said = str(mounting[-1]["message"])
         yield Finding(
             about=f"Pod {pod['metadata']['name']}",
-            why=f"a volume cannot be mounted: {mounting[-1]['message']}",
+            why=f"a volume cannot be mounted: {said}",
             hint="What it names is missing, or the volume is in use on another node.",
-            patience=12.0,
+            # A node may see what its pods name a moment after it has got the pod, and tries again.
+            patience=60.0 if "no relationship found between node" in said else 12.0,
         )
 
 

@@ -137,6 +137,17 @@ def test_a_claim_without_a_storage_class_is_told_and_one_that_waits_for_its_pod_
     assert found(waits, claims=(claim,), events=(later,)) == []
 
 
+def test_a_volume_that_the_node_may_not_see_yet_is_given_more_time_than_one_that_is_missing() -> (
+    None
+):
+    starting = pod(container=waiting("ContainerCreating"))
+    early = "no relationship found between node 'one' and this object"
+    [soon] = found(starting, events=(event("FailedMount", f"claim is forbidden: {early}"),))
+    [never] = found(starting, events=(event("FailedMount", 'configmap "x" not found'),))
+    assert "cannot be mounted" in soon.why
+    assert soon.patience > 3 * never.patience
+
+
 def test_a_quota_that_forbids_the_pod_is_told_of_what_should_make_it() -> None:
     refused = event("FailedCreate", "Error creating: pods is forbidden: exceeded quota", uid="9")
     [only] = found(events=(refused,))
