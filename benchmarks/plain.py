@@ -191,7 +191,7 @@ def _make_plain(item: Object) -> None:
         del template["spec"]["containers"][0]["command"]
         _mount_dags(template["spec"])
         item["data"][manifests.POD_TEMPLATE_KEY] = yaml.safe_dump(template, sort_keys=False)
-    if name in ("airflow-scheduler", "airflow-dag-processor"):
+    if item["kind"] == "Deployment" and name in ("airflow-scheduler", "airflow-dag-processor"):
         spec = item["spec"]["template"]["spec"]
         [container] = spec["containers"]
         container["args"] = ["airflow", *container["args"]]
