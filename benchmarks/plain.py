@@ -28,7 +28,7 @@ from windsock.local.files import private_folder
 from windsock.local.secrets import ADMIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from windsock.cluster.client import Cluster
@@ -166,7 +166,7 @@ def _objects(cluster: Cluster, wanted: Settings, dags: Mapping[str, str]) -> lis
     )
     objects = [item for item in rendered if item["metadata"]["name"] not in LEFT_OUT]
     for item in objects:
-        _make_plain(item)
+        _make_plain(item, dags)
     return [_dags_object(objects[0], dags), *objects]
 
 
@@ -184,24 +184,27 @@ def _dags_object(like: Object, dags: Mapping[str, str]) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
-def _make_plain(item: Object) -> None:
+def _make_plain(item: Object, dags: Iterable[str]) -> None:
     name = item["metadata"]["name"]
     if item["kind"] == "ConfigMap" and name == manifests.POD_TEMPLATE:
         template = yaml.safe_load(item["data"][manifests.POD_TEMPLATE_KEY])
         del template["spec"]["containers"][0]["command"]
-        _mount_dags(template["spec"])
+        _mount_dags(template["spec"], dags)
         item["data"][manifests.POD_TEMPLATE_KEY] = yaml.safe_dump(template, sort_keys=False)
     if item["kind"] == "Deployment" and name in ("airflow-scheduler", "airflow-dag-processor"):
         spec = item["spec"]["template"]["spec"]
         [container] = spec["containers"]
         container["args"] = ["airflow", *container["args"]]
         if name == "airflow-dag-processor":
-            _mount_dags(spec)
+            _mount_dags(spec, dags)
             for probe in ("startupProbe", "readinessProbe"):  # of a socket that it does not open
                 del container[probe]
 
 
-def _mount_dags(spec: dict[str, Any]) -> None:
-    mount = {"name": DAGS, "mountPath": DAGS_FOLDER, "readOnly": True}
-    spec["containers"][0]["volumeMounts"].append(mount)
+def _mount_dags(spec: dict[str, Any], dags: Iterable[str]) -> None:
+    """File by file: Airflow refuses the links of a whole ConfigMap as a loop."""
+    for dag_id in dags:
+        file = f"{dag_id}.py"
+        mount = {"name": DAGS, "mountPath": f"{DAGS_FOLDER}/{file}", "subPath": file}
+        spec["containers"][0]["volumeMounts"].append(mount)
     spec["volumes"].append({"name": DAGS, "configMap": {"name": DAGS}})
