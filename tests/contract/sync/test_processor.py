@@ -139,6 +139,7 @@ def test_a_request_reaches_the_processor_or_comes_back(rig: Rig) -> None:
 def saves(rig: Rig, count: int) -> list[str]:
     """Make so many snapshots and age them; returns their ids, the oldest first."""
     trees = []
+    rig.write("a.py", "000" * 5000)  # Before the session: an empty folder is a snapshot too.
     with rig.running() as session:
         for number in range(count):
             rig.write("a.py", f"{number:03}" * 5000)
