@@ -27,6 +27,8 @@ from windsock.model import Environment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from windsock.config import Settings
+
 COMMAND_SECONDS = 900
 """The longest a command may take: a first `up` on a slow line."""
 
@@ -38,6 +40,20 @@ def workplace() -> Iterator[Path]:
         folder = Path(name).resolve()
         folder.chmod(0o711)  # PostgreSQL may run as another user; it must get to its data.
         yield folder
+
+
+def on_cluster(settings: Settings, *, namespace: str) -> dict[str, str]:
+    """What the commands of an environment need to find the cluster of some settings.
+
+    Args:
+        settings: Of the project.
+        namespace: Of the environment.
+    """
+    return {
+        "INVOKE_WINDSOCK_TARGET": settings.target,
+        "INVOKE_WINDSOCK_CLUSTER_CONTEXT": settings.cluster.context,
+        "INVOKE_WINDSOCK_CLUSTER_NAMESPACE": namespace,
+    }
 
 
 class BenchEnvironment:

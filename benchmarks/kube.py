@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from benchmarks.environment import BenchEnvironment, workplace
+from benchmarks.environment import BenchEnvironment, on_cluster, workplace
 from benchmarks.events import PLAIN_DAG
 from benchmarks.observer import Observer
 from benchmarks.plain import plain
@@ -189,9 +189,7 @@ class Bench:
             self._folder / "ours",
             project=self._settings.project,
             variables={
-                "INVOKE_WINDSOCK_TARGET": "context",
-                "INVOKE_WINDSOCK_CLUSTER_CONTEXT": cluster.context,
-                "INVOKE_WINDSOCK_CLUSTER_NAMESPACE": cluster.namespace,
+                **on_cluster(self._settings, namespace=cluster.namespace),
                 "INVOKE_WINDSOCK_REQUIREMENTS": str(requirements),
             },
         )

@@ -25,6 +25,7 @@ from windsock.cluster import image, manifests, removal, rollout, secrets, settin
 from windsock.cluster.apply import apply
 from windsock.cluster.forward import Forward, ForwardSettings
 from windsock.local.files import private_folder
+from windsock.local.ports import LOOPBACK
 from windsock.local.secrets import ADMIN
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def plain(
         forward = Forward(cluster, _forward_settings(cluster, wanted))
         stack.callback(_serve(forward))
         observer = stack.enter_context(
-            Observer(f"http://127.0.0.1:{forward.port}", ADMIN, own.admin_password)
+            Observer(f"http://{LOOPBACK}:{forward.port}", ADMIN, own.admin_password)
         )
         for dag_id in dags:
             observer.seconds_until(
@@ -154,7 +155,7 @@ def _forward_settings(cluster: Cluster, wanted: Settings) -> ForwardSettings:
 
 def _objects(cluster: Cluster, wanted: Settings, dags: Mapping[str, str]) -> list[Object]:
     images = image.wanted(wanted)
-    tuned = settings.variables(wanted, namespace=cluster.namespace, base_url="http://127.0.0.1")
+    tuned = settings.variables(wanted, namespace=cluster.namespace, base_url=f"http://{LOOPBACK}")
     rendered = manifests.objects(
         wanted.project,
         overlay="context",

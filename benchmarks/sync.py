@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import usage
 from benchmarks.bare import Bare, fill
-from benchmarks.environment import BenchEnvironment, workplace
+from benchmarks.environment import BenchEnvironment, on_cluster, workplace
 from benchmarks.events import EDIT, Folder, repeat
 from benchmarks.pod import Kubectl, Reader
 from benchmarks.reload import IDLE_SECONDS, Bench, check_rounds, many_files
@@ -104,7 +104,9 @@ def run(work: Workspace, *, as_json: bool, rounds: int) -> int:
             targets=TARGETS,
         )
         ours = BenchEnvironment(
-            folder / "ours", project=settings.project, variables=_variables(settings)
+            folder / "ours",
+            project=settings.project,
+            variables=on_cluster(settings, namespace=settings.cluster.namespace),
         )
         try:
             _measure(bench, ours, folder=folder, kubeconfig=settings.cluster.kubeconfig)
@@ -121,15 +123,6 @@ def _of_the_bench(settings: Settings, *, state: Path) -> Settings:
         state=str(state),
         cluster=dataclasses.replace(settings.cluster, namespace=namespace),
     )
-
-
-def _variables(settings: Settings) -> dict[str, str]:
-    """What its commands need to find the cluster."""
-    return {
-        "INVOKE_WINDSOCK_TARGET": settings.target,
-        "INVOKE_WINDSOCK_CLUSTER_CONTEXT": settings.cluster.context,
-        "INVOKE_WINDSOCK_CLUSTER_NAMESPACE": settings.cluster.namespace,
-    }
 
 
 def _measure(bench: Bench, ours: BenchEnvironment, *, folder: Path, kubeconfig: str) -> None:

@@ -12,6 +12,7 @@ from windsock.cluster.removal import delete_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.cluster.conftest import ClusterAccess
 
@@ -107,6 +108,14 @@ def stateful_set(
             {"metadata": {"name": "data", "labels": dict(MANAGED)}, "spec": claim}
         ]
     return item
+
+
+def mount_from_node(item: Object, folder: Path) -> None:
+    """Let a workload's pods see a folder of their node, at the same path."""
+    spec = item["spec"]["template"]["spec"]
+    spec["volumes"] = [{"name": "shared", "hostPath": {"path": str(folder)}}]
+    for container in spec["containers"]:
+        container["volumeMounts"] = [{"name": "shared", "mountPath": str(folder)}]
 
 
 def job(component: str, script: str, *, tries: int = 1) -> Object:

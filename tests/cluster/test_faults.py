@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cluster.room import SLEEP, deployment, eventually, namespace, silent
+from tests.cluster.room import SLEEP, deployment, eventually, mount_from_node, namespace, silent
 from tests.cluster.test_sync import PodRig
 from tests.contract.sync.rig import Rig, tree_id_of, wait_until
 from windsock.cluster import rollout
@@ -105,15 +105,12 @@ def room(cluster: ClusterAccess, shared: Path) -> Iterator[Cluster]:
     if cluster.kind != "debian":
         pytest.skip("the node must be this machine")
     with namespace(cluster) as room:
-        mount = {"name": "shared", "mountPath": str(shared)}
         items = [
-            deployment("dag-processor", SLEEP, volumeMounts=[mount]),
-            deployment("worker", READER, volumeMounts=[mount]),
+            deployment("dag-processor", SLEEP),
+            deployment("worker", READER, args=[str(shared)]),
         ]
         for item in items:
-            spec = item["spec"]["template"]["spec"]
-            spec["volumes"] = [{"name": "shared", "hostPath": {"path": str(shared)}}]
-        items[1]["spec"]["template"]["spec"]["containers"][0]["args"] = [str(shared)]
+            mount_from_node(item, shared)
         apply(room, items, progress=silent)
         rollout.wait(room, items, progress=silent, timeout=120)
         yield room

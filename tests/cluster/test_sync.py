@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.room import SLEEP, deployment, namespace, silent
+from tests.cluster.room import SLEEP, deployment, mount_from_node, namespace, silent
 from tests.contract.sync.rig import Rig
 from tests.contract.sync.test_faults import *  # noqa: F403 - its cases are the point
 from tests.contract.sync.test_processor import *  # noqa: F403 - as above
@@ -59,10 +59,8 @@ def room(cluster: ClusterAccess, shared: Path) -> Iterator[Cluster]:
     if cluster.kind != "debian":
         pytest.skip("the node must be this machine")
     with namespace(cluster) as room:
-        mount = {"name": "shared", "mountPath": str(shared)}
-        item = deployment("dag-processor", SLEEP, volumeMounts=[mount])
-        volume = {"name": "shared", "hostPath": {"path": str(shared)}}
-        item["spec"]["template"]["spec"]["volumes"] = [volume]
+        item = deployment("dag-processor", SLEEP)
+        mount_from_node(item, shared)
         apply(room, [item], progress=silent)
         rollout.wait(room, [item], progress=silent, timeout=120)
         yield room

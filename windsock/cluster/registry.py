@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from windsock.cluster import engine
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
+from windsock.local.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,6 @@ IMAGE = "registry:3.0.0"
 STORAGE = "/var/lib/registry"
 """Where it keeps its layers, in its container."""
 
-LOOPBACK = "127.0.0.1"
 INNER_PORT = 5000
 USUAL_PORT = 5001
 ANY_PORT = 0

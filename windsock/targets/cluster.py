@@ -80,7 +80,6 @@ API_PORT = 8080
 APPLIED = "applied.json"
 BY_OTHERS = "applied by others"
 """Instead of a digest of what was applied: what is there is none of our business."""
-POLL_SECONDS = 0.2
 
 
 class ClusterTarget:

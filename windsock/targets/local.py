@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 ALL = ("postgres", *AIRFLOW, "sync")
-POLL_SECONDS = 0.2
 
 
 class VenvRecipe(TypedDict):
@@ -220,7 +219,7 @@ class LocalTarget:
             self._supervisor.apply(self._programs())
             self._supervisor.start("postgres")
             self._postgres.wait_ready(check=lambda: self._supervisor.check("postgres"))
-            step.detail = f"127.0.0.1:{self._ports['postgres'].port}"
+            step.detail = f"{ports.LOOPBACK}:{self._ports['postgres'].port}"
         self._supervisor.start("sync")  # It fills the store while the database is migrated.
         self._migrate(console)
         self._supervisor.start(*AIRFLOW)
@@ -246,7 +245,7 @@ class LocalTarget:
             self._settings,
             self._layout,
             target=self.name,
-            url=f"http://127.0.0.1:{self._ports['api'].port}",
+            url=f"http://{ports.LOOPBACK}:{self._ports['api'].port}",
             secrets=self._secrets,
         )
         with console.step("Airflow") as step:

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.requests import read_body
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -82,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.held.refuses:
             self._answer(403, b'{"errors": [{"code": "DENIED", "message": "denied"}]}')
             return
-        self._body()  # What another repository has may be mounted: this registry does not.
+        read_body(self)  # What another repository has may be mounted: this registry does not.
         self.held.uploads.append(b"")
         self._accepted(found["name"], len(self.held.uploads) - 1)
 
@@ -92,12 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._unknown("BLOB_UPLOAD_UNKNOWN")
             return
         number = int(found["upload"])
-        self.held.uploads[number] += self._body()
+        self.held.uploads[number] += read_body(self)
         self._accepted(found["name"], number)
 
     def do_PUT(self) -> None:
         parts = urlsplit(self.path)
-        body = self._body()
+        body = read_body(self)
         if found := UPLOAD.fullmatch(parts.path):
             [digest] = parse_qs(parts.query)["digest"]
             self._finish(digest, self.held.uploads[int(found["upload"])] + body)
@@ -134,16 +136,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _unknown(self, code: str) -> None:
         message = code.replace("_", " ").lower()
         self._answer(404, json.dumps({"errors": [{"code": code, "message": message}]}).encode())
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
 
     def _answer(
         self,

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from tests.requests import read_body
 from windsock.cluster import image
 from windsock.cluster.engine import variables
 from windsock.config import Settings
@@ -73,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             )
 
     def do_POST(self) -> None:
-        body = self._body()
+        body = read_body(self)
         messages = self.engine.build(parse_qs(urlsplit(self.path).query), body)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -82,16 +83,6 @@ class Handler(BaseHTTPRequestHandler):
         for line in (json.dumps(each).encode() + b"\r\n" for each in messages):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.write(b"0\r\n\r\n")
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
 
     def _answer(self, value: Any, found: bool = True) -> None:
         self._send(200 if found else 404, json.dumps(value).encode())

@@ -22,7 +22,7 @@ from windsock.local.processes import ProcessState
 from windsock.local.secrets import Secrets
 from windsock.local.venv import Venv
 from windsock.model import ENVIRONMENT_FILE
-from windsock.targets import local
+from windsock.targets import here
 from windsock.targets.local import AIRFLOW, ALL, LocalTarget
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.setattr(local, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(here, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(Postgres, "initialize", lambda _: ["made the user pgserver"])
     monkeypatch.setattr(Postgres, "wait_ready", lambda _, *, check: check())
     monkeypatch.setattr(Postgres, "ensure_databases", lambda _: None)
