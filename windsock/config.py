@@ -25,6 +25,8 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """A name that Kubernetes takes for a namespace (RFC 1123 label)."""
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
 """What a variable of the environment may say for yes and no."""
+FOLDER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
+"""What a further folder may be called: a name that Python can import is one."""
 AIRFLOW_KEY = re.compile(r"\w+\.\w+", re.ASCII)
 
 
@@ -76,6 +78,8 @@ class SyncSettings:
     """How many of the newest snapshots stay even if nothing refers to them."""
     maximum_bytes: int = 2 * 1024**3
     """The size above which older, unreferenced snapshots go even if there are few."""
+    folders: dict[str, str] = field(default_factory=dict)
+    """Further folders that travel with the DAG folder: folder → its name beside the DAGs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,11 @@ class Settings:
         return self.path(self.dags)
 
     @property
+    def further_folders(self) -> dict[str, Path]:
+        """Name beside the DAGs → folder, of what is synced with the DAG folder."""
+        return {name: self.path(folder).resolve() for folder, name in self.sync.folders.items()}
+
+    @property
     def state_folder(self) -> Path:
         """Everything windsock makes lives below it."""
         return self.path(self.state)
@@ -177,6 +186,7 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     for name in ("airflow_settings", "requirements", "tests"):
         _usable(settings, name)
     _check_state(settings)
+    _check_further(settings)
     _check_cluster(settings.cluster)
     for key in settings.airflow:
         if not AIRFLOW_KEY.fullmatch(key):
@@ -217,14 +227,28 @@ def _check_state(settings: Settings) -> None:
         )
 
 
+def _check_further(settings: Settings) -> None:
+    names = list(settings.sync.folders.values())
+    for folder, name in settings.sync.folders.items():
+        _followed(settings, folder, where=f"sync.folders[{folder!r}]")
+        if not FOLDER_NAME.fullmatch(name) or names.count(name) > 1:
+            raise ConfigurationError(
+                f"windsock.sync.folders has the name {name!r} for {folder}",
+                "Give each folder a plain name of its own, for example `include: include`.",
+            )
+
+
 def _usable(settings: Settings, name: str) -> Path:
     """A setting that is a path, with all links followed."""
-    value: str = getattr(settings, name)
+    return _followed(settings, getattr(settings, name), where=name)
+
+
+def _followed(settings: Settings, value: str, *, where: str) -> Path:
     try:
         return settings.path(value).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # A loop, nobody's home, a NUL …
         raise ConfigurationError(
-            f"windsock.{name} is {value!r}", f"It cannot be used as a path: {error}."
+            f"windsock.{where} is {value!r}", f"It cannot be used as a path: {error}."
         ) from error
 
 

@@ -13,12 +13,13 @@ import queue
 import signal
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.model import Environment
+from windsock.plugins import MARK, PluginRestarts, restart_here, restart_in_pods
 from windsock.sync import events
 from windsock.sync.board import Board
 from windsock.sync.protocol import StoreBusy
@@ -69,6 +70,9 @@ class ServiceSettings:
         keep_snapshots: A number.
         maximum_bytes: Bytes.
         pod: Where the agent runs; None means on this machine.
+        further: Name → folder, of what is synced with the DAG folder.
+        secrets: The folder of the environment's secrets.
+        up_timeout: Seconds until a component that does not become healthy is a failure.
     """
 
     dags_folder: str
@@ -82,6 +86,9 @@ class ServiceSettings:
     keep_snapshots: int
     maximum_bytes: int
     pod: PodSettings | None = None
+    further: dict[str, str] = field(default_factory=dict)
+    secrets: str = ""
+    up_timeout: float = 180.0
 
     def as_variable(self) -> dict[str, str]:
         """The environment variable that hands it to the process."""
@@ -148,17 +155,22 @@ class Service:
                 "status": self._on_status,
                 "barrier": self._on_barrier,
                 "allow-empty": self._on_allow_empty,
+                "synced": self._on_synced,
                 "take-over": self._on_take_over,
             },
         )
         self._board = Board(self._publish)
-        self._turn = Turn(settings, self._board, take_over=False)
+        self._plugins = PluginRestarts(
+            self._restart, mark=Path(settings.state_folder) / MARK, publish=self._publish
+        )
+        self._turn = self._new_turn(take_over=False)
         self._settings_file = SettingsFile(settings, self._publish)
 
     def run(self) -> None:
         """Sync until `stop`; while somebody else syncs, wait until it is to be taken over."""
         self._server.start()
         threading.Thread(target=self._look_at_settings, daemon=True).start()
+        threading.Thread(target=self._plugins.run, name="plugins", daemon=True).start()
         try:
             while not self._stop.is_set():
                 try:
@@ -166,7 +178,7 @@ class Service:
                 except StoreBusy as busy:
                     self._board.take(events.Held(reason=busy.message, hint=busy.hint))
                     self._orders.get()
-                    self._turn = Turn(self._settings, self._board, take_over=True)
+                    self._turn = self._new_turn(take_over=True)
         finally:
             self._server.close()
 
@@ -175,6 +187,26 @@ class Service:
         self._stop.set()
         self._orders.put("stop")
         self._turn.stop()
+
+    def _new_turn(self, *, take_over: bool) -> Turn:
+        return Turn(self._settings, self._take, take_over=take_over)
+
+    def _take(self, event: events.Event) -> None:
+        """Take an event of the session in, and what follows from it."""
+        self._board.take(event)
+        self._plugins.take(event)
+
+    def _restart(self) -> None:
+        """Restart what reads plugins when it starts."""
+        settings = self._settings
+        if settings.pod is not None:
+            restart_in_pods(settings.pod, timeout=settings.up_timeout)
+            return
+        restart_here(
+            Path(settings.state_folder),
+            secrets=Path(settings.secrets),
+            timeout=settings.up_timeout,
+        )
 
     def _publish(self, message: Message) -> None:
         print(json.dumps(message), flush=True)  # noqa: T201 - the log of this process
@@ -202,6 +234,8 @@ class Service:
                     "Put the files back, or run `invoke sync --allow-empty` if it is meant.",
                 )
             snapshot = self._turn.session.request_scan(timeout=left)
+            if not self._plugins.wait(timeout=deadline - time.monotonic()):
+                break
             if self._board.wait_settled(snapshot, timeout=deadline - time.monotonic()):
                 state = self._board.state()
                 return {"snapshot": snapshot, "errors": state["errors"], "dags": state["dags"]}
@@ -209,7 +243,9 @@ class Service:
 
     def _too_late(self, timeout: float) -> WindsockError:
         state = self._board.state()
-        if state["awaited"]:
+        if not self._plugins.wait(timeout=0):
+            waiting = "plugins changed, and Airflow is being restarted"
+        elif state["awaited"]:
             waiting = f"still parsing {', '.join(state['awaited'][:5])}"
         else:
             waiting = "the dag-processor has not told of it"
@@ -217,6 +253,15 @@ class Service:
             f"Airflow has not parsed the DAG folder within {timeout:.0f} s: {waiting}",
             "`invoke status` and `invoke logs dag-processor` show what it does.",
         )
+
+    def _on_synced(self, request: Message) -> Message:
+        """Wait until the store holds what is on disk now, whether Airflow runs or not."""
+        timeout = float(request.get("timeout", 60.0))
+        deadline = time.monotonic() + timeout
+        snapshot = self._turn.session.request_scan(timeout=timeout)
+        if not self._plugins.wait(timeout=deadline - time.monotonic()):
+            raise self._too_late(timeout)
+        return {"snapshot": snapshot}
 
     def _on_allow_empty(self, _: Message) -> Message:
         self._turn.session.allow_empty()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from windsock.service import PodSettings, ServiceSettings
-    from windsock.sync.board import Board
 
 
 class Here:
@@ -97,11 +96,17 @@ class Turn:
 
     Args:
         settings: Of the service.
-        board: Told everything.
+        tell: Told everything that happens.
         take_over: Take the sync over from somebody else.
     """
 
-    def __init__(self, settings: ServiceSettings, board: Board, *, take_over: bool) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        tell: Callable[[events.Event], None],
+        *,
+        take_over: bool,
+    ) -> None:
         self._ended = threading.Event()
         self._lost: StoreBusy | None = None
         options = Options(
@@ -119,12 +124,13 @@ class Turn:
                 options,
                 take_over=take_over,
                 lost=self._lose,
-                note=lambda message: board.take(events.Note(message=message)),
+                note=lambda message: tell(events.Note(message=message)),
             )
         self.session = Session(
             Path(settings.dags_folder),
             connect=self._place.connect,
-            on_event=board.take,
+            on_event=tell,
+            further={name: Path(folder) for name, folder in settings.further.items()},
             pace=Pace(quiet=settings.quiet, longest=settings.longest),
             client=self._place.client,
             take_over=take_over,

@@ -110,6 +110,12 @@ def test_a_misspelled_setting_is_refused_with_the_known_ones(
         {"sync": {"quiet": 0}},
         {"sync": {"quiet": 0.9, "longest": 0.1}},
         {"sync": {"keep_snapshots": 0}},
+        {"sync": {"folders": "include"}},
+        {"sync": {"folders": {"include": ""}}},
+        {"sync": {"folders": {"include": "a/b"}}},
+        {"sync": {"folders": {"include": ".."}}},
+        {"sync": {"folders": {"include": "same", "other": "same"}}},
+        {"sync": {"folders": {"a\0b": "include"}}},
         {"target": "nomad"},
         {"target": ""},
         {"cluster": {"namespace": "Anna's"}},
@@ -182,6 +188,15 @@ def test_what_is_no_path_is_refused(tmp_path: Path, name: str, value: str) -> No
 def test_a_state_folder_beside_everything_else_is_fine(tmp_path: Path) -> None:
     elsewhere = tmp_path.parent / "elsewhere"
     assert load({"state": str(elsewhere)}, project=tmp_path).state_folder == elsewhere
+
+
+def test_further_folders_are_found_by_their_names(tmp_path: Path) -> None:
+    folders = {"include": "include", "/elsewhere/tools": "tools"}
+    settings = load({"sync": {"folders": folders}}, project=tmp_path)
+    assert settings.further_folders == {
+        "include": tmp_path / "include",
+        "tools": Path("/elsewhere/tools"),
+    }
 
 
 @pytest.mark.parametrize(

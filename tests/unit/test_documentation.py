@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 PROJECT = Path(tasks.__file__).parent
 DOCS = PROJECT / "docs"
 CODE = re.compile(r"`([^`]+)`")
-FREE_KEYS = "airflow"
-"""The one setting whose keys are not known beforehand: no variable can name them."""
-NO_VARIABLE = {FREE_KEYS, "cluster.allowed_contexts"}
+FREE_KEYS = {"airflow", "sync.folders"}
+"""The settings whose keys are not known beforehand: no variable can name them."""
+NO_VARIABLE = {*FREE_KEYS, "cluster.allowed_contexts"}
 """Neither can one hold a list."""
 
 
@@ -43,7 +43,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as `section.name` → default."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict) and name != FREE_KEYS:
+        if isinstance(value, dict) and prefix + name not in FREE_KEYS:
             found |= flat(value, f"{name}.")
         else:
             found[prefix + name] = value

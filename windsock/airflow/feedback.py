@@ -94,6 +94,16 @@ class Feedback:
         else:
             self._console.good(f"settings: {event['summary'] or 'nothing in the file'}")
 
+    def _on_restarting(self, event: Event) -> None:
+        self._console.line(f"  plugins changed: restarting {', '.join(event['components'])}")
+
+    def _on_restarted(self, event: Event) -> None:
+        self._console.good(f"restarted, with the new plugins{_time(event['seconds'])}")
+
+    def _on_restart_failed(self, event: Event) -> None:
+        self._console.bad(f"plugins changed, but the restart failed: {event['error']}")
+        self._console.line(f"  {event['hint']}")
+
     def _on_note(self, event: Event) -> None:
         self._console.warn(event["message"])
 

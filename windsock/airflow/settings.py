@@ -6,6 +6,7 @@ Each value that differs from Airflow's default says why. Measurements: docs/perf
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 BUNDLE = "dags"
 """The name of the bundle that windsock serves."""
+
+PLUGINS = "plugins"
+"""The further folder that Airflow takes its plugins from."""
 
 ADMIN = "admin"
 """The one user of the environment."""
@@ -60,7 +64,19 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
         "workers.min_heartbeat_interval": "1",
         "api.workers": "1",
     }
+    if PLUGINS in settings.further_folders:
+        # Of the newest snapshot: plugins are read when a process starts, before it knows its run.
+        values["core.plugins_folder"] = f"{store}/current/{PLUGINS}"
     return {**values, **settings.airflow}
+
+
+def runtime_variables(settings: Settings) -> dict[str, str]:
+    """What `windsock.runtime` is told on every target, as variables."""
+    further = settings.further_folders
+    return {
+        "WINDSOCK_PARSE_MEMORY_MB": str(settings.parse.memory_limit_mb),
+        **({"WINDSOCK_FURTHER_FOLDERS": os.pathsep.join(sorted(further))} if further else {}),
+    }
 
 
 def environment_variables(values: dict[str, str]) -> dict[str, str]:

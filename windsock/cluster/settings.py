@@ -65,5 +65,5 @@ def variables(settings: Settings, *, namespace: str, base_url: str) -> dict[str,
     }
     return {
         **airflow_settings.environment_variables(values),
-        "WINDSOCK_PARSE_MEMORY_MB": str(settings.parse.memory_limit_mb),
+        **airflow_settings.runtime_variables(settings),
     }

@@ -40,6 +40,7 @@ OWN = {
     "imported-settings.json",
     "lock",
     "logs",
+    "plugins.changed",
     "ports.json",
     "postgres",
     "run",
@@ -205,7 +206,7 @@ def airflow_variables(
         "PYTHONDONTWRITEBYTECODE": "1",
         "WINDSOCK_DAGS_FOLDER": str(settings.dags_folder.resolve()),
         "WINDSOCK_DAG_PROCESSOR_SOCKET": str(layout.socket(DAG_PROCESSOR_SOCKET)),
-        "WINDSOCK_PARSE_MEMORY_MB": str(settings.parse.memory_limit_mb),
+        **airflow_settings.runtime_variables(settings),
     }
 
 

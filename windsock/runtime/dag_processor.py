@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from airflow.callbacks.callback_requests import CallbackRequest
+    from airflow.dag_processing.bundles.base import BaseDagBundle
 
     from windsock.runtime.channel import Message
 
@@ -57,6 +58,7 @@ log = structlog.get_logger("windsock")
 SOCKET_VARIABLE = "WINDSOCK_DAG_PROCESSOR_SOCKET"
 SOURCE_VARIABLE = "WINDSOCK_DAGS_FOLDER"
 MEMORY_VARIABLE = "WINDSOCK_PARSE_MEMORY_MB"
+FURTHER_VARIABLE = "WINDSOCK_FURTHER_FOLDERS"
 
 # What this module overrides or calls of Airflow's private parts. See the module docstring.
 SEAMS = (
@@ -65,6 +67,7 @@ SEAMS = (
     "handle_parsing_result",
     "persist_parsing_result",
     "_refresh_dag_bundles",
+    "_find_files_in_bundle",
     "_collect_results",
     "_kill_timed_out_processors",
     "_create_process",
@@ -97,6 +100,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._started_at = time.monotonic()
         self._memory_limit = int(os.environ.get(MEMORY_VARIABLE) or 0)
         self._source = os.environ.get(SOURCE_VARIABLE) or ""
+        self._further = set(os.environ.get(FURTHER_VARIABLE, "").split(os.pathsep)) - {""}
         self._channel = Channel(
             Path(os.environ[SOCKET_VARIABLE]), self.selector, self._handle_request
         )
@@ -137,6 +141,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             snapshot: str | None = self._bundle_versions.get(bundle.name)
             return snapshot
         return None
+
+    def _find_files_in_bundle(self, bundle: BaseDagBundle) -> list[Path]:
+        """The DAG files: what lies in further folders is there to be imported by them."""
+        found: list[Path] = super()._find_files_in_bundle(bundle)
+        if not isinstance(bundle, SnapshotDagBundle):
+            return found
+        return [path for path in found if path.parts[0] not in self._further]
 
     # --- a new snapshot -----------------------------------------------------------------------
 

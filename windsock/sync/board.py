@@ -20,6 +20,9 @@ terminals and tests read. The types of those objects:
 | removed                  | `snapshot`, `file`, `dags`                                          |
 | settled                  | `snapshot`, `seconds`, `since_save`                                 |
 
+The process itself adds `settings` (see `windsock.service`) and `restarting`, `restarted`,
+`restart-failed` (see `windsock.plugins`).
+
 Times are in seconds; `since_save` counts from the first sign of the change and is left out when the
 snapshot is not one that this session sent.
 """

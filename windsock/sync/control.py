@@ -1,8 +1,9 @@
 """Talk to the sync process of an environment: one JSON object a line over its unix socket.
 
-Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk),
-`allow-empty` (the emptied folder is meant), `take-over` (from somebody else who syncs) and `attach`
-(from then on every event of the sync comes, a line each; see `windsock.sync.board`).
+Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk), `synced`
+(waits until the store holds it), `allow-empty` (the emptied folder is meant), `take-over` (from
+somebody else who syncs) and `attach` (from then on every event of the sync comes, a line each; see
+`windsock.sync.board`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windsock.errors import DeadlineExceeded, EnvironmentFailure
+from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.model import Settled
 
 if TYPE_CHECKING:
@@ -59,6 +60,30 @@ class ControlClient:
         return Settled(
             snapshot=answer["snapshot"], errors=answer["errors"], dags=tuple(answer["dags"])
         )
+
+    def answers(self) -> bool:
+        """Whether a sync process listens."""
+        try:
+            self.status()
+        except WindsockError:
+            return False
+        return True
+
+    def synced(self, *, timeout: float = 60.0) -> str:
+        """Wait until the store holds exactly what is on disk now, whether Airflow runs or not.
+
+        Args:
+            timeout: In seconds.
+
+        Returns:
+            The snapshot's tree id.
+
+        Raises:
+            DeadlineExceeded: It did not come so far in time.
+            EnvironmentFailure: No sync process answers, or it cannot sync.
+        """
+        answer = self._ask({"request": "synced", "timeout": timeout}, timeout=timeout + GRACE)
+        return str(answer["snapshot"])
 
     def allow_empty(self, *, timeout: float = 5.0) -> Message:
         """Say that an emptied DAG folder is meant, so that its deletion is synced."""

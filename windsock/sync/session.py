@@ -1,4 +1,4 @@
-"""Keeps a store equal to a folder: connects, compares, sends the difference, watches, again.
+"""Keeps a store equal to folders: connects, compares, sends the difference, watches, again.
 
 All decisions are taken in `Session.step`, in one thread. Whatever happens in between, a change, a
 cut, a request, only wakes it. So there is one batch in flight at most, and what changes meanwhile
@@ -16,22 +16,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from windsock.errors import (
-    ConfigurationError,
-    DeadlineExceeded,
-    EnvironmentFailure,
-    WindsockError,
-)
+from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.sync import events
 from windsock.sync.entries import checked_entries
+from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
-from windsock.sync.rules import Rules
-from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference, scan
+from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference
 from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
 from windsock.sync.watch import Wake, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from windsock.sync.transport import Transport
@@ -99,10 +94,10 @@ class _Retry:
 
 
 class Session:
-    """Syncs one folder to one store.
+    """Syncs a DAG folder, and further ones, to one store.
 
     Args:
-        root: The folder.
+        root: The DAG folder.
         connect: Starts an agent; called again after each cut.
         on_event: Told everything (see events.py), from the thread of `run` and from the one that
             reads what the agent sends, never from both at once. It must not block.
@@ -112,9 +107,10 @@ class Session:
         owns: Whether something beside the store says that it is ours: then it is taken each time.
         clock: Monotonic seconds.
         watcher: Instead of one for `root` (tests).
+        further: Name → folder, of the folders that travel in the same snapshots below their names.
 
     Raises:
-        ConfigurationError: The folder's `.windsockignore` is broken.
+        ConfigurationError: A folder's `.windsockignore` is broken.
     """
 
     def __init__(
@@ -129,21 +125,25 @@ class Session:
         owns: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         watcher: Watcher | None = None,
+        further: Mapping[str, Path] | None = None,
     ) -> None:
-        self._root = root
         self._connect_transport = connect
         self._on_event = on_event
         self._pace = pace or Pace()
         self._take_over = take_over
         self._clock = clock
-        self._watcher = watcher or Watcher(
+        self._folders = Folders(
             root,
-            quiet=self._pace.quiet,
-            longest=self._pace.longest,
-            note=lambda message: self._tell(events.Note(message=message)),
-            clock=clock,
+            further=further or {},
+            watcher=watcher
+            or Watcher(
+                root,
+                quiet=self._pace.quiet,
+                longest=self._pace.longest,
+                note=lambda message: self._tell(events.Note(message=message)),
+                clock=clock,
+            ),
         )
-        self._rules = Rules.load(root)
         self._client = client or uuid.uuid4().hex
         self._owns = owns
         self._telling = threading.RLock()
@@ -154,7 +154,6 @@ class Session:
         self._resend = _Retry(self._pace, clock)
         self._problem = "not connected yet"
 
-        self._scan = NOTHING
         self._early: Scan | None = None
         self._store: Tree | None = None
         self._store_id: str | None = None
@@ -193,7 +192,7 @@ class Session:
             if self._ended:
                 raise EnvironmentFailure(self._ended, "Start the sync again.")
             self._barriers.append(barrier)
-        self._watcher.nudge()
+        self._folders.nudge()
         try:
             return barrier.result(timeout)
         except TimeoutError:
@@ -225,7 +224,7 @@ class Session:
     def allow_empty(self) -> None:
         """The folder is empty, or gone, on purpose: empty the store too."""
         self._empty_allowed = True
-        self._watcher.nudge()
+        self._folders.nudge()
 
     # the loop
 
@@ -239,7 +238,7 @@ class Session:
         try:
             while not stop.is_set():
                 pause = min(max(0.0, self._due - self._clock()), STOP_TICK)
-                wake = self._watcher.wait(pause)
+                wake = self._folders.wait(pause)
                 if wake is not None or self._clock() >= self._due:
                     self.step(wake)
         except WindsockError as error:
@@ -252,7 +251,7 @@ class Session:
         """End the conversation and the watching; whoever waits is told why."""
         with self._asking:
             self._ended = reason
-        self._watcher.stop()
+        self._folders.stop()
         link, self._link = self._link, None
         if link is not None:
             link.close()
@@ -304,8 +303,6 @@ class Session:
             self._moved[moved.path] = self._moved.get(moved.path, 0) + 1
             self._since, self._due = since, self._clock()
             return False
-        finally:
-            self._scan = dataclasses.replace(found, contents={})
 
     def _settle(
         self, link: Link, found: Scan, *, since: float, barriers: list[Future[str]]
@@ -347,7 +344,7 @@ class Session:
 
     def _connect(self) -> Link:
         transport = self._connect_transport()
-        link = Link(transport, aside=self._aside, ended=self._watcher.nudge, clock=self._clock)
+        link = Link(transport, aside=self._aside, ended=self._folders.nudge, clock=self._clock)
         try:
             first = self._connections == 0
             take_over = self._owns() or (self._take_over and first)
@@ -393,18 +390,10 @@ class Session:
     # looking
 
     def _look(self) -> Scan:
-        complaints: set[Problem] = set()
-        try:
-            self._rules = Rules.load(self._root, known=self._rules)
-        except ConfigurationError as error:
-            complaints.add(
-                Problem(".windsockignore", f"the rules stay as they were: {error.message}")
-            )
-        watched = self._watcher.arm(self._rules)
-        self._due = self._clock() + self._watcher.interval
         hinted, self._hinted = self._hinted, set()
-        found = scan(self._root, self._rules, self._scan, only=hinted if watched else None)
-        problems = complaints.union(found.problems)
+        found = self._folders.look(hinted)
+        self._due = self._clock() + self._folders.interval
+        problems = set(found.problems)
         for problem in sorted(problems - self._told, key=lambda each: each.path):
             self._tell(events.LeftOut(path=problem.path, reason=problem.reason))
         for path in sorted({each.path for each in self._told} - {each.path for each in problems}):
@@ -427,15 +416,11 @@ class Session:
 
     def _halts(self, found: Scan) -> bool:
         """Whether sending would empty the store without anybody having said so."""
-        if found.tree.entries:
+        reason = found.missing
+        if not reason and self._store is not None:
+            reason = self._folders.emptied(found.tree, self._store)
+        if not reason:
             self._empty_allowed = False
-        reason = ""
-        if found.missing:
-            reason = f"the DAG folder {self._root} cannot be read: {found.missing}"
-        elif not found.tree.entries and self._store is not None and self._store.entries:
-            reason = (
-                f"the DAG folder {self._root} is empty, the store holds {len(self._store)} files"
-            )
         if self._empty_allowed:
             reason = ""
         if reason and not self._halted:
@@ -467,7 +452,7 @@ class Session:
             self._batch += 1
             upload = Upload(
                 number=self._batch,
-                root=self._root,
+                place=self._folders.place,
                 base=self._store_id,
                 tree=found.tree,
                 difference=changes,

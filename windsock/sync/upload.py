@@ -11,8 +11,7 @@ from windsock.sync.entries import content_digest
 from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from windsock.sync.protocol import Link
     from windsock.sync.tree import Difference, Tree
@@ -58,7 +57,7 @@ class Upload:
 
     Attributes:
         number: Counts up within a session.
-        root: The folder that content is read from.
+        place: Path of the tree → where its content is read from.
         base: The tree id that the store is at; None for an empty store.
         tree: What it shall hold.
         difference: From the one to the other.
@@ -66,7 +65,7 @@ class Upload:
     """
 
     number: int
-    root: Path
+    place: Callable[[str], bytes]
     base: str | None
     tree: Tree
     difference: Difference
@@ -143,11 +142,10 @@ class Upload:
         if content is not None:
             yield content, True
             return
-        place = os.fsencode(self.root) + b"/" + path.encode("utf-8")
         state, held = content_digest(), b""
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(place, flags)
+            descriptor = os.open(self.place(path), flags)
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise Moved(path)

@@ -164,6 +164,7 @@ class Watcher:
         note: Called with a sentence when watching has to become polling.
         clock: Monotonic seconds.
         backend: Makes a backend for a folder, its rules and a hint (tests).
+        hint: Gets the hints instead of this watcher's own `wait`.
     """
 
     def __init__(
@@ -175,9 +176,11 @@ class Watcher:
         note: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         backend: Callable[[Path, Rules, Callable[[str | None], None]], Backend] | None = None,
+        hint: Callable[[str | None], None] | None = None,
     ) -> None:
         self._root = root
         self._hints = Hints(quiet=quiet, longest=longest, clock=clock)
+        self._hint = hint or self._hints.note
         self._note = note
         self._make_backend = backend or _backend
         self._backend: Backend | None = None
@@ -189,6 +192,20 @@ class Watcher:
     def interval(self) -> float:
         """Seconds after which to look even without a wake."""
         return self._interval
+
+    def beside(self, root: Path, *, prefix: str) -> Watcher:
+        """A watcher of another folder, whose hints wake this one.
+
+        Args:
+            root: The folder.
+            prefix: Put before its paths.
+        """
+        return Watcher(
+            root,
+            note=self._note,
+            backend=self._make_backend,
+            hint=lambda path: self._hints.note(None if path is None else prefix + path),
+        )
 
     def nudge(self) -> None:
         """Let `wait` return at once; from any thread."""
@@ -227,7 +244,7 @@ class Watcher:
             self._poll(reason)
             return False
         try:
-            self._backend = self._make_backend(self._root, rules, self._hints.note)
+            self._backend = self._make_backend(self._root, rules, self._hint)
             self._backend.start()
         except OSError as error:
             self.stop()

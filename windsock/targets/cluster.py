@@ -15,6 +15,12 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from windsock.airflow.health import (
+    HEALTH_NAMES,
+    airflow_health,
+    loopback_client,
+    wait_until_healthy,
+)
 from windsock.cluster import (
     apply,
     difference,
@@ -53,14 +59,12 @@ from windsock.service import PodSettings
 from windsock.sync.control import ControlClient
 from windsock.sync.protocol import TAKE_OVER_HINT, StoreBusy
 from windsock.targets.base import Component
-from windsock.targets.folder import check_dags_folder, remove_state
-from windsock.targets.health import HEALTH_NAMES, airflow_health, loopback_client
+from windsock.targets.folder import check_folders, remove_state
 from windsock.targets.here import (
     describe,
     module_program,
     run_as_described,
     sync_program,
-    wait_until_healthy,
 )
 from windsock.targets.remembered import Remembered
 
@@ -232,7 +236,7 @@ class ClusterTarget:
         """See `Target`."""
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
-        check_dags_folder(self._settings.dags_folder)
+        check_folders(self._settings)
         if not self._supervisor.alive():
             return None
         if not self._is_as_applied():
@@ -252,7 +256,7 @@ class ClusterTarget:
 
     def prepare(self, console: Console) -> None:
         """Reach the cluster, and get the images to it."""
-        check_dags_folder(self._settings.dags_folder)
+        check_folders(self._settings)
         with console.step("cluster") as step:
             if self.name == "kind":
                 self._kind.ensure(step.progress)
@@ -315,7 +319,7 @@ class ClusterTarget:
 
     def join(self, console: Console) -> None:
         """Instead of `deploy`: wait until what others applied is ready, and change nothing."""
-        check_dags_folder(self._settings.dags_folder)
+        check_folders(self._settings)
         with console.step("rolled out by others") as step:
             self.ensure_secret()
             self._claim()

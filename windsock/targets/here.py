@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
-from windsock.errors import DeadlineExceeded
 from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE
 from windsock.local.programs import Program
 from windsock.local.secrets import ADMIN
@@ -15,15 +13,13 @@ from windsock.service import ServiceSettings
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from windsock.config import Settings
     from windsock.local.components import Layout
     from windsock.local.processes import Supervisor
     from windsock.local.secrets import Secrets
     from windsock.service import PodSettings
-
-POLL_SECONDS = 0.2
 
 
 def describe(
@@ -79,6 +75,9 @@ def sync_program(
         keep_snapshots=sync.keep_snapshots,
         maximum_bytes=sync.maximum_bytes,
         pod=pod,
+        further={name: str(folder) for name, folder in settings.further_folders.items()},
+        secrets=str(layout.secrets),
+        up_timeout=settings.up_timeout,
     )
     return module_program("sync", "windsock.service", service.as_variable(), settings=settings)
 
@@ -103,32 +102,3 @@ def run_as_described(supervisor: Supervisor, layout: Layout, programs: Iterable[
         return False  # Something changed: its programs must be started anew.
     states = supervisor.states()
     return all(name in states and states[name].running for name in wanted)
-
-
-def wait_until_healthy(
-    unhealthy: Callable[[], list[str]],
-    *,
-    seconds: float,
-    progress: Callable[[str], None],
-    hint: Callable[[str], str],
-) -> None:
-    """Wait until nothing is unhealthy any more.
-
-    Args:
-        unhealthy: Names what is not healthy now; raises if waiting is of no use.
-        seconds: The longest it may take.
-        progress: Gets what is waited for.
-        hint: What to do about a component that did not become healthy.
-
-    Raises:
-        DeadlineExceeded: It took longer.
-    """
-    deadline = time.monotonic() + seconds
-    while waiting := unhealthy():
-        names = ", ".join(waiting)
-        progress(f"waiting for {names}")
-        if time.monotonic() > deadline:
-            raise DeadlineExceeded(
-                f"{names} did not become healthy within {seconds:.0f} s", hint(waiting[0])
-            )
-        time.sleep(POLL_SECONDS)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import threading
-from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from windsock.airflow import settings as airflow_settings
+from windsock.airflow.health import (
+    AIRFLOW,
+    airflow_health,
+    is_healthy,
+    loopback_client,
+    wait_until_healthy,
+    warm_up,
+)
 from windsock.airflow.importing import forget_imports
 from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 from windsock.local import ports, venv
 from windsock.local.components import (
+    CONTROL_SOCKET,
     DAG_PROCESSOR_SOCKET,
     PORTS,
     Layout,
@@ -34,13 +44,11 @@ from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync.control import ControlClient
 from windsock.targets.base import Component
-from windsock.targets.folder import check_dags_folder, remove_state
-from windsock.targets.health import HEALTH_NAMES, airflow_health, loopback_client, warm_up
+from windsock.targets.folder import check_folders, links, remove_state
 from windsock.targets.here import (
     describe,
     run_as_described,
     sync_program,
-    wait_until_healthy,
 )
 from windsock.targets.remembered import Remembered
 
@@ -55,7 +63,6 @@ if TYPE_CHECKING:
     from windsock.local.processes import ProcessState
     from windsock.local.programs import Program
 
-AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 ALL = ("postgres", *AIRFLOW, "sync")
 
 
@@ -175,18 +182,14 @@ class LocalTarget:
         """See `Target`."""
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
-        check_dags_folder(self._settings.dags_folder)
+        check_folders(self._settings)
         self._venv = venv.find(self._layout.venvs, **self._venv_recipe())
         if self._venv is None or not self._supervisor.alive():
             return None
         if not run_as_described(self._supervisor, self._layout, self._programs()):
             return None
         environment = Environment.load(self._layout.state)
-        try:
-            ControlClient(environment.control_socket).status()
-        except WindsockError:
-            return None
-        return environment
+        return environment if ControlClient(environment.control_socket).answers() else None
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
@@ -197,7 +200,7 @@ class LocalTarget:
 
     def prepare(self, console: Console) -> None:
         """Build Airflow's venv if its requirements changed."""
-        check_dags_folder(self._settings.dags_folder)
+        check_folders(self._settings)
         with console.step("Airflow's venv") as step:
             self._venv = venv.ensure(
                 self._layout.venvs, **self._venv_recipe(), progress=step.progress
@@ -222,7 +225,20 @@ class LocalTarget:
             step.detail = f"{ports.LOOPBACK}:{self._ports['postgres'].port}"
         self._supervisor.start("sync")  # It fills the store while the database is migrated.
         self._migrate(console)
+        self._wait_for_plugins()
         self._supervisor.start(*AIRFLOW)
+
+    def _wait_for_plugins(self) -> None:
+        """Airflow reads its plugins when it starts: they must be in the store by then."""
+        if airflow_settings.PLUGINS in self._settings.further_folders:
+            client = ControlClient(str(self._layout.socket(CONTROL_SOCKET)))
+            wait_until_healthy(
+                lambda: [] if client.answers() else ["sync"],
+                seconds=self._settings.up_timeout,
+                progress=lambda _: None,
+                hint=lambda name: f"The end of its log:\n{self._supervisor.tail(name)}",
+            )
+            client.synced(timeout=self._settings.up_timeout)
 
     def _migrate(self, console: Console) -> None:
         """Migrate the database, unless this very Airflow did so before: a no-op costs 5 s."""
@@ -281,14 +297,10 @@ class LocalTarget:
         states = self._supervisor.states()
         healthy = {
             name: name in states
-            and _is_healthy(health.get(name) or {}, key, since=states[name].since)
-            for name, key in HEALTH_NAMES.items()
+            and is_healthy(health.get(name) or {}, name, since=states[name].since)
+            for name in AIRFLOW
         }
-        try:
-            ControlClient(environment.control_socket).status()
-        except WindsockError:
-            return {**healthy, "sync": False}
-        return {**healthy, "sync": True}
+        return {**healthy, "sync": ControlClient(environment.control_socket).answers()}
 
     # --- the other verbs ----------------------------------------------------------------------
 
@@ -382,7 +394,6 @@ class LocalTarget:
         ]  # fmt: skip
         variables = {
             **inherited_variables(self._inherited),
-            "PYTHONPATH": str(self._runtime),
             "PYTHONDONTWRITEBYTECODE": "1",
             "AIRFLOW_HOME": str(self._layout.home / "check"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -390,9 +401,16 @@ class LocalTarget:
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(parse.import_timeout),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         }
-        with subprocess.Popen(
-            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as child:
+        with (
+            links(self._settings.further_folders) as further,
+            subprocess.Popen(
+                command,
+                env=variables | _importing(further, runtime=self._runtime),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as child,
+        ):
             if child.stdout is None or child.stderr is None:
                 raise AssertionError("the pipes were asked for")
             for line in child.stdout:
@@ -402,6 +420,14 @@ class LocalTarget:
             raise EnvironmentFailure(
                 "the DAGs could not be checked", "\n".join(said.splitlines()[-10:])
             )
+
+
+def _importing(further: Path, *, runtime: Path) -> dict[str, str]:
+    """Where Python and Airflow find what DAG files import, beside their own folder."""
+    return {
+        "PYTHONPATH": f"{runtime}{os.pathsep}{further}",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(further / airflow_settings.PLUGINS),
+    }
 
 
 STATE_WORDS = {
@@ -419,21 +445,3 @@ def _component(state: ProcessState, *, healthy: bool | None) -> Component:
         word = "running"  # To the supervisor it starts until it has lived for a while.
     detail = state.description or (f"pid {state.pid}" if state.pid else "")
     return Component(name=state.name, state=word, detail=detail, healthy=healthy)
-
-
-def _is_healthy(said: dict[str, Any], key: str, *, since: datetime | None) -> bool:
-    """Whether Airflow's word on a component is good, and about the process that runs now.
-
-    Airflow calls a component healthy for 30 s after its last heartbeat, even if that came from a
-    process that was killed.
-
-    Args:
-        said: Airflow's answer for this component.
-        key: The component's name in that answer.
-        since: When its process was started, cut to the second.
-    """
-    if said.get("status") != "healthy" or since is None:
-        return False
-    heartbeat = said.get(f"latest_{key}_heartbeat")
-    # Within its first second no process beats; the one before may have, when it was stopped.
-    return heartbeat is None or datetime.fromisoformat(heartbeat) >= since + timedelta(seconds=1)

@@ -26,7 +26,7 @@ from tests.contract.sync.rig import (
 )
 from windsock.errors import WindsockError
 from windsock.sync import bootstrap, events, protocol
-from windsock.sync import session as session_module
+from windsock.sync import folders as folders_module
 from windsock.sync.entries import Row, canonical, identify
 from windsock.sync.rules import Rules
 from windsock.sync.store import Store
@@ -399,7 +399,7 @@ def test_a_file_that_never_stands_still_does_not_hold_up_the_others(
             busy.write_bytes(os.urandom(300_000))
         return found
 
-    monkeypatch.setattr(session_module, "scan", scan_then_change)
+    monkeypatch.setattr(folders_module, "scan", scan_then_change)
     with rig.running() as session:
         wait_until((rig.current / "a.py").exists, "the other file travels")
         rig.write("a.py", "two")
@@ -422,7 +422,7 @@ def test_a_file_that_changed_after_the_scan_is_scanned_again(
             file.write_bytes(bytes(300_001))
         return found
 
-    monkeypatch.setattr(session_module, "scan", scan_then_change)
+    monkeypatch.setattr(folders_module, "scan", scan_then_change)
     with rig.running() as session:
         session.request_scan()
         rig.assert_equal()

@@ -216,6 +216,21 @@ def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
         ),
         ({"type": "settings", "summary": "pools +1"}, ["✓ settings: pools +1"]),
         ({"type": "settings", "summary": ""}, ["✓ settings: nothing in the file"]),
+        (
+            {"type": "restarting", "components": ["scheduler", "triggerer"]},
+            ["  plugins changed: restarting scheduler, triggerer"],
+        ),
+        (
+            {"type": "restarted", "seconds": 7.25},
+            ["✓ restarted, with the new plugins  7.25 s"],
+        ),
+        (
+            {"type": "restart-failed", "error": "the scheduler ended", "hint": "See its log."},
+            [
+                "✗ plugins changed, but the restart failed: the scheduler ended",
+                "  See its log.",
+            ],
+        ),
         ({"type": "attached"}, []),
         ({"type": "from a later version"}, []),
         ({}, []),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from windsock.airflow.settings import BUNDLE, environment_variables, shared
+from windsock.airflow.settings import BUNDLE, environment_variables, runtime_variables, shared
 from windsock.config import load
 
 
@@ -54,3 +54,18 @@ def test_every_setting_becomes_the_variable_that_airflow_reads() -> None:
 @pytest.mark.parametrize("name", ["core.load_examples", "scheduler.enable_health_check"])
 def test_a_switch_is_written_as_airflow_reads_it(name: str) -> None:
     assert _shared()[name] in ("True", "False")
+
+
+def test_plugins_are_those_of_the_newest_snapshot() -> None:
+    assert "core.plugins_folder" not in _shared()
+    folders = {"mine": "plugins", "include": "include"}
+    assert _shared(sync={"folders": folders})["core.plugins_folder"] == (
+        "/state/store/current/plugins"
+    )
+
+
+def test_the_dag_processor_is_told_where_no_dags_are() -> None:
+    folders = {"mine": "plugins", "shared": "include"}
+    settings = load({"sync": {"folders": folders}}, project=Path("/project"))
+    assert runtime_variables(settings)["WINDSOCK_FURTHER_FOLDERS"] == "include:plugins"
+    assert "WINDSOCK_FURTHER_FOLDERS" not in runtime_variables(load({}, project=Path("/project")))

@@ -52,7 +52,7 @@ def upload_of(root: Path, *, contents: bool = False) -> Upload:
     found = scan(root, Rules())
     return Upload(
         number=1,
-        root=root,
+        place=lambda path: os.fsencode(root / path),
         base=None,
         tree=found.tree,
         difference=difference(NOTHING.tree, found.tree),

@@ -178,6 +178,19 @@ def test_folders_that_come_and_go_quickly_end_up_watched(tmp_path: Path, hints: 
     hints.wait_for(lambda paths: "a/b/c/x.py" in paths)
 
 
+def test_a_watcher_beside_another_wakes_that_one_with_its_own_paths(tmp_path: Path) -> None:
+    for name in ("dags", "include"):
+        (tmp_path / name).mkdir()
+    watcher = Watcher(tmp_path / "dags")
+    other = watcher.beside(tmp_path / "include", prefix="include/")
+    other.arm(RULES)
+    (tmp_path / "include" / "a.py").write_text("x")
+    wake = watcher.wait(DEADLINE)
+    other.stop()
+    assert wake is not None
+    assert wake.paths == frozenset({"include/a.py"})
+
+
 def test_a_watch_whose_thread_died_is_made_anew(tmp_path: Path) -> None:
     watcher = Watcher(tmp_path)
     watcher.arm(RULES)

@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from tests.unit.fakes import FakeSync, KeptConsole, environment
+from windsock.airflow import health
+from windsock.airflow.health import AIRFLOW
 from windsock.config import load
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
 from windsock.local import venv
@@ -22,8 +24,7 @@ from windsock.local.processes import ProcessState
 from windsock.local.secrets import Secrets
 from windsock.local.venv import Venv
 from windsock.model import ENVIRONMENT_FILE
-from windsock.targets import here
-from windsock.targets.local import AIRFLOW, ALL, LocalTarget
+from windsock.targets.local import ALL, LocalTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -150,7 +151,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.setattr(here, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(health, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(Postgres, "initialize", lambda _: ["made the user pgserver"])
     monkeypatch.setattr(Postgres, "wait_ready", lambda _, *, check: check())
     monkeypatch.setattr(Postgres, "ensure_databases", lambda _: None)
@@ -482,6 +483,23 @@ def test_a_command_that_is_not_there_is_refused(rig: Rig) -> None:
 def test_a_check_gives_each_file_as_it_comes(rig: Rig) -> None:
     rig.python("""echo '{"file": "a.py"}'; echo '{"file": "b.py"}'; echo noise >&2""")
     assert list(rig.target.check("/dags")) == [{"file": "a.py"}, {"file": "b.py"}]
+
+
+def test_a_check_finds_further_folders_by_their_names(rig: Rig) -> None:
+    shared = rig.project / "shared"
+    shared.mkdir()
+    (shared / "prices.py").touch()
+    folders = {"sync": {"folders": {"shared": "include"}}, "state": "state"}
+    rig.settings = load(folders, project=rig.project)
+    rig.python("""last="${PYTHONPATH##*:}"; echo "{\\"file\\": \\"$(ls "$last"/include)\\"}\"""")
+    assert list(rig.again().check("/dags")) == [{"file": "prices.py"}]
+
+
+def test_a_missing_further_folder_says_how_to_make_it(rig: Rig) -> None:
+    rig.settings = load({"sync": {"folders": {"nowhere": "include"}}}, project=rig.project)
+    with pytest.raises(ConfigurationError, match="nowhere does not exist") as caught:
+        rig.again().prepare(rig.console)
+    assert "sync.folders" in caught.value.hint
 
 
 def test_a_check_that_breaks_shows_its_last_words(rig: Rig) -> None:

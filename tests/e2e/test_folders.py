@@ -1,0 +1,141 @@
+"""Folders beside the DAG folder: what DAGs import, and Airflow's plugins."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import SETTINGS
+from tests.e2e.folder import Folder, dag_source
+from tests.e2e.machine import assert_nothing_runs, free_port
+from tests.e2e.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.e2e
+
+CALENDAR = """
+from airflow.plugins_manager import AirflowPlugin
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+class Weekdays(CronDataIntervalTimetable):
+    def __init__(self):
+        super().__init__("{hour} {minute} * * 1-5", timezone="UTC")
+    def serialize(self):
+        return {{}}
+    @classmethod
+    def deserialize(cls, data):
+        return cls()
+
+class Calendar(AirflowPlugin):
+    name = "{name}"
+    timetables = [Weekdays]
+"""
+
+
+@pytest.fixture(scope="module")
+def project(environment: Project) -> Iterator[Project]:
+    """An environment of its own, with `include` and `plugins` beside the DAG folder."""
+    home = Path(tempfile.mkdtemp(prefix="windsock-e2e-folders-")).resolve()
+    for name in ("shared", "plugins"):
+        (home / name).mkdir()
+    folders = {str(home / "shared"): "include", str(home / "plugins"): "plugins"}
+    config = home / "folders.yaml"
+    config.write_text(json.dumps({"windsock": {"sync": {"folders": folders}}}))
+    variables = {
+        **SETTINGS,
+        "INVOKE_RUNTIME_CONFIG": str(config),
+        "INVOKE_WINDSOCK_LOCAL_PORT": str(free_port()),
+    }
+    project = Project(home=home, variables=variables)
+    Folder(project).restore()
+    (home / "shared" / "prices.py").write_text("TASKS = ['buy']\n")
+    (home / "plugins" / "calendar_plugin.py").write_text(
+        CALENDAR.format(name="first", hour=0, minute=0)
+    )
+    project.state.mkdir(mode=0o700)
+    (project.state / "venv").symlink_to(environment.state / "venv")
+    try:
+        project.up()
+        yield project
+    finally:
+        project.close()
+        down = project.invoke("down", "--volumes")
+        shutil.rmtree(home, ignore_errors=True)
+        assert down.returncode == 0, down.stderr
+        assert_nothing_runs(project)
+
+
+def test_a_dag_follows_a_save_of_what_it_imports_from_another_folder(project: Project) -> None:
+    source = dag_source(
+        "trade",
+        {"only": "from include import prices\nprint('prices:', prices.TASKS)"},
+        top="from include.prices import TASKS",
+        task_id="TASKS[0]",
+    )
+    Folder(project).save("trade.py", source)
+    assert [task.task_id for task in project.airflow.tasks("trade")] == ["buy"]
+
+    (project.home / "shared" / "prices.py").write_text("TASKS = ['sell']\n")
+    settled = project.control.barrier(timeout=60)
+
+    assert [task.task_id for task in project.airflow.tasks("trade")] == ["sell"]
+    assert "include/prices.py" not in settled.errors
+    run = project.invoke("dags.trigger", "trade", "--wait", "--timeout=60", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    run_id = json.loads(run.stdout)["run_id"]
+    log = [line.event for line in project.airflow.log("trade", run_id, "sell", try_number=1)]
+    assert "prices: ['sell']" in log
+
+
+def test_what_lies_in_another_folder_is_no_dag_file(project: Project) -> None:
+    (project.home / "shared" / "hidden.py").write_text(dag_source("hidden"))
+    project.control.barrier(timeout=60)
+    assert "hidden" not in {dag.dag_id for dag in project.airflow.dags()}
+
+
+def test_an_error_in_another_folder_names_its_file(project: Project) -> None:
+    Folder(project).save("broken.py", dag_source("broken", top="import include.half"))
+    (project.home / "shared" / "half.py").write_text("1 / 0\n")
+    settled = project.control.barrier(timeout=60)
+    assert "include/half.py" in settled.errors["broken.py"]
+    checked = project.invoke("dags.check")
+    assert checked.returncode == 1
+    assert "half.py" in checked.stdout + checked.stderr
+    (project.dags / "broken.py").unlink()
+    project.control.barrier(timeout=60)
+    checked = project.invoke("dags.check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_plugin_is_there_from_the_start_and_a_save_of_it_restarts_airflow(
+    project: Project,
+) -> None:
+    source = dag_source("weekly", top="from calendar_plugin import Weekdays")
+    Folder(project).save("weekly.py", source.replace("schedule=None", "schedule=Weekdays()"))
+    assert not project.control.status()["errors"]
+    assert _schedule(project) == "0 0 * * 1-5"
+
+    (project.home / "plugins" / "calendar_plugin.py").write_text(
+        CALENDAR.format(name="second", hour=30, minute=6)
+    )
+    project.control.barrier(timeout=120)
+
+    assert not project.control.status()["errors"]
+    assert _schedule(project) == "30 6 * * 1-5"
+    status = project.invoke("status")
+    assert status.returncode == 0, status.stdout + status.stderr
+    again = project.up()
+    assert "already up" in again.stderr
+
+
+def _schedule(project: Project) -> str | None:
+    """What Airflow says of the schedule of the DAG that uses the plugin's."""
+    [dag] = [dag for dag in project.airflow.dags() if dag.dag_id == "weekly"]
+    return dag.schedule

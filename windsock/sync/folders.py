@@ -1,0 +1,203 @@
+"""The folders that one store holds together: the DAG folder, and further ones below their names.
+
+One tree is made of all of them, so there is one snapshot: a DAG file and the module that it imports
+from a further folder never come from two different saves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING
+
+from windsock.errors import ConfigurationError
+from windsock.sync.rules import Rules
+from windsock.sync.tree import NOTHING, Problem, Scan, Tree, scan
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from windsock.sync.watch import Wake, Watcher
+
+
+class Folder:
+    """One folder of this machine: its rules, its watcher, and what the last look found.
+
+    Args:
+        root: The folder.
+        name: Below which its files are in the tree; empty for the DAG folder.
+        watcher: Of this folder.
+
+    Raises:
+        ConfigurationError: Its `.windsockignore` is broken.
+    """
+
+    def __init__(self, root: Path, *, name: str, watcher: Watcher) -> None:
+        self.root = root
+        self.name = name
+        self.prefix = f"{name}/" if name else ""
+        self.watcher = watcher
+        self._rules = Rules.load(root)
+        self._last = NOTHING
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"the folder {self.root}" if self.name else f"the DAG folder {self.root}"
+
+    def look(self, hinted: Collection[str] | None) -> Scan:
+        """What it holds now, by paths of its own.
+
+        Args:
+            hinted: The paths of the whole tree that may have changed; None if any may have.
+        """
+        complaints: tuple[Problem, ...] = ()
+        try:
+            self._rules = Rules.load(self.root, known=self._rules)
+        except ConfigurationError as error:
+            reason = f"the rules stay as they were: {error.message}"
+            complaints = (Problem(".windsockignore", reason),)
+        watched = self.watcher.arm(self._rules)
+        only = None
+        if watched and hinted is not None:
+            only = {path[len(self.prefix) :] for path in hinted if path.startswith(self.prefix)}
+        found = scan(self.root, self._rules, self._last, only=only)
+        self._last = dataclasses.replace(found, contents={})
+        return dataclasses.replace(found, problems=complaints + found.problems)
+
+
+class Folders:
+    """The DAG folder and the further ones, seen as one.
+
+    Args:
+        root: The DAG folder.
+        further: Name → folder. The name is what Airflow finds the folder's files below.
+        watcher: Of the DAG folder; the others are made to wake it.
+
+    Raises:
+        ConfigurationError: The `.windsockignore` of one is broken.
+    """
+
+    def __init__(self, root: Path, *, further: Mapping[str, Path], watcher: Watcher) -> None:
+        self._dags = Folder(root, name="", watcher=watcher)
+        self._further = [
+            Folder(folder, name=name, watcher=watcher.beside(folder, prefix=f"{name}/"))
+            for name, folder in sorted(further.items())
+        ]
+        self._all = [self._dags, *self._further]
+        self._parts: tuple[Tree, ...] = ()
+        self._tree = NOTHING.tree
+
+    # watching
+
+    @property
+    def interval(self) -> float:
+        """Seconds after which to look even without a wake."""
+        return min(folder.watcher.interval for folder in self._all)
+
+    def wait(self, timeout: float) -> Wake | None:
+        """Wait for a quiet moment after a change; None if nothing happened in `timeout` seconds."""
+        return self._dags.watcher.wait(timeout)
+
+    def nudge(self) -> None:
+        """Let `wait` return at once; from any thread."""
+        self._dags.watcher.nudge()
+
+    def stop(self) -> None:
+        """Stop watching, until the next look."""
+        for folder in self._all:
+            folder.watcher.stop()
+
+    # looking
+
+    def look(self, hinted: Collection[str] | None) -> Scan:
+        """What all of them hold now, as one tree.
+
+        Args:
+            hinted: The paths that may have changed since the last look; None if any may have.
+        """
+        scans = [(folder, folder.look(hinted)) for folder in self._all]
+        missing = "; ".join(
+            f"{folder.title} cannot be read: {found.missing}"
+            for folder, found in scans
+            if found.missing
+        )
+        if not self._further:
+            return dataclasses.replace(scans[0][1], missing=missing)
+        entries, hidden = self._merged(scans)
+        return Scan(
+            tree=entries,
+            problems=(
+                *hidden,
+                *(
+                    Problem(folder.prefix + problem.path, problem.reason)
+                    for folder, found in scans
+                    for problem in found.problems
+                    if folder.name or not self._is_hidden(problem.path)
+                ),
+            ),
+            unsettled=frozenset(
+                folder.prefix + path
+                for folder, found in scans
+                for path in found.unsettled
+                if folder.name or not self._is_hidden(path)
+            ),
+            missing=missing,
+            contents={
+                digest: content for _, found in scans for digest, content in found.contents.items()
+            },
+        )
+
+    def _merged(self, scans: list[tuple[Folder, Scan]]) -> tuple[Tree, tuple[Problem, ...]]:
+        """All of it as one tree, and what of the DAG folder has the name of another folder."""
+        hidden = {
+            path.partition("/")[0] for path in scans[0][1].tree.entries if self._is_hidden(path)
+        }
+        problems = tuple(
+            Problem(name, "its name is that of a further folder (sync.folders)")
+            for name in sorted(hidden)
+        )
+        parts = tuple(found.tree for _, found in scans)
+        same = len(parts) == len(self._parts) and all(
+            new is old for new, old in zip(parts, self._parts, strict=True)
+        )
+        if not same:  # Else the tree knows its id already.
+            self._parts = parts
+            self._tree = Tree(
+                {
+                    folder.prefix + path: entry
+                    for folder, found in scans
+                    for path, entry in found.tree.entries.items()
+                    if folder.name or not self._is_hidden(path)
+                }
+            )
+        return self._tree, problems
+
+    def _is_hidden(self, path: str) -> bool:
+        """Whether a path of the DAG folder is where a further folder is in the tree."""
+        name = path.partition("/")[0]
+        return any(folder.name == name for folder in self._further)
+
+    def emptied(self, new: Tree, old: Tree) -> str:
+        """Which folder has nothing left of what the old tree has of it; empty if none."""
+        for folder in self._all:
+            before = self._count(folder, old)
+            if before and not self._count(folder, new):
+                return f"{folder.title} is empty, the store holds {before} files"
+        return ""
+
+    def _count(self, folder: Folder, tree: Tree) -> int:
+        if not self._further:
+            return len(tree)
+        if folder.name:
+            return sum(path.startswith(folder.prefix) for path in tree.entries)
+        return sum(not self._is_hidden(path) for path in tree.entries)
+
+    def place(self, path: str) -> bytes:
+        """Where on this machine the file of a path of the tree is."""
+        name, _, rest = path.partition("/")
+        for folder in self._further:
+            if folder.name == name:
+                return os.fsencode(folder.root) + b"/" + rest.encode("utf-8")
+        return os.fsencode(self._dags.root) + b"/" + path.encode("utf-8")
