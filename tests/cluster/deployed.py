@@ -11,6 +11,7 @@ from tests.e2e.machine import free_port
 from tests.e2e.project import Project
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.cluster.conftest import ClusterAccess
@@ -28,13 +29,30 @@ KINDS = ",".join(
 )
 
 
-def project_on(cluster: ClusterAccess, home: Path, *, namespace: str, **variables: str) -> Project:
-    """A project whose commands go to a namespace of the cluster."""
+def project_on(
+    cluster: ClusterAccess,
+    home: Path,
+    *,
+    namespace: str,
+    folders: Mapping[str, str] | None = None,
+    **variables: str,
+) -> Project:
+    """A project whose commands go to a namespace of the cluster.
+
+    Args:
+        cluster: Under test.
+        home: Its folders are made in it.
+        namespace: Of the environment.
+        folders: The setting `sync.folders`.
+        variables: Further variables of its commands.
+    """
     allowed = home / "allowed.yaml"
     home.mkdir(parents=True, exist_ok=True)
-    allowed.write_text(
-        json.dumps({"windsock": {"cluster": {"allowed_contexts": [cluster.context]}}})
-    )
+    settings = {
+        "cluster": {"allowed_contexts": [cluster.context]},
+        "sync": {"folders": dict(folders or {})},
+    }
+    allowed.write_text(json.dumps({"windsock": settings}))
     project = Project(
         home=home,
         patience=PATIENCE,

@@ -49,6 +49,36 @@ def dag_source(
     return "\n".join(lines)
 
 
+CALENDAR = """
+from airflow.plugins_manager import AirflowPlugin
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+class Weekdays(CronDataIntervalTimetable):
+    def __init__(self):
+        super().__init__("0 {hour} * * 1-5", timezone="UTC")
+    def serialize(self):
+        return {{}}
+    @classmethod
+    def deserialize(cls, data):
+        return cls()
+
+class Calendar(AirflowPlugin):
+    name = "calendar"
+    timetables = [Weekdays]
+"""
+
+
+def save_calendar(plugins: Path, *, hour: int) -> None:
+    """Save a plugin, `calendar_plugin.py`, whose timetable `Weekdays` is at this hour."""
+    (plugins / "calendar_plugin.py").write_text(CALENDAR.format(hour=hour))
+
+
+def schedule_of(project: Project, dag_id: str) -> str | None:
+    """What Airflow says of a DAG's schedule."""
+    [dag] = [dag for dag in project.airflow.dags() if dag.dag_id == dag_id]
+    return dag.schedule
+
+
 class Folder:
     """The DAG folder; `restore` brings the examples back as they were.
 

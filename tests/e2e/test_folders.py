@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import SETTINGS
-from tests.e2e.folder import Folder, dag_source
+from tests.e2e.folder import Folder, dag_source, save_calendar, schedule_of
 from tests.e2e.machine import assert_nothing_runs, free_port
 from tests.e2e.project import Project
 
@@ -19,24 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.e2e
-
-CALENDAR = """
-from airflow.plugins_manager import AirflowPlugin
-from airflow.timetables.interval import CronDataIntervalTimetable
-
-class Weekdays(CronDataIntervalTimetable):
-    def __init__(self):
-        super().__init__("{hour} {minute} * * 1-5", timezone="UTC")
-    def serialize(self):
-        return {{}}
-    @classmethod
-    def deserialize(cls, data):
-        return cls()
-
-class Calendar(AirflowPlugin):
-    name = "{name}"
-    timetables = [Weekdays]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +38,7 @@ def project(environment: Project) -> Iterator[Project]:
     project = Project(home=home, variables=variables)
     Folder(project).restore()
     (home / "shared" / "prices.py").write_text("TASKS = ['buy']\n")
-    (home / "plugins" / "calendar_plugin.py").write_text(
-        CALENDAR.format(name="first", hour=0, minute=0)
-    )
+    save_calendar(home / "plugins", hour=0)
     project.state.mkdir(mode=0o700)
     (project.state / "venv").symlink_to(environment.state / "venv")
     try:
@@ -120,22 +100,14 @@ def test_a_plugin_is_there_from_the_start_and_a_save_of_it_restarts_airflow(
     source = dag_source("weekly", top="from calendar_plugin import Weekdays")
     Folder(project).save("weekly.py", source.replace("schedule=None", "schedule=Weekdays()"))
     assert not project.control.status()["errors"]
-    assert _schedule(project) == "0 0 * * 1-5"
+    assert schedule_of(project, "weekly") == "0 0 * * 1-5"
 
-    (project.home / "plugins" / "calendar_plugin.py").write_text(
-        CALENDAR.format(name="second", hour=30, minute=6)
-    )
+    save_calendar(project.home / "plugins", hour=6)
     project.control.barrier(timeout=120)
 
     assert not project.control.status()["errors"]
-    assert _schedule(project) == "30 6 * * 1-5"
+    assert schedule_of(project, "weekly") == "0 6 * * 1-5"
     status = project.invoke("status")
     assert status.returncode == 0, status.stdout + status.stderr
     again = project.up()
     assert "already up" in again.stderr
-
-
-def _schedule(project: Project) -> str | None:
-    """What Airflow says of the schedule of the DAG that uses the plugin's."""
-    [dag] = [dag for dag in project.airflow.dags() if dag.dag_id == "weekly"]
-    return dag.schedule
