@@ -154,14 +154,18 @@ def up(
     help={
         "volumes": "Also remove the database, the logs and all other state.",
         "cluster": "Also delete the kind cluster that windsock made.",
+        "take-over": "Also if somebody else syncs to the namespace: they are told.",
     }
 )
 @reports_errors
-def down(context: Context, volumes: bool = False, cluster: bool = False) -> None:
+def down(
+    context: Context, volumes: bool = False, cluster: bool = False, take_over: bool = False
+) -> None:
     """Stop the environment."""
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    flow.down(workspace(context), volumes=volumes, cluster=cluster)
+    work = workspace(context, take_over=take_over)
+    flow.down(work, volumes=volumes, cluster=cluster)
 
 
 @task

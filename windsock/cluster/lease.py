@@ -240,13 +240,23 @@ class Keeper:
             self._thread = threading.Thread(target=self._keep, name="windsock-lease", daemon=True)
             self._thread.start()
 
-    def release(self) -> None:
-        """Renew it no more, and give it back if it is ours still."""
+    def leave(self) -> bool:
+        """Renew it no more, for another process of ours that goes on with it.
+
+        Returns:
+            Whether it was ours when we last looked.
+        """
         self._stop.set()
         if self._thread is None:
-            return
+            return False
         self._thread.join()
         self._thread = None
+        return True
+
+    def release(self) -> None:
+        """Renew it no more, and give it back if it is ours still."""
+        if not self.leave():
+            return
         with contextlib.suppress(WindsockError):  # it expires by itself
             self._lease.release()
 

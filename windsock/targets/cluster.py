@@ -36,7 +36,7 @@ from windsock.cluster import (
     workloads,
 )
 from windsock.cluster.client import Cluster
-from windsock.cluster.failures import FORBIDDEN, Refusal
+from windsock.cluster.failures import Refusal
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
 from windsock.cluster.registry import Registry
@@ -294,22 +294,21 @@ class ClusterTarget:
         """Apply what changed."""
         if self._port.reason:
             console.warn(f"port {self._port.reason}: using {self._port.port}")
-        with console.step("applied") as step:
-            self.ensure_secret()
-            self._claim()
-            objects = self.objects()
-            self._forget_applied()
-            done = apply.apply(
-                self._cluster,
-                objects,
-                progress=step.progress,
-                skip_unserved=self._settings.cluster.skip_unserved,
-            )
-            step.detail = str(done)
-        with console.step("rolled out") as step:
-            rollout.wait(
-                self._cluster, objects, progress=step.progress, timeout=self._settings.up_timeout
-            )
+        with contextlib.ExitStack() as claim:
+            with console.step("applied") as step:
+                self.ensure_secret()
+                claim.enter_context(self._claimed())
+                objects = self.objects()
+                self._forget_applied()
+                done = apply.apply(
+                    self._cluster,
+                    objects,
+                    progress=step.progress,
+                    skip_unserved=self._settings.cluster.skip_unserved,
+                )
+                step.detail = str(done)
+            with console.step("rolled out") as step:
+                self._roll_out(objects, step.progress)
         write_whole(self._layout.state / APPLIED, self._digest(objects))
 
     def ensure_secret(self) -> None:
@@ -322,34 +321,44 @@ class ClusterTarget:
         check_folders(self._settings)
         with console.step("rolled out by others") as step:
             self.ensure_secret()
-            self._claim()
-            self._forget_applied()
-            rollout.wait(
-                self._cluster,
-                self.objects(),
-                progress=step.progress,
-                timeout=self._settings.up_timeout,
-            )
+            with self._claimed():
+                self._forget_applied()
+                self._roll_out(self.objects(), step.progress)
         write_whole(self._layout.state / APPLIED, BY_OTHERS)
 
-    def _claim(self) -> None:
-        """Take the sync of the namespace before anything in it changes.
+    def _roll_out(self, objects: list[dict[str, Any]], progress: Callable[[str], None]) -> None:
+        rollout.wait(self._cluster, objects, progress=progress, timeout=self._settings.up_timeout)
+
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Hold the sync of the namespace while things in it change; the sync process goes on.
 
         Raises:
-            StoreBusy: Somebody else syncs to it.
+            EnvironmentFailure: Somebody else syncs to it, or has taken it over meanwhile.
         """
-        held = lease.Lease(self._cluster, client=self._client)
+        lost: list[StoreBusy] = []
+        keeper = lease.Keeper(
+            lease.Lease(self._cluster, client=self._client),
+            lost=lost.append,
+            note=lambda _: None,  # The sync process tells of it.
+        )
         try:
-            held.hold(take_over=self._settings.cluster.take_over)
+            keeper.take(take_over=self._settings.cluster.take_over)
         except StoreBusy as busy:
-            raise EnvironmentFailure(
-                f"{busy.message} (namespace {self._place.namespace})",
-                "Use a namespace of your own (`--namespace`), or ask them and take it over: "
-                "`invoke up --take-over`.",
-            ) from None
-        except Refusal as error:
-            if error.code != FORBIDDEN:  # The sync process tells of that.
-                raise
+            raise self._held(busy) from None
+        try:
+            yield
+        finally:
+            keeper.leave()
+        if lost:
+            raise self._held(lost[0])
+
+    def _held(self, busy: StoreBusy) -> EnvironmentFailure:
+        return EnvironmentFailure(
+            f"{busy.message} (namespace {self._place.namespace})",
+            "Use a namespace of your own (`--namespace`), or ask them and take it over: "
+            "`invoke up --take-over`.",
+        )
 
     def wait(self, console: Console) -> Environment:
         """Start the sync and the forwarded port, and wait until all answers."""
@@ -456,9 +465,12 @@ class ClusterTarget:
         """Take it out of the cluster, unless it is somebody else's by now; returns what to say."""
         held = lease.Lease(self._cluster, client=self._client)
         try:
-            held.hold()
+            held.hold(take_over=self._settings.cluster.take_over)
         except StoreBusy as busy:
-            return f"here; {self._place} stays: {busy.message}"
+            return (
+                f"here; {self._place} stays: {busy.message} "
+                "(`invoke down --take-over` removes it all the same)"
+            )
         except Refusal:
             pass  # There is no such namespace any more, or this account may not use leases.
         removal.delete_all(self._cluster, volumes=volumes, progress=progress)
