@@ -119,6 +119,7 @@ def workspace(
         "take-over": "Take the sync over from somebody else who syncs to the namespace.",
         "detach": "Leave everything running, saves included, and return.",
         "dags": "The DAG folder, here or in another repository.",
+        "rebuild": "When requirements change meanwhile: auto, ask (the default) or never.",
     }
 )
 @reports_errors
@@ -131,6 +132,7 @@ def up(
     detach: bool = False,
     dags: str = "",
     take_over: bool = False,
+    rebuild: str = "",
 ) -> int | None:
     """Bring up Airflow, watch the DAG folder, and tell what came of each save.
 
@@ -146,6 +148,7 @@ def up(
         take_over=take_over,
         target=target,
         dags=dags,
+        rebuild=rebuild,
     )
     return flow.up(work, detach=detach)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TARGETS = ("auto", "local", "kind", "context", "okteto")
+REBUILDS = ("ask", "auto", "never")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """A name that Kubernetes takes for a namespace (RFC 1123 label)."""
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -117,6 +118,8 @@ class Settings:
     """Connections, variables and pools, in the format Astro users know."""
     requirements: str = "docker/requirements.txt"
     """The project's own packages, installed beside Airflow."""
+    rebuild: str = "ask"
+    """Whether `invoke up` rebuilds when what Airflow is made of changes: `auto`, `ask`, `never`."""
     tests: str = "tests/dags"
     """The end-to-end tests of the DAGs."""
     up_timeout: float = 180.0
@@ -169,6 +172,10 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     if settings.target not in TARGETS:
         raise ConfigurationError(
             f"windsock.target is {settings.target!r}", f"Use one of: {', '.join(TARGETS)}."
+        )
+    if settings.rebuild not in REBUILDS:
+        raise ConfigurationError(
+            f"windsock.rebuild is {settings.rebuild!r}", f"Use one of: {', '.join(REBUILDS)}."
         )
     _check_range("windsock.local.port", settings.local.port, 1, 65535)
     _check_range("windsock.cluster.port", settings.cluster.port, 1, 65535)

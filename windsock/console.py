@@ -7,7 +7,9 @@ is no terminal; the words carry the meaning either way.
 from __future__ import annotations
 
 import json
+import select
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,6 +28,10 @@ class Console:
         status: Where progress goes (stderr).
         colour: Whether to use colour; None asks the stream and the environment.
         clock: Monotonic seconds, for the duration of a step.
+        answers: Where a person's answers come from (stdin).
+
+    Lines may come from several threads: what is being shown live, a step or a question, stays the
+    last line of the terminal.
     """
 
     def __init__(
@@ -35,11 +41,15 @@ class Console:
         status: TextIO | None = None,
         colour: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
+        answers: TextIO | None = None,
     ) -> None:
         self._data = data if data is not None else sys.stdout
         self._status = status if status is not None else sys.stderr
         self._colour = colour
         self._clock = clock
+        self._answers = answers if answers is not None else sys.stdin
+        self._writing = threading.Lock()
+        self._live = ""
 
     def _styled(self, text: str, style: str) -> str:
         codes = {"good": "32", "bad": "31", "warn": "33", "faint": "2", "strong": "1"}
@@ -54,8 +64,12 @@ class Console:
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """Print one line of status."""
-        self._status.write((self._styled(text, style) if style else text) + "\n")
-        self._status.flush()
+        shown = (self._styled(text, style) if style else text) + "\n"
+        with self._writing:
+            if self._live:
+                shown = f"\r\x1b[2K{shown}{self._live}"
+            self._status.write(shown)
+            self._status.flush()
 
     def good(self, text: str) -> None:
         """Print a line that says something worked."""
@@ -88,6 +102,30 @@ class Console:
         """Print data for a script, as one JSON document on stdout."""
         self.write(json.dumps(value, indent=2, sort_keys=True, default=str))
 
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody reads the status and can answer."""
+        return self._status.isatty() and self._answers is not None and self._answers.isatty()
+
+    def ask(self, question: str) -> None:
+        """Show a question; `answer` tells what came of it. To be used if `interactive`."""
+        self._rewrite(f"{self._styled('?', 'warn')} {question} ")
+
+    def answer(self) -> str | None:
+        """What was answered to `ask`, without waiting; None if nothing yet, empty for Enter alone.
+
+        The end of the input is an empty answer.
+        """
+        if not select.select([self._answers], [], [], 0)[0]:
+            return None
+        with self._writing:
+            self._live = ""  # The terminal has gone to the next line by the person's Enter.
+        return self._answers.readline().strip()
+
+    def withdraw(self) -> None:
+        """Take the question of `ask` back."""
+        self._rewrite("")
+
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Show a step of a longer piece of work, with its time when it ends."""
@@ -107,8 +145,10 @@ class Console:
         self.good(f"{title}{detail} ({self._clock() - started:.1f} s)")
 
     def _rewrite(self, text: str) -> None:
-        self._status.write(f"\r\x1b[2K{text}")
-        self._status.flush()
+        with self._writing:
+            self._live = text
+            self._status.write(f"\r\x1b[2K{text}")
+            self._status.flush()
 
     def _end_step(self, live: bool) -> None:
         if live:

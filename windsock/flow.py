@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 import webbrowser
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from windsock.errors import (
     WindsockError,
 )
 from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.rebuild import Rebuilder, beside
 from windsock.sync.control import ControlClient
 from windsock.targets import choose, versions
 
@@ -84,10 +86,19 @@ def up(work: Workspace, *, detach: bool) -> int:
         An exit code.
     """
     console = work.console
-    environment = work.target().running()
+    target = work.target()
+    # Made first: an edit while it comes up is one, too.
+    rebuilder = Rebuilder(
+        work.settings,
+        console,
+        target=work.target,
+        running=target,
+        show=lambda: show_dags(work, work.environment()),
+    )
+    environment = target.running()
     started_here = environment is None
     if environment is None:
-        environment = bring_up(work)
+        environment = bring_up(work, target)
     else:
         import_settings(work, environment)
         console.good("already up")
@@ -96,7 +107,9 @@ def up(work: Workspace, *, detach: bool) -> int:
         return 0
     try:
         _announce(console, environment, detach=False)
-        return follow(work, environment, stops=started_here)
+        return beside(
+            lambda left: follow(work, environment, stops=started_here, left=left), rebuilder.look
+        )
     except KeyboardInterrupt:
         console.line()
         if not started_here:
@@ -146,12 +159,16 @@ def secret(work: Workspace) -> None:
         target.ensure_secret()
 
 
-def bring_up(work: Workspace) -> Environment:
+def bring_up(work: Workspace, target: Target | None = None) -> Environment:
     """Start what is missing and wait until all of it is healthy.
 
     An interrupt or a failure on the way stops again what runs, so that nothing is left half up.
+
+    Args:
+        work: The workspace.
+        target: Its target, if there is one already.
     """
-    target = work.target()
+    target = target or work.target()
 
     def deploy(console: Console) -> None:
         target.prepare(console)
@@ -242,13 +259,20 @@ def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> in
         return 0
 
 
-def follow(work: Workspace, environment: Environment, *, stops: bool) -> int:
+def follow(
+    work: Workspace,
+    environment: Environment,
+    *,
+    stops: bool,
+    left: threading.Event | None = None,
+) -> int:
     """Print the feedback of each save until the environment ends or is interrupted.
 
     Args:
         work: The workspace.
         environment: Which is up.
         stops: Whether this process stops the environment in the end.
+        left: Set when nobody listens any more.
 
     Returns:
         An exit code.
@@ -257,9 +281,13 @@ def follow(work: Workspace, environment: Environment, *, stops: bool) -> int:
 
     feedback = Feedback(work.console, environment.dags_folder)
     client = ControlClient(environment.control_socket)
+    left = left or threading.Event()
     while True:
         for event in client.attach():
-            feedback.show(event)
+            if not left.is_set():
+                feedback.show(event)
+        if left.is_set():
+            return 0
         # The sync process has ended: it is restarted after a crash, and gone after `invoke down`.
         if not _comes_back(work, client):
             if not stops:

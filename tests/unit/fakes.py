@@ -16,7 +16,7 @@ from windsock.sync.server import ControlServer
 from windsock.targets.base import Component
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from windsock.targets.base import Checker, Target
@@ -81,6 +81,8 @@ class FakeTarget:
         self.outcomes: list[Message] = []
         self.log_lines = ["one", "two"]
         self.asked: list[Any] = []
+        self.source_files: list[Path] = []
+        self.consequence = "it must be rebuilt"
         self.components = [
             Component(name="sync", state="running", detail="pid 3"),
             Component(name="scheduler", state="running", detail="pid 4", healthy=True),
@@ -117,6 +119,12 @@ class FakeTarget:
         self._do("wait")
         self.is_running = True
         return self.environment
+
+    def sources(self) -> Sequence[Path]:
+        return self.source_files
+
+    def meaning(self, changed: Collection[Path]) -> str:
+        return self.consequence if any(path.name != "unused.txt" for path in changed) else ""
 
     def down(self, console: Console, *, volumes: bool) -> None:
         del console

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -93,3 +94,38 @@ def test_on_a_terminal_a_step_shows_its_progress_in_place() -> None:
         "  Airflow: waiting for scheduler …",
         "✓ Airflow (0.0 s)\n",
     ]
+
+
+def test_a_question_stays_the_last_line_and_is_answered_from_the_input() -> None:
+    reading, writing = os.pipe()
+    status = Terminal()
+    with os.fdopen(reading) as answers, os.fdopen(writing, "w") as person:
+        console = Console(status=status, colour=False, answers=answers)
+        console.ask("now?")
+        console.good("saved")
+        assert status.getvalue().endswith("\r\x1b[2K✓ saved\n? now? ")
+        assert console.answer() is None
+        person.write("y\n")
+        person.flush()
+        assert console.answer() == "y"
+        console.good("done")
+        assert status.getvalue().endswith("? now? ✓ done\n")
+        person.close()
+        assert console.answer() == ""
+
+
+def test_a_line_of_another_thread_does_not_tear_a_step() -> None:
+    status = Terminal()
+    console = Console(status=status, colour=False)
+    with console.step("images") as step:
+        step.progress("one")
+        console.good("saved")
+    shown = status.getvalue()
+    assert "\r\x1b[2K✓ saved\n  images: one …" in shown
+    assert shown.endswith("\r\x1b[2K✓ images (0.0 s)\n")
+
+
+def test_only_a_terminal_on_both_sides_is_interactive() -> None:
+    assert Console(status=Terminal(), answers=Terminal()).interactive
+    assert not Console(status=Terminal(), answers=io.StringIO()).interactive
+    assert not Console(status=io.StringIO(), answers=Terminal()).interactive

@@ -14,6 +14,7 @@ from windsock.local.index import index_settings, pip_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from windsock.config import Settings
 
@@ -42,6 +43,19 @@ Content = dict[str, bytes]
 """Path in the build's context → content."""
 
 
+def sources(settings: Settings, target: str) -> dict[str, Path]:
+    """The project's own files that one image is made of: path in the build's context → file.
+
+    The arguments are those of `content`. The requirements may not exist.
+    """
+    found = {name: settings.project / name for name in (*SHARED, *OWN[target])}
+    for path in sorted((settings.project / CERTIFICATES).glob("*.crt")):
+        found[f"{CERTIFICATES}/{path.name}"] = path
+    if target == "airflow":
+        found[REQUIREMENTS] = settings.path(settings.requirements)
+    return found
+
+
 def content(settings: Settings, target: str) -> Content:
     """Everything that one image is made of.
 
@@ -52,17 +66,16 @@ def content(settings: Settings, target: str) -> Content:
     Raises:
         ConfigurationError: A file is missing or cannot be read.
     """
+    files = sources(settings, target)
     found: Content = {}
+    if target == "airflow":
+        # The code that runs beside Airflow, of the windsock that runs here.
+        files |= runtime_sources()
+        if not files[REQUIREMENTS].exists():
+            found[REQUIREMENTS] = b""
+            del files[REQUIREMENTS]
     try:
-        for name in (*SHARED, *OWN[target]):
-            found[name] = (settings.project / name).read_bytes()
-        for path in sorted((settings.project / CERTIFICATES).glob("*.crt")):
-            found[f"{CERTIFICATES}/{path.name}"] = path.read_bytes()
-        if target == "airflow":
-            # The code that runs beside Airflow, of the windsock that runs here.
-            found |= {name: path.read_bytes() for name, path in runtime_sources().items()}
-            extra = settings.path(settings.requirements)
-            found[REQUIREMENTS] = extra.read_bytes() if extra.exists() else b""
+        found |= {name: path.read_bytes() for name, path in files.items()}
     except OSError as error:
         raise ConfigurationError(
             f"the images cannot be built: {error.filename}: {error.strerror}",

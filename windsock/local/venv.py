@@ -135,6 +135,17 @@ def find(
     return found if _is_complete(found) else None
 
 
+def sources(lock: Path, extra: Path) -> tuple[Path, ...]:
+    """The files that say what is installed; `extra` and what it includes may not exist.
+
+    Args:
+        lock: As for `ensure`.
+        extra: As for `ensure`.
+    """
+    included = _with_included(extra) if extra.exists() else (extra,)
+    return (lock, *included)
+
+
 def remove_others(folder: Path, *, keep: Venv) -> int:
     """Remove the venvs that are no longer used; returns how many.
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from windsock.console import Console
     from windsock.model import Environment
@@ -53,6 +54,16 @@ class Target(Protocol):
 
     def wait(self, console: Console) -> Environment:
         """Wait until everything is healthy and the environment can be used."""
+
+    def sources(self) -> Sequence[Path]:
+        """The files of the project that Airflow and its surroundings are built of, on any target.
+
+        Raises:
+            ConfigurationError: One names a file that is not there.
+        """
+
+    def meaning(self, changed: Collection[Path]) -> str:
+        """What must be done on this target when these sources have changed; empty if nothing."""
 
     def give_up(self, console: Console) -> None:
         """Bringing it up has failed or was interrupted: leave nothing half up on this machine."""

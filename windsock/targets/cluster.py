@@ -28,6 +28,7 @@ from windsock.cluster import (
     lease,
     logs,
     manifests,
+    recipe,
     removal,
     rollout,
     secrets,
@@ -69,7 +70,8 @@ from windsock.targets.here import (
 from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import httpx
 
@@ -237,6 +239,8 @@ class ClusterTarget:
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
         check_folders(self._settings)
+        # Kept: what is deployed again if a later change of the files cannot be.
+        self._images = self._wanted_images()
         if not self._supervisor.alive():
             return None
         if not self._is_as_applied():
@@ -432,6 +436,29 @@ class ClusterTarget:
     @staticmethod
     def _digest(objects: list[dict[str, Any]]) -> str:
         return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()
+
+    # --- what it is made of -------------------------------------------------------------------
+
+    def sources(self) -> Sequence[Path]:
+        """See `Target`."""
+        return sorted({path for image in recipe.OWN for path in self._made_of(image)})
+
+    def _made_of(self, image: str) -> set[Path]:
+        return set(recipe.sources(self._settings, image).values())
+
+    def meaning(self, changed: Collection[Path]) -> str:
+        """See `Target`."""
+        images = [image for image in recipe.OWN if self._made_of(image) & set(changed)]
+        if not images:
+            return ""
+        pods = [
+            name
+            for name in WORKLOADS
+            if ("postgres" if name == "postgres" else "airflow") in images
+        ]
+        what = f"the {' and '.join(images)} image{'s' * (len(images) > 1)} must be rebuilt"
+        workers = "; workers use it from the next task on" if "airflow" in images else ""
+        return f"{what}, and {', '.join(pods)} restarted{workers}"
 
     # --- the other verbs ----------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from windsock.airflow.health import (
     warm_up,
 )
 from windsock.airflow.importing import forget_imports
+from windsock.cluster import recipe
 from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 from windsock.local import ports, venv
 from windsock.local.components import (
@@ -53,7 +54,7 @@ from windsock.targets.here import (
 from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import httpx
@@ -301,6 +302,25 @@ class LocalTarget:
             for name in AIRFLOW
         }
         return {**healthy, "sync": ControlClient(environment.control_socket).answers()}
+
+    # --- what it is made of -------------------------------------------------------------------
+
+    def _installed(self) -> tuple[Path, ...]:
+        recipe = self._venv_recipe()
+        return venv.sources(recipe["lock"], recipe["extra"])
+
+    def sources(self) -> Sequence[Path]:
+        """See `Target`."""
+        images = (recipe.sources(self._settings, target).values() for target in recipe.OWN)
+        return list(
+            dict.fromkeys([*self._installed(), *(path for each in images for path in each)])
+        )
+
+    def meaning(self, changed: Collection[Path]) -> str:
+        """See `Target`."""
+        if not set(changed) & set(self._installed()):
+            return ""
+        return f"Airflow's venv must be rebuilt, and {', '.join(AIRFLOW)} restarted"
 
     # --- the other verbs ----------------------------------------------------------------------
 

@@ -272,6 +272,18 @@ def test_the_database_comes_first_and_airflow_after_its_migration(rig: Rig) -> N
     assert "made the user pgserver" in rig.console.said
 
 
+@pytest.mark.usefixtures("sync")
+def test_a_target_goes_back_to_the_venv_that_it_was_brought_up_with(rig: Rig) -> None:
+    rig.supervisor.apply(rig.target._programs())
+    assert rig.target.running() is not None
+    before = [program.description_file for program in rig.target._programs()]
+    rig.venv = Venv(folder=rig.project / "another", digest="d2", created=True)
+    fresh = rig.again()
+    fresh.prepare(rig.console)
+    assert [program.description_file for program in fresh._programs()] != before
+    assert [program.description_file for program in rig.target._programs()] == before
+
+
 def test_a_database_that_is_migrated_is_not_migrated_again_until_airflow_changes(rig: Rig) -> None:
     rig.python(f"echo x >> {rig.project}/ran")
     rig.target.prepare(rig.console)
