@@ -43,7 +43,7 @@ from windsock.runtime.channel import Channel
 from windsock.runtime.exits import wake_at_exit
 from windsock.runtime.recorder import Recording, parse_entrypoint
 from windsock.runtime.results import Result, store
-from windsock.runtime.store import changed_paths
+from windsock.runtime.store import changed_paths, current_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -153,6 +153,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _refresh_dag_bundles(self, known_files: dict[str, set[DagFileInfo]]) -> None:
         poked = bool(self._force_refresh_bundles)
+        self._look_at_stores()
         before = dict(self._bundle_versions)
         super()._refresh_dag_bundles(known_files)
         for bundle in self._snapshot_bundles():
@@ -161,6 +162,16 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 self._turn_to(bundle, before.get(bundle.name), new, known_files[bundle.name])
             elif poked and new is not None:
                 self._settle_if_done()
+
+    def _look_at_stores(self) -> None:
+        """Turn to a new snapshot also if nobody poked: the agent may run beside another replica.
+
+        A link is read in each turn of the loop, so at least once a second.
+        """
+        for bundle in self._snapshot_bundles():
+            known = self._bundle_versions.get(bundle.name)
+            if known is not None and current_snapshot(bundle.store) not in (known, None):
+                self.request_bundle_refresh(bundle.name)
 
     def _turn_to(
         self, bundle: SnapshotDagBundle, old: str | None, new: str, files: set[DagFileInfo]
@@ -356,7 +367,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _is_outdated(self, file: DagFileInfo, uses: set[str]) -> bool:
         """Whether a save during the parse changed something that this parse used."""
         bundle = next(item for item in self._snapshot_bundles() if item.name == file.bundle_name)
-        parsed, current = Path(str(file.bundle_path)).name, self._bundle_versions[bundle.name]
+        parsed = Path(str(file.bundle_path)).name
+        # Of the store, not of our last refresh: another replica may have stored what is newer.
+        current = current_snapshot(bundle.store)
         if current is None or parsed == current:
             return False
         try:

@@ -224,7 +224,7 @@ def test_a_template_without_affinity_is_else_the_one_of_base() -> None:
 
 
 @needs_kubectl
-@pytest.mark.parametrize("overlay", ["kind", "context", "okteto"])
+@pytest.mark.parametrize("overlay", ["kind", "context", "ha", "okteto"])
 def test_an_overlay_renders_and_every_object_is_labelled(overlay: str) -> None:
     rendered = manifests.render(ROOT, overlay)
     kinds = {item["kind"] for item in rendered}
@@ -248,6 +248,33 @@ def test_a_storage_class_for_many_nodes_frees_the_pods(tmp_path: Path) -> None:
     claims = [item for item in rendered if item["kind"] == "PersistentVolumeClaim"]
     assert [item["spec"]["accessModes"] for item in claims] == [["ReadWriteMany"]] * 2
     assert "affinity" not in yaml.safe_dump_all(rendered).lower()
+
+
+@needs_kubectl
+@pytest.mark.parametrize("many_nodes", [False, True])
+def test_two_dag_processors_run_where_their_volume_can_be_mounted(
+    tmp_path: Path, many_nodes: bool
+) -> None:
+    shutil.copytree(ROOT / "kube", tmp_path / "kube")
+    components = ["../../components/ha", *["../../components/read-write-many"] * many_nodes]
+    (tmp_path / "kube/overlays/ha/kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["../../base"], "components": components})
+    )
+    [processor] = [
+        item
+        for item in manifests.render(tmp_path, "ha")
+        if item["kind"] == "Deployment" and item["metadata"]["name"] == "airflow-dag-processor"
+    ]
+    assert processor["spec"]["replicas"] == 2
+    assert processor["spec"]["strategy"]["type"] == "RollingUpdate"
+    affinity = processor["spec"]["template"]["spec"].get("affinity")
+    if many_nodes:
+        assert affinity is None
+    else:
+        [required] = affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert required["labelSelector"]["matchLabels"] == {
+            "app.kubernetes.io/component": "dag-processor"
+        }
 
 
 @needs_kubectl
