@@ -141,7 +141,7 @@ def join(work: Workspace) -> int:
         An exit code.
     """
     target = choose.cluster_target(work.settings)
-    environment = _bring_up(work, target, target.join)
+    environment = _bring_up(work, target, prepare=_nothing, deploy=target.join)
     try:
         work.console.line("watching for saves; Ctrl-C ends the sync and nothing else")
         return follow(work, environment, stops=True)
@@ -150,6 +150,10 @@ def join(work: Workspace) -> int:
         return 0
     finally:
         target.leave(work.console)
+
+
+def _nothing(_console: Console) -> None:
+    """Others have prepared it."""
 
 
 def secret(work: Workspace) -> None:
@@ -162,33 +166,41 @@ def secret(work: Workspace) -> None:
 def bring_up(work: Workspace, target: Target | None = None) -> Environment:
     """Start what is missing and wait until all of it is healthy.
 
-    An interrupt or a failure on the way stops again what runs, so that nothing is left half up.
+    An interrupt or a failure on the way stops again what runs, so that nothing is left half up;
+    but an environment that is up already goes on if what it shall become cannot be built.
 
     Args:
         work: The workspace.
         target: Its target, if there is one already.
     """
     target = target or work.target()
-
-    def deploy(console: Console) -> None:
-        target.prepare(console)
-        target.deploy(console)
-
-    return _bring_up(work, target, deploy)
+    return _bring_up(work, target, prepare=target.prepare, deploy=target.deploy)
 
 
-def _bring_up(work: Workspace, target: Target, deploy: Callable[[Console], None]) -> Environment:
+def _bring_up(
+    work: Workspace,
+    target: Target,
+    *,
+    prepare: Callable[[Console], None],
+    deploy: Callable[[Console], None],
+) -> Environment:
     started = time.monotonic()
     work.console.line(f"target: {choose.explain(work.settings)}")
+    goes_on = (work.settings.state_folder / ENVIRONMENT_FILE).exists()
     with target.bringing_up():
         try:
+            prepare(work.console)
+            goes_on = False
             deploy(work.console)
             environment = target.wait(work.console)
             environment.save(work.settings.state_folder)
             import_settings(work, environment)
             show_dags(work, environment)
         except BaseException:
-            target.give_up(work.console)
+            if goes_on:
+                work.console.warn("what ran before goes on as it was")
+            else:
+                target.give_up(work.console)
             raise
     work.console.good(f"up in {time.monotonic() - started:.1f} s")
     return environment

@@ -164,6 +164,17 @@ def test_a_failure_on_the_way_gives_up_under_the_lock(
     assert target.verbs == [*BRING_UP[: BRING_UP.index(verb) + 1], "give up", "unlock"]
 
 
+def test_what_is_up_goes_on_if_its_change_cannot_be_built(
+    up: FakeWorkspace, target: FakeTarget
+) -> None:
+    target.is_running = False  # As the settings want it now.
+    target.fails = {"prepare": EnvironmentFailure("no such package")}
+    with pytest.raises(EnvironmentFailure):
+        flow.up(up, detach=True)
+    assert target.verbs == ["lock", "prepare", "unlock"]
+    assert "what ran before goes on as it was" in up.kept.said
+
+
 def test_settings_that_cannot_be_used_are_such_a_failure_too(
     work: FakeWorkspace, target: FakeTarget, tmp_path: Path
 ) -> None:
