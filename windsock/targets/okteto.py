@@ -9,6 +9,9 @@ from windsock.cluster import image, manifests, okteto
 from windsock.targets.cluster import ClusterTarget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from windsock.console import Console
 
 
@@ -54,6 +57,10 @@ class OktetoTarget(ClusterTarget):
                 "the images there were built from other files than those here (docker/, "
                 "requirements): `okteto deploy` builds and deploys yours"
             )
+
+    def sources(self) -> Sequence[Path]:
+        """See `Target`; Okteto builds, so nothing here is looked at while saves are followed."""
+        return ()
 
     def deploy(self, console: Console) -> None:
         """See `Target`."""
