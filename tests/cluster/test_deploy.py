@@ -87,9 +87,17 @@ def test_a_changed_requirement_reaches_a_running_task(project: Project) -> None:
     (project.dags / "needs.py").write_text(dag_source("needs", {"look": lines}))
     before = project.invoke("dags.trigger", "needs", "--wait", "--timeout=120", "--json")
     assert json.loads(before.stdout)["state"] == "failed"
-    (project.home / "requirements.txt").write_text(f"{PACKAGE}\n")
-    done = project.up()
-    assert "images: built" in done.stderr
+    with project.start("up", "--rebuild", "auto") as up:
+        up.wait_for("watching for saves")
+        (project.home / "requirements.txt").write_text(f"{PACKAGE}\n")
+        up.wait_for("the airflow image must be rebuilt, and .*scheduler.* restarted; workers")
+        up.wait_for("rebuilt and rolled out", timeout=PATIENCE)
+        # The session went on: a save is told in the same terminal.
+        said = len(up.lines)
+        (project.dags / "saved.py").write_text(dag_source("saved"))
+        up.wait_for("saved", after=said)
+        up.interrupt()
+        assert up.end() == 0, up.text()
     after = project.invoke("dags.trigger", "needs", "--wait", "--timeout=120", "--json")
     assert after.returncode == 0, after.stdout + after.stderr
     run_id = json.loads(after.stdout)["run_id"]

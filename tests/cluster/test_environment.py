@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.deployed import KINDS, OURS, PATIENCE, WORKERS, Kubectl, project_on
+from tests.cluster.beside import *  # noqa: F403 - cases of another environment beside it
+from tests.cluster.deployed import OURS, PATIENCE, WORKERS, Kubectl, project_on
 from tests.cluster.syncing import *  # noqa: F403 - cases of this environment
-from tests.e2e.folder import EXAMPLE_DAGS, Folder, dag_source, save_calendar, schedule_of
+from tests.e2e.folder import EXAMPLE_DAGS, dag_source
 from tests.e2e.machine import assert_nothing_runs
 from tests.e2e.project import ROOT, eventually
 
@@ -256,67 +257,6 @@ def test_a_shell_runs_in_airflows_environment(deployed: Project) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("3.3.2")
     assert deployed.invoke("shell", "--", "sh", "-c", "exit 7").returncode == 7
-
-
-OTHER = "windsock-e2e-two"
-
-
-@pytest.fixture(scope="module")
-def other(cluster: ClusterAccess, deployed: Project, home: Path) -> Iterator[Project]:
-    """Another environment beside the first, with folders beside its DAG folder."""
-    place = home / "two"
-    for name in ("shared", "plugins"):
-        (place / name).mkdir(parents=True)
-    (place / "shared" / "prices.py").write_text("TASK = 'buy'\n")
-    save_calendar(place / "plugins", hour=0)
-    folders = {str(place / "shared"): "include", str(place / "plugins"): "plugins"}
-    project = project_on(cluster, place, namespace=OTHER, folders=folders)
-    try:
-        project.up()
-        yield project
-    finally:
-        project.close()
-        down = project.invoke("down", "--volumes")
-        assert down.returncode == 0, down.stderr
-    left = Kubectl(cluster, OTHER).run("get", KINDS, "-l", OURS, "-o", "name")
-    assert left.strip() == ""
-    assert deployed.invoke("status").returncode == 0
-
-
-def test_two_environments_live_side_by_side(deployed: Project, other: Project) -> None:
-    assert other.model.url != deployed.model.url
-    (other.dags / "only_here.py").write_text(dag_source("only_here"))
-    assert "only_here" in other.control.barrier(timeout=60).dags
-    assert "only_here" not in deployed.control.barrier(timeout=60).dags
-
-
-def test_a_task_has_what_it_imports_from_another_folder_and_plugins_are_loaded(
-    cluster: ClusterAccess, other: Project
-) -> None:
-    source = dag_source(
-        "weekly",
-        {"only": "from include import prices\nprint('prices:', prices.TASK)"},
-        top="from calendar_plugin import Weekdays\nfrom include.prices import TASK",
-        task_id="TASK",
-    )
-    Folder(other).save("weekly.py", source.replace("schedule=None", "schedule=Weekdays()"))
-    assert not other.control.status()["errors"]
-    assert schedule_of(other, "weekly") == "0 0 * * 1-5"
-    run = other.invoke("dags.trigger", "weekly", "--wait", "--timeout=120", "--json")
-    assert run.returncode == 0, run.stdout + run.stderr
-    run_id = json.loads(run.stdout)["run_id"]
-    log = [line.event for line in other.airflow.log("weekly", run_id, "buy", try_number=1)]
-    assert "prices: buy" in log
-    other.close()
-
-    pods = Kubectl(cluster, OTHER)
-    before = set(pods.names("pods", SCHEDULER))
-    save_calendar(other.home / "plugins", hour=6)
-    other.control.barrier(timeout=120)
-
-    assert schedule_of(other, "weekly") == "0 6 * * 1-5"
-    assert before.isdisjoint(pods.names("pods", SCHEDULER))
-    assert not other.control.status()["errors"]
 
 
 def test_a_context_that_is_not_allowed_is_refused_with_the_line_to_add(

@@ -1,0 +1,178 @@
+"""Another environment beside the first: two dag-processors, further folders, few snapshots.
+
+Cases of test_environment.py, which has the environment that they all share.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.deployed import KINDS, OURS, Kubectl, project_on
+from tests.e2e.folder import Folder, dag_source, save_calendar, schedule_of
+from tests.e2e.project import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cluster.conftest import ClusterAccess
+    from tests.e2e.project import Project
+
+OTHER = "windsock-e2e-two"
+
+
+@pytest.fixture(scope="module")
+def other(cluster: ClusterAccess, deployed: Project, home: Path) -> Iterator[Project]:
+    """Another environment beside the first."""
+    place = home / "two"
+    for name in ("shared", "plugins"):
+        (place / name).mkdir(parents=True)
+    (place / "shared" / "prices.py").write_text("TASK = 'buy'\n")
+    save_calendar(place / "plugins", hour=0)
+    folders = {str(place / "shared"): "include", str(place / "plugins"): "plugins"}
+    project = project_on(
+        cluster,
+        place,
+        namespace=OTHER,
+        folders=folders,
+        INVOKE_WINDSOCK_CLUSTER_OVERLAY="ha",
+        # So few that each save would collect what a run still needs, if nothing prevented it.
+        INVOKE_WINDSOCK_SYNC_KEEP_SNAPSHOTS="3",
+    )
+    try:
+        project.up()
+        yield project
+    finally:
+        project.close()
+        down = project.invoke("down", "--volumes")
+        assert down.returncode == 0, down.stderr
+    left = Kubectl(cluster, OTHER).run("get", KINDS, "-l", OURS, "-o", "name")
+    assert left.strip() == ""
+    assert deployed.invoke("status").returncode == 0
+
+
+@pytest.fixture
+def pods(cluster: ClusterAccess, other: Project) -> Kubectl:
+    return Kubectl(cluster, other.variables["INVOKE_WINDSOCK_CLUSTER_NAMESPACE"])
+
+
+def test_two_environments_live_side_by_side(deployed: Project, other: Project) -> None:
+    assert other.model.url != deployed.model.url
+    (other.dags / "only_here.py").write_text(dag_source("only_here"))
+    assert "only_here" in other.control.barrier(timeout=60).dags
+    assert "only_here" not in deployed.control.barrier(timeout=60).dags
+
+
+PROCESSORS = f"{OURS},app.kubernetes.io/component=dag-processor"
+SNAPSHOT = """
+import json, socket
+peer = socket.socket(socket.AF_UNIX)
+peer.connect("/run/windsock/dag-processor.sock")
+print(json.loads(peer.makefile().readline())["snapshot"])
+"""
+"""What the dag-processor of a pod has turned to: it says so to whoever connects."""
+
+
+def test_two_dag_processors_see_the_same_snapshot(other: Project, pods: Kubectl) -> None:
+    def turned_to() -> set[str]:
+        names = [
+            item["metadata"]["name"]
+            for item in pods.items("pods", PROCESSORS)
+            if "deletionTimestamp" not in item["metadata"]
+        ]
+        assert len(names) == 2
+        return {pods.run("exec", name, "--", "python", "-c", SNAPSHOT).strip() for name in names}
+
+    for tasks in (["one"], ["one", "two"]):
+        (other.dags / "twice.py").write_text(dag_source("twice", tasks))
+        snapshot = other.control.barrier(timeout=60).snapshot
+        eventually(lambda: turned_to() == {snapshot}, "both have it")  # noqa: B023 - asked at once
+        assert [task.task_id for task in other.airflow.tasks("twice")] == tasks
+    (other.dags / "twice.py").unlink()
+    other.control.barrier(timeout=60)
+
+
+HELD = """
+import time
+from airflow.sdk import Variable
+while Variable.get("gate", default="closed") != "open":
+    time.sleep(0.2)
+"""
+STORE = "/opt/airflow/store"
+
+
+def test_the_snapshot_of_a_run_is_kept_until_the_run_has_ended(
+    other: Project, pods: Kubectl
+) -> None:
+    def in_processor(*command: str) -> str:
+        return pods.run("exec", "deployment/airflow-dag-processor", "--", *command)
+
+    def kept() -> set[str]:
+        return set(in_processor("ls", f"{STORE}/snapshots").split())
+
+    def save(version: str) -> str:
+        source = dag_source(
+            "held",
+            {"wait": HELD, "say": "print('version', VERSION)"},
+            top=f"VERSION = {version!r}",
+        )
+        (other.dags / "held.py").write_text(source)
+        return other.control.barrier(timeout=60).snapshot
+
+    def collect_after_more_saves(title: str) -> None:
+        """Save more often than snapshots are kept, let all look old, wait for the collector."""
+        fresh = [save(f"{title} {number}") for number in range(5)]
+        in_processor("sh", "-c", f"touch -d '1 hour ago' {STORE}/manifests/*")
+        eventually(lambda: kept().isdisjoint(fresh[:2]), "the collector was at work", every=0.5)
+
+    mine = save("first")
+    run = other.airflow.trigger("held")
+    eventually(
+        lambda: any(
+            item.state == "running" for item in other.airflow.task_instances("held", run.run_id)
+        ),
+        "the first task waits",
+    )
+    collect_after_more_saves("during")
+    assert mine in kept()
+
+    other.airflow.change_objects("variables", write=[{"key": "gate", "value": "open"}])
+    assert other.airflow.wait("held", run.run_id, timeout=120).state == "success"
+    said = other.airflow.log("held", run.run_id, "say", try_number=1)
+    assert any("version first" in line.event for line in said)
+    collect_after_more_saves("after")
+    eventually(lambda: mine not in kept(), "nobody needs it any more", every=0.5)
+    (other.dags / "held.py").unlink()
+    other.control.barrier(timeout=60)
+
+
+def test_a_task_has_what_it_imports_from_another_folder_and_plugins_are_loaded(
+    other: Project, pods: Kubectl
+) -> None:
+    source = dag_source(
+        "weekly",
+        {"only": "from include import prices\nprint('prices:', prices.TASK)"},
+        top="from calendar_plugin import Weekdays\nfrom include.prices import TASK",
+        task_id="TASK",
+    )
+    Folder(other).save("weekly.py", source.replace("schedule=None", "schedule=Weekdays()"))
+    assert not other.control.status()["errors"]
+    assert schedule_of(other, "weekly") == "0 0 * * 1-5"
+    run = other.invoke("dags.trigger", "weekly", "--wait", "--timeout=120", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    run_id = json.loads(run.stdout)["run_id"]
+    log = [line.event for line in other.airflow.log("weekly", run_id, "buy", try_number=1)]
+    assert "prices: buy" in log
+    other.close()
+
+    schedulers = f"{OURS},app.kubernetes.io/component=scheduler"
+    before = set(pods.names("pods", schedulers))
+    save_calendar(other.home / "plugins", hour=6)
+    other.control.barrier(timeout=120)
+
+    assert schedule_of(other, "weekly") == "0 6 * * 1-5"
+    assert before.isdisjoint(pods.names("pods", schedulers))
+    assert not other.control.status()["errors"]
