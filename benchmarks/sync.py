@@ -13,20 +13,22 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import usage
+from benchmarks import devspace, usage
 from benchmarks.bare import Bare, fill
 from benchmarks.environment import BenchEnvironment, on_cluster, workplace
 from benchmarks.events import EDIT, Folder, repeat
-from benchmarks.pod import Kubectl, Reader
+from benchmarks.pod import PEER_SECONDS, Kubectl, Reader
 from benchmarks.reload import IDLE_SECONDS, Bench, check_rounds, many_files
 from benchmarks.reload import TARGETS as LOCAL_TARGETS
 from benchmarks.report import OURS, Machine, Measurement, Report, Target
 from windsock.cluster.client import Cluster
 from windsock.cluster.settings import STORE
 from windsock.cluster.streams import DAG_PROCESSOR
+from windsock.errors import DeadlineExceeded
 from windsock.sync.control import ControlClient
 from windsock.targets import choose
 from windsock.targets.remembered import Remembered
@@ -146,6 +148,7 @@ def _measure(bench: Bench, ours: BenchEnvironment, *, folder: Path, kubeconfig: 
             folder=folder,
             cluster=cluster,
             kubectl=Kubectl.find(cluster, DAG_PROCESSOR, kubeconfig=kubeconfig),
+            kubeconfig=kubeconfig,
         )
         copies.measure_saving(ours, dags)
         for path in extra:
@@ -165,12 +168,14 @@ class Copies:
         folder: For the files that travel.
         cluster: With the namespace of the environment.
         kubectl: None where it is not on PATH.
+        kubeconfig: A file; empty means what kubectl would use.
     """
 
     bench: Bench
     folder: Path
     cluster: Cluster
     kubectl: Kubectl | None
+    kubeconfig: str
 
     # --- with Airflow -------------------------------------------------------------------------
 
@@ -211,8 +216,8 @@ class Copies:
             between=between,
         )
 
-    def _peers(self) -> dict[str, Way]:
-        """What the peers do with a file."""
+    def _peers(self, what: str, stack: ExitStack) -> dict[str, Way]:
+        """What the peers do with a file; one that stays ends with the stack."""
         kubectl = self.kubectl
         if kubectl is None:
             return {}
@@ -228,7 +233,48 @@ class Copies:
             (place / name).write_text(content, encoding="utf-8")
             kubectl.copy(place / name, f"{end}/{name}")
 
-        return {TAR: (tar, end), COPY: (copy, end)}
+        found: dict[str, Way] = {TAR: (tar, end), COPY: (copy, end)}
+        if devspace.is_here():
+            try:
+                found[devspace.SYSTEM] = self._devspace(kubectl, stack)
+            except DeadlineExceeded as error:
+                self._add(what, devspace.SYSTEM, ((), (error.message,)))
+        return found
+
+    def _devspace(self, kubectl: Kubectl, stack: ExitStack) -> Way:
+        folder, end = self.folder / "devspace", f"{BENCH_STORE}/devspace"
+        folder.mkdir(exist_ok=True)
+        kubectl.make_folder(end)
+        stack.enter_context(
+            devspace.syncing(
+                folder,
+                end,
+                cluster=self.cluster,
+                pod=kubectl.pod,
+                container=DAG_PROCESSOR,
+                kubeconfig=self.kubeconfig,
+            )
+        )
+        self._settle(folder, end)
+
+        def save(name: str, content: str) -> None:
+            hidden = self.folder / "hidden"
+            hidden.write_text(content, encoding="utf-8")
+            hidden.replace(folder / name)
+
+        return save, end
+
+    def _settle(self, folder: Path, end: str) -> None:
+        """Wait until a peer that stays is at work: its first file is in the pod.
+
+        Raises:
+            DeadlineExceeded: It was not in time.
+        """
+        name = "bench_ready.sql"
+        with Reader(self.cluster, DAG_PROCESSOR) as reader:
+            reader.expect(f"{end}/{name}", "# ready")
+            (folder / name).write_text("# ready", encoding="utf-8")
+            reader.seconds_until_read("# ready", since=time.monotonic(), timeout=PEER_SECONDS)
 
     def _measure_copies(
         self,
@@ -241,8 +287,9 @@ class Copies:
     ) -> None:
         """One file, brought into the pod in several ways."""
         numbers = itertools.count()
-        with Reader(self.cluster, DAG_PROCESSOR) as reader:
-            for system, (save, end) in {OURS: ours, **self._peers()}.items():
+        with ExitStack() as stack:
+            reader = stack.enter_context(Reader(self.cluster, DAG_PROCESSOR))
+            for system, (save, end) in {OURS: ours, **self._peers(what, stack)}.items():
 
                 def sample(system: str = system, save: Save = save, end: str = end) -> float:
                     token = f"# {system} {next(numbers)}"
