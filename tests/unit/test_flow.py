@@ -16,6 +16,7 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
+from windsock.flow import bringing_up, dags, following
 from windsock.model import Environment
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> FakeAirflow:
         FakeDag("bad", state="failed"),
     )
     clock = VirtualClock()
-    monkeypatch.setattr(flow, "airflow_client", lambda _: fake.client(clock))
+    monkeypatch.setattr(dags, "airflow_client", lambda _: fake.client(clock))
     return fake
 
 
@@ -98,7 +99,7 @@ def interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
     def follow(*_: Any, **__: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(flow, "follow", follow)
+    monkeypatch.setattr(bringing_up, "follow", follow)
 
 
 # --- up -------------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def test_a_failure_while_following_stops_what_this_up_started(
     def follow(*_: Any, **__: Any) -> int:
         raise EnvironmentFailure("the sync process does not answer")
 
-    monkeypatch.setattr(flow, "follow", follow)
+    monkeypatch.setattr(bringing_up, "follow", follow)
     with pytest.raises(EnvironmentFailure):
         flow.up(work, detach=False)
     assert target.verbs == [*BRING_UP, "end"]
@@ -234,7 +235,7 @@ def test_a_sync_that_never_comes_back_ends_up_with_a_failure(
     sync: FakeSync,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flow, "RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(following, "RESTART_SECONDS", 0.0)
     result = in_a_thread(lambda: flow.up(work, detach=False))
     assert sync.attached.wait(20)
     sync.stop()
@@ -249,7 +250,7 @@ def test_a_sync_that_never_comes_back_ends_up_with_a_failure(
 def test_each_save_is_a_line_until_the_environment_is_stopped(
     up: FakeWorkspace, sync: FakeSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "RESTART_SECONDS", 1000.0)  # What was stopped is not waited for.
+    monkeypatch.setattr(following, "RESTART_SECONDS", 1000.0)  # What was stopped is not waited for.
     result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
     sync.publish(
         {"type": "sent", "snapshot": "b", "paths": ["sales.py"], "count": 1},

@@ -1,0 +1,214 @@
+"""Bring an environment up, and take it down."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from windsock.errors import DeadlineExceeded, EnvironmentFailure
+from windsock.flow.following import follow
+from windsock.model import ENVIRONMENT_FILE
+from windsock.rebuild import Rebuilder, beside
+from windsock.sync.control import ControlClient
+from windsock.targets import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windsock.console import Console
+    from windsock.flow.workspace import Workspace
+    from windsock.model import Environment
+    from windsock.targets.base import Target
+FIRST_PARSE_SECONDS = 15.0
+"""How long `up` waits for the first parse of the whole DAG folder before it only says so."""
+
+RESTART_SECONDS = 10.0
+"""How long a sync process that ended is waited for: its supervisor starts it again."""
+
+DIFFERS = 1
+"""The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
+
+PYTEST_NOTHING_RAN = 5
+"""pytest's exit code when it collected no test."""
+
+
+def up(work: Workspace, *, detach: bool) -> int:
+    """Bring everything up, then tell what comes of each save until Ctrl-C.
+
+    Returns:
+        An exit code.
+    """
+    console = work.console
+    target = work.target()
+    # Made first: an edit while it comes up is one, too.
+    rebuilder = Rebuilder(
+        work.settings,
+        console,
+        target=work.target,
+        running=target,
+        show=lambda: show_dags(work, work.environment()),
+    )
+    environment = target.running()
+    started_here = environment is None
+    if environment is None:
+        environment = bring_up(work, target)
+    else:
+        import_settings(work, environment)
+        console.good("already up")
+    if detach:
+        _announce(console, environment, detach=True)
+        return 0
+    try:
+        _announce(console, environment, detach=False)
+        return beside(
+            lambda left: follow(work, environment, stops=started_here, left=left), rebuilder.look
+        )
+    except KeyboardInterrupt:
+        console.line()
+        if not started_here:
+            console.line("left running; `invoke down` stops it")
+        return 0
+    finally:
+        if started_here:
+            work.target().end(console)
+
+
+def deploy(work: Workspace) -> None:
+    """Bring the environment up in its cluster, DAGs included, and leave nothing running here.
+
+    Raises:
+        DeadlineExceeded: Airflow did not parse the DAG folder in time.
+    """
+    target = choose.cluster_target(work.settings)
+    environment = bring_up(work)
+    try:
+        ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
+    finally:
+        target.leave(work.console)
+
+
+def join(work: Workspace) -> int:
+    """Sync into what others deployed, and tell what comes of each save, until Ctrl-C.
+
+    Returns:
+        An exit code.
+    """
+    target = choose.cluster_target(work.settings)
+    environment = _bring_up(work, target, prepare=_nothing, deploy=target.join)
+    try:
+        work.console.line("watching for saves; Ctrl-C ends the sync and nothing else")
+        return follow(work, environment, stops=True)
+    except KeyboardInterrupt:
+        work.console.line()
+        return 0
+    finally:
+        target.leave(work.console)
+
+
+def _nothing(_console: Console) -> None:
+    """Others have prepared it."""
+
+
+def secret(work: Workspace) -> None:
+    """Make the namespace and its Secret, for what others deploy."""
+    target = choose.cluster_target(work.settings)
+    with target.bringing_up(), work.console.step("namespace and Secret"):
+        target.ensure_secret()
+
+
+def bring_up(work: Workspace, target: Target | None = None) -> Environment:
+    """Start what is missing and wait until all of it is healthy.
+
+    An interrupt or a failure on the way stops again what runs, so that nothing is left half up;
+    but an environment that is up already goes on if what it shall become cannot be built.
+
+    Args:
+        work: The workspace.
+        target: Its target, if there is one already.
+    """
+    target = target or work.target()
+    return _bring_up(work, target, prepare=target.prepare, deploy=target.deploy)
+
+
+def _bring_up(
+    work: Workspace,
+    target: Target,
+    *,
+    prepare: Callable[[Console], None],
+    deploy: Callable[[Console], None],
+) -> Environment:
+    started = time.monotonic()
+    work.console.line(f"target: {choose.explain(work.settings)}")
+    goes_on = (work.settings.state_folder / ENVIRONMENT_FILE).exists()
+    with target.bringing_up():
+        try:
+            prepare(work.console)
+            goes_on = False
+            deploy(work.console)
+            environment = target.wait(work.console)
+            environment.save(work.settings.state_folder)
+            import_settings(work, environment)
+            show_dags(work, environment)
+        except BaseException:
+            if goes_on:
+                work.console.warn("what ran before goes on as it was")
+            else:
+                target.give_up(work.console)
+            raise
+    work.console.good(f"up in {time.monotonic() - started:.1f} s")
+    return environment
+
+
+def show_dags(work: Workspace, environment: Environment) -> None:
+    """Say how many DAGs there are, and show every file that does not import."""
+    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
+
+    client = ControlClient(environment.control_socket)
+    try:
+        settled = client.barrier(timeout=FIRST_PARSE_SECONDS)
+    except DeadlineExceeded as error:
+        # A DAG folder may be large, or a file may hang: neither must keep Airflow from its users.
+        work.console.warn(error.message)
+        return
+    except EnvironmentFailure as error:
+        if not client.status()["halted"]:
+            raise
+        work.console.error(error)  # It must be up for its hint, `invoke sync --allow-empty`.
+        return
+    work.console.good(f"{len(settled.dags)} DAGs parsed")
+    for path, trace in sorted(settled.errors.items()):
+        show_error(work.console, path, trace, folder=environment.dags_folder)
+
+
+def import_settings(work: Workspace, environment: Environment) -> None:
+    """Import connections, variables and pools, if their file changed since the last time."""
+    from windsock.airflow.importing import import_settings as run  # noqa: PLC0415 - httpx, yaml
+
+    settings = work.settings
+    path = settings.path(settings.airflow_settings)
+    changes = run(path, environment, state_folder=settings.state_folder)
+    if changes is not None:
+        work.console.good(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
+
+
+def _announce(console: Console, environment: Environment, *, detach: bool) -> None:
+    console.line()
+    console.line(f"  Airflow {environment.airflow}   {environment.url}", "strong")
+    console.line(f"  user {environment.user}, password in {environment.password_file}")
+    console.line(f"  DAGs in {environment.dags_folder}")
+    console.line()
+    if detach:
+        console.line("  saves are synced in the background: `invoke sync` shows them,")
+        console.line("  `invoke test` runs the DAG tests, `invoke down` stops everything")
+    else:
+        console.line("  watching for saves; Ctrl-C to stop")
+
+
+def down(work: Workspace, *, volumes: bool, cluster: bool = False) -> None:
+    """Stop everything; with `cluster` also delete the kind cluster."""
+    if not cluster:
+        work.target().down(work.console, volumes=volumes)
+        return
+    target = choose.cluster_target(work.settings)
+    target.delete_cluster(work.console)
+    target.down(work.console, volumes=True)  # Its database went with the cluster.

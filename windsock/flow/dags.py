@@ -1,0 +1,136 @@
+"""DAGs, and the objects beside them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import ConfigurationError, DagError
+from windsock.flow.workspace import airflow_client
+from windsock.sync.control import ControlClient
+
+if TYPE_CHECKING:
+    from windsock.flow.workspace import Workspace
+
+
+def dags_list(work: Workspace, *, as_json: bool) -> None:
+    """List the DAGs Airflow knows."""
+    dags = airflow_client(work.environment()).dags()
+    rows = [
+        {
+            "dag_id": dag.dag_id,
+            "file": dag.file,
+            "paused": dag.paused,
+            "import_error": dag.import_errors,
+        }
+        for dag in dags
+    ]
+    if as_json:
+        work.console.json(rows)
+        return
+    width = max((len(str(row["dag_id"])) for row in rows), default=0)
+    for row in rows:
+        note = "  (paused)" if row["paused"] else ""
+        note += "  (its file does not import any more)" if row["import_error"] else ""
+        work.console.write(f"{row['dag_id']:<{width}}  {row['file']}{note}")
+
+
+def dags_errors(work: Workspace, *, as_json: bool) -> int:
+    """Show import errors; exit code 1 when there are any."""
+    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
+
+    environment = work.environment()
+    settled = ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
+    if as_json:
+        work.console.json(settled.errors)
+    else:
+        for path, trace in sorted(settled.errors.items()):
+            show_error(work.console, path, trace, folder=environment.dags_folder)
+        if not settled.errors:
+            work.console.good(f"all files import ({len(settled.dags)} DAGs)")
+    return DagError.exit_code if settled.errors else 0
+
+
+def dags_trigger(
+    work: Workspace, *, dag_id: str, conf: str, wait: bool, timeout: float, as_json: bool
+) -> int:
+    """Trigger a run on exactly what is on disk; with `wait`, exit code 1 unless it succeeds."""
+    environment = work.environment()
+    configuration = _json_object(conf)
+    deadline = time.monotonic() + timeout
+    ControlClient(environment.control_socket).barrier(timeout=timeout)
+    client = airflow_client(environment)
+    if wait and client.dag(dag_id).paused:
+        raise ConfigurationError(
+            f"{dag_id} is paused: its run would not start",
+            f"Unpause it in the UI, or by `invoke shell -- airflow dags unpause {dag_id}`.",
+        )
+    run = client.trigger(dag_id, conf=configuration)
+    url = client.run_url(dag_id, run.run_id)
+    if not as_json:
+        work.console.good(f"{dag_id}: run {run.run_id} is queued  {url}")
+    if wait:
+        run = client.wait(dag_id, run.run_id, timeout=max(0.0, deadline - time.monotonic()))
+    if as_json:
+        work.console.json({"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url})
+    elif wait:
+        show = work.console.good if run.state == "success" else work.console.bad
+        show(f"{dag_id}: {run.state}")
+    return DagError.exit_code if wait and run.state != "success" else 0
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--conf is no JSON: {error}", """Write it like --conf '{"day": "2026-01-01"}'."""
+        ) from error
+    if not isinstance(value, dict):
+        raise ConfigurationError("--conf must be a JSON object", """Like '{"day": 1}'.""")
+    return value
+
+
+def dags_check(work: Workspace, *, as_json: bool) -> int:
+    """Import every DAG without a running Airflow; exit code 1 when one does not import."""
+    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
+
+    checker = work.checker()
+    folder = work.settings.dags_folder.resolve()
+    checker.prepare(work.console)
+    outcomes: list[dict[str, Any]] = []
+    owners: dict[str, str] = {}
+    for outcome in checker.check(str(folder)):
+        for dag_id in outcome["dags"]:
+            if dag_id in owners:
+                outcome["errors"][outcome["file"]] = (
+                    f"DAG id {dag_id!r} is also defined in {owners[dag_id]}"
+                )
+            owners.setdefault(dag_id, outcome["file"])
+        outcomes.append(outcome)
+        if as_json:
+            continue
+        for path, trace in outcome["errors"].items():
+            show_error(work.console, path, trace, folder=str(folder))
+        if not outcome["errors"]:
+            dags = ", ".join(sorted(outcome["dags"])) or "no DAG"
+            work.console.good(f"{outcome['file']}: {dags}  {outcome['seconds']:.2f} s")
+    if as_json:
+        work.console.json(outcomes)
+    broken = sum(bool(outcome["errors"]) for outcome in outcomes)
+    work.console.line(f"{len(outcomes)} files, {len(owners)} DAGs, {broken} broken")
+    return DagError.exit_code if broken else 0
+
+
+def settings_export(work: Workspace, *, output: str) -> None:
+    """Write connections, variables and pools as YAML."""
+    from windsock.airflow import objects  # noqa: PLC0415 - yaml only where it is used
+
+    text = objects.export(airflow_client(work.environment()))
+    if not output:
+        work.console.write(text.rstrip("\n"))
+        return
+    path = work.settings.path(output)
+    path.write_text(text, encoding="utf-8")
+    work.console.good(f"wrote {path}")

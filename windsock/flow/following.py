@@ -1,0 +1,95 @@
+"""Follow the saves of an environment that is up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from windsock.errors import WindsockError
+from windsock.model import ENVIRONMENT_FILE
+from windsock.sync.control import ControlClient
+
+if TYPE_CHECKING:
+    from windsock.flow.workspace import Workspace
+    from windsock.model import Environment
+RESTART_SECONDS = 10.0
+"""How long a sync process that ended is waited for: its supervisor starts it again."""
+
+DIFFERS = 1
+"""The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
+
+PYTEST_NOTHING_RAN = 5
+"""pytest's exit code when it collected no test."""
+
+
+def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> int:
+    """Show the saves of an environment that is up; Ctrl-C leaves it running."""
+    environment = work.environment()
+    if take_over:
+        before = ControlClient(environment.control_socket).take_over()
+        work.console.good("the sync is ours now" if before else "the sync was ours already")
+        if before:
+            work.console.line(f"  before: {before}")
+    if allow_empty:
+        ControlClient(environment.control_socket).allow_empty()
+        work.console.good("the emptied folder is synced")
+        return 0
+    folder = environment.dags_folder
+    try:
+        work.console.line(f"watching {folder}; Ctrl-C leaves the environment running")
+        return follow(work, environment, stops=False)
+    except KeyboardInterrupt:
+        return 0
+
+
+def follow(
+    work: Workspace,
+    environment: Environment,
+    *,
+    stops: bool,
+    left: threading.Event | None = None,
+) -> int:
+    """Print the feedback of each save until the environment ends or is interrupted.
+
+    Args:
+        work: The workspace.
+        environment: Which is up.
+        stops: Whether this process stops the environment in the end.
+        left: Set when nobody listens any more.
+
+    Returns:
+        An exit code.
+    """
+    from windsock.airflow.feedback import Feedback  # noqa: PLC0415 - only the loop needs it
+
+    feedback = Feedback(work.console, environment.dags_folder)
+    client = ControlClient(environment.control_socket)
+    left = left or threading.Event()
+    while True:
+        for event in client.attach():
+            if not left.is_set():
+                feedback.show(event)
+        if left.is_set():
+            return 0
+        # The sync process has ended: it is restarted after a crash, and gone after `invoke down`.
+        if not _comes_back(work, client):
+            if not stops:
+                work.console.line("the environment was stopped")
+                return 0
+            work.console.warn("the sync process is gone")
+            return WindsockError.exit_code
+
+
+def _comes_back(work: Workspace, client: ControlClient) -> bool:
+    """Whether the sync process answers again; not waited for where `invoke down` took it away."""
+    deadline = time.monotonic() + RESTART_SECONDS
+    file = work.settings.state_folder / ENVIRONMENT_FILE
+    while file.exists() and time.monotonic() < deadline:
+        try:
+            client.status()
+        except WindsockError:
+            time.sleep(0.2)
+        else:
+            return True
+    return False

@@ -1,0 +1,116 @@
+"""Look at an environment that is up, and into it."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from typing import TYPE_CHECKING, Any
+
+import windsock
+from windsock.errors import ConfigurationError, WindsockError
+from windsock.sync.control import ControlClient
+from windsock.targets import versions
+
+if TYPE_CHECKING:
+    from windsock.flow.workspace import Workspace
+    from windsock.model import Environment
+    from windsock.targets.base import Target
+
+
+def status(work: Workspace, *, as_json: bool) -> int:
+    """Show every component, the sync, and how many DAGs there are."""
+    components = work.target().status()
+    sync: dict[str, Any] | None = None
+    environment: Environment | None = None
+    try:
+        environment = work.environment()
+        sync = ControlClient(environment.control_socket).status()
+    except WindsockError:
+        pass  # Nothing is up, or the sync is not: the table says so.
+    healthy = bool(components) and all(
+        item.state == "running" and item.healthy is not False for item in components
+    )
+    if as_json:
+        work.console.json(
+            {
+                "healthy": healthy,
+                "url": environment.url if environment else None,
+                "components": [vars(item) for item in components],
+                "sync": sync,
+            }
+        )
+        return 0 if healthy else WindsockError.exit_code
+    if not components:
+        work.console.line("nothing is up; `invoke up` starts it")
+        return WindsockError.exit_code
+    for item in components:
+        show = (
+            work.console.good
+            if item.state == "running" and item.healthy is not False
+            else work.console.bad
+        )
+        show(f"{item.name:<14} {item.state:<9} {item.detail}")
+    if environment is not None and sync is not None:
+        work.console.line(f"{sync['summary']}")
+        work.console.line(f"{environment.url}")
+    return 0 if healthy else WindsockError.exit_code
+
+
+def logs(work: Workspace, *, component: str, follow: bool, lines: int) -> None:
+    """Print log lines."""
+    if lines < 0:
+        raise ConfigurationError(f"--lines is {lines}", "Give a number from 0.")
+    target = work.target()
+    _check_component(target, component)
+    try:
+        for line in target.logs(component or None, follow=follow, lines=lines):
+            work.console.write(line)
+    except KeyboardInterrupt:
+        return
+
+
+def restart(work: Workspace, *, component: str) -> None:
+    """Restart one component or all."""
+    target = work.target()
+    _check_component(target, component)
+    work.environment()
+    target.restart(work.console, component or None)
+
+
+def _check_component(target: Target, component: str) -> None:
+    if component and component not in target.component_names():
+        raise ConfigurationError(
+            f"there is no component {component!r}",
+            f"Choose one of: {', '.join(target.component_names())}.",
+        )
+
+
+def shell(work: Workspace, *, command: list[str]) -> int:
+    """Run a command, or an interactive shell, in Airflow's environment."""
+    environment = work.environment()
+    if not command:
+        work.console.line(f"a shell in Airflow's environment ({environment.target}); exit to leave")
+    return work.target().shell(command)
+
+
+def open_ui(work: Workspace) -> None:
+    """Open the UI in the browser."""
+    environment = work.environment()
+    work.console.line(f"{environment.url}  user {environment.user}")
+    work.console.line(f"password in {environment.password_file}")
+    if not webbrowser.open(environment.url):
+        work.console.warn("no browser could be opened here; open the address above")
+
+
+def version(work: Workspace, *, as_json: bool) -> None:
+    """Print versions."""
+    found = {
+        "windsock": windsock.__version__,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "airflow": versions.airflow_version(work.settings),
+    }
+    if as_json:
+        work.console.json(found)
+    else:
+        for name, value in found.items():
+            work.console.write(f"{name} {value}")

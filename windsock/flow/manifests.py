@@ -1,0 +1,45 @@
+"""What goes into a cluster: images and manifests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from windsock.targets import choose
+
+if TYPE_CHECKING:
+    from windsock.flow.workspace import Workspace
+DIFFERS = 1
+"""The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
+
+PYTEST_NOTHING_RAN = 5
+"""pytest's exit code when it collected no test."""
+
+
+def build(work: Workspace) -> None:
+    """Build the images that run in a cluster."""
+    from windsock.cluster import image  # noqa: PLC0415 - heavy
+
+    with work.console.step("images") as step:
+        images = image.ensure(work.settings, progress=step.progress)
+        step.detail = "built" if images.built else "unchanged"
+    for name in (images.airflow, images.postgres):
+        work.console.write(name)
+
+
+def render(work: Workspace) -> None:
+    """Print the manifests as YAML documents."""
+    import yaml  # noqa: PLC0415 - only here
+
+    objects = choose.cluster_target(work.settings).objects()
+    work.console.write(yaml.safe_dump_all(objects, sort_keys=False).rstrip("\n"))
+
+
+def diff(work: Workspace) -> int:
+    """Print what would change; exit code 1 if anything would."""
+    changes = choose.cluster_target(work.settings).diff()
+    for name, text in changes:
+        work.console.line(name, "strong")
+        work.console.write(text)
+    if not changes:
+        work.console.good("nothing would change")
+    return DIFFERS if changes else 0
