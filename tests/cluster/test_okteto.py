@@ -20,6 +20,7 @@ from tests.e2e.project import Project
 from windsock.cluster.client import Cluster
 from windsock.cluster.failures import Refusal
 from windsock.cluster.inventory import list_all, served_order
+from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,8 +190,13 @@ def test_tasks_wait_for_a_quota_that_is_used_up(deployed: Installer, home: Path)
         project.control.barrier(timeout=60)
 
 
-def test_destroy_leaves_nothing(deployed: Installer, namespace: Cluster) -> None:
+def test_destroy_leaves_nothing_also_while_a_laptop_syncs(
+    deployed: Installer, namespace: Cluster, home: Path
+) -> None:
     assert ours(namespace)
-    deployed.play("destroy", installer.manifest()["destroy"])
+    with laptop(deployed, home / "destroyed") as project:
+        deployed.play("destroy", installer.manifest()["destroy"])
+        assert ours(namespace) == []
+        assert project.invoke("status").returncode == EnvironmentFailure.exit_code
     assert ours(namespace) == []
     assert namespace.items("v1", "PersistentVolumeClaim") == []
