@@ -193,7 +193,6 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     for name in ("airflow_settings", "requirements", "tests"):
         _usable(settings, name)
     _check_state(settings)
-    _check_further(settings)
     _check_cluster(settings.cluster)
     for key in settings.airflow:
         if not AIRFLOW_KEY.fullmatch(key):
@@ -221,28 +220,34 @@ def _check_cluster(cluster: ClusterSettings) -> None:
 def _check_state(settings: Settings) -> None:
     """Refuse a state folder that `invoke down --volumes` must not remove."""
     state, dags = _usable(settings, "state"), _usable(settings, "dags")
-    for precious in (settings.project.resolve(), dags, Path.home()):
+    further = _further(settings)
+    for precious in (settings.project.resolve(), dags, *further, Path.home()):
         if precious.is_relative_to(state):
             raise ConfigurationError(
                 f"windsock.state is {state}, which holds {precious}",
                 "Name a folder for windsock alone: `invoke down --volumes` removes it.",
             )
-    if state.is_relative_to(dags):
-        raise ConfigurationError(
-            f"windsock.state is {state}, which lies in the DAG folder",
-            "Name a folder elsewhere: what windsock keeps would be synced as DAGs.",
-        )
+    for synced in (dags, *further):
+        if state.is_relative_to(synced):
+            raise ConfigurationError(
+                f"windsock.state is {state}, which lies in the folder {synced}, which is synced",
+                "Name a folder elsewhere: what windsock keeps would be synced as DAGs.",
+            )
 
 
-def _check_further(settings: Settings) -> None:
+def _further(settings: Settings) -> list[Path]:
+    """The further folders, whose names are checked."""
     names = list(settings.sync.folders.values())
     for folder, name in settings.sync.folders.items():
-        _followed(settings, folder, where=f"sync.folders[{folder!r}]")
         if not FOLDER_NAME.fullmatch(name) or names.count(name) > 1:
             raise ConfigurationError(
                 f"windsock.sync.folders has the name {name!r} for {folder}",
                 "Give each folder a plain name of its own, for example `include: include`.",
             )
+    return [
+        _followed(settings, folder, where=f"sync.folders[{folder!r}]")
+        for folder in settings.sync.folders
+    ]
 
 
 def _usable(settings: Settings, name: str) -> Path:

@@ -190,6 +190,12 @@ def test_a_state_folder_beside_everything_else_is_fine(tmp_path: Path) -> None:
     assert load({"state": str(elsewhere)}, project=tmp_path).state_folder == elsewhere
 
 
+@pytest.mark.parametrize("folder", [".", "state", "state/deeper", ".."])
+def test_a_further_folder_and_the_state_folder_keep_apart(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"windsock\.state is"):
+        load({"state": "state", "sync": {"folders": {folder: "include"}}}, project=tmp_path)
+
+
 def test_further_folders_are_found_by_their_names(tmp_path: Path) -> None:
     folders = {"include": "include", "/elsewhere/tools": "tools"}
     settings = load({"sync": {"folders": folders}}, project=tmp_path)
