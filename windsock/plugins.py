@@ -20,7 +20,7 @@ from windsock.airflow.settings import PLUGINS
 from windsock.errors import WindsockError
 from windsock.local.processes import ENDED, Supervisor
 from windsock.local.secrets import Secrets
-from windsock.model import Environment
+from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync import events
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def restart_here(state: Path, *, secrets: Path, timeout: float) -> None:
     if all(name not in states or states[name].state in ENDED for name in AIRFLOW):
         return  # They are yet to start, and read what is there then.
     supervisor.restart(*AIRFLOW)
+    if not (state / ENVIRONMENT_FILE).exists():
+        return  # An `up` is on its way, and waits for them itself.
     url = Environment.load(state).url
     with loopback_client() as client:
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
+from tests.unit.fakes import environment
+from windsock import plugins
+from windsock.airflow import health
+from windsock.airflow.health import AIRFLOW
 from windsock.errors import EnvironmentFailure
-from windsock.plugins import MARK, PluginRestarts
+from windsock.plugins import MARK, PluginRestarts, restart_here
 from windsock.sync import events
 from windsock.sync.tree import Difference
 
@@ -107,3 +114,69 @@ def test_one_that_fails_is_told_and_left_for_the_next_process(rig: Rig) -> None:
     successor.take(events.CaughtUp(tree="0" * 32))
     assert successor.wait(timeout=0)
     assert not rig.mark.exists()
+
+
+# --- on this machine ------------------------------------------------------------------------------
+
+
+class Machine:
+    """A supervisor whose programs are restarted at once, and an Airflow that comes back later."""
+
+    def __init__(self, state: str) -> None:
+        self.restarted: list[str] = []
+        self._state = state
+        self._since = datetime.now(UTC) - timedelta(minutes=1)
+        self._asked = 0
+
+    def states(self) -> dict[str, Any]:
+        return {name: SimpleNamespace(state=self._state, since=self._since) for name in AIRFLOW}
+
+    def restart(self, *names: str) -> None:
+        self.restarted += names
+        self._since = datetime.now(UTC)
+
+    def check(self, *names: str) -> None:
+        assert set(names) == set(AIRFLOW)
+
+    def answer(self, _: httpx.Request) -> httpx.Response:
+        """What was killed still counts as healthy, until what came after it has beaten."""
+        self._asked += 1
+        beat = self._since + timedelta(seconds=2 if self._asked > 2 else -1)
+        said = {
+            key: {"status": "healthy", f"latest_{key}_heartbeat": beat.isoformat()}
+            for key in health.HEALTH_NAMES.values()
+        }
+        return httpx.Response(200, json=said)
+
+    @property
+    def was_waited_for(self) -> bool:
+        return self._asked > 2
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Machine:
+    made = Machine(getattr(request, "param", "RUNNING"))
+    monkeypatch.setattr(plugins, "Supervisor", lambda *_, **__: made)
+    client = httpx.Client(transport=httpx.MockTransport(made.answer))
+    monkeypatch.setattr(plugins, "loopback_client", lambda: client)
+    monkeypatch.setattr(health, "POLL_SECONDS", 0.001)
+    return made
+
+
+def test_what_runs_is_restarted_and_waited_for(machine: Machine, tmp_path: Path) -> None:
+    environment(tmp_path, socket=tmp_path / "socket").save(tmp_path)
+    restart_here(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+    assert set(machine.restarted) == set(AIRFLOW)
+    assert machine.was_waited_for
+
+
+@pytest.mark.parametrize("machine", ["STOPPED"], indirect=True)
+def test_what_is_yet_to_start_is_left_alone(machine: Machine, tmp_path: Path) -> None:
+    restart_here(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+    assert not machine.restarted
+
+
+def test_while_an_up_is_on_its_way_that_one_waits(machine: Machine, tmp_path: Path) -> None:
+    restart_here(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+    assert set(machine.restarted) == set(AIRFLOW)
+    assert not machine.was_waited_for
