@@ -14,13 +14,16 @@ from tests.unit.tilt import Tilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    Start = Callable[[str], AbstractContextManager[subprocess.Popen[str]]]
 
 JOB = "kind: Job\nmetadata: {name: airflow-migrate-1}"
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def start(tmp_path: Path) -> Start:
     """Starts the loop with a script in bootstrap.sh's place, in folders of the test's own."""
     tilt = Tilt(context="kind-windsock", local=lambda *_: JOB).run()
     [shell, option, script, name] = tilt.named("docker_build", "windsock-airflow")["entrypoint"]
@@ -31,29 +34,42 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         script = script.replace(there, str(tmp_path / here))
     script = script.replace("/bootstrap.sh", str(tmp_path / "bootstrap.sh"))
 
-    def begin(text: str) -> subprocess.Popen[str]:
+    @contextlib.contextmanager
+    def begin(text: str) -> Iterator[subprocess.Popen[str]]:
         bootstrap = tmp_path / "bootstrap.sh"
         bootstrap.write_text(f"#!/bin/sh\n{text}\n")
         bootstrap.chmod(0o755)
-        process = subprocess.Popen(
-            [shell, option, script, name, "scheduler", "two words"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={"PATH": os.environ["PATH"]},
-            start_new_session=True,
-        )
-        started.append(process.pid)
-        return process
+        with heeding(signal.SIGHUP):
+            process = subprocess.Popen(
+                [shell, option, script, name, "scheduler", "two words"],
+                stdout=subprocess.PIPE,
+                text=True,
+                env={"PATH": os.environ["PATH"]},
+                start_new_session=True,
+            )
+        with process:
+            try:
+                yield process
+            finally:
+                # In a container they go with its first process.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
-    started: list[int] = []
-    yield begin
-    for group in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)  # In a container they go with its first process.
+    return begin
+
+
+@contextlib.contextmanager
+def heeding(number: int) -> Iterator[None]:
+    """Start programs that heed a signal, also where `nohup` runs the tests."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def test_it_runs_from_a_copy_of_the_code_and_ends_as_its_program_ends(
-    start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     with start('echo "$1/$2 $PYTHONPATH"; exit 7') as process:
         said, _ = process.communicate(timeout=30)
@@ -63,7 +79,7 @@ def test_it_runs_from_a_copy_of_the_code_and_ends_as_its_program_ends(
 
 
 def test_a_hangup_starts_the_program_anew_and_a_term_ends_it(
-    start: Callable[[str], subprocess.Popen[str]],
+    start: Start,
 ) -> None:
     with start("echo started; exec sleep 1000") as process:
         assert process.stdout is not None
