@@ -406,17 +406,20 @@ def test_a_switch_of_five_thousand_files_that_is_cut_twice(rig: FaultyRig) -> No
     assert len(snapshots) <= 3  # one switch; the first time the folder was empty for a moment
 
 
-def test_the_api_server_ends_in_the_middle_of_a_batch_and_comes_back(
-    rig: FaultyRig, cluster: ClusterAccess
+@pytest.mark.parametrize("which", ["API server", "kubelet"])
+def test_a_part_of_kubernetes_ends_in_the_middle_of_a_batch_and_comes_back(
+    rig: FaultyRig, cluster: ClusterAccess, which: str
 ) -> None:
     if cluster.kind != "debian":
-        pytest.skip("nobody else's API server is restarted")
+        pytest.skip(f"nobody else's {which} is restarted")
     from tests.cluster.debian import cluster as test_bed  # noqa: PLC0415 - only there
 
+    restart = test_bed.restart_api_server if which == "API server" else test_bed.restart_kubelet
     fill(rig, "first")
     with rig.running(pace=PATIENT, client=CLIENT) as session:
         session.request_scan()
-        rig.plan(lambda _: test_bed.restart_api_server(), after=100_000)
+        rig.plan(lambda _: restart(), after=100_000)
         fill(rig, "second")
         session.request_scan(timeout=60)
+    assert rig.of(events.Disconnected), "the stream went on"
     eventually(lambda: test_bed.state().ready, "the test bed is as it was")

@@ -106,14 +106,25 @@ def down(progress: Progress, *, keep_docker: bool = False) -> None:
 
 def restart_api_server() -> None:
     """Kill the API server and start it again; returns when it answers."""
+    address = _address(Commands())
+    with _alone(lambda _: None):
+        _kill("apiserver")
+        components.start_apiserver(DAEMONS, address)
+        with api.connect(address) as client:
+            _wait(lambda: api.is_ready(client), "an answer of the API server")
+
+
+def restart_kubelet() -> None:
+    """Kill the kubelet, which ends all streams into its pods, and start it again."""
     commands = Commands()
     with _alone(lambda _: None):
-        process_id = DAEMONS.running()["apiserver"]
-        os.kill(process_id, signal.SIGKILL)
-        wait_until(lambda: "apiserver" not in DAEMONS.running(), "the end of the API server")
-        components.start_apiserver(DAEMONS, _address(commands))
-        with api.connect(_address(commands)) as client:
-            _wait(lambda: api.is_ready(client), "an answer of the API server")
+        _kill("kubelet")
+        components.start_kubelet(DAEMONS, _address(commands), engine.cgroup_driver(commands))
+
+
+def _kill(name: str) -> None:
+    os.kill(DAEMONS.running()[name], signal.SIGKILL)
+    wait_until(lambda: name not in DAEMONS.running(), f"the end of {name}")
 
 
 def state() -> State:
@@ -167,7 +178,8 @@ def _start(progress: Progress) -> None:
         with _step(progress, "node, storage and names"):
             components.start_controllers(DAEMONS)
             components.start_names(DAEMONS, address)
-            components.start_node(DAEMONS, address, engine.cgroup_driver(commands))
+            components.start_kubelet(DAEMONS, address, engine.cgroup_driver(commands))
+            components.start_proxy(DAEMONS)
             api.add_storage_class(client)
             _wait(lambda: _takes_pods(client), "a node that takes pods")
 

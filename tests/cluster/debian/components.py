@@ -99,8 +99,8 @@ def start_names(daemons: Daemons, address: str) -> None:
     )
 
 
-def start_node(daemons: Daemons, address: str, cgroup_driver: str) -> None:
-    """The node: kubelet and kube-proxy."""
+def start_kubelet(daemons: Daemons, address: str, cgroup_driver: str) -> None:
+    """What runs the node's pods."""
     daemons.start(
         "kubelet",
         binaries.folder() / "kubelet",
@@ -112,6 +112,10 @@ def start_node(daemons: Daemons, address: str, cgroup_driver: str) -> None:
         *("--volume-plugin-dir", places.CLUSTER / "volume-plugins"),
         *("--experimental-dockershim-root-directory", places.CLUSTER / "dockershim"),
     )
+
+
+def start_proxy(daemons: Daemons) -> None:
+    """What leads to the pods behind a Service."""
     daemons.start(
         "proxy",
         binaries.folder() / "kube-proxy",
