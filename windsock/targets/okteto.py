@@ -9,7 +9,7 @@ from windsock.cluster import image, manifests, okteto
 from windsock.targets.cluster import ClusterTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from windsock.console import Console
@@ -61,6 +61,11 @@ class OktetoTarget(ClusterTarget):
     def sources(self) -> Sequence[Path]:
         """See `Target`; Okteto builds, so nothing here is looked at while saves are followed."""
         return ()
+
+    def meaning(self, changed: Collection[Path]) -> str:
+        """See `Target`; nothing that changes here is built from here."""
+        del changed
+        return ""
 
     def deploy(self, console: Console) -> None:
         """See `Target`."""

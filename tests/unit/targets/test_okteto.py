@@ -62,6 +62,12 @@ def test_it_says_that_the_images_are_of_other_files_and_builds_nothing(
     assert "okteto deploy" in console.said
 
 
+def test_nothing_is_rebuilt_from_here(tmp_path: Path) -> None:
+    here = target({"state": str(tmp_path / "state")})
+    assert not here.sources()
+    assert not here.meaning({ROOT / "docker" / "requirements.txt"})
+
+
 def test_its_end_leaves_what_okteto_deployed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
