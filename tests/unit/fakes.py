@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from windsock.config import load
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
+    from windsock.config import Settings
     from windsock.targets.base import Checker, Target
 
 Message = dict[str, Any]
@@ -171,15 +173,22 @@ def conforms(target: FakeTarget) -> Target:
     return target
 
 
+@dataclass(frozen=True, kw_only=True)
 class FakeWorkspace(Workspace):
-    """A workspace on a fake target and a kept console."""
+    """A workspace on a fake target and a kept console.
+
+    Attributes:
+        fake: The target.
+        wanted: The settings that it was asked for with, in order.
+    """
+
+    fake: FakeTarget
+    wanted: list[Settings] = field(default_factory=list)
 
     @classmethod
     def of(cls, folder: Path, target: FakeTarget, **values: Any) -> FakeWorkspace:
         settings = load({"state": str(folder / "state"), **values}, project=folder)
-        work = cls(settings=settings, console=KeptConsole())
-        object.__setattr__(work, "_target", target)
-        return work
+        return cls(settings=settings, console=KeptConsole(), fake=target)
 
     @property
     def kept(self) -> KeptConsole:
@@ -187,12 +196,11 @@ class FakeWorkspace(Workspace):
         return self.console
 
     def target(self) -> Target:
-        found: Target = self._target  # type: ignore[attr-defined] # set by `of`: it is frozen
-        return found
+        self.wanted.append(self.settings)
+        return self.fake
 
     def checker(self) -> Checker:
-        found: Checker = self._target  # type: ignore[attr-defined] # as above
-        return found
+        return self.fake
 
 
 class FakeSync:

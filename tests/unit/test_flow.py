@@ -217,6 +217,31 @@ def test_ctrl_c_leaves_what_was_up_before(
     assert "left running" in up.kept.said
 
 
+@pytest.mark.parametrize("was_up", [False, True])
+def test_a_take_over_is_meant_for_the_first_step_and_for_no_rebuild_or_end(
+    tmp_path: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, was_up: bool
+) -> None:
+    requirements = tmp_path / "requirements.txt"
+    target.source_files = [requirements]
+    target.is_running = was_up
+
+    def beside(_: object, look: Callable[[], None]) -> int:
+        target.is_running = False  # As the settings want it now.
+        requirements.write_text("one\n")
+        for _look in range(2):
+            look()
+        return 0
+
+    monkeypatch.setattr(bringing_up, "beside", beside)
+    work = FakeWorkspace.of(tmp_path, target, rebuild="auto", cluster={"take_over": True})
+    assert flow.up(work, detach=False) == 0
+    assert target.verbs == ([] if was_up else BRING_UP) + BRING_UP + ([] if was_up else ["end"])
+    first, *rest = (settings.cluster.take_over for settings in work.wanted)
+    assert first
+    assert rest
+    assert not any(rest)
+
+
 def test_a_failure_while_following_stops_what_this_up_started(
     work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:

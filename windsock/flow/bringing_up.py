@@ -40,11 +40,12 @@ def up(work: Workspace, *, detach: bool) -> int:
     """
     console = work.console
     target = work.target()
+    later = work.once_ours()
     # Made first: an edit while it comes up is one, too.
     rebuilder = Rebuilder(
         work.settings,
         console,
-        target=work.target,
+        target=later.target,
         running=target,
         show=lambda: show_dags(work, work.environment()),
     )
@@ -70,7 +71,7 @@ def up(work: Workspace, *, detach: bool) -> int:
         return 0
     finally:
         if started_here:
-            work.target().end(console)
+            later.target().end(console)
 
 
 def deploy(work: Workspace) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from windsock.model import Environment
 from windsock.targets import choose
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from windsock.airflow.api import Airflow
     from windsock.config import Settings
     from windsock.console import Console
@@ -25,6 +27,11 @@ class Workspace:
     def target(self) -> Target:
         """The target that the settings name."""
         return choose.target(self.settings)
+
+    def once_ours(self) -> Self:
+        """The same, for all that follows the first step: a take-over is meant for that one."""
+        cluster = replace(self.settings.cluster, take_over=False)
+        return replace(self, settings=replace(self.settings, cluster=cluster))
 
     def checker(self) -> Checker:
         """Where DAGs are imported without a running Airflow."""

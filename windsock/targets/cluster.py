@@ -106,6 +106,7 @@ class ClusterTarget:
         self._inherited = variables
         self._layout = Layout(state=settings.state_folder)
         self._images: image.Images | None = None
+        self._take_over = settings.cluster.take_over
 
     # --- the parts, made when first needed ----------------------------------------------------
 
@@ -248,8 +249,10 @@ class ClusterTarget:
         if not run_as_described(self._supervisor, self._layout, self._programs()):
             return None
         environment = Environment.load(self._layout.state)
-        healthy = all(self._health(environment).values())
-        return environment if healthy else None
+        if not all(self._health(environment).values()):
+            return None
+        self._take_over = False  # It is ours: what is deployed later takes it from nobody.
+        return environment
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
@@ -347,9 +350,10 @@ class ClusterTarget:
             note=lambda _: None,  # The sync process tells of it.
         )
         try:
-            keeper.take(take_over=self._settings.cluster.take_over)
+            keeper.take(take_over=self._take_over)
         except StoreBusy as busy:
             raise self._held(busy) from None
+        self._take_over = False  # Who has it from us since shall keep it.
         try:
             yield
         finally:

@@ -1,0 +1,68 @@
+"""How often a target of a cluster takes the sync from somebody else: once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.lease.conftest import FakeRoom
+from tests.unit.fakes import environment
+from windsock.cluster import image
+from windsock.cluster.lease import Lease
+from windsock.config import load
+from windsock.errors import EnvironmentFailure
+from windsock.targets import cluster
+from windsock.targets.cluster import ClusterTarget
+from windsock.targets.remembered import Remembered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def room() -> FakeRoom:
+    return FakeRoom()
+
+
+@pytest.fixture
+def bob(room: FakeRoom) -> Lease:
+    return Lease(room, client="bob@desk#2")
+
+
+@pytest.fixture
+def target(tmp_path: Path, room: FakeRoom) -> ClusterTarget:
+    (tmp_path / "dags").mkdir()
+    settings = load({"state": "state", "cluster": {"take_over": True}}, project=tmp_path)
+    place = Remembered(target="context", context="lab", namespace="mine")
+    made = ClusterTarget(settings, place=place, variables={})
+    vars(made).update(_cluster=room, _supervisor=SimpleNamespace(alive=lambda: True))
+    return made
+
+
+def claim(target: ClusterTarget) -> None:
+    with target._claimed():
+        pass
+
+
+def test_who_takes_it_back_meanwhile_keeps_it(target: ClusterTarget, bob: Lease) -> None:
+    bob.hold()
+    claim(target)
+    bob.hold(take_over=True)
+    with pytest.raises(EnvironmentFailure, match="bob@desk"):
+        claim(target)
+
+
+def test_what_is_ours_already_takes_it_from_nobody_later(
+    target: ClusterTarget, bob: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(tmp_path / "state", socket=tmp_path / "control.sock").save(tmp_path / "state")
+    monkeypatch.setattr(cluster, "run_as_described", lambda *_: True)
+    monkeypatch.setattr(image, "wanted", lambda _: None)
+    for name, answer in {"_is_as_applied": True, "_programs": [], "_health": {}}.items():
+        monkeypatch.setattr(target, name, lambda *_, answer=answer: answer)
+    assert target.running() is not None
+    bob.hold()
+    with pytest.raises(EnvironmentFailure, match="bob@desk"):
+        claim(target)
