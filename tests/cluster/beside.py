@@ -38,6 +38,8 @@ def other(cluster: ClusterAccess, deployed: Project, home: Path) -> Iterator[Pro
         place,
         namespace=OTHER,
         folders=folders,
+        # Longer than any case waits: a dag-processor that nobody pokes must look by itself.
+        airflow={"dag_processor.bundle_refresh_check_interval": "120"},
         INVOKE_WINDSOCK_CLUSTER_OVERLAY="ha",
         # So few that each save would collect what a run still needs, if nothing prevented it.
         INVOKE_WINDSOCK_SYNC_KEEP_SNAPSHOTS="3",

@@ -35,6 +35,7 @@ def project_on(
     *,
     namespace: str,
     folders: Mapping[str, str] | None = None,
+    airflow: Mapping[str, str] | None = None,
     **variables: str,
 ) -> Project:
     """A project whose commands go to a namespace of the cluster.
@@ -44,6 +45,7 @@ def project_on(
         home: Its folders are made in it.
         namespace: Of the environment.
         folders: The setting `sync.folders`.
+        airflow: The setting `airflow`.
         variables: Further variables of its commands.
     """
     allowed = home / "allowed.yaml"
@@ -51,6 +53,7 @@ def project_on(
     settings = {
         "cluster": {"allowed_contexts": [cluster.context]},
         "sync": {"folders": dict(folders or {})},
+        "airflow": dict(airflow or {}),
     }
     allowed.write_text(json.dumps({"windsock": settings}))
     project = Project(

@@ -169,8 +169,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         A link is read in each turn of the loop, so at least once a second.
         """
         for bundle in self._snapshot_bundles():
-            known = self._bundle_versions.get(bundle.name)
-            if known is not None and current_snapshot(bundle.store) not in (known, None):
+            if bundle.name not in self._bundle_versions:
+                continue  # Airflow is about to look for the first time.
+            known = self._bundle_versions[bundle.name]
+            if current_snapshot(bundle.store) not in (known, None):
                 self.request_bundle_refresh(bundle.name)
 
     def _turn_to(
