@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from windsock.cluster.client import Cluster
     from windsock.cluster.connection import Object
 
+ATTEMPTS = 5
+"""How often a controller may change an object between our two looks at it."""
 _KEY = secrets.token_bytes(16)
 
 
@@ -38,14 +40,27 @@ def diff(cluster: Cluster, objects: Iterable[Object]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     wanted = sorted(objects, key=rank)
     for item in wanted:
-        live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
-        text = _unified(name_of(item), live, _would_be(cluster, item))
+        text = _unified(name_of(item), *_before_and_after(cluster, item))
         if text:
             found.append((name_of(item), text))
     kept = {key_of(item) for item in wanted}
     return found + [
         (name_of(item), _unified(name_of(item), item, None)) for item in outdated(cluster, kept)
     ]
+
+
+def _before_and_after(cluster: Cluster, item: Object) -> tuple[Object | None, Object]:
+    """What is there, and what applying would make of exactly that."""
+    for _ in range(ATTEMPTS):
+        live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
+        after = _would_be(cluster, item)
+        if live is None or after is item or _version(after) == _version(live):
+            break
+    return live, after
+
+
+def _version(item: Object) -> str:
+    return str(item["metadata"]["resourceVersion"])
 
 
 def _would_be(cluster: Cluster, item: Object) -> Object:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 APPLIED = "windsock.dev/applied"
 """Annotation: a digest of the manifest as it was applied."""
+REVISION = "deployment.kubernetes.io/revision"
+"""Annotation: written by Kubernetes' controller of Deployments, a moment after each change."""
 
 ORDER: tuple[tuple[str, str], ...] = (
     ("v1", "ResourceQuota"),
@@ -135,7 +137,7 @@ def explicit(item: Object) -> Object:
 
 
 def visible(item: Object) -> Object:
-    """The object without what the cluster keeps in it for itself."""
+    """The object without what the cluster keeps in it for itself, whenever it writes that."""
     metadata = {
         key: value
         for key, value in item["metadata"].items()
@@ -144,7 +146,7 @@ def visible(item: Object) -> Object:
     annotations = {
         key: value
         for key, value in (metadata.pop("annotations", None) or {}).items()
-        if key != APPLIED
+        if key not in {APPLIED, REVISION}
     }
     shown = {key: value for key, value in item.items() if key not in {"status", "metadata"}}
     return {
