@@ -228,9 +228,9 @@ def test_the_scheduler_needs_each_verb_that_its_role_has(
     # Airflow tries again and again to remove a pod that has ended, and starts nothing meanwhile.
     eventually(lambda: not kubectl.names("pods", WORKERS), "earlier tasks have no pod any more")
     with without(kubectl, "delete"):
-        run = deployed.airflow.trigger("short")
+        started = deployed.airflow.trigger("short")
         eventually(lambda: refused(kubectl, "delete"), "a finished pod cannot be removed")
-    assert deployed.airflow.wait("short", run.run_id, timeout=120).state == "success"
+    assert deployed.airflow.wait("short", started.run_id, timeout=120).state == "success"
     deployed.invoke("dags.trigger", "long")
     eventually(lambda: kubectl.names("pods", WORKERS), "the long task has a pod")
     for missing in (("list", "watch"), ("patch",)):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import hashlib
-import json
 import socket
 import sys
 from functools import cached_property
@@ -24,11 +22,9 @@ from windsock.airflow.health import (
 from windsock.cluster import (
     apply,
     difference,
-    image,
     lease,
     logs,
     manifests,
-    recipe,
     removal,
     rollout,
     secrets,
@@ -37,19 +33,17 @@ from windsock.cluster import (
     workloads,
 )
 from windsock.cluster.client import Cluster
-from windsock.cluster.failures import Refusal
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
 from windsock.cluster.registry import Registry
 from windsock.errors import (
     ConfigurationError,
-    DeadlineExceeded,
     EnvironmentFailure,
     WindsockError,
 )
 from windsock.local import ports
 from windsock.local.components import Layout, inherited_variables
-from windsock.local.files import private_folder, write_whole
+from windsock.local.files import private_folder
 from windsock.local.locking import StateLock
 from windsock.local.logs import follow_logs
 from windsock.local.orphans import carries_mark
@@ -59,7 +53,9 @@ from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.service import PodSettings
 from windsock.sync.control import ControlClient
 from windsock.sync.protocol import TAKE_OVER_HINT, StoreBusy
+from windsock.targets.applied import Applied
 from windsock.targets.base import Component
+from windsock.targets.claim import Claim
 from windsock.targets.folder import check_folders, remove_state
 from windsock.targets.here import (
     describe,
@@ -67,6 +63,7 @@ from windsock.targets.here import (
     run_as_described,
     sync_program,
 )
+from windsock.targets.images import BuiltHere, DeliveredToKind
 from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
@@ -78,14 +75,12 @@ if TYPE_CHECKING:
     from windsock.config import Settings
     from windsock.console import Console
     from windsock.local.programs import Program
+    from windsock.targets.images import PodImages
 
 WORKLOADS = ("postgres", "api-server", "scheduler", "dag-processor", "triggerer")
 HERE = ("sync", "forward")
 ALL = (*WORKLOADS, "worker", *HERE)
 API_PORT = 8080
-APPLIED = "applied.json"
-BY_OTHERS = "applied by others"
-"""Instead of a digest of what was applied: what is there is none of our business."""
 
 
 class ClusterTarget:
@@ -105,8 +100,7 @@ class ClusterTarget:
         self._settings = settings
         self._inherited = variables
         self._layout = Layout(state=settings.state_folder)
-        self._images: image.Images | None = None
-        self._take_over = settings.cluster.take_over
+        self._applied = Applied(self._layout.state)
 
     # --- the parts, made when first needed ----------------------------------------------------
 
@@ -129,6 +123,31 @@ class ClusterTarget:
     @cached_property
     def _registry(self) -> Registry:
         return Registry(self._settings.cluster.kind_name)
+
+    @cached_property
+    def _images(self) -> PodImages:
+        if self.name != "kind":
+            return BuiltHere(self._settings)
+        return DeliveredToKind(
+            self._settings,
+            kind=self._kind,
+            registry=self._registry,
+            on_nodes=self._on_nodes,
+        )
+
+    def _on_nodes(self) -> set[str]:
+        return self._cluster.node_images()  # There is none before kind has made it.
+
+    @cached_property
+    def _client(self) -> str:
+        """Who this environment is, for others who would sync to its namespace."""
+        return lease.identity(
+            user=getpass.getuser(), host=socket.gethostname(), state=self._layout.state
+        )
+
+    @cached_property
+    def _claim(self) -> Claim:
+        return Claim(self._cluster, client=self._client, take_over=self._settings.cluster.take_over)
 
     @cached_property
     def _secrets(self) -> Secrets:
@@ -157,9 +176,6 @@ class ClusterTarget:
     def _url(self) -> str:
         return f"http://{ports.LOOPBACK}:{self._port.port}"
 
-    def _wanted_images(self) -> image.Images:
-        return image.wanted(self._settings)
-
     @property
     def _base_url(self) -> str:
         """Where the links in the UI lead."""
@@ -172,22 +188,18 @@ class ClusterTarget:
 
     def objects(self) -> list[dict[str, Any]]:
         """Everything that is applied, the Secret aside."""
-        images = self._images or self._wanted_images()
+        images = self._images.names()
         return manifests.objects(
             self._settings.project,
             overlay=self._settings.cluster.overlay or self.name,
             namespace=self._place.namespace,
-            airflow_image=self._reference(images.airflow),
-            postgres_image=self._reference(images.postgres),
+            airflow_image=images.airflow,
+            postgres_image=images.postgres,
             settings=settings.variables(
                 self._settings, namespace=self._place.namespace, base_url=self._base_url
             ),
             dags_folder=self._told_dags_folder,
         )
-
-    def _reference(self, name: str) -> str:
-        """What the cluster calls an image of this machine."""
-        return self._registry.reference(name) if self.name == "kind" else name
 
     @cached_property
     def _loopback(self) -> httpx.Client:
@@ -208,13 +220,6 @@ class ClusterTarget:
                 kubeconfig=self._settings.cluster.kubeconfig,
                 client=self._client,
             ),
-        )
-
-    @cached_property
-    def _client(self) -> str:
-        """Who this environment is, for others who would sync to its namespace."""
-        return lease.identity(
-            user=getpass.getuser(), host=socket.gethostname(), state=self._layout.state
         )
 
     def _forward_program(self) -> Program:
@@ -240,8 +245,7 @@ class ClusterTarget:
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
         check_folders(self._settings)
-        # Kept: what is deployed again if a later change of the files cannot be.
-        self._images = self._wanted_images()
+        self._images.keep()
         if not self._supervisor.alive():
             return None
         if not self._is_as_applied():
@@ -251,7 +255,7 @@ class ClusterTarget:
         environment = Environment.load(self._layout.state)
         if not all(self._health(environment).values()):
             return None
-        self._take_over = False  # It is ours: what is deployed later takes it from nobody.
+        self._claim.settle()
         return environment
 
     @contextlib.contextmanager
@@ -268,34 +272,7 @@ class ClusterTarget:
             if self.name == "kind":
                 self._kind.ensure(step.progress)
             step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
-        self._prepare_images(console)
-
-    def _prepare_images(self, console: Console) -> None:
-        """Build the images if what goes into them changed, and get them to the cluster."""
-        why_whole = ""
-        with console.step("images") as step:
-            self._images = image.ensure(self._settings, progress=step.progress)
-            step.detail = "built" if self._images.built else "unchanged"
-            if self.name == "kind":
-                why_whole = self._deliver(self._images, step.progress)
-        if why_whole:
-            console.warn(f"images were loaded whole: {why_whole}")
-
-    def _deliver(self, images: image.Images, progress: Callable[[str], None]) -> str:
-        """Get what the nodes lack onto them; returns why it was not by layers, if it was not."""
-        there = self._cluster.node_images()
-        missing = [
-            name for name in (images.airflow, images.postgres) if self._reference(name) not in there
-        ]
-        if not missing:
-            return ""
-        try:
-            self._registry.deliver(missing, progress)
-        except (EnvironmentFailure, DeadlineExceeded) as error:
-            with self._registry.named(missing) as names:
-                self._kind.load(names, save=image.save, progress=progress)
-            return " ".join(f"{error.message}. {error.hint}".split())
-        return ""
+        self._images.prepare(console)
 
     def deploy(self, console: Console) -> None:
         """Apply what changed."""
@@ -304,9 +281,9 @@ class ClusterTarget:
         with contextlib.ExitStack() as claim:
             with console.step("applied") as step:
                 self.ensure_secret()
-                claim.enter_context(self._claimed())
+                claim.enter_context(self._claim.held())
                 objects = self.objects()
-                self._forget_applied()
+                self._applied.forget()
                 done = apply.apply(
                     self._cluster,
                     objects,
@@ -316,7 +293,7 @@ class ClusterTarget:
                 step.detail = str(done)
             with console.step("rolled out") as step:
                 self._roll_out(objects, step.progress)
-        write_whole(self._layout.state / APPLIED, self._digest(objects))
+        self._applied.remember(objects)
 
     def ensure_secret(self) -> None:
         """Make the namespace and its Secret, or take over the passwords that are in it."""
@@ -328,45 +305,13 @@ class ClusterTarget:
         check_folders(self._settings)
         with console.step("rolled out by others") as step:
             self.ensure_secret()
-            with self._claimed():
-                self._forget_applied()
+            with self._claim.held():
+                self._applied.forget()
                 self._roll_out(self.objects(), step.progress)
-        write_whole(self._layout.state / APPLIED, BY_OTHERS)
+        self._applied.remember_others()
 
     def _roll_out(self, objects: list[dict[str, Any]], progress: Callable[[str], None]) -> None:
         rollout.wait(self._cluster, objects, progress=progress, timeout=self._settings.up_timeout)
-
-    @contextlib.contextmanager
-    def _claimed(self) -> Iterator[None]:
-        """Hold the sync of the namespace while things in it change; the sync process goes on.
-
-        Raises:
-            EnvironmentFailure: Somebody else syncs to it, or has taken it over meanwhile.
-        """
-        lost: list[StoreBusy] = []
-        keeper = lease.Keeper(
-            lease.Lease(self._cluster, client=self._client),
-            lost=lost.append,
-            note=lambda _: None,  # The sync process tells of it.
-        )
-        try:
-            keeper.take(take_over=self._take_over)
-        except StoreBusy as busy:
-            raise self._held(busy) from None
-        self._take_over = False  # Who has it from us since shall keep it.
-        try:
-            yield
-        finally:
-            keeper.leave()
-        if lost:
-            raise self._held(lost[0])
-
-    def _held(self, busy: StoreBusy) -> EnvironmentFailure:
-        return EnvironmentFailure(
-            f"{busy.message} (namespace {self._place.namespace})",
-            "Use a namespace of your own (`--namespace`), or ask them and take it over: "
-            "`invoke up --take-over`.",
-        )
 
     def wait(self, console: Console) -> Environment:
         """Start the sync and the forwarded port, and wait until all answers."""
@@ -419,58 +364,31 @@ class ClusterTarget:
 
     def _is_as_applied(self) -> bool:
         """Whether nothing changed since: neither here, nor by somebody who took the namespace."""
-        if self._applied() == BY_OTHERS:
+        if self._applied.by_others():
             return True
         objects = self.objects()
-        if self._applied() != self._digest(objects):
+        if not self._applied.is_exactly(objects):
             return False
         # It holds what is one environment's own: its settings and its port.
         [shared] = (item for item in objects if item["metadata"]["name"] == manifests.SETTINGS)
         return apply.is_applied(self._cluster, shared)
 
-    def _applied(self) -> str:
-        try:
-            return (self._layout.state / APPLIED).read_text(encoding="utf-8")
-        except OSError:
-            return ""
-
-    def _forget_applied(self) -> None:
-        (self._layout.state / APPLIED).unlink(missing_ok=True)
-
-    @staticmethod
-    def _digest(objects: list[dict[str, Any]]) -> str:
-        return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()
-
     # --- what it is made of -------------------------------------------------------------------
 
     def sources(self) -> Sequence[Path]:
         """See `Target`."""
-        return sorted({path for image in recipe.OWN for path in self._made_of(image)})
-
-    def _made_of(self, image: str) -> set[Path]:
-        return set(recipe.sources(self._settings, image).values())
+        return self._images.sources()
 
     def meaning(self, changed: Collection[Path]) -> str:
         """See `Target`."""
-        images = [image for image in recipe.OWN if self._made_of(image) & set(changed)]
-        if not images:
-            return ""
-        pods = [
-            name
-            for name in WORKLOADS
-            if ("postgres" if name == "postgres" else "airflow") in images
-        ]
-        what = f"the {' and '.join(images)} image{'s' * (len(images) > 1)} must be rebuilt"
-        workers = "; workers use it from the next task on" if "airflow" in images else ""
-        return f"{what}, and {', '.join(pods)} restarted{workers}"
+        return self._images.meaning(changed)
 
     # --- the other verbs ----------------------------------------------------------------------
 
     def give_up(self, console: Console) -> None:
         """See `Target`: what is in the cluster stays, so that it can be looked at."""
         self._stop_here()
-        with contextlib.suppress(WindsockError):  # It expires by itself.
-            lease.Lease(self._cluster, client=self._client).release()
+        self._claim.release()
         console.line(f"what was applied stays in {self._place}; `invoke down` removes it")
 
     def leave(self, console: Console) -> None:
@@ -494,25 +412,21 @@ class ClusterTarget:
 
     def _remove(self, *, volumes: bool, progress: Callable[[str], None]) -> str:
         """Take it out of the cluster, unless it is somebody else's by now; returns what to say."""
-        held = lease.Lease(self._cluster, client=self._client)
         try:
-            held.hold(take_over=self._settings.cluster.take_over)
+            self._claim.take_for_removal()
         except StoreBusy as busy:
             return (
                 f"here; {self._place} stays: {busy.message} "
                 "(`invoke down --take-over` removes it all the same)"
             )
-        except Refusal:
-            pass  # There is no such namespace any more, or this account may not use leases.
         removal.delete_all(self._cluster, volumes=volumes, progress=progress)
-        with contextlib.suppress(WindsockError):  # It expires by itself.
-            held.release()
+        self._claim.release()
         return ""
 
     def _stop_here(self) -> None:
         """End what runs on this machine."""
         (self._layout.state / ENVIRONMENT_FILE).unlink(missing_ok=True)
-        self._forget_applied()
+        self._applied.forget()
         if self._layout.secrets.exists():
             self._supervisor.shutdown()
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from windsock.cluster import image, manifests, okteto
 from windsock.targets.cluster import ClusterTarget
+from windsock.targets.images import BuiltByOkteto
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from pathlib import Path
-
     from windsock.console import Console
+    from windsock.targets.images import PodImages
 
 
 class OktetoTarget(ClusterTarget):
@@ -28,8 +27,9 @@ class OktetoTarget(ClusterTarget):
             self._inherited, self._cluster, wanted=image.wanted(self._settings)
         )
 
-    def _wanted_images(self) -> image.Images:
-        return self._deployment.images
+    @cached_property
+    def _images(self) -> PodImages:
+        return BuiltByOkteto(self._settings, deployment=self._deployment)
 
     @property
     def _base_url(self) -> str:
@@ -46,26 +46,6 @@ class OktetoTarget(ClusterTarget):
             if item["kind"] == "ConfigMap" and item["metadata"]["name"] == manifests.SETTINGS:
                 item["metadata"]["annotations"] = {okteto.RECIPE: self._deployment.recipe}
         return objects
-
-    def _prepare_images(self, console: Console) -> None:
-        """Okteto has built them; only say whether they are those of the files here."""
-        with console.step("images") as step:
-            found = self._deployment
-            step.detail = found.images.airflow
-        if found.recipe != okteto.recipe(image.wanted(self._settings)):
-            console.warn(
-                "the images there were built from other files than those here (docker/, "
-                "requirements): `okteto deploy` builds and deploys yours"
-            )
-
-    def sources(self) -> Sequence[Path]:
-        """See `Target`; Okteto builds, so nothing here is looked at while saves are followed."""
-        return ()
-
-    def meaning(self, changed: Collection[Path]) -> str:
-        """See `Target`; nothing that changes here is built from here."""
-        del changed
-        return ""
 
     def deploy(self, console: Console) -> None:
         """See `Target`."""

@@ -57,7 +57,7 @@ def test_it_says_that_the_images_are_of_other_files_and_builds_nothing(
 ) -> None:
     monkeypatch.setattr("windsock.cluster.image.ensure", None)
     console = KeptConsole()
-    target({"state": str(tmp_path / "state")})._prepare_images(console)
+    target({"state": str(tmp_path / "state")})._images.prepare(console)
     assert "built from other files" in console.said
     assert "okteto deploy" in console.said
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.lease.conftest import FakeRoom
-from tests.unit.fakes import environment
-from windsock.cluster import image
+from tests.unit.fakes import KeptConsole, environment
+from windsock.cluster import image, removal
 from windsock.cluster.lease import Lease
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
@@ -42,7 +42,7 @@ def target(tmp_path: Path, room: FakeRoom) -> ClusterTarget:
 
 
 def claim(target: ClusterTarget) -> None:
-    with target._claimed():
+    with target._claim.held():
         pass
 
 
@@ -52,6 +52,19 @@ def test_who_takes_it_back_meanwhile_keeps_it(target: ClusterTarget, bob: Lease)
     bob.hold(take_over=True)
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
         claim(target)
+
+
+def test_what_they_have_taken_back_is_not_removed_at_the_end(
+    target: ClusterTarget, bob: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "delete_all", None)
+    claim(target)
+    bob.hold(take_over=True)
+    vars(target).update(_supervisor=SimpleNamespace(shutdown=lambda: None))
+    console = KeptConsole()
+    target.end(console)
+    assert "bob@desk" in console.said
+    assert "invoke down --take-over" in console.said
 
 
 def test_what_is_ours_already_takes_it_from_nobody_later(

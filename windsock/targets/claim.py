@@ -1,0 +1,80 @@
+"""Whose namespace it is: the lease that the sync holds, held also while the objects change."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from windsock.cluster import lease
+from windsock.cluster.failures import Refusal
+from windsock.errors import EnvironmentFailure, WindsockError
+from windsock.sync.protocol import StoreBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Claim:
+    """The right of one environment to change what is in a namespace.
+
+    Args:
+        cluster: With the namespace.
+        client: Who this environment is; see `lease.identity`.
+        take_over: Take it from whoever has it, once.
+    """
+
+    def __init__(self, cluster: lease.Leases, *, client: str, take_over: bool) -> None:
+        self._namespace = cluster.namespace
+        self._lease = lease.Lease(cluster, client=client)
+        self._take_over = take_over
+
+    def settle(self) -> None:
+        """It is ours: what is deployed later takes it from nobody."""
+        self._take_over = False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it while things in the namespace change; the sync process goes on.
+
+        Raises:
+            EnvironmentFailure: Somebody else syncs to it, or has taken it over meanwhile.
+        """
+        lost: list[StoreBusy] = []
+        keeper = lease.Keeper(
+            self._lease,
+            lost=lost.append,
+            note=lambda _: None,  # The sync process tells of it.
+        )
+        try:
+            keeper.take(take_over=self._take_over)
+        except StoreBusy as busy:
+            raise self._busy(busy) from None
+        self.settle()  # Who has it from us since shall keep it.
+        try:
+            yield
+        finally:
+            keeper.leave()
+        if lost:
+            raise self._busy(lost[0])
+
+    def _busy(self, busy: StoreBusy) -> EnvironmentFailure:
+        return EnvironmentFailure(
+            f"{busy.message} (namespace {self._namespace})",
+            "Use a namespace of your own (`--namespace`), or ask them and take it over: "
+            "`invoke up --take-over`.",
+        )
+
+    def take_for_removal(self) -> None:
+        """Hold it from now on, so that everything can be removed.
+
+        Raises:
+            StoreBusy: Somebody else syncs to it.
+        """
+        # Refused: there is no such namespace any more, or this account may not use leases.
+        with contextlib.suppress(Refusal):
+            self._lease.hold(take_over=self._take_over)
+
+    def release(self) -> None:
+        """Let others have it."""
+        with contextlib.suppress(WindsockError):  # It expires by itself.
+            self._lease.release()
