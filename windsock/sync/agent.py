@@ -42,11 +42,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from windsock.sync.entries import Refusal, refusal_of
 from windsock.sync.files import write_all
 from windsock.sync.lock import StoreLock
-from windsock.sync.store import Batch, Store
+from windsock.sync.store import Store
 from windsock.sync.wire import MARKER, PROTOCOL, Decoder, Frame, WireError, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+
+    from windsock.sync.batch import Batch
 
 MAXIMUM_LINE = 16 * 1024 * 1024
 

@@ -21,12 +21,11 @@ boot id differs) the next start reads the current snapshot and compares every di
 # Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
 # standard library and other parts of the agent, nothing else.
 # The names of files are bytes here, whatever the locale there; pathlib knows only text.
-# ruff: noqa: PTH100, PTH101, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH112, PTH115, PTH118, PTH119, PTH123, PTH208, PTH211
+# ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH115, PTH118, PTH119, PTH208, PTH211
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -34,6 +33,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from windsock.sync.batch import Batch
+from windsock.sync.building import Builder
 from windsock.sync.entries import (
     TREE_ID,
     Refusal,
@@ -41,106 +42,20 @@ from windsock.sync.entries import (
     canonical,
     checked_entries,
     checked_path,
-    content_digest,
     folders_of,
     identify,
 )
 from windsock.sync.files import (
     boot_id,
-    check_links,
     join,
-    make_folders,
     matches,
     text_of,
     walk,
     write_all,
 )
-from windsock.sync.wire import MAXIMUM_PAYLOAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
-
-COPY_INSTEAD_OF_LINK = {
-    errno.EXDEV,
-    errno.EPERM,
-    errno.EMLINK,
-    errno.EACCES,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-}
-
-
-class Batch:
-    """What one begin … commit has brought so far.
-
-    Attributes:
-        number: The client's number of it.
-        target: The tree it leads to, with its `entries` and their canonical `text`.
-        exists: The store has that snapshot already, so nothing needs to be sent or built.
-        needed: Digests of content that has not arrived.
-    """
-
-    def __init__(self, *, number: int, target: str, entries: dict[str, Row], text: str) -> None:
-        self.number = number
-        self.target = target
-        self.entries = entries
-        self.text = text
-        self.exists = False
-        self.needed: set[str] = set()
-        self.folder = b""
-        self.started = time.monotonic()
-        self._sizes = {row[3]: row[2] for row in entries.values() if row[0] == "file"}
-        self._descriptor = -1
-        self._digest = ""
-        self._state = content_digest()
-        self._size = 0
-
-    @property
-    def digests(self) -> set[str]:
-        """The digests of all files in the tree."""
-        return set(self._sizes)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all content has arrived."""
-        return not self.needed and self._descriptor < 0
-
-    def blob(self, digest: str) -> bytes:
-        """Where content waits until it is put into the snapshot."""
-        return os.path.join(self.folder, digest.encode("ascii"))
-
-    def receive(
-        self, *, digest: str, data: bytes, last: bool, write: Callable[[int, bytes], int]
-    ) -> None:
-        """Take a piece of content.
-
-        Raises:
-            Refusal: It was not asked for, or what came does not have the digest.
-            OSError: The disk is full, …
-        """
-        if self._descriptor < 0:
-            if digest not in self.needed:
-                raise Refusal("out_of_order", f"nobody asked for {digest}")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self.blob(digest), flags, 0o600)
-            self._digest, self._state, self._size = digest, content_digest(), 0
-        if digest != self._digest:
-            raise Refusal("out_of_order", f"{digest} came before the end of {self._digest}")
-        write_all(self._descriptor, data, write=write)
-        self._state.update(data)
-        self._size += len(data)
-        if last:
-            self.close()
-            if self._state.hexdigest() != digest or self._size != self._sizes[digest]:
-                raise Refusal("digest_mismatch", f"content arrived that is not {digest}")
-            self.needed.discard(digest)
-
-    def close(self) -> None:
-        """Close the file that is being received, if any."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 class Store:
@@ -161,8 +76,7 @@ class Store:
     ) -> None:
         self._folder = os.fsencode(os.path.abspath(folder))
         self._write = write
-        self._link = link
-        self._spare = b""
+        self._builder = Builder(self._folder, write=write, link=link)
         self.tree: str | None = None
         self.entries: dict[str, Row] = {}
 
@@ -301,7 +215,7 @@ class Store:
             self._freshen(batch)
         else:
             try:
-                fresh = self._build(batch, tick=tick)
+                fresh = self._builder.build(batch, tree=self.tree, entries=self.entries, tick=tick)
             except FileNotFoundError as error:
                 self.forget()
                 raise Refusal(
@@ -315,7 +229,7 @@ class Store:
             raise Refusal("taken_over", "another agent has taken the store over")
         self._point(batch.target)
         self.tree, self.entries = batch.target, batch.entries
-        self._drop_spare()
+        self._builder.drop_spare()
 
     def drop(self, batch: Batch) -> None:
         """Remove what is left of a batch."""
@@ -325,34 +239,12 @@ class Store:
     def forget(self) -> None:
         """The current snapshot is not to be trusted: have it sent again, whole."""
         self.tree, self.entries = None, {}
-        self._drop_spare()
+        self._builder.drop_spare()
 
     def prepare(self) -> Generator[None, None, None]:
-        """Link the current snapshot's files into a spare folder, a hundred at each step.
-
-        The next batch then only touches what it changes, instead of linking thousands of files
-        while somebody waits. Anything that goes wrong here only means no spare.
-        """
-        if self._spare or self.tree is None:
-            return
-        tree, base = self.tree, self.path("snapshots", self.tree)
-        spare = self.path("incoming", "spare-" + uuid.uuid4().hex)
-        try:
-            os.mkdir(spare)
-            make_folders(spare, self.entries)
-            for count, (path, row) in enumerate(self.entries.items(), start=1):
-                self._place_unchanged(base, spare, path, row)
-                if count % 100 == 0:
-                    yield
-                    if self.tree != tree:
-                        break
-            else:
-                self._spare = spare
-        except OSError:
-            pass
-        finally:
-            if self._spare != spare:
-                shutil.rmtree(spare, ignore_errors=True)
+        """Get ready for the next batch while nobody waits, a little at each step."""
+        if self.tree is not None:
+            yield from self._builder.prepare(self.tree, self.entries)
 
     # collection
 
@@ -424,89 +316,6 @@ class Store:
 
     # inside
 
-    def _build(self, batch: Batch, *, tick: Callable[[], None]) -> bytes:
-        """The new snapshot, whole, still in `incoming`."""
-        base = self.path("snapshots", self.tree or "none")
-        fresh = os.path.join(batch.folder, b"tree")
-        changed = {
-            path: row for path, row in batch.entries.items() if self.entries.get(path) != row
-        }
-        if self._spare:
-            os.rename(self._spare, fresh)
-            self._spare = b""
-            self._clear(fresh, batch, changed)
-            make_folders(fresh, changed)
-        else:
-            os.mkdir(fresh)
-            make_folders(fresh, batch.entries)
-            for path, row in batch.entries.items():
-                if path not in changed:
-                    self._place_unchanged(base, fresh, path, row)
-                    tick()
-        self._place_changed(batch, base, fresh, changed, tick=tick)
-        check_links(fresh, batch.entries)
-        return fresh
-
-    def _clear(self, fresh: bytes, batch: Batch, changed: Mapping[str, Row]) -> None:
-        """Take out of a spare what does not belong to the new tree."""
-        gone = [path for path in self.entries if path not in batch.entries]
-        for path in gone:
-            os.unlink(join(fresh, path))
-        for path in changed:
-            if path in self.entries:
-                os.unlink(join(fresh, path))
-        for folder in sorted(folders_of(gone) - folders_of(batch.entries), reverse=True):
-            os.rmdir(join(fresh, folder))
-
-    def _place_unchanged(self, base: bytes, fresh: bytes, path: str, row: Row) -> None:
-        if row[0] == "link":
-            os.symlink(row[3].encode("utf-8"), join(fresh, path))
-            return
-        try:
-            self._link(join(base, path), join(fresh, path))
-        except OSError as error:
-            if error.errno not in COPY_INSTEAD_OF_LINK:
-                raise
-            self._copy(join(base, path), join(fresh, path), mode=row[1])
-            shutil.copystat(join(base, path), join(fresh, path))
-
-    def _place_changed(
-        self,
-        batch: Batch,
-        base: bytes,
-        fresh: bytes,
-        changed: Mapping[str, Row],
-        *,
-        tick: Callable[[], None],
-    ) -> None:
-        """Put what has new content, another mode or another name into place; its mtime is now.
-
-        Known content is copied, never linked: mode and mtime belong to the inode.
-        """
-        known = {row[3]: join(base, path) for path, row in self.entries.items() if row[0] == "file"}
-        for path, (kind, mode, _, value) in changed.items():
-            end = join(fresh, path)
-            if kind == "link":
-                os.symlink(value.encode("utf-8"), end)
-            elif value in known:
-                self._copy(known[value], end, mode=mode)
-            else:
-                os.rename(batch.blob(value), end)
-                os.chmod(end, mode)
-                known[value] = end
-            tick()
-
-    def _copy(self, source: bytes, end: bytes, *, mode: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        with open(source, "rb") as file:
-            descriptor = os.open(end, flags, 0o600)
-            try:
-                while data := file.read(MAXIMUM_PAYLOAD):
-                    write_all(descriptor, data, write=self._write)
-                os.fchmod(descriptor, mode)
-            finally:
-                os.close(descriptor)
-
     def _freshen(self, batch: Batch) -> None:
         """Let what changes by going back to an older snapshot look changed.
 
@@ -563,11 +372,6 @@ class Store:
         except FileNotFoundError:
             return
         shutil.rmtree(trash, ignore_errors=True)
-
-    def _drop_spare(self) -> None:
-        if self._spare:
-            shutil.rmtree(self._spare, ignore_errors=True)
-            self._spare = b""
 
     def _manifest_path(self, tree: str) -> bytes:
         return self.path("manifests", tree + ".json")

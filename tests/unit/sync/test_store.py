@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from windsock.sync.entries import Refusal, Row, canonical, content_digest, identify
-from windsock.sync.store import Batch, Store
+from windsock.sync.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from windsock.sync.batch import Batch
 
 
 def digest_of(data: bytes) -> str:

@@ -1,0 +1,92 @@
+"""What one begin … commit brings: the tree that it leads to, and the content that was missing."""
+
+# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
+# standard library and other parts of the agent, nothing else.
+# The names of files are bytes here; see store.py.
+# ruff: noqa: PTH118
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from windsock.sync.entries import Refusal, content_digest
+from windsock.sync.files import write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windsock.sync.entries import Row
+
+
+class Batch:
+    """What one begin … commit has brought so far.
+
+    Attributes:
+        number: The client's number of it.
+        target: The tree it leads to, with its `entries` and their canonical `text`.
+        exists: The store has that snapshot already, so nothing needs to be sent or built.
+        needed: Digests of content that has not arrived.
+    """
+
+    def __init__(self, *, number: int, target: str, entries: dict[str, Row], text: str) -> None:
+        self.number = number
+        self.target = target
+        self.entries = entries
+        self.text = text
+        self.exists = False
+        self.needed: set[str] = set()
+        self.folder = b""
+        self.started = time.monotonic()
+        self._sizes = {row[3]: row[2] for row in entries.values() if row[0] == "file"}
+        self._descriptor = -1
+        self._digest = ""
+        self._state = content_digest()
+        self._size = 0
+
+    @property
+    def digests(self) -> set[str]:
+        """The digests of all files in the tree."""
+        return set(self._sizes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all content has arrived."""
+        return not self.needed and self._descriptor < 0
+
+    def blob(self, digest: str) -> bytes:
+        """Where content waits until it is put into the snapshot."""
+        return os.path.join(self.folder, digest.encode("ascii"))
+
+    def receive(
+        self, *, digest: str, data: bytes, last: bool, write: Callable[[int, bytes], int]
+    ) -> None:
+        """Take a piece of content.
+
+        Raises:
+            Refusal: It was not asked for, or what came does not have the digest.
+            OSError: The disk is full, …
+        """
+        if self._descriptor < 0:
+            if digest not in self.needed:
+                raise Refusal("out_of_order", f"nobody asked for {digest}")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self.blob(digest), flags, 0o600)
+            self._digest, self._state, self._size = digest, content_digest(), 0
+        if digest != self._digest:
+            raise Refusal("out_of_order", f"{digest} came before the end of {self._digest}")
+        write_all(self._descriptor, data, write=write)
+        self._state.update(data)
+        self._size += len(data)
+        if last:
+            self.close()
+            if self._state.hexdigest() != digest or self._size != self._sizes[digest]:
+                raise Refusal("digest_mismatch", f"content arrived that is not {digest}")
+            self.needed.discard(digest)
+
+    def close(self) -> None:
+        """Close the file that is being received, if any."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
