@@ -72,11 +72,10 @@ def reap(state: Path, *, patience: float = 3.0) -> list[Ended]:
         What was ended.
     """
     ended: dict[int, Ended] = {}
-    # Twice: a process may have been starting another one while we looked.
+    # Twice: a process may have been starting another one while we looked, and while one turns into
+    # another program (execve) the kernel shows no variables of it.
     for wait in (patience, 1.0):
         remaining = marked(state)
-        if not remaining:
-            break
         for process in remaining:
             with suppress(psutil.Error):
                 ended[process.pid] = Ended(pid=process.pid, name=process.name())
