@@ -140,7 +140,7 @@ def test_no_password_is_on_a_command_line_or_in_a_log_even_of_a_failure(
     passwords = (secrets.owner_password, secrets.database_password, secrets.warehouse_password)
     text = supervisor.log_file("postgres").read_text()
     for process in marked(state):
-        text += " ".join(process.cmdline())
+        text += _command(process)
     assert not [password for password in passwords if password in text]
 
 
