@@ -12,8 +12,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from windsock.runtime.exits import end_with_the_task
 from windsock.runtime.importing import import_all
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
+from windsock.runtime.warming import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,8 +68,12 @@ def imports(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
         name: Of the component.
         environment: Names the executor.
     """
-    forks_tasks = name == "scheduler" and environment.get(EXECUTOR_VARIABLE) == "LocalExecutor"
-    return (*IMPORTS[name], *(LOCAL_EXECUTOR if forks_tasks else ()))
+    return (*IMPORTS[name], *(LOCAL_EXECUTOR if forks_tasks(name, environment) else ()))
+
+
+def forks_tasks(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether a component's own forks run the tasks; arguments as for `imports`."""
+    return name == "scheduler" and environment.get(EXECUTOR_VARIABLE) == "LocalExecutor"
 
 
 def let_children_end() -> None:
@@ -98,6 +104,10 @@ def main() -> None:
     name = sys.argv[1]
     with ending_when_told():
         import_all("airflow.__main__", imports(name, os.environ))
+        if name == "dag-processor":
+            warm_up()
+        if forks_tasks(name, os.environ):
+            end_with_the_task()
         wait_if_in_an_image(os.environ)
     if name == "scheduler" and HEAD_VARIABLE in os.environ:
         let_children_end()
