@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.e2e.events import Events
 from tests.e2e.folder import assert_in_step, content_of, dag_source
-from tests.e2e.machine import run_tool
+from tests.e2e.machine import component_pid, run_tool
 from tests.e2e.project import eventually
 
 if TYPE_CHECKING:
@@ -220,6 +221,46 @@ def test_a_helper_has_its_importers_parsed_again_and_no_others(
     after = parsed_after(environment, folder, "corner_shop/plan.sql", "insert 2\n")
     assert after == {"reads_sql.py"}
     assert tasks_of(environment, "reads_sql") == ["insert"]
+
+
+MOODS = {
+    "exits": ("import os\nif MOOD == 'bad': os._exit(7)", "exit code 7 before the import was done"),
+    "gives_up": ("import sys\nif MOOD == 'bad': sys.exit(3)", "SystemExit: 3"),
+    "is_killed": (
+        "import os\nif MOOD == 'bad': os.kill(os.getpid(), 9)",
+        "killed by SIGKILL before the import was done",
+    ),
+    "raises": ("if MOOD == 'bad': raise ValueError('oh')", "ValueError: oh"),
+}
+"""Name → what its file does in a bad mood, and the error that must be told."""
+
+
+def test_importers_that_share_a_parser_succeed_and_fail_each_by_itself(
+    environment: Project, folder: Folder
+) -> None:
+    folder.write("corner_shop/mood.py", "MOOD = 'good'\n")
+    uses = "from corner_shop.mood import MOOD\nimport os"
+    sound = [f"sound_{number}" for number in range(4)]
+    for name in sound:
+        folder.write(f"{name}.py", dag_source(name, top=uses, task_id="f'{MOOD}_{os.getppid()}'"))
+    for name, (top, _) in MOODS.items():
+        folder.write(f"{name}.py", dag_source(name, top=f"{uses}\n{top}", task_id="MOOD"))
+    assert not folder.settle().errors
+
+    settled = folder.save("corner_shop/mood.py", "MOOD = 'bad'\n")
+    assert sorted(settled.errors) == [f"{name}.py" for name in sorted(MOODS)]
+    for name, (_, error) in MOODS.items():
+        assert error in settled.errors[f"{name}.py"]
+    processor = component_pid(environment, "dag-processor")
+    moods, parents = zip(
+        *(tasks_of(environment, name)[0].split("_") for name in sound), strict=True
+    )
+    assert set(moods) == {"bad"}
+    if sys.platform == "linux":
+        assert set(parents) != {str(processor)}, "none of them went along with another one"
+
+    assert not folder.save("corner_shop/mood.py", "MOOD = 'good'\n").errors
+    assert all(tasks_of(environment, name) == ["good"] for name in MOODS)
 
 
 def test_a_new_file_in_a_folder_that_a_dag_lists_becomes_a_task(

@@ -6,7 +6,8 @@ subclass of Airflow's own manager (measured with 3.3.2) adds to the stock behavi
 - A *poke* on a unix socket makes it look at the snapshot store at once; Airflow's loop would
   otherwise sleep for up to a second, and list new files every 300 s.
 - Only what a save affects is parsed again: the changed files, and those whose last parse opened
-  a changed file (see `recorder`). A parse of an outdated version is ended and started anew.
+  a changed file (see `recorder`), many of which share a parser (see `companions`). A parse of an
+  outdated version is ended and started anew.
 - DAGs that a save does not affect point to the new snapshot at once, so their next run starts with
   today's code of whatever their tasks import when they run.
 - A DAG id that vanished from a file that stays is deactivated right after the parse, not a
@@ -40,6 +41,7 @@ from windsock.runtime import database
 from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.burst import Burst
 from windsock.runtime.channel import Channel
+from windsock.runtime.companions import Companion, Passenger, choose
 from windsock.runtime.exits import wake_at_exit
 from windsock.runtime.recorder import Recording, parse_entrypoint
 from windsock.runtime.results import Result, store
@@ -91,6 +93,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Open the channel on the fresh selector, before the first file is parsed."""
         super().prepare_process_context()
         self._recordings: dict[DagFileInfo, Recording] = {}
+        self._companions: dict[DagFileInfo, Companion] = {}
+        self._alone: set[str] = set()
+        self._changed: set[str] = set()
         self._uses: dict[str, set[str]] = {}
         self._outcomes: dict[str, Message] = {}
         self._awaited: dict[str, str] = {}
@@ -181,7 +186,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Parse again what differs between two snapshots, and nothing else."""
         self._store_results()  # They belong to the snapshot before.
         present = {str(file.rel_path): file for file in files}
-        affected = self._affected(bundle, old, new, present)
+        changed, others = self._affected(bundle, old, new, present)
+        self._changed.update(changed)
+        affected = changed + others
         self._renew_queue(bundle.name, present)
         owners = self._other_owners(self._forget_deleted(present, new))
         affected += [name for name in owners if name not in affected]
@@ -197,8 +204,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _affected(
         self, bundle: SnapshotDagBundle, old: str | None, new: str, present: dict[str, DagFileInfo]
-    ) -> list[str]:
-        """The DAG files to parse for a new snapshot: changed ones first, then their users."""
+    ) -> tuple[list[str], list[str]]:
+        """The DAG files to parse for a new snapshot: those that changed, and their users."""
         try:
             changed = changed_paths(bundle.store, old, new) if old else set(present)
         except OSError:
@@ -209,7 +216,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         others = sorted(
             name for name in present if name not in changed and self._needs_parse(name, changed)
         )
-        return first + others
+        return first, others
 
     def _needs_parse(self, name: str, changed: set[str]) -> bool:
         """Whether a file that did not change itself is affected all the same."""
@@ -251,10 +258,14 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _end_outdated_parse(self, file: DagFileInfo) -> None:
         """Kill a parse of the previous version; a running callback is left to finish."""
+        self._companions.pop(file, None)  # What comes of it is not asked for any more.
         processor = self._processors.get(file)
         if processor is not None and not processor.had_callbacks:
             del self._processors[file]
             self._recordings.pop(file, None)
+            for companion in self._held_up(processor):
+                del self._companions[companion]
+                self._queue(companion.bundle_name, str(companion.rel_path))
             # Airflow's own kill waits up to 5 s in the selector if the parser's sockets close just
             # before it can be reaped (3 of 24 saves, measured); nothing here needs its last words.
             with contextlib.suppress(ProcessLookupError):
@@ -291,11 +302,16 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             return super()._create_process(dag_file)
         recording = Recording()
         self._recordings[dag_file] = recording
+        companions = {file: Recording() for file in self._take_companions(dag_file)}
         entrypoint = parse_entrypoint(
             bundle=str(dag_file.bundle_path),
             writer=recording.writer,
             memory_limit=self._memory_limit,
             before=self._channel.close,
+            companions=[
+                Passenger(path=str(file.absolute_path), writer=its_own.writer)
+                for file, its_own in companions.items()
+            ],
         )
         logger, filehandle = self._get_logger_for_dag_file(dag_file)
         process = DagFileProcessorProcess.start(
@@ -313,7 +329,35 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         )
         recording.watch(self.selector)
         wake_at_exit(self.selector, process.pid)
+        for file, its_own in companions.items():
+            its_own.watch(self.selector)
+            self._companions[file] = Companion(parser=process, recording=its_own)
         return process
+
+    def _take_companions(self, dag_file: DagFileInfo) -> list[DagFileInfo]:
+        """The files of the queue that go along with the parser of this one."""
+        waiting = {
+            file: self._outcomes[str(file.rel_path)]["seconds"]
+            for file in self._file_queue
+            if file.bundle_path == dag_file.bundle_path and self._may_go_along(file)
+        }
+        free = self._parallelism - len(self._processors)
+        taken = list(waiting)[: choose(waiting.values(), parsers=free)]
+        for file in taken:
+            del self._file_queue[file]
+        return taken
+
+    def _may_go_along(self, file: DagFileInfo) -> bool:
+        """Whether a file is known to be sound, and nothing else is asked of it.
+
+        What its author has just saved may hang, and others would wait for it.
+        """
+        name = str(file.rel_path)
+        outcome = self._outcomes.get(name)
+        if outcome is None or outcome["errors"] or name in self._alone | self._changed:
+            return False
+        busy = file in self._processors or file in self._callback_to_execute
+        return not busy and self._is_ours(file)
 
     def handle_parsing_result(
         self, file: DagFileInfo, proc: DagFileProcessorProcess, **session: Any
@@ -329,6 +373,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         uses = recording.paths | {name}
         if self._is_outdated(file, uses):
             self._queue_if_awaited(file, force=True)
+            return
+        if proc.parsing_result is None and self._held_up(proc):
+            self._parse_alone(file)
             return
         if proc.parsing_result is None:
             proc.parsing_result = _failure(file, _describe_exit(proc, self._memory_limit))
@@ -358,9 +405,39 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _collect_results(self) -> None:
         super()._collect_results()
-        if self._burst.is_due(more_to_come=bool(self._file_queue)):
+        self._collect_companions()
+        if self._burst.is_due(more_to_come=bool(self._file_queue or self._companions)):
             self._store_results()
             self._settle_if_done()
+
+    def _collect_companions(self) -> None:
+        """Take in what came of companions, and parse alone what did not come back."""
+        parsers = {id(process) for process in self._processors.values()}
+        for file, companion in list(self._companions.items()):
+            companion.recording.read()
+            if companion.recording.result is not None:
+                del self._companions[file]
+                companion.take(companion.recording.result, DagFileParsingResult)
+                self._recordings[file] = companion.recording
+                self.handle_parsing_result(file, companion)
+            elif id(companion.parser) not in parsers:
+                del self._companions[file]
+                self._parse_alone(file)
+
+    def _held_up(self, processor: DagFileProcessorProcess) -> list[DagFileInfo]:
+        """The companions that a parser has not come back with: it never came to its own file."""
+        found = []
+        for file, companion in self._companions.items():
+            if companion.parser is processor:
+                companion.recording.read()
+                if companion.recording.result is None:
+                    found.append(file)
+        return found
+
+    def _parse_alone(self, file: DagFileInfo) -> None:
+        """Parse a file again in a parser of its own, now and from now on."""
+        self._alone.add(str(file.rel_path))
+        self._queue(file.bundle_name, str(file.rel_path))
 
     def _store_results(self) -> None:
         for result, errors in store(self._burst.take()):
@@ -405,6 +482,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             if file in self._processors or file not in self._recordings:
                 continue
             recording = self._recordings.pop(file)
+            if self._held_up(process):
+                self._parse_alone(file)
+                continue
             recording.read()
             self._uses.setdefault(str(file.rel_path), set()).update(recording.paths)
             result = _failure(
@@ -437,6 +517,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                     self._queue(bundle, owner)
         outcome: Message = {"dags": dags, "errors": errors, "seconds": round(result.seconds, 4)}
         self._outcomes[name] = outcome
+        self._changed.discard(name)
         self._awaited.pop(name, None)
         self._channel.broadcast({"type": "parsed", "snapshot": snapshot, "file": name, **outcome})
 

@@ -19,13 +19,19 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from windsock.runtime.companions import parse_in_a_fork
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from windsock.runtime.companions import Passenger
 
 MEBIBYTE = 1024 * 1024
 SPARE_MEBIBYTES = 512
 """What a parser may use beyond its limit to tell that it has reached it."""
 SEPARATOR = b"\0"
+USED, RESULT = b"u", b"r"
+"""How what is sent begins: a path that was used, or the result as JSON, of a companion alone."""
 
 
 class Recording:
@@ -33,6 +39,8 @@ class Recording:
 
     Attributes:
         paths: Relative to the bundle; a folder that was listed ends in `/`.
+        result: What a companion made of its file, as JSON; Airflow hears of its parser's own file
+            in its own way.
     """
 
     def __init__(self) -> None:
@@ -40,6 +48,7 @@ class Recording:
         self.reader.setblocking(False)
         self._pending = bytearray()
         self.paths: set[str] = set()
+        self.result: bytes | None = None
 
     def watch(self, selector: selectors.BaseSelector) -> None:
         """Read as the parser writes, in the dag-processor's own loop; called after the fork."""
@@ -63,7 +72,11 @@ class Recording:
             ended = True
         *whole, rest = self._pending.split(SEPARATOR)
         self._pending = bytearray(rest)
-        self.paths.update(os.fsdecode(bytes(path)) for path in whole)
+        for item in map(bytes, whole):
+            if item.startswith(RESULT):
+                self.result = item.removeprefix(RESULT)
+            else:
+                self.paths.add(os.fsdecode(item.removeprefix(USED)))
         return not ended
 
 
@@ -72,8 +85,8 @@ def record_opens(bundle: str, writer: socket.socket) -> None:
 
     Args:
         bundle: The real path of the snapshot that is parsed.
-        writer: Gets each path, relative to `bundle`, ended by a NUL; a folder that was listed
-            ends in `/` (the bundle itself is `./`).
+        writer: Gets each path, relative to `bundle`, between `USED` and a NUL; a folder that was
+            listed ends in `/` (the bundle itself is `./`).
     """
     prefix = bundle.rstrip("/") + "/"
     seen: set[str] = set()
@@ -82,7 +95,7 @@ def record_opens(bundle: str, writer: socket.socket) -> None:
         if path not in seen:
             seen.add(path)
             with contextlib.suppress(OSError):
-                writer.sendall(os.fsencode(path) + SEPARATOR)
+                writer.sendall(USED + os.fsencode(path) + SEPARATOR)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -149,7 +162,12 @@ def limit_memory(mebibytes: int) -> None:
 
 
 def parse_entrypoint(
-    *, bundle: str, writer: socket.socket, memory_limit: int, before: Callable[[], None]
+    *,
+    bundle: str,
+    writer: socket.socket,
+    memory_limit: int,
+    before: Callable[[], None],
+    companions: Sequence[Passenger] = (),
 ) -> Callable[[], None]:
     """What the forked parser runs instead of Airflow's own entry point, which it wraps.
 
@@ -158,6 +176,7 @@ def parse_entrypoint(
         writer: Gets the paths that the parse uses.
         memory_limit: In MiB; 0 for none.
         before: Called first: closes what the fork inherited and must not use.
+        companions: Files to parse before its own, see `windsock.runtime.companions`.
 
     Two ways for a DAG file to vanish without a word are closed here: `sys.exit()` on import, which
     Airflow lets end the parser, and running out of memory.
@@ -168,7 +187,9 @@ def parse_entrypoint(
 
         original = processor._parse_file  # noqa: SLF001 - the seam this module stands on
 
-        def parse(message: Any, log: Any) -> Any:
+        def parse_one(message: Any, log: Any, writer: socket.socket) -> Any:
+            limit_memory(memory_limit)
+            record_opens(bundle, writer)
             try:
                 return original(message, log)
             except (SystemExit, MemoryError):
@@ -179,10 +200,17 @@ def parse_entrypoint(
                 fileloc=message.file, serialized_dags=[], import_errors={relative: trace}
             )
 
+        def parse(message: Any, log: Any) -> Any:
+            def parse_companion(path: str, writer: socket.socket) -> bytes:
+                result = parse_one(message.model_copy(update={"file": path}), log, writer)
+                return result.model_dump_json().encode()  # type: ignore[no-any-return] # pydantic's
+
+            for companion in companions:
+                parse_in_a_fork(companion, parse_companion)
+            return parse_one(message, log, writer)
+
         before()
         processor._parse_file = parse  # noqa: SLF001 - see above
-        limit_memory(memory_limit)
-        record_opens(bundle, writer)
         processor._parse_file_entrypoint()  # noqa: SLF001 - see above
 
     return run
