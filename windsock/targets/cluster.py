@@ -434,17 +434,30 @@ class ClusterTarget:
         """Delete the kind cluster and its registry.
 
         Raises:
-            ConfigurationError: The cluster is not one that windsock made.
+            ConfigurationError: The cluster is not one that windsock made, or holds other
+                environments.
+            EnvironmentFailure: Somebody else syncs to the namespace.
         """
         if self.name != "kind":
             raise ConfigurationError(
                 f"windsock did not make the cluster of {self._place}",
                 "`invoke down --volumes` removes everything that windsock made in it.",
             )
-        self._stop_here()
         with console.step(f"deleted the kind cluster {self._kind.name}"):
-            self._kind.delete()
+            if self._kind.deletable(namespace=self._place.namespace):
+                self._take_for_deletion()
+            self._kind.delete(namespace=self._place.namespace)
             self._registry.remove()
+        self._stop_here()
+
+    def _take_for_deletion(self) -> None:
+        try:
+            self._claim.take_for_removal()
+        except StoreBusy as busy:
+            raise EnvironmentFailure(
+                f"{busy.message} (namespace {self._place.namespace})",
+                "Ask them; `invoke down --cluster --take-over` deletes the cluster all the same.",
+            ) from None
 
     def diff(self) -> list[tuple[str, str]]:
         """Object → a unified diff of what applying would change."""
