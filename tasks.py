@@ -156,7 +156,7 @@ def up(
 @task(
     help={
         "volumes": "Also remove the database, the logs and all other state.",
-        "cluster": "Also delete the kind cluster that windsock made.",
+        "cluster": "Also delete the kind cluster, if windsock made it and nobody else uses it.",
         "take-over": "Also if somebody else syncs to the namespace: they are told.",
     }
 )

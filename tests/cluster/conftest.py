@@ -7,10 +7,9 @@ up before is down again afterwards. Without the option the suites are listed as 
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,15 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from windsock.cluster.kind import Kind
+from windsock.cluster.registry import Registry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 KIND_CLUSTER = "windsock-test"
+KIND_CONFIG = HERE.parents[1] / "kube" / "kind.yaml"
 NOT_RUN = "needs --cluster=debian|kind|CONTEXT; see CONTRIBUTING.md"
 
 
@@ -34,8 +37,8 @@ class ClusterAccess:
         kind: Which of the three it is.
         kubeconfig: Holds the context.
         context: The name to use.
-        images: How an image gets there: one that docker has is there already, `kind load`, or a
-            registry.
+        images: How an image gets there: one that docker has is there already, as to a kind
+            cluster, or by a registry.
     """
 
     kind: Literal["debian", "kind", "context"]
@@ -95,29 +98,30 @@ def _debian() -> Iterator[ClusterAccess]:
 
 @contextmanager
 def _kind() -> Iterator[ClusterAccess]:
-    if shutil.which("kind") is None:
-        pytest.fail("kind is not installed")
     folder = Path.home() / ".cache" / "windsock" / "kind"
     folder.mkdir(parents=True, exist_ok=True)
     kubeconfig = folder / "kubeconfig"
-    known = KIND_CLUSTER in _run("kind", "get", "clusters").split()
-    verb = ("export", "kubeconfig") if known else ("create", "cluster", "--wait", "120s")
-    _run("kind", *verb, "--name", KIND_CLUSTER, "--kubeconfig", str(kubeconfig))
+    kind = Kind(name=KIND_CLUSTER, config=KIND_CONFIG, kubeconfig=str(kubeconfig))
+    made = kind.ensure(_tell)
     try:
-        yield ClusterAccess("kind", kubeconfig, f"kind-{KIND_CLUSTER}", images="kind")
+        yield ClusterAccess("kind", kubeconfig, kind.context, images="kind")
     finally:
-        if not known:
-            _run("kind", "delete", "cluster", "--name", KIND_CLUSTER)
+        if made:
+            kind.delete()  # Refused where a test has left an environment: it can be looked at.
+            Registry(KIND_CLUSTER).remove()
 
 
 @contextmanager
 def _context(name: str) -> Iterator[ClusterAccess]:
-    [first, *_] = os.environ.get("KUBECONFIG", "").split(os.pathsep)
-    kubeconfig = Path(first) if first else Path.home() / ".kube" / "config"
     known = _run("kubectl", "config", "get-contexts", "--output=name").split()
     if name not in known:
         pytest.fail(f"--cluster={name}: kubectl knows {', '.join(known) or 'no context'}")
-    yield ClusterAccess("context", kubeconfig, name, images="registry")
+    # Its cluster and its user may stand in different files of KUBECONFIG.
+    options = ("--raw", "--flatten", "--minify", f"--context={name}")
+    with tempfile.TemporaryDirectory(prefix="windsock-cluster-") as folder:
+        kubeconfig = Path(folder, "kubeconfig")
+        kubeconfig.write_text(_run("kubectl", "config", "view", *options))
+        yield ClusterAccess("context", kubeconfig, name, images="registry")
 
 
 def _run(*arguments: str) -> str:

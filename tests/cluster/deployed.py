@@ -62,7 +62,7 @@ def project_on(
         variables={
             "KUBECONFIG": str(cluster.kubeconfig),
             "INVOKE_RUNTIME_CONFIG": str(allowed),
-            "INVOKE_WINDSOCK_TARGET": "context",
+            **_target(cluster),
             "INVOKE_WINDSOCK_CLUSTER_CONTEXT": cluster.context,
             "INVOKE_WINDSOCK_CLUSTER_NAMESPACE": namespace,
             "INVOKE_WINDSOCK_CLUSTER_PORT": str(free_port()),
@@ -72,6 +72,14 @@ def project_on(
     project.dags.mkdir(exist_ok=True)
     Folder(project).restore()
     return project
+
+
+def _target(cluster: ClusterAccess) -> dict[str, str]:
+    if cluster.images != "kind":
+        return {"INVOKE_WINDSOCK_TARGET": "context"}
+    # The target that brings its images to the nodes.
+    name = cluster.context.removeprefix("kind-")
+    return {"INVOKE_WINDSOCK_TARGET": "kind", "INVOKE_WINDSOCK_CLUSTER_KIND_NAME": name}
 
 
 class Kubectl:

@@ -265,7 +265,12 @@ def test_a_shell_runs_in_airflows_environment(deployed: Project) -> None:
 def test_a_context_that_is_not_allowed_is_refused_with_the_line_to_add(
     cluster: ClusterAccess, tmp_path: Path
 ) -> None:
-    project = project_on(cluster, tmp_path / "refused", namespace="windsock-e2e-refused")
+    project = project_on(
+        cluster,
+        tmp_path / "refused",
+        namespace="windsock-e2e-refused",
+        INVOKE_WINDSOCK_TARGET="context",
+    )
     (tmp_path / "refused" / "allowed.yaml").write_text("{}")
     done = project.invoke("up", "--detach")
     assert done.returncode == 2

@@ -17,7 +17,7 @@ from windsock.errors import (
     WindsockError,
 )
 from windsock.flow import bringing_up, dags, following
-from windsock.model import Environment
+from windsock.model import ENVIRONMENT_FILE, Environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,6 +174,22 @@ def test_what_is_up_goes_on_if_its_change_cannot_be_built(
         flow.up(up, detach=True)
     assert target.verbs == ["lock", "prepare", "unlock"]
     assert "what ran before goes on as it was" in up.kept.said
+
+
+def test_what_was_stopped_on_the_way_is_not_said_to_go_on(
+    up: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.is_running = False
+
+    def prepare(_: object) -> None:
+        (up.settings.state_folder / ENVIRONMENT_FILE).unlink()  # Its cluster was made anew.
+        raise EnvironmentFailure("no such package")
+
+    monkeypatch.setattr(target, "prepare", prepare)
+    with pytest.raises(EnvironmentFailure):
+        flow.up(up, detach=True)
+    assert target.verbs == ["lock", "give up", "unlock"]
+    assert "goes on" not in up.kept.said
 
 
 def test_settings_that_cannot_be_used_are_such_a_failure_too(

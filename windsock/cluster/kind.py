@@ -1,26 +1,40 @@
 """The one owner of `kind`: a cluster in Docker containers of this machine, made and removed.
 
-Only what windsock made is ever deleted: the cluster has a name of its own, and deleting it is asked
-for (`invoke down --cluster`). kind keeps the kubeconfig entry `kind-<name>` itself.
+Only what windsock made is ever deleted: a cluster that it made carries its mark (see `ownership`).
+One that somebody else made is used as it is. kind keeps the kubeconfig entry `kind-<name>`; which
+context is the current one stays the user's own choice.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.cluster import kubeconfig as kubeconfigs
+from windsock.cluster import ownership
+from windsock.cluster.client import Cluster
+from windsock.cluster.inventory import some
+from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 LINES_SHOWN = 15
 READY_WAIT = "5m"
 """How long kind waits for the control plane; its own default does not wait at all."""
+
+END_SECONDS = 10.0
+"""How long kind may take to end when it is interrupted."""
+
+SOMEBODY_WAS_QUICKER = ("already exist for a cluster with the name", "is already in use by")
+"""What kind says of nodes that are there, and Docker of a node that has come there meanwhile."""
 
 
 class Kind:
@@ -29,7 +43,8 @@ class Kind:
     Args:
         name: Of the cluster.
         config: kube/kind.yaml.
-        kubeconfig: The file that gets the cluster's entry; None means kubectl's own.
+        kubeconfig: The file that gets the cluster's entry, or several as in the variable
+            KUBECONFIG; None means kubectl's own.
         program: The kind executable.
     """
 
@@ -47,7 +62,7 @@ class Kind:
         return f"kind-{self.name}"
 
     def exists(self) -> bool:
-        """Whether the cluster was created.
+        """Whether there is anything of the cluster, complete or not.
 
         Raises:
             ConfigurationError: kind is not installed.
@@ -63,25 +78,117 @@ class Kind:
 
         Raises:
             ConfigurationError: kind is not installed.
-            EnvironmentFailure: It could not be created.
+            EnvironmentFailure: It could not be created, or there is one that is not complete.
         """
-        if self.exists():
-            # Its entry may have been lost, say with a kubeconfig that was replaced.
-            self._run("export", "kubeconfig", "--name", self.name, *self._kubeconfig_option())
-            return False
-        try:
-            self._run(
-                "create", "cluster", "--name", self.name, "--config", str(self._config),
-                "--wait", READY_WAIT, *self._kubeconfig_option(), progress=progress,
-            )  # fmt: skip
-        except BaseException:
-            self.delete()
-            raise
+        if not self.exists() and self._create(progress):
+            return True
+        self._adopt()
+        return False
+
+    def _create(self, progress: Callable[[str], None]) -> bool:
+        """Create the cluster; False if somebody else was quicker, whose nodes are left alone."""
+        with kubeconfigs.current_context_kept(self._kubeconfig, new=self.context):
+            try:
+                # kind itself removes what a failed creation leaves by the cluster's name, and so
+                # what belongs to somebody who was quicker. Retained, it is ours to look first.
+                self._run(
+                    "create", "cluster", "--name", self.name, "--config", str(self._config),
+                    "--wait", READY_WAIT, "--retain", progress=progress,
+                )  # fmt: skip
+                ownership.mark(self._connect())
+            except BaseException as error:
+                if _somebody_was_quicker(error):
+                    return False
+                with contextlib.suppress(WindsockError):  # What failed first is what to tell.
+                    self._discard()
+                raise
         return True
 
-    def delete(self) -> None:
-        """Delete the cluster and its kubeconfig entry; nothing happens if it does not exist."""
-        self._run("delete", "cluster", "--name", self.name, *self._kubeconfig_option())
+    def _adopt(self) -> None:
+        """Make sure that the cluster that is there can be used."""
+        cluster = self._reach()
+        if ownership.is_marked(cluster):
+            return
+        if waiting := ownership.unready(cluster):
+            raise self._unusable(f"not ready: {some(waiting)}")
+
+    def _reach(self) -> Cluster:
+        """The cluster, by a kubeconfig entry that leads to it."""
+        if self.context in kubeconfigs.contexts(self._kubeconfig):
+            with contextlib.suppress(WindsockError):
+                return self._answering()
+        # There is no entry, say in a kubeconfig that was replaced, or it is of an earlier cluster.
+        try:
+            with kubeconfigs.current_context_kept(self._kubeconfig, new=self.context):
+                self._run("export", "kubeconfig", "--name", self.name)
+            return self._answering()
+        except EnvironmentFailure as error:
+            raise self._unusable(str(error)) from error
+
+    def _answering(self) -> Cluster:
+        cluster = self._connect()
+        cluster.version()
+        return cluster
+
+    def _connect(self) -> Cluster:
+        return Cluster.connect(
+            context=self.context, namespace=ownership.NAMESPACE, kubeconfig=self._kubeconfig
+        )
+
+    def _unusable(self, reason: str) -> EnvironmentFailure:
+        return EnvironmentFailure(
+            f"there is a kind cluster {self.name}, but it is not complete or does not run",
+            f"If somebody is making it just now, try again when that is done. If its containers "
+            f"are stopped, `docker start {self.name}-control-plane` starts it. If its creation was "
+            f"cut off, `kind delete cluster --name {self.name}` removes what there is.\n{reason}",
+        )
+
+    def delete(self, *, namespace: str = "") -> None:
+        """Delete the cluster and its kubeconfig entry; nothing happens if it does not exist.
+
+        Args:
+            namespace: See `deletable`.
+
+        Raises:
+            ConfigurationError: See `deletable`.
+            EnvironmentFailure: See `deletable`, or kind could not delete it.
+        """
+        self.deletable(namespace=namespace)
+        self._discard()
+
+    def deletable(self, *, namespace: str = "") -> bool:
+        """Whether there is a cluster, and nothing stands against deleting it.
+
+        Args:
+            namespace: Of the environment that goes with it; those in other namespaces must not.
+
+        Raises:
+            ConfigurationError: windsock did not make it, or it holds other environments.
+            EnvironmentFailure: It does not answer, so that nobody knows whose it is.
+        """
+        if not self.exists():
+            return False
+        cluster = self._reach()
+        by_hand = f"`kind delete cluster --name {self.name}` deletes it all the same."
+        if not ownership.is_marked(cluster):
+            raise ConfigurationError(
+                f"windsock did not make the kind cluster {self.name}",
+                f"`invoke down --volumes` removes everything of this environment in it. {by_hand}",
+            )
+        others = [item for item in ownership.environments(cluster) if item != namespace]
+        if others:
+            raise ConfigurationError(
+                f"the kind cluster {self.name} holds other environments, in {some(others)}",
+                "Take each down first, with `invoke down --volumes` where it was brought up, or "
+                f"`kubectl --context {self.context} delete namespace NAME`. {by_hand}",
+            )
+        return True
+
+    def _discard(self) -> None:
+        """Delete whatever there is of the cluster, and its kubeconfig entry."""
+        self._run("delete", "cluster", "--name", self.name)
+        if self.exists():  # Docker was making a node while an interrupted kind ended.
+            self._run("delete", "cluster", "--name", self.name)
 
     def load(
         self,
@@ -115,11 +222,23 @@ class Kind:
             save(image, archive)
             self._run("load", "image-archive", str(archive), "--name", self.name)
 
-    def _kubeconfig_option(self) -> Sequence[str]:
-        return ("--kubeconfig", self._kubeconfig) if self._kubeconfig else ()
-
     def _run(self, *arguments: str, progress: Callable[[str], None] | None = None) -> str:
         """Run kind; returns what it wrote to stdout, passes on each line of its stderr."""
+        said: deque[str] = deque(maxlen=LINES_SHOWN)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+            with _ended(self._start(arguments, output)) as child:
+                for line in child.stderr or ():
+                    said.append(line.rstrip())
+                    if progress is not None and line.strip():
+                        progress(line.strip())
+                code = child.wait()
+            output.seek(0)
+            text = output.read()
+        if code != 0:
+            raise EnvironmentFailure(f"`kind {' '.join(arguments[:2])}` failed", "\n".join(said))
+        return text
+
+    def _start(self, arguments: Iterable[str], output: IO[str]) -> subprocess.Popen[str]:
         program = shutil.which(self._program)
         if program is None:
             raise ConfigurationError(
@@ -127,27 +246,40 @@ class Kind:
                 "Get it from https://kind.sigs.k8s.io, name another cluster with `--context`, or "
                 "run without one: `invoke up --target local`.",
             )
-        said: deque[str] = deque(maxlen=LINES_SHOWN)
-        with (
-            tempfile.TemporaryFile("w+", encoding="utf-8") as output,
-            subprocess.Popen(
+        try:
+            return subprocess.Popen(
                 [program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.PIPE,
-                text=True,
+                env=os.environ | kubeconfigs.variable(self._kubeconfig),
+                encoding="utf-8",
                 errors="replace",
-            ) as child,
-        ):
-            if child.stderr is None:
-                raise AssertionError("the pipe was asked for")
-            for line in child.stderr:
-                said.append(line.rstrip())
-                if progress is not None and line.strip():
-                    progress(line.strip())
-            code = child.wait()
-            output.seek(0)
-            text = output.read()
-        if code != 0:
-            raise EnvironmentFailure(f"`kind {' '.join(arguments[:2])}` failed", "\n".join(said))
-        return text
+                process_group=0,  # A Ctrl-C must not end the removal of what it interrupted.
+            )
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"{program} cannot be started: {error.strerror or error}",
+                "`kind version` must work in a terminal.",
+            ) from error
+
+
+def _somebody_was_quicker(error: BaseException) -> bool:
+    said = error.hint if isinstance(error, EnvironmentFailure) else ""
+    return any(sign in said for sign in SOMEBODY_WAS_QUICKER)
+
+
+@contextlib.contextmanager
+def _ended(child: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """End a child, and what it has started, if the body does not see its end."""
+    with child:
+        try:
+            yield child
+        except BaseException:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(END_SECONDS)
+                    break
+            raise

@@ -1,13 +1,31 @@
-"""Which contexts there are, read without the kubernetes client, whose import takes a second."""
+"""The kubeconfig as far as windsock looks at it itself, without the kubernetes client.
+
+Importing that client takes a second; which contexts there are is asked by every command.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from windsock.errors import ConfigurationError
+from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.local.files import cannot, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KUBECTLS_OWN = "~/.kube/config"
+LOCK_ATTEMPTS = 20
+LOCK_PAUSE_SECONDS = 0.1
+
+_CURRENT = re.compile(r"^current-context:.*\n?", re.MULTILINE)
 
 
 def paths(kubeconfig: str | None) -> list[Path]:
@@ -16,8 +34,18 @@ def paths(kubeconfig: str | None) -> list[Path]:
     Args:
         kubeconfig: One file, or several as in the variable KUBECONFIG; None means kubectl's own.
     """
-    text = kubeconfig or os.environ.get("KUBECONFIG") or str(Path("~", ".kube", "config"))
-    return [Path(part).expanduser() for part in text.split(os.pathsep) if part]
+    text = kubeconfig or os.environ.get("KUBECONFIG") or ""
+    parts = [part for part in text.split(os.pathsep) if part]
+    return [Path(part).expanduser() for part in parts or [KUBECTLS_OWN]]
+
+
+def variable(kubeconfig: str | None) -> dict[str, str]:
+    """The variable that tells another program the same files.
+
+    Args:
+        kubeconfig: See `paths`.
+    """
+    return {"KUBECONFIG": os.pathsep.join(str(path) for path in paths(kubeconfig))}
 
 
 def contexts(kubeconfig: str | None) -> list[str]:
@@ -31,17 +59,28 @@ def contexts(kubeconfig: str | None) -> list[str]:
     """
     found: dict[str, None] = {}
     for path in paths(kubeconfig):
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            found |= {str(item["name"]): None for item in loaded.get("contexts") or []}
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-            raise ConfigurationError(
-                f"the kubeconfig {path} cannot be read: {error}",
-                "`kubectl config view` reads it the same way.",
-            ) from error
+        with _readable(path):
+            found |= {str(item["name"]): None for item in _load(path).get("contexts") or []}
     return list(found)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """What is in a file; nothing if it does not exist."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        return {}
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"the kubeconfig {path} cannot be read: {error}",
+            "`kubectl config view` reads it the same way.",
+        ) from error
 
 
 def check_context(context: str, kubeconfig: str | None) -> None:
@@ -63,3 +102,79 @@ def check_context(context: str, kubeconfig: str | None) -> None:
     raise ConfigurationError(
         f"there is no context {context!r} in {places}", f"There are: {', '.join(sorted(known))}."
     )
+
+
+@contextlib.contextmanager
+def current_context_kept(
+    kubeconfig: str | None, *, new: str, pause: Callable[[float], None] = time.sleep
+) -> Iterator[None]:
+    """Let a program in the body add a context, and keep it from making that the current one.
+
+    A file that did not exist has no current context to keep.
+
+    Args:
+        kubeconfig: See `paths`.
+        new: The context that is added.
+        pause: Waits for so many seconds.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+        EnvironmentFailure: It cannot be written.
+    """
+    path = _added_to(kubeconfig)
+    existed, before = path.exists(), _current(path)
+    try:
+        yield
+    finally:
+        if existed and before != new and _current(path) != before:
+            with _locked(path, pause):
+                _set_current(path, before)
+
+
+def _added_to(kubeconfig: str | None) -> Path:
+    """The file that gets new entries: kubectl's own rule, which other tools follow."""
+    known = paths(kubeconfig)
+    return next((path for path in known if path.is_file()), known[-1])
+
+
+def _current(path: Path) -> str:
+    with _readable(path):
+        return str(_load(path).get("current-context") or "")
+
+
+def _set_current(path: Path, name: str) -> None:
+    """Change one line: nothing else of a file that is not ours is read and written anew."""
+    target = path.resolve()  # A link stays one.
+    line = f"current-context: {json.dumps(name)}\n"
+    with _readable(path):
+        text = target.read_text(encoding="utf-8")
+        mode = target.stat().st_mode & 0o777
+    changed, count = _CURRENT.subn(lambda _: line, text)
+    if not count:
+        changed = text + line
+    write_whole(target, changed, mode=mode)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, pause: Callable[[float], None]) -> Iterator[None]:
+    """Hold the lock that kubectl and kind respect: a file beside the kubeconfig."""
+    lock = path.with_name(f"{path.name}.lock")
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            lock.touch(exist_ok=False)
+        except FileExistsError:
+            pause(LOCK_PAUSE_SECONDS)
+        except OSError as error:
+            raise cannot(f"make {lock}", error) from error
+        else:
+            break
+    else:
+        raise EnvironmentFailure(
+            f"somebody else is changing {path}: {lock} is there",
+            "If nobody is, remove that file. Your current context was changed: "
+            "`kubectl config use-context NAME` sets it.",
+        )
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

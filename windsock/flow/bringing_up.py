@@ -140,7 +140,8 @@ def _bring_up(
 ) -> Environment:
     started = time.monotonic()
     work.console.line(f"target: {choose.explain(work.settings)}")
-    goes_on = (work.settings.state_folder / ENVIRONMENT_FILE).exists()
+    described = work.settings.state_folder / ENVIRONMENT_FILE
+    goes_on = described.exists()
     with target.bringing_up():
         try:
             prepare(work.console)
@@ -151,7 +152,7 @@ def _bring_up(
             import_settings(work, environment)
             show_dags(work, environment)
         except BaseException:
-            if goes_on:
+            if goes_on and described.exists():  # It is stopped where its cluster was made anew.
                 work.console.warn("what ran before goes on as it was")
             else:
                 target.give_up(work.console)

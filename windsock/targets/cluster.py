@@ -33,6 +33,7 @@ from windsock.cluster import (
     workloads,
 )
 from windsock.cluster.client import Cluster
+from windsock.cluster.failures import Unreachable
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
 from windsock.cluster.registry import Registry
@@ -269,8 +270,8 @@ class ClusterTarget:
         """Reach the cluster, and get the images to it."""
         check_folders(self._settings)
         with console.step("cluster") as step:
-            if self.name == "kind":
-                self._kind.ensure(step.progress)
+            if self.name == "kind" and self._kind.ensure(step.progress):
+                self._stop_here()  # What still runs here talks to a cluster that is gone.
             step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
         self._images.prepare(console)
 
@@ -371,7 +372,14 @@ class ClusterTarget:
             return False
         # It holds what is one environment's own: its settings and its port.
         [shared] = (item for item in objects if item["metadata"]["name"] == manifests.SETTINGS)
-        return apply.is_applied(self._cluster, shared)
+        try:
+            return apply.is_applied(self._cluster, shared)
+        except (Unreachable, ConfigurationError):
+            if self.name != "kind":
+                raise
+            # Deleted by other hands, it may be: `prepare` looks, and makes it anew.
+            vars(self).pop("_cluster", None)
+            return False
 
     # --- what it is made of -------------------------------------------------------------------
 
@@ -434,17 +442,30 @@ class ClusterTarget:
         """Delete the kind cluster and its registry.
 
         Raises:
-            ConfigurationError: The cluster is not one that windsock made.
+            ConfigurationError: The cluster is not one that windsock made, or holds other
+                environments.
+            EnvironmentFailure: Somebody else syncs to the namespace.
         """
         if self.name != "kind":
             raise ConfigurationError(
                 f"windsock did not make the cluster of {self._place}",
                 "`invoke down --volumes` removes everything that windsock made in it.",
             )
-        self._stop_here()
         with console.step(f"deleted the kind cluster {self._kind.name}"):
-            self._kind.delete()
+            if self._kind.deletable(namespace=self._place.namespace):
+                self._take_for_deletion()
+            self._kind.delete(namespace=self._place.namespace)
             self._registry.remove()
+        self._stop_here()
+
+    def _take_for_deletion(self) -> None:
+        try:
+            self._claim.take_for_removal()
+        except StoreBusy as busy:
+            raise EnvironmentFailure(
+                f"{busy.message} (namespace {self._place.namespace})",
+                "Ask them; `invoke down --cluster --take-over` deletes the cluster all the same.",
+            ) from None
 
     def diff(self) -> list[tuple[str, str]]:
         """Object → a unified diff of what applying would change."""

@@ -1,116 +1,137 @@
+"""What the contract of kind (tests/contract/kind) cannot bring about on a real machine."""
+
 from __future__ import annotations
 
-import json
-import sys
+import uuid
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
+from tests.contract.kind.stand_in import StandIn, machine
+from windsock.cluster import kind as owner
+from windsock.cluster import ownership
 from windsock.cluster.kind import Kind
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-STAND_IN = """#!{python}
-import json, pathlib, sys
-folder = pathlib.Path({folder!r})
-with (folder / "calls").open("a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
-clusters = folder / "clusters"
-known = clusters.read_text().split() if clusters.exists() else []
-name = sys.argv[sys.argv.index("--name") + 1] if "--name" in sys.argv else ""
-verb = " ".join(sys.argv[1:3])
-if (folder / verb.replace(" ", "-")).exists():
-    sys.exit("ERROR: " + (folder / verb.replace(" ", "-")).read_text())
-if verb == "get clusters":
-    print("\\n".join(known) or "No kind clusters found.")
-elif verb == "create cluster":
-    print("Creating cluster ...", file=sys.stderr)
-    clusters.write_text(" ".join([*known, name]))
-elif verb == "delete cluster":
-    clusters.write_text(" ".join(item for item in known if item != name))
-"""
-
-
-class StandIn:
-    """A program that behaves as kind does, as far as we ask, and records what it is asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.program = folder / "kind"
-        self.program.write_text(STAND_IN.format(python=sys.executable, folder=str(folder)))
-        self.program.chmod(0o755)
-
-    def calls(self) -> list[list[str]]:
-        return [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
-
-    def fail(self, verb: str, reason: str) -> None:
-        (self.folder / verb.replace(" ", "-")).write_text(reason)
-
-    def kind(self, kubeconfig: str | None = None) -> Kind:
-        return Kind(
-            name="demo",
-            config=self.folder / "kind.yaml",
-            kubeconfig=kubeconfig,
-            program=str(self.program),
-        )
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> StandIn:
-    return StandIn(tmp_path)
+def here(tmp_path: Path) -> Iterator[StandIn]:
+    with machine(tmp_path) as stand_in:
+        yield stand_in
 
 
 def silent(_: str) -> None:
     pass
 
 
-def test_a_cluster_is_created_once_with_its_configuration(stand_in: StandIn) -> None:
-    said: list[str] = []
-    assert stand_in.kind().ensure(said.append)
-    assert not stand_in.kind().ensure(said.append)
-    assert said == ["Creating cluster ..."]
-    created = [call for call in stand_in.calls() if call[:2] == ["create", "cluster"]]
-    assert len(created) == 1
-    assert str(stand_in.folder / "kind.yaml") in created[0]
+def test_it_is_created_with_its_configuration_and_waited_for(here: StandIn) -> None:
+    here.kind().ensure(silent)
+    [created] = [call for call in here.calls() if call[:2] == ["create", "cluster"]]
+    assert created[created.index("--config") + 1] == str(here.config)
+    assert created[created.index("--wait") + 1] == "5m"
 
 
-def test_a_lost_kubeconfig_entry_comes_back(stand_in: StandIn) -> None:
-    kind = stand_in.kind(kubeconfig="/somewhere/config")
-    kind.ensure(silent)
-    kind.ensure(silent)
-    exported = ["export", "kubeconfig", "--name", "demo", "--kubeconfig", "/somewhere/config"]
-    assert stand_in.calls()[-1] == exported
+def test_nodes_of_somebody_who_was_quicker_are_left_alone(here: StandIn) -> None:
+    here.plan(quicker=True)
+    assert not here.kind().ensure(silent)
+    assert here.docker.clusters() == ["demo"]
+    assert not [call for call in here.calls() if call[0] == "delete"]
 
 
-def test_a_failed_creation_is_removed_and_told(stand_in: StandIn) -> None:
-    stand_in.fail("create cluster", "no space left on device")
-    with pytest.raises(EnvironmentFailure, match="kind create cluster") as caught:
-        stand_in.kind().ensure(silent)
-    assert "no space left" in caught.value.hint
-    assert stand_in.calls()[-1][:2] == ["delete", "cluster"]
+def test_one_that_cannot_be_marked_is_removed(
+    here: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise EnvironmentFailure("no")
+
+    monkeypatch.setattr(ownership, "mark", refuse)
+    with pytest.raises(EnvironmentFailure, match="no"):
+        here.kind().ensure(silent)
+    assert here.docker.clusters() == []
 
 
-def test_only_its_own_cluster_is_deleted(stand_in: StandIn) -> None:
-    (stand_in.folder / "clusters").write_text("precious demo")
-    stand_in.kind().delete()
-    assert (stand_in.folder / "clusters").read_text() == "precious"
+def test_one_of_others_whose_node_is_not_ready_is_not_used(here: StandIn) -> None:
+    here.docker.put("demo", uid=uuid.uuid4().hex, complete=True, ready=False, images=[])
+    with pytest.raises(EnvironmentFailure, match="not complete") as caught:
+        here.kind().ensure(silent)
+    assert "not ready: demo-control-plane" in caught.value.hint
 
 
-def test_images_are_loaded_and_as_an_archive_where_that_fails(stand_in: StandIn) -> None:
-    saved: list[str] = []
+def test_the_home_folder_may_be_written_short(
+    here: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    here.kind(kubeconfig="~/clusters/demo").ensure(silent)
+    assert (tmp_path / "home" / "clusters" / "demo").exists()
 
-    def save(image: str, archive: Path) -> None:
-        saved.append(image)
-        archive.write_bytes(b"layers")
 
-    stand_in.kind().load(["airflow:1"], save=save, progress=silent)
-    assert saved == []
-    stand_in.fail("load docker-image", "content digest sha256:… not found")
-    stand_in.kind().load(["airflow:1"], save=save, progress=silent)
-    assert saved == ["airflow:1"]
-    assert stand_in.calls()[-1][:2] == ["load", "image-archive"]
+def test_images_go_as_archives_where_docker_lacks_other_platforms(here: StandIn) -> None:
+    here.kind().ensure(silent)
+    here.keep_image("airflow:1")
+    here.plan(platforms=True)
+    archives: list[str] = []
+
+    def save(image: str, _: Path) -> None:
+        archives.append(image)
+        raise EnvironmentFailure("the disk is full")
+
+    with pytest.raises(EnvironmentFailure, match="the disk is full"):
+        here.kind().load(["airflow:1"], save=save, progress=silent)
+    assert archives == ["airflow:1"]
+
+
+def test_a_node_that_came_while_kind_was_interrupted_is_removed_as_well(
+    here: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = here.kind()
+    answers = iter([False, True])  # None before, and one is left after the first removal.
+    monkeypatch.setattr(kind, "exists", lambda: next(answers))
+    here.plan(slow=True)
+
+    def interrupt(line: str) -> None:
+        if "Preparing nodes" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kind.ensure(interrupt)
+    assert [call[0] for call in here.calls()].count("delete") == 2
+
+
+def test_a_kind_that_will_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "END_SECONDS", 0.05)
+    program = tmp_path / "kind"
+    program.write_text(
+        "#!/bin/sh\ncase $1 in create) ;; *) exit 0;; esac\n"
+        f"trap '' TERM\necho $$ >{tmp_path}/pid\necho started >&2\nwhile :; do sleep 1; done\n"
+    )
+    program.chmod(0o755)
+    kind = Kind(
+        name="demo",
+        config=tmp_path / "kind.yaml",
+        kubeconfig=str(tmp_path / "kubeconfig"),
+        program=str(program),
+    )
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kind.ensure(interrupt)
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_what_kind_says_of_docker_is_told(here: StandIn) -> None:
+    here.plan(docker="Cannot connect to the Docker daemon at unix:///var/run/docker.sock.")
+    with pytest.raises(EnvironmentFailure, match="`kind get clusters` failed") as caught:
+        here.kind().exists()
+    assert "Cannot connect to the Docker daemon" in caught.value.hint
 
 
 def test_without_kind_a_person_is_told_where_to_get_it(tmp_path: Path) -> None:
@@ -118,3 +139,12 @@ def test_without_kind_a_person_is_told_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="kind is not installed") as caught:
         kind.exists()
     assert "--target local" in caught.value.hint
+
+
+def test_a_kind_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "kind"
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    kind = Kind(name="demo", config=tmp_path / "kind.yaml", program=str(program))
+    with pytest.raises(EnvironmentFailure, match="kind cannot be started: Exec format error"):
+        kind.exists()

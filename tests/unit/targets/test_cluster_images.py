@@ -53,7 +53,10 @@ class FakeKind:
     def load(self, images: Sequence[str], **_: Any) -> None:
         self.loaded.extend(images)
 
-    def delete(self) -> None:
+    def deletable(self, **_: Any) -> bool:
+        return False
+
+    def delete(self, **_: Any) -> None:
         self.deleted = True
 
 

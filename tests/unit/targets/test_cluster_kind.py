@@ -1,0 +1,188 @@
+"""What becomes of an environment whose kind cluster is gone, or is not ours to delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.fakes import KeptConsole
+from windsock.cluster import apply, manifests
+from windsock.cluster.failures import Unreachable
+from windsock.config import Settings
+from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.model import ENVIRONMENT_FILE
+from windsock.sync.protocol import StoreBusy
+from windsock.targets.cluster import ClusterTarget
+from windsock.targets.remembered import Remembered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from windsock.errors import WindsockError
+
+
+class FakeCluster:
+    def version(self) -> str:
+        return "1.34"
+
+
+class FakeKind:
+    """A kind cluster, and what was asked of it."""
+
+    name = "windsock"
+
+    def __init__(self) -> None:
+        self.makes_it = False
+        self.refusal: WindsockError | None = None
+        self.there = True
+        self.deleted: list[str] = []
+
+    def ensure(self, _: Callable[[str], None]) -> bool:
+        return self.makes_it
+
+    def deletable(self, *, namespace: str) -> bool:
+        del namespace
+        if self.refusal is not None:
+            raise self.refusal
+        return self.there
+
+    def delete(self, *, namespace: str) -> None:
+        self.deleted.append(namespace)
+
+
+class FakeClaim:
+    def __init__(self) -> None:
+        self.busy: StoreBusy | None = None
+        self.taken = False
+
+    def take_for_removal(self) -> None:
+        if self.busy is not None:
+            raise self.busy
+        self.taken = True
+
+
+class Fake:
+    """Part of a target whose verbs are only recorded."""
+
+    def __init__(self) -> None:
+        self.verbs: list[str] = []
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def record(*_: Any, **__: Any) -> Any:
+            self.verbs.append(verb)
+            return True
+
+        return record
+
+
+class Rig:
+    """A target that is up on this machine, and whose cluster is a fake."""
+
+    def __init__(self, project: Path, target: str = "kind") -> None:
+        (project / "dags").mkdir()
+        self.state = project / ".windsock"
+        (self.state / "secrets").mkdir(parents=True)
+        (self.state / ENVIRONMENT_FILE).write_text("{}")
+        self.kind, self.claim, self.console = FakeKind(), FakeClaim(), KeptConsole()
+        self.supervisor, self.registry, self.images = Fake(), Fake(), Fake()
+        place = Remembered(target=target, context="kind-windsock", namespace="mine")
+        self.target = ClusterTarget(Settings(project=project), place=place, variables={})
+        vars(self.target).update(
+            _cluster=FakeCluster(),
+            _kind=self.kind,
+            _claim=self.claim,
+            _supervisor=self.supervisor,
+            _registry=self.registry,
+            _images=self.images,
+            _applied=type("Applied", (Fake,), {"by_others": lambda _: False})(),
+            objects=lambda: [{"metadata": {"name": manifests.SETTINGS}}],
+        )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether what ran on this machine was stopped."""
+        described = (self.state / ENVIRONMENT_FILE).exists()
+        assert described == ("shutdown" not in self.supervisor.verbs)
+        return not described
+
+
+GONE = (
+    Unreachable("the cluster does not answer"),
+    ConfigurationError("there is no context 'kind-windsock'"),
+)
+
+
+@pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__name__)
+def test_an_environment_whose_kind_cluster_is_gone_is_not_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: WindsockError
+) -> None:
+    def ask(*_: Any) -> bool:
+        raise error
+
+    monkeypatch.setattr(apply, "is_applied", ask)
+    rig = Rig(tmp_path)
+    assert rig.target.running() is None
+    assert "_cluster" not in vars(rig.target)  # The next one has another address.
+    assert not rig.stopped
+
+
+@pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__name__)
+def test_a_cluster_that_windsock_cannot_make_must_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: WindsockError
+) -> None:
+    def ask(*_: Any) -> bool:
+        raise error
+
+    monkeypatch.setattr(apply, "is_applied", ask)
+    with pytest.raises(type(error)):
+        Rig(tmp_path, target="context").target.running()
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_what_talks_to_a_cluster_that_is_gone_is_stopped_when_it_is_made_anew(
+    tmp_path: Path, *, made: bool
+) -> None:
+    rig = Rig(tmp_path)
+    rig.kind.makes_it = made
+    rig.target.prepare(rig.console)
+    assert rig.stopped == made
+
+
+def test_a_cluster_is_deleted_with_its_registry_and_what_runs_here(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.target.delete_cluster(rig.console)
+    assert rig.claim.taken
+    assert rig.kind.deleted == ["mine"]
+    assert rig.registry.verbs == ["remove"]
+    assert rig.stopped
+
+
+def test_what_a_cluster_that_is_gone_has_left_is_removed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.kind.there = False
+    rig.target.delete_cluster(rig.console)
+    assert not rig.claim.taken
+    assert rig.registry.verbs == ["remove"]
+    assert rig.stopped
+
+
+def test_a_cluster_that_is_not_ours_stays_and_so_does_all_that_runs(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.kind.refusal = ConfigurationError("windsock did not make the kind cluster windsock")
+    with pytest.raises(ConfigurationError, match="did not make"):
+        rig.target.delete_cluster(rig.console)
+    assert not rig.kind.deleted
+    assert not rig.registry.verbs
+    assert not rig.stopped
+
+
+def test_a_cluster_to_which_somebody_else_syncs_stays(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.claim.busy = StoreBusy({"client": "bob@desk#2", "since": 0})
+    with pytest.raises(EnvironmentFailure, match="bob@desk syncs here") as caught:
+        rig.target.delete_cluster(rig.console)
+    assert "--take-over" in caught.value.hint
+    assert not rig.kind.deleted
+    assert not rig.stopped

@@ -1,0 +1,73 @@
+"""Whether windsock made a whole cluster, and what would go with it.
+
+The mark is an object of the cluster itself: any checkout, with any state folder, can read it, and
+it is gone when the cluster is. It is written last, so a cluster that has it is complete.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from windsock.cluster.client import OURS
+
+if TYPE_CHECKING:
+    from windsock.cluster.client import Cluster
+    from windsock.cluster.connection import Object
+
+NAMESPACE = "kube-system"
+"""Where the mark is: no environment is ever taken out of this namespace."""
+
+MARK = "windsock-made-this-cluster"
+"""The name of a ConfigMap."""
+
+
+def mark(cluster: Cluster) -> None:
+    """Note in a cluster that windsock made it.
+
+    Args:
+        cluster: With the namespace `NAMESPACE`, complete.
+    """
+    data = {"meaning": "`invoke down --cluster` may delete this cluster"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": MARK}, "data": data}
+    )
+
+
+def is_marked(cluster: Cluster) -> bool:
+    """Whether windsock made the cluster.
+
+    Args:
+        cluster: With the namespace `NAMESPACE`.
+    """
+    return cluster.get("v1", "ConfigMap", MARK) is not None
+
+
+def environments(cluster: Cluster) -> list[str]:
+    """The namespaces in which windsock has an environment, up or only its volumes.
+
+    Args:
+        cluster: With any namespace.
+    """
+    made = {item["metadata"]["name"] for item in cluster.items("v1", "Namespace", selector=OURS)}
+    # A namespace that windsock did not make tells nothing: the volumes in it do.
+    claims = cluster.request(
+        "GET",
+        "/api/v1/persistentvolumeclaims",
+        query={"labelSelector": OURS},
+        doing="list the volumes of all namespaces",
+    )
+    return sorted(made | {item["metadata"]["namespace"] for item in claims["items"] or []})
+
+
+def unready(cluster: Cluster) -> list[str]:
+    """The nodes that cannot run pods yet.
+
+    Args:
+        cluster: With any namespace.
+    """
+    return [item["metadata"]["name"] for item in cluster.items("v1", "Node") if not _is_ready(item)]
+
+
+def _is_ready(node: Object) -> bool:
+    conditions = node["status"].get("conditions") or []
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
