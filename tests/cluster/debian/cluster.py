@@ -18,6 +18,7 @@ from tests.cluster.debian import (
     components,
     engine,
     images,
+    kubectl,
     packages,
     places,
 )
@@ -72,6 +73,7 @@ def up(progress: Progress) -> Path:
     """
     packages.check_machine()
     with _alone(progress):
+        kubectl.ensure(Commands(), progress)
         if state().ready:
             progress("Kubernetes is up already")
             return places.KUBECONFIG
