@@ -79,6 +79,7 @@ def up(progress: Progress) -> Path:
             return places.KUBECONFIG
         with _undone_on_failure(progress):
             _remove_cluster(progress)
+            cleanup.check_no_other(Commands())
             _prepare(progress, with_kubernetes=True)
             _start(progress)
     return places.KUBECONFIG
