@@ -109,3 +109,9 @@ class Kubectl:
 
     def names(self, kind: str, selector: str = "") -> list[str]:
         return sorted(item["metadata"]["name"] for item in self.items(kind, selector))
+
+    def everything(self) -> set[str]:
+        """Each object of the namespace, of whatever kind, as `kind/name`; events aside."""
+        listable = self.run("api-resources", "--namespaced", "--verbs=list", "--output=name")
+        kinds = [kind for kind in listable.split() if kind.partition(".")[0] != "events"]
+        return set(self.run("get", ",".join(kinds), "--output=name").split())

@@ -8,7 +8,6 @@ ingress) is not played.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import re
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.cluster import account
 from tests.cluster.room import eventually
 from tests.e2e.project import ROOT
 from windsock.cluster import recipe
@@ -226,10 +226,11 @@ def prepared(
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     cluster.create(space)
     try:
-        for item in (_quota(), _account(), _rights(namespace)):
-            cluster.create(item)
+        cluster.create(_quota())
+        account.make(cluster, name=ACCOUNT, role_kind="ClusterRole", role="admin")
         kubeconfig = folder / "kubeconfig"
-        kubeconfig.write_text(yaml.safe_dump(_signed_in(cluster, access.kubeconfig)))
+        signed_in = account.signed_in(cluster, access.kubeconfig, name=ACCOUNT, context=CONTEXT)
+        kubeconfig.write_text(yaml.safe_dump(signed_in))
         yield Installer(access, namespace=namespace, kubeconfig=kubeconfig, images=images)
     finally:
         cluster.delete(space)
@@ -242,58 +243,4 @@ def _quota() -> Manifest:
         "kind": "ResourceQuota",
         "metadata": {"name": "okteto"},
         "spec": {"hard": QUOTA},
-    }
-
-
-def _account() -> Manifest:
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}}
-
-
-def _rights(namespace: str) -> Manifest:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": ACCOUNT},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "admin",
-        },
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
-    }
-
-
-def _signed_in(cluster: Cluster, of_administrator: Path) -> Manifest:
-    """The cluster's kubeconfig, signed in as the account, under Okteto's name."""
-    token_of = {"kubernetes.io/service-account.name": ACCOUNT}
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": f"{ACCOUNT}-signs-in", "annotations": token_of},
-        "type": "kubernetes.io/service-account-token",
-    }
-    cluster.create(secret)
-    found: Manifest = eventually(
-        lambda: (cluster.get("v1", "Secret", f"{ACCOUNT}-signs-in") or {}).get("data"),
-        "the account's token",
-    )
-    values = yaml.safe_load(of_administrator.read_text(encoding="utf-8"))
-    named = {item["name"]: item["context"] for item in values["contexts"]}
-    server = next(
-        item["cluster"]
-        for item in values["clusters"]
-        if item["name"] == named[cluster.context]["cluster"]
-    )
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": CONTEXT,
-        "clusters": [{"name": CONTEXT, "cluster": server}],
-        "users": [{"name": "user", "user": {"token": base64.b64decode(found["token"]).decode()}}],
-        "contexts": [
-            {
-                "name": CONTEXT,
-                "context": {"cluster": CONTEXT, "user": "user", "namespace": cluster.namespace},
-            }
-        ],
     }

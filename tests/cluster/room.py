@@ -20,8 +20,8 @@ Object = dict[str, Any]
 
 IMAGE = "python:3.12-slim-bookworm"
 DEADLINE = 150.0
-"""Seconds. Kubernetes 1.20 takes up to a minute to let go of a pod that never started: its node
-looks for the remains of such pods once a minute."""
+"""Seconds. Kubernetes 1.20 takes up to a minute to let go of a pod that never started, because its
+kubelet looks for the remains once a minute; the test bed's own one is changed to do so at once."""
 COMPONENT = "app.kubernetes.io/component"
 
 

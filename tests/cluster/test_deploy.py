@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import pytest
 from tests.cluster.deployed import KINDS, OURS, PATIENCE, Kubectl, project_on
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source
 from tests.e2e.machine import assert_nothing_runs
+from tests.e2e.project import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
 
 NAMESPACE = "windsock-deploy"
 INTERRUPTED = 130
+SCHEDULER = f"{OURS},app.kubernetes.io/component=scheduler"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,12 @@ def project(cluster: ClusterAccess) -> Iterator[Project]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("step", ["images", "applied", "rolled out"])
+@pytest.fixture
+def kubectl(cluster: ClusterAccess) -> Kubectl:
+    return Kubectl(cluster, NAMESPACE)
+
+
+@pytest.mark.parametrize("step", ["cluster", "images", "applied", "rolled out", "Airflow"])
 def test_an_interrupt_after_each_step_leaves_nothing_running_here(
     project: Project, step: str
 ) -> None:
@@ -60,21 +68,35 @@ def test_an_interrupt_after_each_step_leaves_nothing_running_here(
     assert project.invoke("status").returncode != 0
 
 
-def test_the_next_one_completes_what_was_interrupted(project: Project) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["interrupted", "killed"])
+def test_one_that_ends_in_the_middle_of_a_rollout_leaves_nothing_running_here(
+    project: Project, kubectl: Kubectl, killed: bool
+) -> None:
+    def starts() -> bool:
+        return any(
+            pod["status"]["phase"] == "Running"
+            and not any(container["ready"] for container in pod["status"]["containerStatuses"])
+            for pod in kubectl.items("pods", SCHEDULER)
+            if "deletionTimestamp" not in pod["metadata"]
+        )
+
+    kubectl.run("delete", "deployment", "airflow-scheduler")
+    with project.start("up") as up:
+        up.wait_for("^✓ applied", timeout=PATIENCE)
+        eventually(starts, "the new scheduler has started and is not ready yet")
+        if killed:
+            up.kill()
+        else:
+            up.interrupt()
+        assert up.end(timeout=PATIENCE) == (-signal.SIGKILL if killed else INTERRUPTED), up.text()
+        assert not any(line.startswith("✓ rolled out") for line in up.lines), up.text()
+    assert_nothing_runs(project)
+
+
+def test_the_next_one_completes_what_was_interrupted_or_killed(project: Project) -> None:
     project.up()
     listed = json.loads(project.invoke("dags.list", "--json").stdout)
     assert {dag["dag_id"] for dag in listed} == EXAMPLE_DAGS
-    assert project.invoke("diff").returncode == 0
-
-
-def test_a_killed_one_is_completed_as_well(project: Project, cluster: ClusterAccess) -> None:
-    Kubectl(cluster, NAMESPACE).run("delete", "deployment", "airflow-scheduler")
-    project.invoke("down")
-    with project.start("up") as up:
-        up.wait_for("^✓ applied", timeout=PATIENCE)
-        up.kill()
-        up.end()
-    project.up()
     assert project.invoke("diff").returncode == 0
 
 
@@ -103,3 +125,17 @@ def test_a_changed_requirement_reaches_a_running_task(project: Project) -> None:
     run_id = json.loads(after.stdout)["run_id"]
     log = [line.event for line in project.airflow.log("needs", run_id, "look", try_number=1)]
     assert any("HAS 2.1.0" in line for line in log), log
+
+
+def test_a_killed_down_is_completed_by_the_next(project: Project, kubectl: Kubectl) -> None:
+    deployments = kubectl.names("deployments")
+    project.close()
+    with project.start("down", "--volumes") as down:
+        eventually(lambda: kubectl.names("deployments") != deployments, "it has begun")
+        down.kill()
+        assert down.end() == -signal.SIGKILL, down.text()
+    assert kubectl.names("persistentvolumeclaims"), "it had not come to its end"
+    again = project.invoke("down", "--volumes")
+    assert again.returncode == 0, again.stderr
+    assert NAMESPACE not in kubectl.names("namespaces")
+    assert_nothing_runs(project)

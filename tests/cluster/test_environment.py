@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from tests.cluster.beside import *  # noqa: F403 - cases of another environment 
 from tests.cluster.deployed import OURS, PATIENCE, WORKERS, Kubectl, project_on
 from tests.cluster.syncing import *  # noqa: F403 - cases of this environment
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source
-from tests.e2e.machine import assert_nothing_runs
+from tests.e2e.machine import assert_nothing_runs, component_pid
 from tests.e2e.project import ROOT, eventually
 
 if TYPE_CHECKING:
@@ -80,16 +81,37 @@ def test_up_gives_a_healthy_airflow_that_has_parsed_the_examples(deployed: Proje
 def test_every_example_passes_its_test_with_a_pod_per_task(
     deployed: Project, kubectl: Kubectl
 ) -> None:
-    done = deployed.invoke("test", "--parallel", "3")
+    keep = {"PYTEST_ADDOPTS": "--windsock-keep-runs"}  # so that what ran can be counted
+    done = deployed.invoke("test", "--parallel", "3", **keep)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    created = {
+    eventually(lambda: not kubectl.names("pods", WORKERS), "the pods of finished tasks are gone")
+    pods = pods_of_tasks(kubectl)
+    assert pods == tries_of_tasks(deployed)
+    for dag_id in EXAMPLE_DAGS:
+        assert any(name.startswith(f"{dag_id.replace('_', '-')}-") for name in pods), dag_id
+
+
+def pods_of_tasks(kubectl: Kubectl) -> Counter[str]:
+    """How many pods of tasks have been started, by the name that each task's pods begin with."""
+    started = {
         event["involvedObject"]["name"]
         for event in kubectl.items("events")
-        if event["involvedObject"]["kind"] == "Pod" and event["reason"] in ("Scheduled", "Started")
+        if event["involvedObject"]["kind"] == "Pod" and event["reason"] == "Scheduled"
     }
-    runs_of_tasks = [name for name in created if not name.startswith(("airflow-", "postgres"))]
-    assert len(runs_of_tasks) >= len(EXAMPLE_DAGS)
-    eventually(lambda: not kubectl.names("pods", WORKERS), "the pods of finished tasks are gone")
+    return Counter(
+        name.rpartition("-")[0] for name in started if not name.startswith(("airflow-", "postgres"))
+    )
+
+
+def tries_of_tasks(project: Project) -> Counter[str]:
+    """How often each task has started, by the name that its pods begin with."""
+    api = project.airflow
+    tries: Counter[str] = Counter()
+    for run in api.runs():
+        for task in api.task_instances(run.dag_id, run.run_id):
+            name = f"{run.dag_id}-{task.task_id}".replace("_", "-")
+            tries[name] += task.try_number
+    return +tries  # without those that were skipped
 
 
 def test_a_save_is_parsed_in_the_cluster_and_runs_there(deployed: Project) -> None:
@@ -118,9 +140,12 @@ def test_a_failing_tasks_log_is_readable_when_its_pod_is_gone(
     done = deployed.invoke("test", str(test))
     assert done.returncode == 1
     assert "boom in the pod" in done.stdout
+    eventually(lambda: not kubectl.names("pods", WORKERS), "the pod of the failed task is gone")
+    [run] = deployed.airflow.runs("failing")
+    log = deployed.airflow.log("failing", run.run_id, "explode", try_number=1)
+    assert any("boom in the pod" in line.text() for line in log)
     (deployed.dags / "failing.py").unlink()
     deployed.control.barrier(timeout=60)
-    eventually(lambda: not kubectl.names("pods", WORKERS), "the pod of the failed task is gone")
 
 
 def test_a_second_up_changes_nothing(deployed: Project, kubectl: Kubectl) -> None:
@@ -246,6 +271,27 @@ def test_the_scheduler_needs_each_verb_that_its_role_has(
     for name in ("short", "long"):
         (deployed.dags / f"{name}.py").unlink()
     deployed.control.barrier(timeout=60)
+
+
+@pytest.mark.parametrize("component", ["scheduler", "sync"])
+def test_a_restarted_component_is_another_one_and_all_is_healthy(
+    deployed: Project, kubectl: Kubectl, component: str
+) -> None:
+    def seen() -> set[str]:
+        if component == "sync":
+            return {str(component_pid(deployed, "sync"))}
+        pods = kubectl.items("pods", f"{OURS},app.kubernetes.io/component={component}")
+        return {
+            item["metadata"]["uid"] for item in pods if "deletionTimestamp" not in item["metadata"]
+        }
+
+    before = seen()
+    done = deployed.invoke("restart", component)
+    assert done.returncode == 0, done.stderr
+    assert len(before) == len(seen()) == 1
+    assert before.isdisjoint(seen())
+    assert {part.status for part in deployed.airflow.health().values()} == {"healthy"}
+    assert set(deployed.control.barrier(timeout=60).dags) == EXAMPLE_DAGS
 
 
 def test_logs_are_shown_with_the_name_of_their_component(deployed: Project) -> None:

@@ -55,7 +55,9 @@ def _wait_gone(
 ) -> None:
     followed = [*(pair for pair in pairs if pair[1] in _LASTING), ("apps/v1", "ReplicaSet")]
     interests = [
-        Interest(api_version=version, kind=kind, selector=OURS) for version, kind in followed
+        # What we may not even list, we have not made.
+        Interest(api_version=version, kind=kind, selector=OURS, optional=True)
+        for version, kind in followed
     ]
     with Observer(cluster, interests) as observer:
         deadline = time.monotonic() + GONE_SECONDS

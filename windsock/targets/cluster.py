@@ -32,7 +32,7 @@ from windsock.cluster import (
     streams,
     workloads,
 )
-from windsock.cluster.client import Cluster
+from windsock.cluster.client import OURS, Cluster
 from windsock.cluster.failures import Unreachable
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
@@ -308,8 +308,16 @@ class ClusterTarget:
             self.ensure_secret()
             with self._claim.held():
                 self._applied.forget()
-                self._roll_out(self.objects(), step.progress)
+                self._roll_out(self._applied_by_others(), step.progress)
         self._applied.remember_others()
+
+    def _applied_by_others(self) -> list[dict[str, Any]]:
+        """What `join` waits for: what would be applied, with the migration that is there.
+
+        A Job is called after its content: one that was applied by hand has another name.
+        """
+        jobs = self._cluster.items("batch/v1", "Job", selector=OURS)
+        return [*(item for item in self.objects() if item["kind"] != "Job"), *jobs]
 
     def _roll_out(self, objects: list[dict[str, Any]], progress: Callable[[str], None]) -> None:
         rollout.wait(self._cluster, objects, progress=progress, timeout=self._settings.up_timeout)

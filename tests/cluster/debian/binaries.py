@@ -109,22 +109,9 @@ def remove_scratch() -> None:
 
 def _fetch(commands: Commands, work: Path) -> Path:
     """Download and unpack the source, without a trace in the machine's own apt."""
-    listed = work / "source.list"
-    listed.write_text(
-        "".join(
-            f"deb-src {each.address} {each.suite} {each.component}\n"
-            for each in packages.sources(commands)
-        )
-    )
-    lists = work / "lists"
-    (lists / "partial").mkdir(parents=True)
-    options = [
-        f"-oDir::Etc::SourceList={listed}",
-        "-oDir::Etc::SourceParts=-",
-        f"-oDir::State::Lists={lists}",
-        "-oAPT::Sandbox::User=root",  # the folder is ours alone
-    ]
-    commands.run("apt-get", "update", "-qq", *options)
+    found = packages.sources(commands)
+    lines = [f"deb-src {each.address} {each.suite} {each.component}" for each in found]
+    options = packages.only_from(commands, lines, folder=work)
     commands.run("apt-get", "source", "-qq", *options, "kubernetes", folder=work)
     unpacked = [path for path in work.glob("kubernetes-*") if path.is_dir()]
     if len(unpacked) != 1 or places.VERSION not in unpacked[0].name:

@@ -20,11 +20,49 @@ OF_KUBERNETES = re.compile(r"\bKUBE-")
 LOG_LINKS = (Path("/var/log/containers"), Path("/var/log/pods"))
 
 
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
+def check_no_other(commands: Commands) -> None:
+    """Refuse to come up on a machine where another Kubernetes has left something, or still runs.
+
+    Two kubelets on one docker remove each other's pods, and two kube-proxies each other's rules.
+    Nothing tells whose they are either: `down` may take all of them away because there were none
+    when it came up. Those of nodes in containers, as kind makes them, are not seen from here.
+
+    Raises:
+        EnvironmentFailure: There are such pods or rules.
+    """
+    traces = []
+    with suppress(EnvironmentFailure):  # no docker yet
+        if found := _containers(commands):
+            traces.append(
+                f"{len(found)} containers of pods (`docker ps --filter label={POD_LABEL}`)"
+            )
+    for family in ("iptables", "ip6tables"):
+        with suppress(EnvironmentFailure):  # not installed yet, or a kernel without IPv6
+            if OF_KUBERNETES.search(commands.run(f"{family}-save")):
+                traces.append(f"packet filter rules (`{family}-save | grep KUBE-`)")
+    if traces:
+        raise EnvironmentFailure(
+            f"another Kubernetes is on this machine: {', '.join(traces)}",
+            "The test bed would undo its work. Stop it and remove what it left, or use kind.",
+        )
+
+
 def remove_containers(commands: Commands) -> None:
-    """Remove all containers of pods; a kubelet leaves them when it ends."""
-    containers = commands.run("docker", "ps", "--all", "--quiet", "--filter", f"label={POD_LABEL}")
-    if containers.split():
-        commands.run("docker", "rm", "--force", "--volumes", *containers.split())
+    """Remove all containers of pods; a kubelet leaves them when it ends.
+
+    They are ours: see `check_no_other`.
+    """
+    if found := _containers(commands):
+        commands.run("docker", "rm", "--force", "--volumes", *found)
+
+
+def _containers(commands: Commands) -> list[str]:
+    """The ids of all containers that a kubelet of this machine made."""
+    filters = ("--filter", f"label={POD_LABEL}")
+    return commands.run("docker", "ps", "--all", "--quiet", *filters).split()
 
 
 def unmount(commands: Commands) -> None:
@@ -38,7 +76,10 @@ def unmount(commands: Commands) -> None:
 
 
 def remove_rules(commands: Commands) -> None:
-    """Remove the packet filter rules of kube-proxy and the kubelet, and leave all others."""
+    """Remove the packet filter rules of kube-proxy and the kubelet, and leave all others.
+
+    Those of Kubernetes are ours: see `check_no_other`.
+    """
     for family in ("iptables", "ip6tables"):
         try:
             rules = commands.run(f"{family}-save")
@@ -56,8 +97,9 @@ def without_kubernetes(rules: str) -> str:
 
 
 def remove_control_groups() -> None:
-    """Remove the empty control groups of pods."""
-    for tree in list(Path("/sys/fs/cgroup").glob("**/kubepods*")):
+    """Remove the empty control groups of pods, not those of a kubelet that runs in a container."""
+    # One tree, or one for each kind of resource.
+    for tree in [*CONTROL_GROUPS.glob("kubepods*"), *CONTROL_GROUPS.glob("*/kubepods*")]:
         for folder, _, _ in os.walk(tree, topdown=False):
             with suppress(OSError):  # One folder may be seen by several names.
                 Path(folder).rmdir()

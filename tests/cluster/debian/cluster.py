@@ -18,6 +18,7 @@ from tests.cluster.debian import (
     components,
     engine,
     images,
+    kubectl,
     packages,
     places,
 )
@@ -72,11 +73,13 @@ def up(progress: Progress) -> Path:
     """
     packages.check_machine()
     with _alone(progress):
+        kubectl.ensure(Commands(), progress)
         if state().ready:
             progress("Kubernetes is up already")
             return places.KUBECONFIG
         with _undone_on_failure(progress):
             _remove_cluster(progress)
+            cleanup.check_no_other(Commands())
             _prepare(progress, with_kubernetes=True)
             _start(progress)
     return places.KUBECONFIG

@@ -12,7 +12,7 @@ from tests.cluster.debian.commands import PATH, Commands
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SUITE = "bookworm"
 
@@ -71,6 +71,15 @@ def check_machine() -> None:
         )
 
 
+def may_install() -> bool:
+    """Whether this is a machine whose packages the test bed may touch."""
+    try:
+        check_machine()
+    except EnvironmentFailure:
+        return False
+    return True
+
+
 def missing(needed: Mapping[str, str]) -> list[str]:
     """The packages of the programs that are not there."""
     packages = [package for program, package in needed.items() if not _is_there(program)]
@@ -81,13 +90,42 @@ def _is_there(program: str) -> bool:
     return shutil.which(program, path=PATH) is not None
 
 
-def install(commands: Commands, packages: list[str]) -> None:
-    """Install packages, and start none of their services."""
+def install(commands: Commands, packages: list[str], *, options: Sequence[str] = ()) -> None:
+    """Install packages, and start none of their services.
+
+    Args:
+        commands: Runs apt.
+        packages: Their names.
+        options: Of apt-get, as those of `only_from`; the machine's own lists are then not updated.
+    """
     if not packages:
         return
-    commands.run("apt-get", "update", "-qq")
+    if not options:
+        commands.run("apt-get", "update", "-qq")
+    command = ("apt-get", "install", "--yes", "-qq", "--no-install-recommends")
     with _no_services():
-        commands.run("apt-get", "install", "--yes", "-qq", "--no-install-recommends", *packages)
+        commands.run(*command, *options, *packages)
+
+
+def only_from(commands: Commands, lines: Iterable[str], *, folder: Path) -> list[str]:
+    """Options that let apt know these sources and no others, without a trace in the machine's own.
+
+    Args:
+        commands: Runs apt.
+        lines: Of a sources.list.
+        folder: Empty; of use as long as it is there.
+    """
+    listed, lists = folder / "source.list", folder / "lists"
+    listed.write_text("".join(f"{line}\n" for line in lines))
+    (lists / "partial").mkdir(parents=True)
+    options = [
+        f"-oDir::Etc::SourceList={listed}",
+        "-oDir::Etc::SourceParts=-",
+        f"-oDir::State::Lists={lists}",
+        "-oAPT::Sandbox::User=root",  # the folder is ours alone
+    ]
+    commands.run("apt-get", "update", "-qq", *options)
+    return options
 
 
 @contextmanager

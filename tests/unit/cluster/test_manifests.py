@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -355,3 +356,23 @@ def test_objects_of_the_users_own_overlay_are_kept_as_they_are() -> None:
     }
     kept = complete([*base(), copy.deepcopy(own)])["ConfigMap", "mine"]
     assert kept["data"] == own["data"]
+
+
+def test_the_role_of_a_person_covers_what_kube_is_made_of_and_the_scheduler_may() -> None:
+    role = yaml.safe_load((ROOT / "kube" / "account.yaml").read_text())
+    may = {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    for item in base():
+        group = item["apiVersion"].rpartition("/")[0]
+        plural = re.sub(r"ys$", "ies", f"{item['kind'].lower()}s")
+        assert may[group, plural] >= {"get", "list", "create", "patch", "delete"}, plural
+    # Kubernetes lets nobody give rights that they do not have.
+    given = [rule for item in base() if item["kind"] == "Role" for rule in item["rules"]]
+    assert given
+    for rule in given:
+        for resource in rule["resources"]:
+            assert may[rule["apiGroups"][0], resource] >= set(rule["verbs"])

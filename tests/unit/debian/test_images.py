@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.debian import images
-from tests.cluster.debian.cleanup import without_kubernetes
 from tests.cluster.debian.commands import Commands
 from tests.cluster.debian.packages import missing
 
@@ -74,24 +73,3 @@ def test_the_index_of_uv_is_carried_over(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_only_the_packages_of_absent_programs_are_installed() -> None:
     needed = {"sh": "dash", "no-such-program": "one two", "nor-this": "two"}
     assert missing(needed) == ["one", "two"]
-
-
-def test_packet_filter_rules_of_others_stay() -> None:
-    rules = """*nat
-:PREROUTING ACCEPT [0:0]
-:DOCKER - [0:0]
-:KUBE-SERVICES - [0:0]
--A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
--A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
--A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -j KUBE-SVC-NPX46M4PTMTKRN6Y
-COMMIT
-"""
-    assert (
-        without_kubernetes(rules)
-        == """*nat
-:PREROUTING ACCEPT [0:0]
-:DOCKER - [0:0]
--A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
-COMMIT
-"""
-    )
