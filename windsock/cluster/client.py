@@ -22,6 +22,9 @@ DEFAULT_REGISTRY = "docker.io/library/"
 
 PAGE = 500
 
+WATCH_GRACE_SECONDS = 15.0
+"""After a watch should have ended; then its connection counts as broken."""
+
 
 class Cluster:
     """A namespace of a cluster. Safe in threads.
@@ -186,6 +189,7 @@ class Cluster:
             self.path(api_version, kind),
             query=query | ({"labelSelector": selector} if selector else {}),
             doing=f"watch {kind}",
+            silence=seconds + WATCH_GRACE_SECONDS,
         )
 
     # --- the cluster itself -------------------------------------------------------------------

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from windsock.cluster.client import Cluster
     from windsock.cluster.connection import LineStream, Object
 
+SILENCE_SECONDS = 300.0
+"""Without a line; then a log is opened anew: its connection may be broken, and nobody says so."""
+
 _PARALLEL = 8
 _PAUSE_SECONDS = 0.5
 _WIDTH = len("dag-processor")
@@ -77,7 +80,9 @@ def last_lines(
 
 def _open(cluster: Cluster, pod: str, query: dict[str, str]) -> LineStream:
     path = f"{cluster.path('v1', 'Pod', pod)}/log"
-    return cluster.connection.stream(path, query=query, doing=f"show the log of pod {pod}")
+    return cluster.connection.stream(
+        path, query=query, doing=f"show the log of pod {pod}", silence=SILENCE_SECONDS
+    )
 
 
 def _sources(pod: Object, *, prefixed: bool) -> Iterator[_Source]:
