@@ -165,11 +165,11 @@ class _Rollout:
             EnvironmentFailure: Something lasts for too long.
         """
         names = set(unfinished)
-        pods = self._observer.items("Pod")
         around = Surroundings(
             events=self._observer.items("Event"),
             claims=self._observer.items("PersistentVolumeClaim"),
-            leaving=any(is_going(pod) for pod in pods),
+            workloads=[item for kind in workloads.KINDS for item in self._observer.items(kind)],
+            pods=self._observer.items("Pod"),
         )
         now = self._clock()
         lasting: dict[tuple[str, str], _Seen] = {}
@@ -304,7 +304,7 @@ def _listed(cluster: Cluster) -> list[Object]:
 def _state_of(workload: Object, pods: Sequence[Object], older: Sequence[Object]) -> State:
     done = progress_of(workload)
     name = component_of(workload)
-    around = Surroundings(events=(), claims=())
+    around = Surroundings()
     bad = next(iter(diagnosis.findings(workload, pods=pods, makers=(), around=around)), None)
     if done.done:
         if done.wanted == 0:
