@@ -28,6 +28,7 @@ from windsock.cluster import (
     removal,
     rollout,
     secrets,
+    served,
     settings,
     streams,
     workloads,
@@ -186,12 +187,16 @@ class ClusterTarget:
         """The folder that tracebacks name."""
         return str(self._settings.dags_folder.resolve())
 
+    @property
+    def _overlay(self) -> str:
+        return self._settings.cluster.overlay or self.name
+
     def objects(self) -> list[dict[str, Any]]:
         """Everything that is applied, the Secret aside."""
         images = self._images.names()
         return manifests.objects(
             self._settings.project,
-            overlay=self._settings.cluster.overlay or self.name,
+            overlay=self._overlay,
             namespace=self._place.namespace,
             airflow_image=images.airflow,
             postgres_image=images.postgres,
@@ -266,13 +271,22 @@ class ClusterTarget:
             yield
 
     def prepare(self, console: Console) -> None:
-        """Reach the cluster, and get the images to it."""
+        """Reach the cluster, see that it serves all kinds, and get the images to it."""
         check_folders(self._settings)
         with console.step("cluster") as step:
             if self.name == "kind":
                 self._kind.ensure(step.progress)
             step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
+            self._check_served()
         self._images.prepare(console)
+
+    def _check_served(self) -> None:
+        """Name what the cluster cannot take before anything is made or built for it."""
+        served.only_served(
+            self._cluster,
+            manifests.render(self._settings.project, self._overlay),
+            skip_unserved=self._settings.cluster.skip_unserved,
+        )
 
     def deploy(self, console: Console) -> None:
         """Apply what changed."""
@@ -448,7 +462,11 @@ class ClusterTarget:
 
     def diff(self) -> list[tuple[str, str]]:
         """Object → a unified diff of what applying would change."""
-        return difference.diff(self._cluster, self.objects())
+        return difference.diff(
+            self._cluster,
+            self.objects(),
+            skip_unserved=self._settings.cluster.skip_unserved,
+        )
 
     def component_names(self) -> Sequence[str]:
         """See `Target`."""
