@@ -427,14 +427,18 @@ class ClusterTarget:
     def _remove(self, *, volumes: bool, progress: Callable[[str], None]) -> str:
         """Take it out of the cluster, unless it is somebody else's by now; returns what to say."""
         try:
-            self._claim.take_for_removal()
+            with self._claim.held_for_removal() as check:
+
+                def tell(text: str) -> None:
+                    check()
+                    progress(text)
+
+                removal.delete_all(self._cluster, volumes=volumes, progress=tell)
         except StoreBusy as busy:
             return (
                 f"here; {self._place} stays: {busy.message} "
                 "(`invoke down --take-over` removes it all the same)"
             )
-        removal.delete_all(self._cluster, volumes=volumes, progress=progress)
-        self._claim.release()
         return ""
 
     def _stop_here(self) -> None:
