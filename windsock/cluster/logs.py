@@ -238,9 +238,11 @@ class _Followers:
     def _join(self, *, lines: int | None) -> None:
         """Begin with containers that are new, leave those that are no more."""
         lasting: set[tuple[str, str]] = set()
+        there: set[tuple[str, str]] = set()
         for pod in self._observer.items("Pod"):
             for source in _sources(pod, prefixed=self._prefixed):
                 key = (source.uid, source.container)
+                there.add(key)
                 if pod["status"].get("phase") in {"Pending", "Running"}:
                     lasting.add(key)
                 if key not in self._followers:
@@ -252,9 +254,12 @@ class _Followers:
                         stopping=self._stopping,
                     )
                     follower.thread.start()
-        for key, follower in self._followers.items():
+        for key, follower in list(self._followers.items()):
             if key not in lasting:
                 follower.leave()
+            # One whose pod is still there is kept, so that its log is not read twice.
+            if key not in there and not follower.thread.is_alive():
+                del self._followers[key]
 
 
 def _follow(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iterator[str]:

@@ -384,8 +384,7 @@ class ClusterTarget:
         if not self._applied.is_exactly(objects):
             return False
         # It holds what is one environment's own: its settings and its port.
-        [shared] = (item for item in objects if item["metadata"]["name"] == manifests.SETTINGS)
-        return apply.is_applied(self._cluster, shared)
+        return apply.is_applied(self._cluster, manifests.settings_of(objects))
 
     # --- what it is made of -------------------------------------------------------------------
 
@@ -433,13 +432,13 @@ class ClusterTarget:
                     check()
                     progress(text)
 
-                removal.delete_all(self._cluster, volumes=volumes, progress=tell)
+                hidden = removal.delete_all(self._cluster, volumes=volumes, progress=tell)
         except StoreBusy as busy:
             return (
                 f"here; {self._place} stays: {busy.message} "
                 "(`invoke down --take-over` removes it all the same)"
             )
-        return ""
+        return f"all but any {' or '.join(hidden)}, which this account may not list" * bool(hidden)
 
     def _stop_here(self) -> None:
         """End what runs on this machine."""
