@@ -119,6 +119,7 @@ class _Rollout:
         self._wanted = wanted
         self._clock = clock
         self._lasting: dict[tuple[str, str], _Seen] = {}
+        self._replaced: set[str] = set()
 
     def _workloads(self) -> list[Object]:
         there = {
@@ -129,11 +130,17 @@ class _Rollout:
         return [there[key] for key in self._wanted if key in there]
 
     def _pods(self, workload: Object) -> tuple[list[Object], list[Object]]:
+        pods = self._observer.items("Pod")
         return pods_of(
             workload,
             replica_sets=self._observer.items("ReplicaSet"),
-            pods=self._observer.items("Pod"),
+            # What we have deleted is seen as it was before for a moment.
+            pods=[pod for pod in pods if pod["metadata"]["uid"] not in self._replaced],
         )
+
+    def _replace(self, pod: Object) -> None:
+        self._cluster.delete(pod)
+        self._replaced.add(pod["metadata"]["uid"])
 
     def start_afresh(self) -> None:
         """Replace pods that failed before: Kubernetes tries them again after minutes only."""
@@ -141,7 +148,7 @@ class _Rollout:
             if workload["kind"] != "Job":
                 for pod in [pod for pods in self._pods(workload) for pod in pods]:
                     if _is_broken(pod):
-                        self._cluster.delete(pod)
+                        self._replace(pod)
 
     def unfinished(self) -> dict[str, str]:
         """Name of each workload that is not ready → what it is doing."""
@@ -194,7 +201,7 @@ class _Rollout:
         if workload["kind"] == "StatefulSet":
             for pod in older:
                 if _is_broken(pod) and not is_going(pod):
-                    self._cluster.delete(pod)
+                    self._replace(pod)
 
     def _failure(self, workload: Object, finding: Finding) -> EnvironmentFailure:
         lines: list[str] = []
