@@ -160,7 +160,10 @@ def says(words: str, *, code: int = 1, often: int = 3) -> dict[str, Any]:
 
 def test_a_readiness_probe_that_gets_a_wrong_answer(room: Cluster) -> None:
     probe = {"httpGet": {"path": "/no-such-page", "port": 8080}, "periodSeconds": 1}
-    serve = "import http.server; print('it serves'); http.server.test(port=8080)"
+    serve = (
+        "import http.server as http; print('it serves');"
+        "http.test(http.SimpleHTTPRequestHandler, port=8080)"
+    )
     told = failure(room, deployment("unready", serve, readinessProbe=probe))
     assert "it runs, but is not ready" in told.message
     assert "404" in told.message
