@@ -27,6 +27,9 @@ _PROBE = re.compile(r"\w+ probe")
 _WRONG_ANSWER = re.compile(r"probe errored|statuscode: (?!429|503)")
 """A container that does not answer may be starting, and one that answers 503 says so itself."""
 
+_SLOW = re.compile(r"timed out|timeout|deadline exceeded", re.IGNORECASE)
+"""On a node that has much to do, a probe may take longer than it is given."""
+
 
 def killed_by_probe(events: Sequence[Object], *, judged_since: str | None) -> str:
     """What the probe said for which Kubernetes ended a container; empty if none did.
@@ -66,11 +69,11 @@ def unready(
     has_begun = "startupProbe" in _spec(pod, status["name"])
     if judged_since is None and not has_begun:
         return
-    said = _last_words(events, "readiness probe") or str(failing[-1]["message"]).strip()
-    clear = has_begun or _WRONG_ANSWER.search(said)
+    said = _last_words(events, "readiness probe")
+    clear = said and not _SLOW.search(said) and (has_begun or _WRONG_ANSWER.search(said))
     yield Finding(
         about=f"Pod {pod['metadata']['name']}",
-        why=f"it runs, but is not ready: {said}",
+        why=f"it runs, but is not ready: {said or str(failing[-1]['message']).strip()}",
         hint=_WRONG_HINT if clear else PROBE_HINT,
         patience=_CLEAR_PATIENCE if clear else _STARTING_PATIENCE,
         container=status["name"],

@@ -101,6 +101,15 @@ def test_one_that_has_started_and_is_not_ready_is_told_within_seconds_whatever_i
     assert found(starting, events=(event("Unhealthy", "Startup probe failed: "),)) == []
 
 
+@pytest.mark.parametrize(
+    "said", ["Readiness probe failed: command timed out", "Startup probe failed: not yet"]
+)
+def test_one_that_has_started_and_was_not_asked_in_time_is_given_time(said: str) -> None:
+    [only] = found(running(startup_probe=True), events=(event("Unhealthy", said),))
+    assert said in only.why
+    assert only.patience > SECONDS
+
+
 def test_the_database_itself_is_waited_for_by_nobody() -> None:
     events = (event("Unhealthy", REFUSED),)
     [only] = found(running(), events=events, of=database(ready=0), others=(migration(),))
