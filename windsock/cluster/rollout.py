@@ -79,7 +79,7 @@ def wait(
             if deadline - clock() <= 0:
                 raise DeadlineExceeded(
                     f"not rolled out within {timeout:.0f} s: {told}",
-                    "`invoke status` and `invoke logs` show what it does.",
+                    f"{rollout.suspicions()}`invoke status` and `invoke logs` show what it does.",
                 )
             observer.wait(seen, timeout=max(remaining, 0.01))
 
@@ -195,6 +195,11 @@ class _Rollout:
         self._lasting = lasting
         due = [seen.since + seen.finding.patience - now for seen in lasting.values()]
         return min(due, default=float("inf"))
+
+    def suspicions(self) -> str:
+        """What has been found and has not lasted long enough to be sure, a line each."""
+        findings = (seen.finding for seen in self._lasting.values())
+        return "".join(f"{finding.about}: {finding.why}\n" for finding in findings)
 
     def _unstick(self, workload: Object, older: Iterable[Object]) -> None:
         """Replace broken pods of an old revision: a StatefulSet waits for them for ever."""

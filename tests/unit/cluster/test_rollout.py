@@ -150,6 +150,14 @@ def test_a_finding_must_last_as_long_as_it_is_given_time(api: FakeApi, cluster: 
     )
 
 
+def test_what_looked_wrong_is_told_when_the_time_is_up(api: FakeApi, cluster: Cluster) -> None:
+    ended = {"name": "main", "state": {"terminated": {"exitCode": 1}}, "restartCount": 0}
+    put_with_a_pod(api, containerStatuses=[ended])
+    with pytest.raises(DeadlineExceeded, match="scheduler 0/1") as late:
+        wait(cluster, timeout=0.05)
+    assert "Pod airflow-scheduler-x: it ended with exit code 1\n" in late.value.hint
+
+
 def test_pods_that_failed_before_are_made_anew(api: FakeApi, cluster: Cluster) -> None:
     put_with_a_pod(api, containerStatuses=[LOOPING])
     told: list[str] = []
