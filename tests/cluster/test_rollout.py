@@ -50,6 +50,17 @@ def failure(room: Cluster, item: Object) -> WindsockError:
     return failed.value
 
 
+def says(words: str, *, code: int = 1, often: int = 3) -> dict[str, Any]:
+    """A probe that says something, each second, and counts when it has said it so often."""
+    command = ["sh", "-c", f"echo {words}; exit {code}"]
+    return {"exec": {"command": command}, "periodSeconds": 1, "failureThreshold": often}
+
+
+def crashing(script: str) -> dict[str, Any]:
+    """A container that ends soon, and is never ready: without a probe it would be for a moment."""
+    return {"script": script, "readinessProbe": says("not yet")}
+
+
 def test_workloads_are_followed_until_all_are_ready(room: Cluster) -> None:
     items = [
         stateful_set("postgres", SLEEP, claim=CLAIM),
@@ -108,13 +119,15 @@ def test_a_pod_that_fits_on_no_node(room: Cluster) -> None:
 
 
 def test_a_crash_loop_shows_the_last_lines(room: Cluster) -> None:
-    told = failure(room, deployment("looping", "print('my last words'); raise SystemExit(3)"))
+    told = failure(
+        room, deployment("looping", **crashing("print('my last words'); raise SystemExit(3)"))
+    )
     assert "exit code 3" in told.message
     assert "my last words" in told.hint
 
 
 def test_a_repaired_pod_is_not_blamed_for_what_was(room: Cluster) -> None:
-    failure(room, deployment("repaired", "raise SystemExit(3)"))
+    failure(room, deployment("repaired", **crashing("raise SystemExit(3)")))
     item = deployment("repaired", SLEEP)
     apply(room, [item], progress=silent)
     rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
@@ -152,22 +165,13 @@ def test_a_startup_probe_that_never_passes(room: Cluster) -> None:
     assert "not yet" in told.message
 
 
-def says(words: str, *, code: int = 1, often: int = 3) -> dict[str, Any]:
-    """A probe that says something, each second, and counts when it has said it so often."""
-    command = ["sh", "-c", f"echo {words}; exit {code}"]
-    return {"exec": {"command": command}, "periodSeconds": 1, "failureThreshold": often}
-
-
 def test_a_readiness_probe_that_gets_a_wrong_answer(room: Cluster) -> None:
     probe = {"httpGet": {"path": "/no-such-page", "port": 8080}, "periodSeconds": 1}
-    serve = (
-        "import http.server as http; print('it serves');"
-        "http.test(http.SimpleHTTPRequestHandler, port=8080)"
-    )
+    serve = "import http.server as http;http.test(http.SimpleHTTPRequestHandler, port=8080)"
     told = failure(room, deployment("unready", serve, readinessProbe=probe))
     assert "it runs, but is not ready" in told.message
     assert "404" in told.message
-    assert "it serves" in told.hint
+    assert "GET /no-such-page" in told.hint
 
 
 def test_a_readiness_probe_that_fails_after_the_startup_probe_has_passed(room: Cluster) -> None:
@@ -241,7 +245,7 @@ def test_a_quota_that_is_exceeded(cluster: ClusterAccess) -> None:
 
 
 def test_a_stateful_set_recovers_from_a_pod_that_never_got_ready(room: Cluster) -> None:
-    failure(room, stateful_set("base", "raise SystemExit(3)"))
+    failure(room, stateful_set("base", **crashing("raise SystemExit(3)")))
     item = stateful_set("base", SLEEP)
     apply(room, [item], progress=silent)
     rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
