@@ -189,13 +189,31 @@ def render(c: Context, target: str = "", context: str = "", namespace: str = "")
     flow.render(workspace(c, kube_context=context, namespace=namespace, target=target))
 
 
-@task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.
+@task(
+    help={
+        **AS_FOR_UP,
+        "skip-unserved": "Leave out objects whose kind the cluster does not serve.",
+    }
+)
 @reports_errors
-def diff(c: Context, target: str = "", context: str = "", namespace: str = "") -> int:
+def diff(
+    c: Context,
+    target: str = "",
+    context: str = "",
+    namespace: str = "",
+    skip_unserved: bool = False,
+) -> int:
     """Show what `invoke up` would change in the cluster; exit code 1 if anything."""
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    return flow.diff(workspace(c, kube_context=context, namespace=namespace, target=target))
+    work = workspace(
+        c,
+        kube_context=context,
+        namespace=namespace,
+        skip_unserved=skip_unserved,
+        target=target,
+    )
+    return flow.diff(work)
 
 
 @task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.

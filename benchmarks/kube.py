@@ -112,7 +112,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int, peer: bool) -> int:
         raise ConfigurationError(
             "bench.kube needs a cluster", "Name one: `invoke bench.kube --context NAME`."
         )
-    check_allowed(work.settings)
+    check_allowed(work.settings, work.settings.cluster.context)
     report = Report("kube", Machine.here(airflow=airflow_version(work.settings)))
     with workplace() as folder:
         bench = Bench(work.settings, report, work.console, rounds=rounds, folder=folder)

@@ -17,7 +17,7 @@ from tests.cluster.room import (
     silent,
     stateful_set,
 )
-from windsock.cluster import rollout
+from windsock.cluster import rollout, workloads
 from windsock.cluster.apply import apply
 from windsock.cluster.client import MANAGED
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
@@ -38,12 +38,27 @@ def room(cluster: ClusterAccess) -> Iterator[Cluster]:
         yield room
 
 
+SOON = 30.0
+"""Seconds, a pod's start and a second one included: who looks at the terminal still waits."""
+
+
 def failure(room: Cluster, item: Object) -> WindsockError:
-    """What a rollout fails with, long before its time is up."""
+    """What a rollout fails with, while its time (`SOON`) is not up."""
     apply(room, [item], progress=silent)
     with pytest.raises(EnvironmentFailure) as failed:
-        rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
+        rollout.wait(room, [item], progress=silent, timeout=SOON)
     return failed.value
+
+
+def says(words: str, *, code: int = 1, often: int = 3) -> dict[str, Any]:
+    """A probe that says something, each second, and counts when it has said it so often."""
+    command = ["sh", "-c", f"echo {words}; exit {code}"]
+    return {"exec": {"command": command}, "periodSeconds": 1, "failureThreshold": often}
+
+
+def crashing(script: str) -> dict[str, Any]:
+    """A container that ends soon, and is never ready: without a probe it would be for a moment."""
+    return {"script": script, "readinessProbe": says("not yet")}
 
 
 def test_workloads_are_followed_until_all_are_ready(room: Cluster) -> None:
@@ -104,13 +119,15 @@ def test_a_pod_that_fits_on_no_node(room: Cluster) -> None:
 
 
 def test_a_crash_loop_shows_the_last_lines(room: Cluster) -> None:
-    told = failure(room, deployment("looping", "print('my last words'); raise SystemExit(3)"))
+    told = failure(
+        room, deployment("looping", **crashing("print('my last words'); raise SystemExit(3)"))
+    )
     assert "exit code 3" in told.message
     assert "my last words" in told.hint
 
 
 def test_a_repaired_pod_is_not_blamed_for_what_was(room: Cluster) -> None:
-    failure(room, deployment("repaired", "raise SystemExit(3)"))
+    failure(room, deployment("repaired", **crashing("raise SystemExit(3)")))
     item = deployment("repaired", SLEEP)
     apply(room, [item], progress=silent)
     rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
@@ -148,6 +165,61 @@ def test_a_startup_probe_that_never_passes(room: Cluster) -> None:
     assert "not yet" in told.message
 
 
+def test_a_readiness_probe_that_gets_a_wrong_answer(room: Cluster) -> None:
+    probe = {"httpGet": {"path": "/no-such-page", "port": 8080}, "periodSeconds": 1}
+    serve = "import http.server as http;http.test(http.SimpleHTTPRequestHandler, port=8080)"
+    told = failure(room, deployment("unready", serve, readinessProbe=probe))
+    assert "it runs, but is not ready" in told.message
+    assert "404" in told.message
+    assert "GET /no-such-page" in told.hint
+
+
+def test_a_readiness_probe_that_fails_after_the_startup_probe_has_passed(room: Cluster) -> None:
+    item = deployment(
+        "unready",
+        f"print('it serves'); {SLEEP}",
+        startupProbe=says("started", code=0),
+        readinessProbe=says("not any more"),
+    )
+    told = failure(room, item)
+    assert "not any more" in told.message
+    assert "it serves" in told.hint
+
+
+def test_a_liveness_probe_that_fails(room: Cluster) -> None:
+    item = deployment(
+        "stuck",
+        f"print('it serves'); {SLEEP}",
+        livenessProbe=says("stuck", often=1),
+        readinessProbe=says("not yet"),
+    )
+    told = failure(room, item)
+    assert "it was restarted, because its Liveness probe failed: stuck" in told.message
+    assert "it serves" in told.hint
+
+
+def test_what_was_restarted_while_it_waited_for_the_database_has_not_failed(room: Cluster) -> None:
+    items = [
+        stateful_set("postgres", SLEEP, readinessProbe=says("not yet")),
+        deployment(
+            "scheduler",
+            SLEEP,
+            livenessProbe=says("waiting", often=8),
+            readinessProbe=says("waiting"),
+        ),
+    ]
+    apply(room, items, progress=silent)
+
+    def restarted() -> bool:
+        pods = room.items("v1", "Pod", selector=workloads.selector("scheduler"))
+        statuses = [each for pod in pods for each in workloads.containers(pod)]
+        return any(status.get("restartCount") for status in statuses)
+
+    eventually(restarted, "the scheduler was restarted by its probe")
+    with pytest.raises(DeadlineExceeded, match="scheduler 0/1"):
+        rollout.wait(room, items, progress=silent, timeout=3)
+
+
 def test_a_quota_that_is_exceeded(cluster: ClusterAccess) -> None:
     with namespace(cluster) as room:
         room.create(
@@ -173,7 +245,7 @@ def test_a_quota_that_is_exceeded(cluster: ClusterAccess) -> None:
 
 
 def test_a_stateful_set_recovers_from_a_pod_that_never_got_ready(room: Cluster) -> None:
-    failure(room, stateful_set("base", "raise SystemExit(3)"))
+    failure(room, stateful_set("base", **crashing("raise SystemExit(3)")))
     item = stateful_set("base", SLEEP)
     apply(room, [item], progress=silent)
     rollout.wait(room, [item], progress=silent, timeout=DEADLINE)

@@ -13,8 +13,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from windsock.cluster import probes
 from windsock.cluster.client import name_of
-from windsock.cluster.failures import INVALID, Refusal
+from windsock.cluster.failures import Refusal
 from windsock.cluster.inventory import (
     APPLIED,
     explicit,
@@ -27,6 +28,7 @@ from windsock.cluster.inventory import (
     visible,
 )
 from windsock.cluster.removal import delete_and_wait
+from windsock.cluster.served import only_served
 from windsock.cluster.workloads import has_condition, is_going
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
@@ -79,7 +81,7 @@ def apply(
         EnvironmentFailure: A kind is not served (nothing has been applied then), or the cluster
             refused an object.
     """
-    wanted, skipped = _served(cluster, objects, skip_unserved=skip_unserved)
+    wanted, skipped = only_served(cluster, objects, skip_unserved=skip_unserved)
     _check_places(cluster, wanted)
     live = _live(cluster, wanted)
     _check_owner(cluster, live, wanted)
@@ -112,10 +114,9 @@ def _apply_one(
     try:
         after = cluster.apply(marked)
     except Refusal as error:
-        if before is None or not _may_keep_half_a_probe(error):
+        if before is None or not probes.may_keep_half_of_one(error):
             raise
-        _check_by_itself(cluster, marked)
-        cluster.forget_probes(before)
+        probes.forget(cluster, before, wanted=marked)
         after = cluster.apply(marked)
     if before is None:
         return "created"
@@ -140,21 +141,6 @@ def prune(cluster: Cluster, kept: set[Key]) -> list[str]:
         What was deleted, each as `Kind name`.
     """
     return [name_of(item) for item in outdated(cluster, kept) if cluster.delete(item)]
-
-
-def _served(
-    cluster: Cluster, objects: Sequence[Object], *, skip_unserved: bool
-) -> tuple[list[Object], list[Object]]:
-    """The objects that the cluster serves, and the others."""
-    known = cluster.served(item["apiVersion"] for item in objects)
-    missing = [item for item in objects if (item["apiVersion"], item["kind"]) not in known]
-    if missing and not skip_unserved:
-        named = ", ".join(f"{name_of(item)} ({item['apiVersion']})" for item in missing)
-        raise EnvironmentFailure(
-            f"the cluster does not serve {named}; nothing was applied",
-            "Choose an overlay without it, or go on without it: `--skip-unserved`.",
-        )
-    return [item for item in objects if item not in missing], missing
 
 
 def _check_places(cluster: Cluster, objects: Iterable[Object]) -> None:
@@ -190,21 +176,6 @@ def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[
             "was applied",
             "Choose another namespace: `windsock.cluster.namespace` in invoke.yaml.",
         )
-
-
-def _may_keep_half_a_probe(error: Refusal) -> bool:
-    """Whether a probe could perhaps not be removed, or become one of another kind.
-
-    Applying removes the fields that we set. What the server filled in besides (a port's scheme,
-    the seconds between two looks) stays, and is no whole probe, or a second one, by itself.
-    """
-    return error.code == INVALID and "Probe" in error.words
-
-
-def _check_by_itself(cluster: Cluster, item: Object) -> None:
-    """Have the server refuse an object that is wrong whatever there was before."""
-    name = f"{item['metadata']['name']}-check"
-    cluster.create({**item, "metadata": {**item["metadata"], "name": name}}, dry_run=True)
 
 
 def _failed_job(item: Object) -> bool:

@@ -22,6 +22,9 @@ DEFAULT_REGISTRY = "docker.io/library/"
 
 PAGE = 500
 
+WATCH_GRACE_SECONDS = 15.0
+"""After a watch should have ended; then its connection counts as broken."""
+
 
 class Cluster:
     """A namespace of a cluster. Safe in threads.
@@ -138,20 +141,6 @@ class Cluster:
             doing=f"change {name_of(item)}",
         )
 
-    def forget_probes(self, item: Object) -> None:
-        """Take all probes out of the containers of a workload that exists."""
-        nothing = dict.fromkeys(("livenessProbe", "readinessProbe", "startupProbe"))
-        pod = item["spec"]["template"]["spec"]
-        containers = [{"name": each["name"], **nothing} for each in pod["containers"]]
-        self.request(
-            "PATCH",
-            self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
-            query={"fieldManager": FIELD_MANAGER},
-            body={"spec": {"template": {"spec": {"containers": containers}}}},
-            content_type="application/strategic-merge-patch+json",
-            doing=f"change the probes of {name_of(item)}",
-        )
-
     def delete(self, item: Object, *, unchanged: bool = False) -> bool:
         """Delete an object, and what it owns after it; False if it was gone already.
 
@@ -186,6 +175,7 @@ class Cluster:
             self.path(api_version, kind),
             query=query | ({"labelSelector": selector} if selector else {}),
             doing=f"watch {kind}",
+            silence=seconds + WATCH_GRACE_SECONDS,
         )
 
     # --- the cluster itself -------------------------------------------------------------------

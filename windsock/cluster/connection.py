@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
 
-from windsock.cluster import failures
+from windsock.cluster import failures, keepalive
 from windsock.cluster import kubeconfig as kubeconfigs
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
@@ -71,8 +71,14 @@ class Connection:
         from_environment = configuration.proxy
         # A request that did not reach the server may be sent again; nothing else is.
         configuration.retries = urllib3.Retry(
-            connect=0, read=_HARMLESS_RETRIES, redirect=0, status=0, other=0
+            connect=0,
+            read=_HARMLESS_RETRIES,
+            redirect=0,
+            status=0,
+            other=0,
+            raise_on_status=False,  # a 429 or 503 is an answer, whether it says when to come back
         )
+        configuration.socket_options = keepalive.socket_options()
         try:
             api = kubernetes.config.new_client_from_config(  # type: ignore[no-untyped-call] # its own
                 config_file=kubeconfig, context=context, client_configuration=configuration
@@ -116,12 +122,7 @@ class Connection:
         response = self._send(
             method, path, query=query or {}, body=body, content_type=content_type, read=READ_SECONDS
         )
-        try:
-            with contextlib.closing(response):
-                data = response.read()
-            response.release_conn()
-        except Exception as error:
-            raise self._unreachable(error) from error
+        data = self._whole(response)
         if response.status >= _FAILED:
             raise self._refusal(response.status, data, doing)
         try:
@@ -132,19 +133,35 @@ class Connection:
                 f"Does context {self.context} point at the API server, or at a sign-in page?",
             ) from error
 
-    def stream(self, path: str, *, doing: str, query: Mapping[str, str]) -> LineStream:
+    def stream(
+        self, path: str, *, doing: str, query: Mapping[str, str], silence: float
+    ) -> LineStream:
         """Open an answer that comes line by line, as long as it lasts: a watch, or a log.
+
+        Args:
+            path: Below the server's URL.
+            doing: As for `request`.
+            query: Parameters.
+            silence: Seconds without a byte, after which the connection counts as broken.
 
         Raises:
             Refusal: The API server says no.
             Unreachable: It does not answer.
         """
-        response = self._send("GET", path, query=query, body=None, content_type="", read=None)
+        response = self._send("GET", path, query=query, body=None, content_type="", read=silence)
         if response.status >= _FAILED:
-            data = response.read()
-            response.release_conn()
-            raise self._refusal(response.status, data, doing)
+            raise self._refusal(response.status, self._whole(response), doing)
         return LineStream(response, self._unreachable)
+
+    def _whole(self, response: Any) -> bytes:
+        """All of an answer; its connection is free for the next one."""
+        try:
+            with contextlib.closing(response):
+                data: bytes = response.read()
+            response.release_conn()
+        except Exception as error:
+            raise self._unreachable(error) from error
+        return data
 
     def _send(
         self,
@@ -154,7 +171,7 @@ class Connection:
         query: Mapping[str, str],
         body: Any,
         content_type: str,
-        read: float | None,
+        read: float,
     ) -> Any:
         import urllib3  # noqa: PLC0415 - loaded by `connect`
 
@@ -254,19 +271,22 @@ class LineStream:
         """Each line, without its end; ends when the server or `close` ends it.
 
         Raises:
-            Unreachable: The connection broke.
+            Unreachable: The connection broke, or nothing was heard for too long.
         """
         rest = b""
         try:
             while piece := self._response.read1():
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from lines
+            if self._closed.is_set():
+                return
         except Exception as error:
-            if not self._closed.is_set():
-                raise self._failure(error) from error
+            if self._closed.is_set():
+                return
+            raise self._failure(error) from error
         finally:
             self.close()
-        if rest and not self._closed.is_set():
+        if rest:
             yield rest
 
     def close(self) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from windsock.cluster import probes
 from windsock.cluster.client import name_of
 from windsock.cluster.failures import INVALID, NOT_FOUND, Refusal
 from windsock.cluster.inventory import explicit, key_of, outdated, rank, visible
+from windsock.cluster.served import only_served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from windsock.cluster.client import Cluster
     from windsock.cluster.connection import Object
@@ -24,21 +26,25 @@ ATTEMPTS = 5
 _KEY = secrets.token_bytes(16)
 
 
-def diff(cluster: Cluster, objects: Iterable[Object]) -> list[tuple[str, str]]:
+def diff(
+    cluster: Cluster, objects: Sequence[Object], *, skip_unserved: bool = False
+) -> list[tuple[str, str]]:
     """What applying would change, object by object; nothing is changed.
 
     Args:
         cluster: With its namespace, which may not exist yet.
         objects: Everything the environment consists of.
+        skip_unserved: Leave out the objects whose kind the cluster does not serve.
 
     Returns:
         `Kind name` and a unified diff, of each object that would be created, changed or removed.
 
     Raises:
-        EnvironmentFailure: The cluster would refuse an object.
+        EnvironmentFailure: The cluster would refuse an object, or does not serve its kind.
     """
     found: list[tuple[str, str]] = []
-    wanted = sorted(objects, key=rank)
+    served, _ = only_served(cluster, objects, skip_unserved=skip_unserved)
+    wanted = sorted(served, key=rank)
     for item in wanted:
         text = _unified(name_of(item), *_before_and_after(cluster, item))
         if text:
@@ -53,7 +59,7 @@ def _before_and_after(cluster: Cluster, item: Object) -> tuple[Object | None, Ob
     """What is there, and what applying would make of exactly that."""
     for _ in range(ATTEMPTS):
         live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
-        after = _would_be(cluster, item)
+        after = _would_be(cluster, item, live)
         if live is None or after is item or _version(after) == _version(live):
             break
     return live, after
@@ -63,14 +69,17 @@ def _version(item: Object) -> str:
     return str(item["metadata"]["resourceVersion"])
 
 
-def _would_be(cluster: Cluster, item: Object) -> Object:
+def _would_be(cluster: Cluster, item: Object, live: Object | None) -> Object:
+    wanted = explicit(item)
     try:
-        return cluster.apply(explicit(item), dry_run=True)
+        return cluster.apply(wanted, dry_run=True)
     except Refusal as error:
         if error.code == NOT_FOUND:  # the namespace is not there yet
             return item
         if error.code == INVALID and item["kind"] == "Job":  # it would be refused as it stands
             return item
+        if live is not None and probes.may_keep_half_of_one(error):
+            return probes.would_be(cluster, live, wanted=wanted)
         raise
 
 

@@ -16,13 +16,15 @@ from windsock.errors import EnvironmentFailure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GONE = HTTPStatus.GONE
 NOT_FOUND = HTTPStatus.NOT_FOUND
 CONFLICT = HTTPStatus.CONFLICT
 FORBIDDEN = HTTPStatus.FORBIDDEN
 INVALID = HTTPStatus.UNPROCESSABLE_ENTITY
 
 LONGEST_MESSAGE = 2000
+
+_PASSING = {HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS}
+"""What was asked for is too old by now, or the server is busy."""
 
 _MAY_NOT = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" '
@@ -48,6 +50,11 @@ class Refusal(EnvironmentFailure):
         super().__init__(message, hint)
         self.code = code
         self.words = words
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may well be granted in a moment: the server cannot just now."""
+        return self.code in _PASSING or self.code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def unreachable(error: Exception, *, server: str, context: str) -> Unreachable:

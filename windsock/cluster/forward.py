@@ -115,7 +115,11 @@ class Forward:
                         local, _ = self._listener.accept()
                     except OSError:
                         break  # closed
-                    observer.check()
+                    try:
+                        observer.check()
+                    except WindsockError:
+                        local.close()
+                        raise
                     self._begin(observer, local)
         finally:
             self._end_all()

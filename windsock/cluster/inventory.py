@@ -10,7 +10,7 @@ from windsock.cluster.client import MANAGED, OURS
 from windsock.cluster.failures import FORBIDDEN, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from windsock.cluster.client import Cluster
     from windsock.cluster.connection import Object
@@ -70,7 +70,11 @@ def served_order(cluster: Cluster) -> list[tuple[str, str]]:
 
 
 def list_all(
-    cluster: Cluster, pairs: Iterable[tuple[str, str]], *, selector: str = OURS
+    cluster: Cluster,
+    pairs: Iterable[tuple[str, str]],
+    *,
+    selector: str = OURS,
+    hidden: Callable[[str, Refusal], None] = lambda *_: None,
 ) -> Iterator[list[Object]]:
     """The objects of several kinds, asked for at the same time, in the order of the kinds.
 
@@ -78,15 +82,18 @@ def list_all(
         cluster: With its namespace.
         pairs: API version and kind of each.
         selector: Labels; the default selects what is ours.
+        hidden: Told of each kind that this account may not list; may raise the refusal. Nothing of
+            it is among the objects: what we may not even list, we have hardly made.
     """
 
     def fetch(pair: tuple[str, str]) -> list[Object]:
         try:
             return cluster.items(*pair, selector=selector)
         except Refusal as error:
-            if error.code == FORBIDDEN:
-                return []  # What we may not even list, we have not made.
-            raise
+            if error.code != FORBIDDEN:
+                raise
+            hidden(pair[1], error)
+            return []
 
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="windsock-list") as pool:
         yield from pool.map(fetch, pairs)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from windsock.cluster.client import Cluster
     from windsock.cluster.connection import LineStream, Object
 
+SILENCE_SECONDS = 300.0
+"""Without a line; then a log is opened anew: its connection may be broken, and nobody says so."""
+
 _PARALLEL = 8
 _PAUSE_SECONDS = 0.5
 _WIDTH = len("dag-processor")
@@ -77,7 +80,9 @@ def last_lines(
 
 def _open(cluster: Cluster, pod: str, query: dict[str, str]) -> LineStream:
     path = f"{cluster.path('v1', 'Pod', pod)}/log"
-    return cluster.connection.stream(path, query=query, doing=f"show the log of pod {pod}")
+    return cluster.connection.stream(
+        path, query=query, doing=f"show the log of pod {pod}", silence=SILENCE_SECONDS
+    )
 
 
 def _sources(pod: Object, *, prefixed: bool) -> Iterator[_Source]:
@@ -233,9 +238,11 @@ class _Followers:
     def _join(self, *, lines: int | None) -> None:
         """Begin with containers that are new, leave those that are no more."""
         lasting: set[tuple[str, str]] = set()
+        there: set[tuple[str, str]] = set()
         for pod in self._observer.items("Pod"):
             for source in _sources(pod, prefixed=self._prefixed):
                 key = (source.uid, source.container)
+                there.add(key)
                 if pod["status"].get("phase") in {"Pending", "Running"}:
                     lasting.add(key)
                 if key not in self._followers:
@@ -247,9 +254,12 @@ class _Followers:
                         stopping=self._stopping,
                     )
                     follower.thread.start()
-        for key, follower in self._followers.items():
+        for key, follower in list(self._followers.items()):
             if key not in lasting:
                 follower.leave()
+            # One whose pod is still there is kept, so that its log is not read twice.
+            if key not in there and not follower.thread.is_alive():
+                del self._followers[key]
 
 
 def _follow(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iterator[str]:

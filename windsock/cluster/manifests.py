@@ -64,11 +64,14 @@ def objects(
         dags_folder: The folder on this machine, which tracebacks name.
 
     Raises:
-        ConfigurationError: kubectl is missing or too old, or the overlay cannot be rendered.
+        ConfigurationError: kubectl is missing or too old, or the overlay cannot be rendered, or
+            lacks the settings.
         EnvironmentFailure: kubectl does not end.
     """
+    rendered = render(project, overlay)
+    settings_of(rendered)
     return complete(
-        render(project, overlay),
+        rendered,
         namespace=namespace,
         images={AIRFLOW_IMAGE: airflow_image, POSTGRES_IMAGE: postgres_image},
         settings=settings,
@@ -118,6 +121,21 @@ def complete(
             # A Job cannot be changed: another one has another name.
             item["metadata"]["name"] = f"{MIGRATE}-{_digest(item['spec'])}"
     return list(rendered)
+
+
+def settings_of(objects: Sequence[Manifest]) -> Manifest:
+    """The ConfigMap with an environment's settings.
+
+    Raises:
+        ConfigurationError: There is none: the overlay has taken it out, or given it another name.
+    """
+    found = next((item for item in objects if _is(item, "ConfigMap", SETTINGS)), None)
+    if found is None:
+        raise ConfigurationError(
+            f"the overlay has no ConfigMap {SETTINGS}, from which every pod gets its settings",
+            "Keep that of kube/base; windsock fills it.",
+        )
+    return found
 
 
 def render(project: Path, overlay: str) -> list[Manifest]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from windsock.cluster import workloads
 from windsock.cluster.client import OURS, name_of
 from windsock.cluster.failures import Refusal
 from windsock.cluster.inventory import KEPT, is_ours, list_all, owned, served_order, some
@@ -24,10 +25,15 @@ POLL_SECONDS = 0.2
 _LASTING = {"Pod", "PersistentVolumeClaim", "StatefulSet", "Deployment", "Job", "DaemonSet"}
 """What may take its time to go."""
 
+_NEEDED = {"Pod", "PersistentVolumeClaim", *workloads.KINDS}
+"""What runs and what keeps data: who may not look for it cannot say that it is gone."""
+
 _AUTOMATIC = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
 
 
-def delete_all(cluster: Cluster, *, volumes: bool, progress: Callable[[str], None]) -> None:
+def delete_all(
+    cluster: Cluster, *, volumes: bool, progress: Callable[[str], None]
+) -> tuple[str, ...]:
     """Delete everything of ours, and wait until it is gone; what others made stays.
 
     Args:
@@ -36,18 +42,30 @@ def delete_all(cluster: Cluster, *, volumes: bool, progress: Callable[[str], Non
             nothing else is in it.
         progress: Gets what is waited for.
 
+    Returns:
+        The kinds that this account may not list: what there may be of them stays.
+
     Raises:
+        Refusal: It may not list a kind of which every environment has objects; nothing was deleted.
         DeadlineExceeded: Something did not go.
     """
+    hidden: list[str] = []
+
+    def hide(kind: str, refusal: Refusal) -> None:
+        if kind in _NEEDED:
+            raise refusal
+        hidden.append(kind)
+
     kinds = [pair for pair in reversed(served_order(cluster)) if volumes or pair[1] not in KEPT]
     pairs = [*kinds, ("v1", "Pod")]
-    for listed in list_all(cluster, pairs):
+    for listed in list(list_all(cluster, pairs, hidden=hide)):
         for item in listed:
             if not owned(item) and cluster.delete(item):
                 progress(f"deleted {name_of(item)}")
     _wait_gone(cluster, pairs, progress=progress)
     if volumes:
         _delete_namespace(cluster, progress=progress)
+    return tuple(hidden)
 
 
 def _wait_gone(
@@ -55,8 +73,7 @@ def _wait_gone(
 ) -> None:
     followed = [*(pair for pair in pairs if pair[1] in _LASTING), ("apps/v1", "ReplicaSet")]
     interests = [
-        # What we may not even list, we have not made.
-        Interest(api_version=version, kind=kind, selector=OURS, optional=True)
+        Interest(api_version=version, kind=kind, selector=OURS, optional=kind not in _NEEDED)
         for version, kind in followed
     ]
     with Observer(cluster, interests) as observer:
@@ -90,12 +107,22 @@ def _delete_namespace(cluster: Cluster, *, progress: Callable[[str], None]) -> N
         return  # An account of one namespace: windsock did not make it then.
     if found is None or not is_ours(found):
         return
+    hidden: list[str] = []
+    everything = list_all(
+        cluster,
+        [*served_order(cluster), ("v1", "Pod")],
+        selector="",
+        hidden=lambda kind, _: hidden.append(kind),
+    )
     foreign = [
         name_of(item)
-        for listed in list_all(cluster, [*served_order(cluster), ("v1", "Pod")], selector="")
+        for listed in everything
         for item in listed
         if not is_ours(item) and not _automatic(item)
     ]
+    if hidden:
+        progress(f"namespace {cluster.namespace} stays: {some(hidden)} of others may be in it")
+        return
     if foreign:
         progress(f"namespace {cluster.namespace} stays: {some(foreign)} is in it")
         return

@@ -79,7 +79,7 @@ def wait(
             if deadline - clock() <= 0:
                 raise DeadlineExceeded(
                     f"not rolled out within {timeout:.0f} s: {told}",
-                    "`invoke status` and `invoke logs` show what it does.",
+                    f"{rollout.suspicions()}`invoke status` and `invoke logs` show what it does.",
                 )
             observer.wait(seen, timeout=max(remaining, 0.01))
 
@@ -119,6 +119,7 @@ class _Rollout:
         self._wanted = wanted
         self._clock = clock
         self._lasting: dict[tuple[str, str], _Seen] = {}
+        self._replaced: set[str] = set()
 
     def _workloads(self) -> list[Object]:
         there = {
@@ -129,11 +130,17 @@ class _Rollout:
         return [there[key] for key in self._wanted if key in there]
 
     def _pods(self, workload: Object) -> tuple[list[Object], list[Object]]:
+        pods = self._observer.items("Pod")
         return pods_of(
             workload,
             replica_sets=self._observer.items("ReplicaSet"),
-            pods=self._observer.items("Pod"),
+            # What we have deleted is seen as it was before for a moment.
+            pods=[pod for pod in pods if pod["metadata"]["uid"] not in self._replaced],
         )
+
+    def _replace(self, pod: Object) -> None:
+        self._cluster.delete(pod)
+        self._replaced.add(pod["metadata"]["uid"])
 
     def start_afresh(self) -> None:
         """Replace pods that failed before: Kubernetes tries them again after minutes only."""
@@ -141,7 +148,7 @@ class _Rollout:
             if workload["kind"] != "Job":
                 for pod in [pod for pods in self._pods(workload) for pod in pods]:
                     if _is_broken(pod):
-                        self._cluster.delete(pod)
+                        self._replace(pod)
 
     def unfinished(self) -> dict[str, str]:
         """Name of each workload that is not ready → what it is doing."""
@@ -165,11 +172,11 @@ class _Rollout:
             EnvironmentFailure: Something lasts for too long.
         """
         names = set(unfinished)
-        pods = self._observer.items("Pod")
         around = Surroundings(
             events=self._observer.items("Event"),
             claims=self._observer.items("PersistentVolumeClaim"),
-            leaving=any(is_going(pod) for pod in pods),
+            workloads=[item for kind in workloads.KINDS for item in self._observer.items(kind)],
+            pods=self._observer.items("Pod"),
         )
         now = self._clock()
         lasting: dict[tuple[str, str], _Seen] = {}
@@ -189,12 +196,17 @@ class _Rollout:
         due = [seen.since + seen.finding.patience - now for seen in lasting.values()]
         return min(due, default=float("inf"))
 
+    def suspicions(self) -> str:
+        """What has been found and has not lasted long enough to be sure, a line each."""
+        findings = (seen.finding for seen in self._lasting.values())
+        return "".join(f"{finding.about}: {finding.why}\n" for finding in findings)
+
     def _unstick(self, workload: Object, older: Iterable[Object]) -> None:
         """Replace broken pods of an old revision: a StatefulSet waits for them for ever."""
         if workload["kind"] == "StatefulSet":
             for pod in older:
                 if _is_broken(pod) and not is_going(pod):
-                    self._cluster.delete(pod)
+                    self._replace(pod)
 
     def _failure(self, workload: Object, finding: Finding) -> EnvironmentFailure:
         lines: list[str] = []
@@ -304,7 +316,7 @@ def _listed(cluster: Cluster) -> list[Object]:
 def _state_of(workload: Object, pods: Sequence[Object], older: Sequence[Object]) -> State:
     done = progress_of(workload)
     name = component_of(workload)
-    around = Surroundings(events=(), claims=())
+    around = Surroundings()
     bad = next(iter(diagnosis.findings(workload, pods=pods, makers=(), around=around)), None)
     if done.done:
         if done.wanted == 0:

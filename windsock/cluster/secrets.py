@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.client import MANAGED
+from windsock.cluster.failures import CONFLICT, Refusal
 from windsock.errors import EnvironmentFailure
 from windsock.local.secrets import ADMIN, Secrets
 
@@ -48,11 +49,19 @@ def ensure(cluster: Cluster, folder: Path) -> Secrets:
         EnvironmentFailure: The Secret lacks a key, or may not be read or made.
     """
     found = cluster.get("v1", "Secret", NAME)
-    if found is not None:
-        return Secrets.adopt(folder, _values(found.get("data") or {}))
-    own = Secrets.ensure(folder)
-    cluster.create(secret_object(own))
-    return own
+    if found is None:
+        own = Secrets.ensure(folder)
+        try:
+            cluster.create(secret_object(own))
+        except Refusal as error:
+            if error.code != CONFLICT:
+                raise
+            found = cluster.get("v1", "Secret", NAME)  # somebody was faster: theirs is the truth
+            if found is None:
+                raise
+        else:
+            return own
+    return Secrets.adopt(folder, _values(found.get("data") or {}))
 
 
 def secret_object(secrets: Secrets) -> dict[str, Any]:

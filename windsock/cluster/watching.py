@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from windsock.cluster.failures import FORBIDDEN, GONE, Refusal, Unreachable
+from windsock.cluster.failures import FORBIDDEN, Refusal, Unreachable
+from windsock.errors import EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from windsock.cluster.client import Cluster
@@ -20,8 +22,15 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 300
 """How long one watch lasts; then the kind is listed again, so that nothing stays missed."""
 
-PAUSE_SECONDS = 0.5
-"""Between a watch that broke and the next one."""
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 8.0
+"""Between a watch that broke soon and the next one; each pause is twice as long as the last."""
+
+LASTING_SECONDS = 10.0
+"""A watch that lasted as long has not broken soon."""
+
+FIRST_ATTEMPTS = 4
+"""How often a kind is listed at the beginning before a cluster that cannot just now is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +57,53 @@ class _Followed:
     stream: LineStream | None = None
 
 
+class _Broken(Exception):
+    """A watch ended in the middle, or says that it cannot go on."""
+
+
+class _Pace:
+    """How long to wait between one look and the next."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun = clock()
+        self._next = FIRST_PAUSE_SECONDS
+
+    def begin(self) -> None:
+        """A look begins."""
+        self._begun = self._clock()
+
+    def pause(self) -> float:
+        """It has ended: seconds to wait, the longer the more often it ended soon."""
+        if self._clock() - self._begun >= LASTING_SECONDS:
+            self._next = FIRST_PAUSE_SECONDS
+            return 0.0
+        pause = self._next
+        self._next = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        return pause
+
+
 class Observer:
     """Follows kinds of objects, one thread each, from `__enter__` to `__exit__`.
+
+    A cluster that does not answer, or cannot just now, is asked again until it does. Whatever else
+    keeps us from seeing changes is raised where changes are waited for.
 
     Args:
         cluster: Where.
         interests: What; at most one of a kind.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, cluster: Cluster, interests: Sequence[Interest]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        interests: Sequence[Interest],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cluster = cluster
+        self._clock = clock
         self._followed = {interest.kind: _Followed(interest) for interest in interests}
         self._changed = threading.Condition()
         self._changes = 0
@@ -69,10 +115,10 @@ class Observer:
         """Everything has been listed when this returns.
 
         Raises:
-            Refusal: We may not see it.
+            Refusal: We may not see it, or the cluster cannot show it, more than once.
             Unreachable: The cluster does not answer.
         """
-        versions = {kind: self._list(followed) for kind, followed in self._followed.items()}
+        versions = {kind: self._first_list(followed) for kind, followed in self._followed.items()}
         self._threads = [
             threading.Thread(
                 target=self._run,
@@ -113,6 +159,7 @@ class Observer:
 
         Raises:
             Refusal: We may no longer see the objects.
+            EnvironmentFailure: What answers is no cluster, …
         """
         with self._changed:
             if self._failure is not None:
@@ -128,7 +175,7 @@ class Observer:
         """Wait for a change after `seen` of them, or for the time to pass; how many there are.
 
         Raises:
-            Refusal: We may no longer see the objects.
+            EnvironmentFailure: As for `check`.
         """
         with self._changed:
             self._changed.wait_for(
@@ -159,22 +206,50 @@ class Observer:
         self._changes += 1
         self._changed.notify_all()
 
-    def _run(self, followed: _Followed, version: str | None) -> None:
-        while not self._stopping.is_set():
+    def _first_list(self, followed: _Followed) -> str | None:
+        pace = _Pace(self._clock)
+        for _ in range(FIRST_ATTEMPTS - 1):
+            pace.begin()
             try:
-                if version is None:
-                    version = self._list(followed)
-                else:
-                    self._follow(followed, version)
-                    version = None
-            except Unreachable:
-                version = None
-                self._stopping.wait(PAUSE_SECONDS)
+                return self._list(followed)
             except Refusal as error:
+                if not error.passes:
+                    raise
+            self._stopping.wait(pace.pause())
+        return self._list(followed)
+
+    def _run(self, followed: _Followed, version: str | None) -> None:
+        pace = _Pace(self._clock)
+        try:
+            while not self._stopping.is_set():
+                pace.begin()
+                self._look(followed, version)
                 version = None
-                if error.code != GONE:
-                    self._fail(error)
-                    return
+                self._stopping.wait(pace.pause())
+        except WindsockError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - a thread that ends in silence is a blind one
+            kind = followed.interest.kind
+            failure = EnvironmentFailure(f"{kind} can no longer be watched: {error!r}")
+            failure.__cause__ = error
+            self._fail(failure)
+
+    def _look(self, followed: _Followed, version: str | None) -> None:
+        """Follow a kind once, from a version or from a new list, until that ends.
+
+        Raises:
+            WindsockError: It is of no use to try again.
+        """
+        try:
+            if version is None:
+                version = self._list(followed)
+            if version is not None:
+                self._follow(followed, version)
+        except (Unreachable, _Broken):
+            return
+        except Refusal as error:
+            if not error.passes:
+                raise
 
     def _fail(self, error: Exception) -> None:
         with self._changed:
@@ -182,7 +257,11 @@ class Observer:
             self._changed.notify_all()
 
     def _follow(self, followed: _Followed, version: str) -> None:
-        """Take in the changes after a version, until the server ends the watch or it is too old."""
+        """Take in the changes after a version, until the server ends the watch.
+
+        Raises:
+            _Broken: It cannot go on: the version is too old by now, …
+        """
         interest = followed.interest
         stream = self._cluster.watch(
             interest.api_version,
@@ -199,9 +278,7 @@ class Observer:
             for line in stream:
                 if not line.strip():
                     continue
-                event: dict[str, Any] = json.loads(line)
-                if event["type"] == "ERROR":  # almost always: the version is too old by now
-                    return
+                event = _event(line)
                 self._take(followed, event["type"], event["object"])
 
     def _take(self, followed: _Followed, change: str, item: Object) -> None:
@@ -212,3 +289,18 @@ class Observer:
             elif change in {"ADDED", "MODIFIED"}:
                 followed.objects[uid] = item
             self._tell()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """What a line of a watch says.
+
+    Raises:
+        _Broken: It is cut off, or says that the watch ends here.
+    """
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise _Broken from error
+    if event["type"] == "ERROR":  # almost always: the version is too old by now
+        raise _Broken
+    return event

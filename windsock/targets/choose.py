@@ -83,7 +83,7 @@ def explain(settings: Settings) -> str:
 def _wanted(settings: Settings, remembered: Remembered | None) -> Remembered:
     cluster = settings.cluster
     if settings.target == "auto":
-        return remembered or Remembered(target="local")
+        return _again(settings, remembered) if remembered else Remembered(target="local")
     if settings.target == "local":
         return Remembered(target="local")
     if settings.target == "kind":
@@ -100,22 +100,29 @@ def _wanted(settings: Settings, remembered: Remembered | None) -> Remembered:
             "the target `context` needs the name of a kube context",
             "Name it: `invoke up --context NAME`. `kubectl config get-contexts` lists them.",
         )
-    check_allowed(settings)
+    check_allowed(settings, cluster.context)
     return Remembered(target="context", context=cluster.context, namespace=cluster.namespace)
 
 
-def check_allowed(settings: Settings) -> None:
+def _again(settings: Settings, remembered: Remembered) -> Remembered:
+    """Where the environment is that is up here; its context may have lost its leave since."""
+    if remembered.target == "context":
+        check_allowed(settings, remembered.context)
+    return remembered
+
+
+def check_allowed(settings: Settings, context: str) -> None:
     """Refuse a context that nobody has allowed: it may be production.
 
     Raises:
         ConfigurationError: With the line to add to invoke.yaml.
     """
-    cluster = settings.cluster
-    if cluster.context in cluster.allowed_contexts:
+    allowed_contexts = settings.cluster.allowed_contexts
+    if context in allowed_contexts:
         return
-    allowed = [*cluster.allowed_contexts, cluster.context]
+    allowed = [*allowed_contexts, context]
     raise ConfigurationError(
-        f"windsock may not deploy to the context {cluster.context!r}",
+        f"windsock may not deploy to the context {context!r}",
         "If it is no production cluster, allow it in invoke.yaml:\n"
         f"windsock:\n  cluster:\n    allowed_contexts: [{', '.join(allowed)}]",
     )

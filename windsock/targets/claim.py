@@ -6,12 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from windsock.cluster import lease
-from windsock.cluster.failures import Refusal
+from windsock.cluster.failures import NOT_FOUND, Refusal
 from windsock.errors import EnvironmentFailure, WindsockError
 from windsock.sync.protocol import StoreBusy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Claim:
@@ -64,17 +64,45 @@ class Claim:
             "`invoke up --take-over`.",
         )
 
-    def take_for_removal(self) -> None:
-        """Hold it from now on, so that everything can be removed.
+    @contextlib.contextmanager
+    def held_for_removal(self) -> Iterator[Callable[[], None]]:
+        """Hold it while everything is removed, and give it back in the end, whatever came of it.
+
+        Yields:
+            Raises EnvironmentFailure if somebody else has taken it over meanwhile: what is in the
+            namespace from then on is theirs.
 
         Raises:
             StoreBusy: Somebody else syncs to it.
         """
-        # Refused: there is no such namespace any more, or this account may not use leases.
-        with contextlib.suppress(Refusal):
-            self._lease.hold(take_over=self._take_over)
+        lost: list[StoreBusy] = []
+
+        def check() -> None:
+            if lost:
+                raise EnvironmentFailure(
+                    f"{lost[0].message}; what is left in namespace {self._namespace} is theirs",
+                    "`invoke down --take-over` removes it all the same.",
+                )
+
+        keeper = lease.Keeper(self._lease, lost=lost.append, note=lambda _: None)
+        try:
+            with _without_a_namespace_too():
+                keeper.take(take_over=self._take_over)
+            yield check
+        finally:
+            keeper.release()
 
     def release(self) -> None:
         """Let others have it."""
         with contextlib.suppress(WindsockError):  # It expires by itself.
             self._lease.release()
+
+
+@contextlib.contextmanager
+def _without_a_namespace_too() -> Iterator[None]:
+    """Where there is none any more, nobody can hold it, and nothing is left to remove."""
+    try:
+        yield
+    except Refusal as error:
+        if error.code != NOT_FOUND:
+            raise

@@ -28,6 +28,7 @@ from windsock.cluster import (
     removal,
     rollout,
     secrets,
+    served,
     settings,
     streams,
     workloads,
@@ -187,12 +188,16 @@ class ClusterTarget:
         """The folder that tracebacks name."""
         return str(self._settings.dags_folder.resolve())
 
+    @property
+    def _overlay(self) -> str:
+        return self._settings.cluster.overlay or self.name
+
     def objects(self) -> list[dict[str, Any]]:
         """Everything that is applied, the Secret aside."""
         images = self._images.names()
         return manifests.objects(
             self._settings.project,
-            overlay=self._settings.cluster.overlay or self.name,
+            overlay=self._overlay,
             namespace=self._place.namespace,
             airflow_image=images.airflow,
             postgres_image=images.postgres,
@@ -267,13 +272,22 @@ class ClusterTarget:
             yield
 
     def prepare(self, console: Console) -> None:
-        """Reach the cluster, and get the images to it."""
+        """Reach the cluster, see that it serves all kinds, and get the images to it."""
         check_folders(self._settings)
         with console.step("cluster") as step:
             if self.name == "kind" and self._kind.ensure(step.progress):
                 self._stop_here()  # What still runs here talks to a cluster that is gone.
             step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
+            self._check_served()
         self._images.prepare(console)
+
+    def _check_served(self) -> None:
+        """Name what the cluster cannot take before anything is made or built for it."""
+        served.only_served(
+            self._cluster,
+            manifests.render(self._settings.project, self._overlay),
+            skip_unserved=self._settings.cluster.skip_unserved,
+        )
 
     def deploy(self, console: Console) -> None:
         """Apply what changed."""
@@ -379,9 +393,8 @@ class ClusterTarget:
         if not self._applied.is_exactly(objects):
             return False
         # It holds what is one environment's own: its settings and its port.
-        [shared] = (item for item in objects if item["metadata"]["name"] == manifests.SETTINGS)
         try:
-            return apply.is_applied(self._cluster, shared)
+            return apply.is_applied(self._cluster, manifests.settings_of(objects))
         except (Unreachable, ConfigurationError):
             if self.name != "kind":
                 raise
@@ -429,15 +442,19 @@ class ClusterTarget:
     def _remove(self, *, volumes: bool, progress: Callable[[str], None]) -> str:
         """Take it out of the cluster, unless it is somebody else's by now; returns what to say."""
         try:
-            self._claim.take_for_removal()
+            with self._claim.held_for_removal() as check:
+
+                def tell(text: str) -> None:
+                    check()
+                    progress(text)
+
+                hidden = removal.delete_all(self._cluster, volumes=volumes, progress=tell)
         except StoreBusy as busy:
             return (
                 f"here; {self._place} stays: {busy.message} "
                 "(`invoke down --take-over` removes it all the same)"
             )
-        removal.delete_all(self._cluster, volumes=volumes, progress=progress)
-        self._claim.release()
-        return ""
+        return f"all but any {' or '.join(hidden)}, which this account may not list" * bool(hidden)
 
     def _stop_here(self) -> None:
         """End what runs on this machine."""
@@ -460,15 +477,16 @@ class ClusterTarget:
                 "`invoke down --volumes` removes everything that windsock made in it.",
             )
         with console.step(f"deleted the kind cluster {self._kind.name}"):
-            if self._kind.deletable(namespace=self._place.namespace):
-                self._take_for_deletion()
-            self._kind.delete(namespace=self._place.namespace)
+            with contextlib.ExitStack() as claim:
+                if self._kind.deletable(namespace=self._place.namespace):
+                    self._hold_for_deletion(claim)
+                self._kind.delete(namespace=self._place.namespace)
             self._registry.remove()
         self._stop_here()
 
-    def _take_for_deletion(self) -> None:
+    def _hold_for_deletion(self, claim: contextlib.ExitStack) -> None:
         try:
-            self._claim.take_for_removal()
+            claim.enter_context(self._claim.held_for_removal())
         except StoreBusy as busy:
             raise EnvironmentFailure(
                 f"{busy.message} (namespace {self._place.namespace})",
@@ -477,7 +495,11 @@ class ClusterTarget:
 
     def diff(self) -> list[tuple[str, str]]:
         """Object → a unified diff of what applying would change."""
-        return difference.diff(self._cluster, self.objects())
+        return difference.diff(
+            self._cluster,
+            self.objects(),
+            skip_unserved=self._settings.cluster.skip_unserved,
+        )
 
     def component_names(self) -> Sequence[str]:
         """See `Target`."""

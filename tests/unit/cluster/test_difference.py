@@ -27,6 +27,9 @@ class Busy:
         self._live: dict[str, Any] = copy.deepcopy(WANTED)
         self._live["metadata"]["resourceVersion"] = "1"
 
+    def served(self, _: object) -> set[tuple[str, str]]:
+        return {("v1", "PersistentVolumeClaim")}
+
     def get(self, *_: str) -> dict[str, Any]:
         seen = copy.deepcopy(self._live)
         if self._left:

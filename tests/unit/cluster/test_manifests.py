@@ -279,6 +279,26 @@ def test_two_dag_processors_run_where_their_volume_can_be_mounted(
 
 
 @needs_kubectl
+def test_an_overlay_that_drops_the_settings_is_told_so(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "kube", tmp_path / "kube")
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "airflow-settings"}}
+    patch = yaml.safe_dump({**body, "$patch": "delete"})
+    (tmp_path / "kube/overlays/context/kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["../../base"], "patches": [{"patch": patch}]})
+    )
+    with pytest.raises(ConfigurationError, match="no ConfigMap airflow-settings"):
+        manifests.objects(
+            tmp_path,
+            overlay="context",
+            namespace="anna",
+            airflow_image="windsock-airflow:1111",
+            postgres_image="windsock-postgres:2222",
+            settings={},
+            dags_folder="/dags",
+        )
+
+
+@needs_kubectl
 def test_the_whole_of_an_environment_comes_in_one_call() -> None:
     own = Settings(project=ROOT)
     objects = manifests.objects(
@@ -291,6 +311,7 @@ def test_the_whole_of_an_environment_comes_in_one_call() -> None:
         dags_folder="/dags",
     )
     assert len(objects) == len(base())
+    assert manifests.settings_of(objects)["data"]
     assert ":dev" not in yaml.safe_dump_all(objects)
 
 

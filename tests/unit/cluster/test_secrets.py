@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from windsock.cluster import secrets
+from windsock.cluster.failures import CONFLICT, FORBIDDEN, Refusal
 from windsock.errors import EnvironmentFailure
 from windsock.local.secrets import Secrets
 
@@ -24,7 +25,8 @@ class FakeCluster:
         return self.secret
 
     def create(self, thing: dict[str, Any]) -> None:
-        assert self.secret is None
+        if self.secret is not None:
+            raise Refusal("there is one", code=CONFLICT)
         data = {
             key: base64.b64encode(value.encode()).decode()
             for key, value in thing["stringData"].items()
@@ -49,6 +51,32 @@ def test_another_machine_takes_over_what_the_cluster_has(tmp_path: Path) -> None
     assert second.admin_password == first.admin_password
     assert second.fernet_key == first.fernet_key
     assert second.supervisor_password != first.supervisor_password, "that one is this machine's"
+
+
+def test_of_two_who_make_it_at_the_same_moment_the_second_takes_over_what_the_first_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = FakeCluster()
+    first = ensure(cluster, tmp_path / "one")
+    looks = iter([None, cluster.secret])
+    monkeypatch.setattr(cluster, "get", lambda *_: next(looks))
+    second = ensure(cluster, tmp_path / "two")
+    assert second.fernet_key == first.fernet_key
+    assert second.database_password == first.database_password
+    assert Secrets.ensure(tmp_path / "two") == second, "it is kept here"
+
+
+@pytest.mark.parametrize("code", [CONFLICT, FORBIDDEN])
+def test_a_secret_that_can_neither_be_made_nor_read_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(_: object) -> None:
+        raise Refusal("no", code=code)
+
+    cluster = FakeCluster()
+    monkeypatch.setattr(cluster, "create", refuse)
+    with pytest.raises(Refusal):
+        ensure(cluster, tmp_path / "one")
 
 
 def test_urls_hold_the_passwords_of_their_roles(tmp_path: Path) -> None:

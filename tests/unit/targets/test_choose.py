@@ -63,6 +63,16 @@ def test_auto_is_what_is_up_here(tmp_path: Path) -> None:
     assert choose.target(settings).name == "local"
 
 
+def test_a_context_that_is_up_here_needs_leave_as_long_as_it_is(tmp_path: Path) -> None:
+    allowed = load({"cluster": {"allowed_contexts": ["lab"]}}, project=tmp_path)
+    place = Remembered(target="context", context="lab", namespace="anna")
+    place.save(allowed.state_folder)
+    assert choose.explain(allowed).startswith(str(place))
+    with pytest.raises(ConfigurationError, match="may not deploy to the context 'lab'") as caught:
+        choose.target(load({}, project=tmp_path))
+    assert "allowed_contexts: [lab]" in caught.value.hint
+
+
 def test_two_targets_do_not_share_a_state_folder(tmp_path: Path) -> None:
     settings = load({"target": "kind"}, project=tmp_path)
     Remembered(target="local").save(settings.state_folder)

@@ -34,6 +34,9 @@ class FakeCluster:
     def version(self) -> str:
         return "1.31"
 
+    def served(self, _: object) -> set[tuple[str, str]]:
+        return set()
+
     def node_images(self) -> set[str]:
         return self.images
 
@@ -106,6 +109,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     images = Images(airflow=AIRFLOW, postgres=POSTGRES)
     monkeypatch.setattr(image, "ensure", lambda _, **__: images)
     monkeypatch.setattr(image, "wanted", lambda _: images)
+    monkeypatch.setattr(manifests, "render", lambda *_: [])
     return Settings(project=tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from windsock.targets.cluster import ClusterTarget
 from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from windsock.errors import WindsockError
@@ -57,10 +58,12 @@ class FakeClaim:
         self.busy: StoreBusy | None = None
         self.taken = False
 
-    def take_for_removal(self) -> None:
+    @contextlib.contextmanager
+    def held_for_removal(self) -> Iterator[Callable[[], None]]:
         if self.busy is not None:
             raise self.busy
         self.taken = True
+        yield lambda: None
 
 
 class Fake:
@@ -97,7 +100,8 @@ class Rig:
             _registry=self.registry,
             _images=self.images,
             _applied=type("Applied", (Fake,), {"by_others": lambda _: False})(),
-            objects=lambda: [{"metadata": {"name": manifests.SETTINGS}}],
+            _check_served=lambda: None,
+            objects=lambda: [{"kind": "ConfigMap", "metadata": {"name": manifests.SETTINGS}}],
         )
 
     @property

@@ -1,0 +1,41 @@
+"""What is said of containers that end or do not start, and how long that must last."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.cluster.diagnosis.pods import ended, found, pod, waiting
+
+
+def test_a_pod_on_its_way_is_no_finding() -> None:
+    assert found(pod(container=waiting("ContainerCreating"))) == []
+    assert found(pod(container={"state": {"running": {}}, "started": False}, phase="Running")) == []
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"])
+def test_an_image_that_is_not_there_is_named_with_what_to_do(reason: str) -> None:
+    [only] = found(pod(container=waiting(reason, "not found")))
+    assert "windsock-airflow:1" in only.why
+    assert "invoke build" in only.hint
+    assert only.patience < 5
+
+
+def test_a_crash_loop_counts_at_once_and_points_at_the_lines_before() -> None:
+    loop = waiting("CrashLoopBackOff") | {"lastState": ended(1), "restartCount": 2}
+    [only] = found(pod(container=loop))
+    assert (only.why, only.patience) == ("it ended with exit code 1, 3 times", 0.0)
+    assert (only.container, only.previous) == ("base", True)
+
+
+def test_a_first_end_is_given_time_and_the_second_less() -> None:
+    [first] = found(pod(container={"state": ended(1), "restartCount": 0}))
+    [second] = found(pod(container={"state": ended(1), "restartCount": 1}))
+    assert first.patience > second.patience > 0
+    assert not second.previous
+
+
+def test_a_container_that_ate_its_memory_is_told_with_its_limit() -> None:
+    spec = {"containers": [{"name": "base", "resources": {"limits": {"memory": "2Gi"}}}]}
+    loop = waiting("CrashLoopBackOff") | {"lastState": ended(137, "OOMKilled")}
+    [only] = found(pod(container=loop, spec=spec))
+    assert "more memory than 2Gi" in only.why
