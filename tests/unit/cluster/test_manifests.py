@@ -355,3 +355,13 @@ def test_objects_of_the_users_own_overlay_are_kept_as_they_are() -> None:
     }
     kept = complete([*base(), copy.deepcopy(own)])["ConfigMap", "mine"]
     assert kept["data"] == own["data"]
+
+
+def test_every_pod_pulls_with_the_secret_that_the_settings_name() -> None:
+    for name, pod in pods(complete(pull_secret="ghcr")):
+        assert pod["spec"]["imagePullSecrets"] == [{"name": "ghcr"}], name
+
+
+def test_without_one_no_pod_names_a_secret_to_pull_with() -> None:
+    for name, pod in pods(complete()):
+        assert "imagePullSecrets" not in pod["spec"], name
