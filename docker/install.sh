@@ -28,8 +28,16 @@ certificates() {
     set -- /usr/local/share/ca-certificates/windsock/*.crt
     [ -e "$1" ] || return 0
     update-ca-certificates
-    bundle=/etc/ssl/certs/ca-certificates.crt
-    [ "$SSL_CERT_FILE" = "$bundle" ] || cat "$@" >>"$SSL_CERT_FILE"
+    # A base image may have bundles of its own, one for each kind of program.
+    printf '%s\n' "$SSL_CERT_FILE" "$REQUESTS_CA_BUNDLE" "$PIP_CERT" "${CURL_CA_BUNDLE:-}" |
+        sort -u | while read -r bundle; do
+        if [ -f "$bundle" ] && [ ! "$bundle" -ef /etc/ssl/certs/ca-certificates.crt ]; then
+            for certificate in "$@"; do
+                echo # What is before may not end with its line.
+                cat "$certificate"
+            done >>"$bundle"
+        fi
+    done
 }
 
 postgres() {

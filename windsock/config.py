@@ -26,6 +26,13 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """A name that Kubernetes takes for a namespace (RFC 1123 label)."""
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
 """What a variable of the environment may say for yes and no."""
+REGISTRY = re.compile(
+    r"(localhost|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(?=:))(:\d{1,5})?"
+    r"(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*",
+    re.ASCII,
+)
+"""What an image's name may begin with: a host, its port, a path."""
+SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 FOLDER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
 """What a further folder may be called: a name that Python can import is one."""
 AIRFLOW_KEY = re.compile(r"\w+\.\w+", re.ASCII)
@@ -61,6 +68,10 @@ class ClusterSettings:
     """Go on without objects whose kind the cluster does not serve."""
     take_over: bool = False
     """Take the sync over from somebody else who syncs to the namespace."""
+    registry: str = ""
+    """Where images are pushed to, and nodes pull them from, on the target `context`."""
+    pull_secret: str = ""
+    """The Secret in the namespace that nodes pull images with; empty means none."""
     kind_name: str = "windsock"
     """The name of the kind cluster."""
     port: int = 8080
@@ -214,6 +225,17 @@ def _check_cluster(cluster: ClusterSettings) -> None:
         raise ConfigurationError(
             f"windsock.cluster.overlay is {cluster.overlay!r}",
             "Name a folder below kube/overlays.",
+        )
+    if cluster.registry and not REGISTRY.fullmatch(cluster.registry):
+        raise ConfigurationError(
+            f"windsock.cluster.registry is {cluster.registry!r}",
+            "Write what images' names begin with, the host first and nothing before it, for "
+            "example `ghcr.io/anna`, `docker.io/anna` or `127.0.0.1:5000`.",
+        )
+    if cluster.pull_secret and not SECRET_NAME.fullmatch(cluster.pull_secret):
+        raise ConfigurationError(
+            f"windsock.cluster.pull_secret is {cluster.pull_secret!r}",
+            "Name a Secret in the namespace: `kubectl get secrets` lists them.",
         )
 
 

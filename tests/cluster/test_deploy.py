@@ -103,12 +103,18 @@ def test_the_next_one_completes_what_was_interrupted_or_killed(project: Project)
 PACKAGE = "iniconfig==2.1.0"
 """Small, without dependencies, and not in Airflow's lock."""
 
+POSTGRES = f"{OURS},app.kubernetes.io/component=postgres"
 
-def test_a_changed_requirement_reaches_a_running_task(project: Project) -> None:
+
+def test_a_changed_requirement_reaches_a_running_task(
+    project: Project, cluster: ClusterAccess
+) -> None:
+    database = Kubectl(cluster, NAMESPACE)
     lines = "from importlib.metadata import version\nprint('HAS', version('iniconfig'))"
     (project.dags / "needs.py").write_text(dag_source("needs", {"look": lines}))
     before = project.invoke("dags.trigger", "needs", "--wait", "--timeout=120", "--json")
     assert json.loads(before.stdout)["state"] == "failed"
+    [postgres] = database.items("pods", POSTGRES)
     with project.start("up", "--rebuild", "auto") as up:
         up.wait_for("watching for saves")
         (project.home / "requirements.txt").write_text(f"{PACKAGE}\n")
@@ -120,6 +126,8 @@ def test_a_changed_requirement_reaches_a_running_task(project: Project) -> None:
         up.wait_for("saved", after=said)
         up.interrupt()
         assert up.end() == 0, up.text()
+    [still] = database.items("pods", POSTGRES)
+    assert still["metadata"]["uid"] == postgres["metadata"]["uid"]
     after = project.invoke("dags.trigger", "needs", "--wait", "--timeout=120", "--json")
     assert after.returncode == 0, after.stdout + after.stderr
     run_id = json.loads(after.stdout)["run_id"]

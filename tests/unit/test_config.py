@@ -121,6 +121,11 @@ def test_a_misspelled_setting_is_refused_with_the_known_ones(
         {"cluster": {"namespace": "Anna's"}},
         {"cluster": {"kind_name": ""}},
         {"cluster": {"overlay": "../.."}},
+        {"cluster": {"registry": "https://ghcr.io/anna"}},
+        {"cluster": {"registry": "ghcr.io/anna/"}},
+        {"cluster": {"registry": "anna"}},
+        {"cluster": {"registry": "ghcr.io/Anna"}},
+        {"cluster": {"pull_secret": "Anna's"}},
         {"cluster": {"port": 0}},
         {"cluster": {"skip_unserved": "perhaps"}},
         {"cluster": {"allowed_contexts": "production"}},
@@ -136,6 +141,14 @@ def test_what_cannot_be_used_is_refused_and_says_why(values: dict[str, Any]) -> 
     with pytest.raises(ConfigurationError, match=r"windsock\.") as caught:
         load(values, project=PROJECT)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ghcr.io/anna", "docker.io/anna", "127.0.0.1:5000", "localhost/a", "hub:5000/a/b-c_d.e"],
+)
+def test_a_registry_is_what_names_of_images_begin_with(address: str) -> None:
+    assert load({"cluster": {"registry": address}}, project=PROJECT).cluster.registry == address
 
 
 @pytest.mark.parametrize("name", _numbers())

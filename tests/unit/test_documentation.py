@@ -79,7 +79,8 @@ def test_every_documented_variable_is_read(name: str, monkeypatch: pytest.Monkey
     default = DEFAULTS[name]
     changed: Any = default + type(default)(1) if name != "sync.quiet" else 0.25
     if isinstance(default, str):
-        changed = {"target": "local", "rebuild": "never"}.get(name, "changed")
+        checked = {"target": "local", "rebuild": "never", "cluster.registry": "ghcr.io/anna"}
+        changed = checked.get(name, "changed")
     monkeypatch.setenv(variable(name), str(changed))
     assert run("up") == 0
     found: Any = recorder.settings[0]

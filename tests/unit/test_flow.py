@@ -10,6 +10,8 @@ import pytest
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, VirtualClock
 from tests.unit.fakes import FakeSync, FakeTarget, FakeWorkspace, environment
 from windsock import flow
+from windsock.cluster import image
+from windsock.cluster.image import Images
 from windsock.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -773,3 +775,18 @@ def test_a_sync_into_what_others_deployed_applies_nothing_and_removes_nothing(
 def test_a_secret_is_made_under_the_lock(tmp_path: Path, cluster: ClusterFake) -> None:
     flow.secret(FakeWorkspace.of(tmp_path, cluster))
     assert cluster.verbs == ["lock", "secret", "unlock"]
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("registry", ["", "ghcr.io/anna"])
+def test_a_build_prints_the_images_and_says_where_they_would_be_pushed(
+    tmp_path: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, registry: str
+) -> None:
+    images = Images(airflow="windsock-airflow:1", postgres="windsock-postgres:2", built=True)
+    monkeypatch.setattr(image, "ensure", lambda _, **__: images)
+    work = FakeWorkspace.of(tmp_path, target, cluster={"registry": registry})
+    flow.build(work)
+    assert work.kept.data.getvalue().split() == [images.airflow, images.postgres]
+    assert (f"push them to {registry}" in work.kept.said) == bool(registry)

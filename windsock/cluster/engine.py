@@ -30,6 +30,7 @@ def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
     import docker  # noqa: PLC0415 - heavy
     import docker.errors  # noqa: PLC0415 - heavy
     import requests  # noqa: PLC0415 - heavy; the SDK lets some of its errors through
+    from docker.credentials import StoreError  # noqa: PLC0415 - heavy
 
     client: docker.DockerClient | None = None
     try:
@@ -44,6 +45,11 @@ def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
             yield client
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise EnvironmentFailure("Docker refused", words(error)) from error
+        except StoreError as error:  # A build sends along all logins that there are.
+            raise EnvironmentFailure(
+                f"the logins of Docker cannot be read: {error}",
+                "~/.docker/config.json names who keeps them: `credsStore`, `credHelpers`.",
+            ) from error
     finally:
         if client is not None:
             client.close()
@@ -106,17 +112,36 @@ class Transfer:
         progress: Gets how much of it is done.
     """
 
+    LISTED = ("Preparing", "Pulling fs layer")
+    THERE = ("Pushed", "Layer already exists", "Mounted from", "Download complete")
+    """How Docker's words for a layer begin, before it travels and when it is there."""
+
     def __init__(self, title: str, status: str, progress: Callable[[str], None]) -> None:
         self._title = title
         self._status = status
         self._progress = progress
-        self._layers: dict[str, tuple[int, int]] = {}
+        self._known: set[str] = set()
+        self._there: set[str] = set()
+        self._bytes: dict[str, tuple[int, int]] = {}
 
     def follow(self, message: Mapping[str, Any]) -> None:
-        """Take in one message of Docker's; others than of layers on their way are passed over."""
+        """Take in one message of Docker's; others than of layers are passed over."""
+        layer, status = str(message.get("id")), str(message.get("status", ""))
         detail = message.get("progressDetail") or {}
-        if detail.get("total") and message.get("status") == self._status:
-            self._layers[str(message.get("id"))] = (detail.get("current", 0), detail["total"])
-            there = sum(current for current, _ in self._layers.values())
-            total = sum(total for _, total in self._layers.values())
-            self._progress(f"{self._title}: {there >> 20} of {total >> 20} MiB")
+        if status.startswith(self.LISTED):
+            self._known.add(layer)
+        elif status.startswith(self.THERE):
+            self._there.add(layer)
+            self._tell()
+        elif status.startswith("Retrying"):
+            self._progress(f"{self._title}: {status[0].lower()}{status[1:]}")
+        elif status == self._status and detail.get("total"):
+            self._bytes[layer] = (detail.get("current", 0), detail["total"])
+            self._tell()
+
+    def _tell(self) -> None:
+        layers = self._known | self._there | self._bytes.keys()
+        there = sum(current for current, _ in self._bytes.values())
+        total = sum(total for _, total in self._bytes.values())
+        size = f", {there >> 20} of {total >> 20} MiB" if total else ""
+        self._progress(f"{self._title}: {len(self._there)} of {len(layers)} layers{size}")

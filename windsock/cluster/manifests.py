@@ -51,6 +51,7 @@ def objects(
     postgres_image: str,
     settings: Mapping[str, str],
     dags_folder: str,
+    pull_secret: str = "",
 ) -> list[Manifest]:
     """Everything that an environment consists of, the Secret aside.
 
@@ -62,6 +63,7 @@ def objects(
         postgres_image: Tag of the image of the database.
         settings: The data of the ConfigMap `airflow-settings`.
         dags_folder: The folder on this machine, which tracebacks name.
+        pull_secret: A Secret that pods pull their images with; empty means none.
 
     Raises:
         ConfigurationError: kubectl is missing or too old, or the overlay cannot be rendered, or
@@ -76,6 +78,7 @@ def objects(
         images={AIRFLOW_IMAGE: airflow_image, POSTGRES_IMAGE: postgres_image},
         settings=settings,
         dags_folder=dags_folder,
+        pull_secret=pull_secret,
     )
 
 
@@ -86,6 +89,7 @@ def complete(
     images: Mapping[str, str],
     settings: Mapping[str, str],
     dags_folder: str,
+    pull_secret: str = "",
 ) -> list[Manifest]:
     """Put into rendered objects what is an environment's own.
 
@@ -95,6 +99,7 @@ def complete(
         images: Name in kube/ → tag.
         settings: The data of the ConfigMap `airflow-settings`.
         dags_folder: The folder on this machine.
+        pull_secret: A Secret that pods pull their images with; empty means none.
 
     Returns:
         The same objects.
@@ -105,11 +110,12 @@ def complete(
             if subject["kind"] == "ServiceAccount":
                 subject["namespace"] = namespace
         _set_images(_pod(item), images)
+        _set_pull_secret(_pod(item), pull_secret)
         _set_variable(_pod(item), DAGS_FOLDER, dags_folder)
         if _is(item, "ConfigMap", SETTINGS):
             item["data"] = dict(settings)
         elif _is(item, "ConfigMap", POD_TEMPLATE):
-            _complete_pod_template(item, images)
+            _complete_pod_template(item, images, pull_secret)
     configuration = {
         item["metadata"]["name"]: item.get("data") or {}
         for item in rendered
@@ -221,6 +227,12 @@ def _set_images(pod: Manifest, images: Mapping[str, str]) -> None:
             container["image"] = images.get(container["image"], container["image"])
 
 
+def _set_pull_secret(pod: Manifest, name: str) -> None:
+    """In the pods, not in their accounts: so a pod that could not pull is made anew."""
+    if pod and name:
+        pod["spec"].setdefault("imagePullSecrets", []).append({"name": name})
+
+
 def _set_variable(pod: Manifest, name: str, value: str) -> None:
     for container in _containers(pod):
         for variable in container.get("env") or []:
@@ -228,10 +240,11 @@ def _set_variable(pod: Manifest, name: str, value: str) -> None:
                 variable["value"] = value
 
 
-def _complete_pod_template(item: Manifest, images: Mapping[str, str]) -> None:
+def _complete_pod_template(item: Manifest, images: Mapping[str, str], pull_secret: str) -> None:
     """Workers run the same image as everything else."""
     template = yaml.safe_load(item["data"][POD_TEMPLATE_KEY])
     _set_images(template, images)
+    _set_pull_secret(template, pull_secret)
     item["data"][POD_TEMPLATE_KEY] = yaml.safe_dump(template, sort_keys=False)
 
 

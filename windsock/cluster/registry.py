@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from windsock.cluster import engine
+from windsock.cluster import engine, push
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.local.ports import LOOPBACK
 
@@ -38,8 +38,7 @@ ROLE = "io.x-k8s.kind.role"
 NODES = ("control-plane", "worker")
 """The roles that run pods; kind labels its load balancer too."""
 
-TRANSFER_SECONDS = 600
-"""How long a push or a pull may be silent: crictl says nothing until it has the whole image."""
+NO_LOGIN: push.Login = {}
 
 START_SECONDS = 15.0
 POLL_SECONDS = 0.1
@@ -86,12 +85,12 @@ class Registry:
             EnvironmentFailure: The registry cannot be had, or a node cannot reach it.
             DeadlineExceeded: The registry did not start in time.
         """
-        with engine.connected(TRANSFER_SECONDS) as client:
+        with engine.connected(push.TRANSFER_SECONDS) as client:
             nodes = self._nodes(client)
             container = self._ensure(client, progress)
             self._join(client, container, nodes[0])
             for image in images:
-                self.push(client, image, _address(container), progress)
+                self._push(client, image, _address(container), progress)
             for node in nodes:
                 self._configure(node)
                 for image in images:
@@ -114,7 +113,7 @@ class Registry:
         names = [self.reference(image) for image in images]
         with engine.connected() as client, ExitStack() as stack:
             for image, name in zip(images, names, strict=True):
-                stack.enter_context(_tagged(client, image, name))
+                stack.enter_context(push.tagged(client, image, name))
             yield names
 
     def remove(self) -> None:
@@ -130,55 +129,27 @@ class Registry:
             for volume in client.volumes.list(filters={"label": ours}):
                 volume.remove()
 
-    def push(
+    def _push(
         self, client: DockerClient, image: str, address: str, progress: Callable[[str], None]
     ) -> None:
-        """Send an image to a registry: nothing if it is there, else the layers that are not.
-
-        Args:
-            client: Of a Docker engine.
-            image: A tag that it has.
-            address: Host and port of the registry, as the engine reaches it.
-            progress: Gets how much is sent.
-
-        Raises:
-            EnvironmentFailure: The registry or Docker refuses.
-            DeadlineExceeded: The registry does not answer.
-        """
         name = f"{address}/{image}"
-        if self._holds(client, name):
-            return
-        transfer = engine.Transfer(f"pushing {image}", "Pushing", progress)
-        error = ""
-        repository, _, tag = name.rpartition(":")
-        with _tagged(client, image, name):
-            # With an empty login nothing is looked up: the registry wants none.
-            for message in client.api.push(
-                repository, tag=tag, auth_config={}, stream=True, decode=True
-            ):
-                error = error or str(message.get("error", ""))
-                transfer.follow(message)
-        if error:
-            raise EnvironmentFailure(f"{image} cannot be pushed to {address}", error)
+        if not self._holds(client, name):
+            push.push(client, image, name, NO_LOGIN, progress)
 
     def _holds(self, client: DockerClient, name: str) -> bool:
-        """Whether a registry has an image; one that has just been started is waited for."""
-        from docker.errors import APIError, NotFound  # noqa: PLC0415 - heavy
+        """Whether it has an image; one that has just been started is waited for."""
+        from docker.errors import APIError  # noqa: PLC0415 - heavy
 
         deadline = self._clock() + START_SECONDS
         while True:
             try:
-                client.images.get_registry_data(name, auth_config={})
-            except NotFound:
-                return False
+                return push.holds(client, name, NO_LOGIN)
             except APIError as error:
                 if self._clock() > deadline:
                     raise DeadlineExceeded(
                         f"the registry {self.name} does not answer", engine.words(error)
                     ) from error
                 self._pause(POLL_SECONDS)
-            else:
-                return True
 
     # --- its container ------------------------------------------------------------------------
 
@@ -264,17 +235,6 @@ def _get_image(client: DockerClient, progress: Callable[[str], None]) -> None:
         client.images.pull(IMAGE)
     except APIError as error:
         raise EnvironmentFailure(f"{IMAGE} cannot be pulled", engine.words(error)) from error
-
-
-@contextmanager
-def _tagged(client: DockerClient, image: str, name: str) -> Iterator[None]:
-    """A second name for an image, while the body runs."""
-    repository, _, tag = name.rpartition(":")
-    client.images.get(image).tag(repository, tag)
-    try:
-        yield
-    finally:
-        client.images.remove(name, noprune=True)
 
 
 def _address(container: Container) -> str:

@@ -16,7 +16,7 @@ PYTEST_NOTHING_RAN = 5
 
 
 def build(work: Workspace) -> None:
-    """Build the images that run in a cluster."""
+    """Build the images that run in a cluster; nothing leaves this machine."""
     from windsock.cluster import image  # noqa: PLC0415 - heavy
 
     with work.console.step("images") as step:
@@ -24,6 +24,11 @@ def build(work: Workspace) -> None:
         step.detail = "built" if images.built else "unchanged"
     for name in (images.airflow, images.postgres):
         work.console.write(name)
+    if registry := work.settings.cluster.registry:
+        work.console.faint(
+            f"they are in this machine's Docker; `invoke up` and `invoke deploy` push them to "
+            f"{registry}, what it lacks, for the target `context`"
+        )
 
 
 def render(work: Workspace) -> None:

@@ -37,6 +37,7 @@ from windsock.cluster.client import OURS, Cluster
 from windsock.cluster.failures import Unreachable
 from windsock.cluster.forward import ForwardSettings
 from windsock.cluster.kind import Kind
+from windsock.cluster.named_registry import NamedRegistry
 from windsock.cluster.registry import Registry
 from windsock.errors import (
     ConfigurationError,
@@ -65,7 +66,7 @@ from windsock.targets.here import (
     run_as_described,
     sync_program,
 )
-from windsock.targets.images import BuiltHere, DeliveredToKind
+from windsock.targets.images import BuiltHere, DeliveredToKind, PushedToRegistry
 from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
@@ -128,14 +129,16 @@ class ClusterTarget:
 
     @cached_property
     def _images(self) -> PodImages:
-        if self.name != "kind":
-            return BuiltHere(self._settings)
-        return DeliveredToKind(
-            self._settings,
-            kind=self._kind,
-            registry=self._registry,
-            on_nodes=self._on_nodes,
-        )
+        if self.name == "kind":
+            return DeliveredToKind(
+                self._settings,
+                kind=self._kind,
+                registry=self._registry,
+                on_nodes=self._on_nodes,
+            )
+        if address := self._settings.cluster.registry:
+            return PushedToRegistry(self._settings, registry=NamedRegistry(address))
+        return BuiltHere(self._settings)
 
     def _on_nodes(self) -> set[str]:
         return self._cluster.node_images()  # There is none before kind has made it.
@@ -205,6 +208,7 @@ class ClusterTarget:
                 self._settings, namespace=self._place.namespace, base_url=self._base_url
             ),
             dags_folder=self._told_dags_folder,
+            pull_secret=self._settings.cluster.pull_secret,
         )
 
     @cached_property

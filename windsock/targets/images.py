@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.cluster.kind import Kind
+    from windsock.cluster.named_registry import NamedRegistry
     from windsock.cluster.registry import Registry
     from windsock.config import Settings
-    from windsock.console import Console
+    from windsock.console import Console, Step
 
 USERS = {
     "postgres": ("postgres",),
@@ -44,7 +45,7 @@ class PodImages(Protocol):
 
 
 class BuiltHere:
-    """Images of this machine's Docker engine, which the cluster shares.
+    """Images of this machine's Docker engine, for a cluster that uses the same.
 
     Args:
         settings: Of the environment.
@@ -67,13 +68,13 @@ class BuiltHere:
         with console.step("images") as step:
             self._kept = image.ensure(self._settings, progress=step.progress)
             step.detail = "built" if self._kept.built else "unchanged"
-            remark = self._deliver(self._kept, step.progress)
+            remark = self._deliver(self._kept, step)
         if remark:
             console.warn(remark)
 
-    def _deliver(self, images: Images, progress: Callable[[str], None]) -> str:
-        """Bring them to the nodes; returns what there is to say about it."""
-        del images, progress
+    def _deliver(self, images: Images, step: Step) -> str:
+        """Bring them to where the nodes find them; returns what there is to say about it."""
+        del images, step
         return ""  # The nodes use this very engine.
 
     def sources(self) -> Sequence[Path]:
@@ -92,6 +93,29 @@ class BuiltHere:
         what = f"the {' and '.join(images)} image{'s' * (len(images) > 1)} must be rebuilt"
         workers = "; workers use it from the next task on" if "airflow" in images else ""
         return f"{what}, and {pods} restarted{workers}"
+
+
+class PushedToRegistry(BuiltHere):
+    """Images of this machine, pushed to a registry from which the nodes pull them.
+
+    Args:
+        settings: Of the environment.
+        registry: That both reach.
+    """
+
+    def __init__(self, settings: Settings, *, registry: NamedRegistry) -> None:
+        super().__init__(settings)
+        self._registry = registry
+
+    def names(self) -> Images:
+        """See `PodImages`; the nodes know them by the registry's name."""
+        return _renamed(super().names(), self._registry.reference)
+
+    def _deliver(self, images: Images, step: Step) -> str:
+        """Push what the registry lacks."""
+        pushed = self._registry.deliver((images.airflow, images.postgres), step.progress)
+        step.detail += f", pushed to {self._registry.address}" if pushed else ""
+        return ""
 
 
 class DeliveredToKind(BuiltHere):
@@ -119,14 +143,9 @@ class DeliveredToKind(BuiltHere):
 
     def names(self) -> Images:
         """See `PodImages`; the nodes know them by the registry's name."""
-        here = super().names()
-        return Images(
-            airflow=self._registry.reference(here.airflow),
-            postgres=self._registry.reference(here.postgres),
-            built=here.built,
-        )
+        return _renamed(super().names(), self._registry.reference)
 
-    def _deliver(self, images: Images, progress: Callable[[str], None]) -> str:
+    def _deliver(self, images: Images, step: Step) -> str:
         """Bring what the nodes lack, by layers where that can be."""
         there = self._on_nodes()
         missing = [
@@ -137,12 +156,16 @@ class DeliveredToKind(BuiltHere):
         if not missing:
             return ""
         try:
-            self._registry.deliver(missing, progress)
+            self._registry.deliver(missing, step.progress)
         except (EnvironmentFailure, DeadlineExceeded) as error:
             with self._registry.named(missing) as names:
-                self._kind.load(names, save=image.save, progress=progress)
+                self._kind.load(names, save=image.save, progress=step.progress)
             return " ".join(f"images were loaded whole: {error.message}. {error.hint}".split())
         return ""
+
+
+def _renamed(images: Images, name: Callable[[str], str]) -> Images:
+    return Images(airflow=name(images.airflow), postgres=name(images.postgres), built=images.built)
 
 
 class BuiltByOkteto:

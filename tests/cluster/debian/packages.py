@@ -37,6 +37,7 @@ TO_BUILD = {
     "xz": "xz-utils",
 }
 TO_MAKE_AN_IMAGE = {"debootstrap": "debootstrap"}
+TO_SERVE_IMAGES = {"docker-registry": "docker-registry"}
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 """Asked before a package's service is started; exit code 101 forbids it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -31,8 +32,9 @@ class Held:
         address: Host and port.
         blobs: Digest → bytes.
         manifests: Name and tag or digest → media type and bytes.
-        uploaded: The digest of each blob that was uploaded, in order.
+        uploads: What each upload has sent so far.
         tagged: Name and tag of each manifest that was put, in order.
+        login: The user and the password that it wants, with a colon between; empty means none.
         refuses: Whether uploads are denied.
     """
 
@@ -40,9 +42,17 @@ class Held:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     uploads: list[bytes] = field(default_factory=list)
-    uploaded: list[str] = field(default_factory=list)
     tagged: list[str] = field(default_factory=list)
+    login: str = ""
     refuses: bool = False
+
+    def stored(self) -> set[str]:
+        """The digests of the layers and configurations that it has."""
+        return set(self.blobs)
+
+    def stamp(self, name: str, tag: str) -> object:
+        """Something that is another each time that the image is pushed."""
+        return self.tagged.count(f"{name}:{tag}")
 
     def layers(self, name: str, tag: str) -> list[str]:
         """The digests of an image's layers."""
@@ -62,7 +72,20 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Tests are quiet."""
 
+    def _knows_the_user(self) -> bool:
+        word = base64.b64encode(self.held.login.encode()).decode()
+        if not self.held.login or self.headers.get("Authorization") == f"Basic {word}":
+            return True
+        read_body(self)
+        # Docker tries again, for a minute, where a registry gives no detail.
+        error = {"code": "UNAUTHORIZED", "message": "authentication required", "detail": []}
+        body = json.dumps({"errors": [error]}).encode()
+        self._answer(401, body, challenge='Basic realm="stand-in"')
+        return False
+
     def do_GET(self) -> None:
+        if not self._knows_the_user():
+            return
         path = urlsplit(self.path).path
         if path == "/v2/":
             self._answer(200, b"{}")
@@ -77,6 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
+        if not self._knows_the_user():
+            return
         found = START.fullmatch(urlsplit(self.path).path)
         if found is None:
             self._unknown("UNSUPPORTED")
@@ -89,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._accepted(found["name"], len(self.held.uploads) - 1)
 
     def do_PATCH(self) -> None:
+        if not self._knows_the_user():
+            return
         found = UPLOAD.fullmatch(urlsplit(self.path).path)
         if found is None:
             self._unknown("BLOB_UPLOAD_UNKNOWN")
@@ -98,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._accepted(found["name"], number)
 
     def do_PUT(self) -> None:
+        if not self._knows_the_user():
+            return
         parts = urlsplit(self.path)
         body = read_body(self)
         if found := UPLOAD.fullmatch(parts.path):
@@ -118,7 +147,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
             return
         self.held.blobs[digest] = data
-        self.held.uploaded.append(digest)
         self._answer(201, digest=digest)
 
     def _manifest(self, name: str, reference: str) -> None:
@@ -146,6 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         digest: str = "",
         location: str = "",
         received: str = "",
+        challenge: str = "",
     ) -> None:
         self.send_response(status)
         headers = {
@@ -155,6 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Docker-Content-Digest": digest,
             "Location": location,
             "Range": received,
+            "WWW-Authenticate": challenge,
         }
         for name, value in headers.items():
             if value:
@@ -169,10 +199,14 @@ def _digest(data: bytes) -> str:
 
 
 @contextmanager
-def serving() -> Iterator[Held]:
-    """A registry on a free port of this machine, empty."""
+def serving(*, login: str = "") -> Iterator[Held]:
+    """A registry on a free port of this machine, empty.
+
+    Args:
+        login: The user and the password that it wants, with a colon between; empty means none.
+    """
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        held = Held(address=f"127.0.0.1:{server.server_port}")
+        held = Held(address=f"127.0.0.1:{server.server_port}", login=login)
         server.RequestHandlerClass = type("OfThisRegistry", (_Handler,), {"held": held})
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

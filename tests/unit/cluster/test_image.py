@@ -171,7 +171,10 @@ def test_a_base_image_that_comes_is_counted(engine: Engine, settings: Settings) 
     engine.answer = [{**layer, "id": "a"}, {**layer, "id": "b"}, {"error": "cut"}]
     with pytest.raises(EnvironmentFailure):
         image.ensure(settings, progress=said.append)
-    assert said == ["base image: 2 of 8 MiB", "base image: 4 of 16 MiB"]
+    assert said == [
+        "base image: 0 of 1 layers, 2 of 8 MiB",
+        "base image: 0 of 2 layers, 4 of 16 MiB",
+    ]
 
 
 def test_a_failing_step_shows_its_last_lines(engine: Engine, settings: Settings) -> None:
@@ -210,6 +213,18 @@ def test_without_an_engine_a_person_is_told_what_to_do(
     with pytest.raises(EnvironmentFailure, match="no Docker engine answers") as caught:
         image.ensure(settings, progress=silent)
     assert "--target local" in caught.value.hint
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.filterwarnings("ignore:docker-credential-none")
+def test_a_missing_credential_helper_is_told_when_a_build_sends_the_logins(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"credsStore": "none"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with pytest.raises(EnvironmentFailure, match="docker-credential-none not installed") as caught:
+        image.ensure(settings, progress=silent)
+    assert "credsStore" in caught.value.hint
 
 
 def test_the_engine_of_the_current_docker_context_is_used(

@@ -397,3 +397,13 @@ def test_the_role_of_a_person_covers_what_kube_is_made_of_and_the_scheduler_may(
     for rule in given:
         for resource in rule["resources"]:
             assert may[rule["apiGroups"][0], resource] >= set(rule["verbs"])
+
+
+def test_every_pod_pulls_with_the_secret_that_the_settings_name() -> None:
+    for name, pod in pods(complete(pull_secret="ghcr")):
+        assert pod["spec"]["imagePullSecrets"] == [{"name": "ghcr"}], name
+
+
+def test_without_one_no_pod_names_a_secret_to_pull_with() -> None:
+    for name, pod in pods(complete()):
+        assert "imagePullSecrets" not in pod["spec"], name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from windsock.cluster import image, manifests
 from windsock.cluster.image import Images
 from windsock.config import Settings
 from windsock.errors import EnvironmentFailure
+from windsock.targets import cluster
 from windsock.targets.cluster import ClusterTarget
 from windsock.targets.remembered import Remembered
 
@@ -167,6 +169,64 @@ def test_another_cluster_gets_the_images_by_their_own_names(
     assert named_in_manifests(rig, monkeypatch) == (AIRFLOW, POSTGRES)
     rig.prepare()
     assert rig.registry.delivered == []
+
+
+class FakeNamedRegistry:
+    """The registry of the settings, and what it has."""
+
+    address = "ghcr.io/anna"
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+
+    def reference(self, name: str) -> str:
+        return f"{self.address}/{name}"
+
+    def deliver(self, images: Sequence[str], _: Callable[[str], None]) -> list[str]:
+        missing = [name for name in images if name not in self.held]
+        self.held.update(missing)
+        return missing
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> FakeNamedRegistry:
+    fake = FakeNamedRegistry()
+    monkeypatch.setattr(cluster, "NamedRegistry", lambda address: {fake.address: fake}[address])
+    return fake
+
+
+def with_registry(settings: Settings, target: str) -> Rig:
+    own = replace(settings.cluster, registry=FakeNamedRegistry.address)
+    return Rig(replace(settings, cluster=own), target=target)
+
+
+def test_images_go_by_the_registry_that_the_settings_name(
+    settings: Settings, named: FakeNamedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = with_registry(settings, "context")
+    rig.prepare()
+    assert named.held == {AIRFLOW, POSTGRES}
+    assert "images: unchanged, pushed to ghcr.io/anna" in rig.console.said
+    wanted = (f"ghcr.io/anna/{AIRFLOW}", f"ghcr.io/anna/{POSTGRES}")
+    assert named_in_manifests(rig, monkeypatch) == wanted
+
+
+def test_a_second_time_nothing_is_said_to_be_pushed(
+    settings: Settings, named: FakeNamedRegistry
+) -> None:
+    named.held = {AIRFLOW, POSTGRES}
+    rig = with_registry(settings, "context")
+    rig.prepare()
+    assert "images: unchanged (" in rig.console.said
+
+
+def test_kind_keeps_to_the_registry_beside_it(
+    settings: Settings, named: FakeNamedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = with_registry(settings, "kind")
+    rig.prepare()
+    assert named.held == set()
+    assert named_in_manifests(rig, monkeypatch) == (f"{HOST}/{AIRFLOW}", f"{HOST}/{POSTGRES}")
 
 
 def test_the_registry_goes_with_the_cluster(rig: Rig) -> None:

@@ -77,8 +77,13 @@ _ENDED_AGAIN_PATIENCE = 3.0
 # --- containers that do not start ---------------------------------------------------------------
 
 _IMAGE_HINT = (
-    "The image is not where the cluster looks for it: `invoke build` makes it; a cluster elsewhere "
-    "needs a registry that it can pull from."
+    "`invoke build` makes it in this machine's Docker. A cluster whose nodes use another one needs "
+    "a registry that both reach; name yours in invoke.yaml:\n"
+    "windsock:\n  cluster:\n    registry: ghcr.io/anna"
+)
+_REGISTRY_HINT = (
+    "Can the cluster's nodes reach that registry? One that wants a login needs a Secret of it in "
+    "the namespace, named in invoke.yaml: windsock.cluster.pull_secret (docs/kubernetes.md)."
 )
 _STUCK: dict[str, tuple[str, float]] = {
     "ErrImageNeverPull": (_IMAGE_HINT, 0.0),
@@ -105,6 +110,8 @@ def waiting(pod: Object) -> Iterator[Finding]:
         if reason not in _STUCK:
             continue
         hint, patience = _STUCK[reason]
+        if hint == _IMAGE_HINT and "/" in status.get("image", ""):
+            hint = _REGISTRY_HINT
         words = f": {state['message'].strip()}" if state.get("message") else ""
         image = f" {status.get('image')}" if "Image" in reason else ""
         yield Finding(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
+import yaml
 
 from tests.unit.cluster.diagnosis.pods import ended, found, pod, waiting
 
@@ -18,6 +21,18 @@ def test_an_image_that_is_not_there_is_named_with_what_to_do(reason: str) -> Non
     assert "windsock-airflow:1" in only.why
     assert "invoke build" in only.hint
     assert only.patience < 5
+
+
+def test_an_image_that_no_registry_brings_is_told_with_the_setting_for_one() -> None:
+    [only] = found(pod(container=waiting("ErrImagePull", "not found")))
+    lines = only.hint.splitlines()[-3:]
+    assert yaml.safe_load("\n".join(lines)) == {"windsock": {"cluster": {"registry": ANY}}}
+
+
+def test_an_image_of_a_registry_is_told_with_the_secret_that_it_may_want() -> None:
+    container = waiting("ImagePullBackOff") | {"image": "ghcr.io/anna/windsock-airflow:1"}
+    [only] = found(pod(container=container))
+    assert "windsock.cluster.pull_secret" in only.hint
 
 
 def test_a_crash_loop_counts_at_once_and_points_at_the_lines_before() -> None:
