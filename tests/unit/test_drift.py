@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import starlark
 import yaml
 
 from tests.unit.test_tasks import Recorder, run
-from tests.unit.tilt import ROOT, Tilt
+from tests.unit.tilt import ROOT, SINCE, Tilt
 from windsock import config
 from windsock.cluster import manifests, okteto, recipe
 from windsock.model import ENVIRONMENT_FILE
@@ -32,6 +33,9 @@ KIND = f"kind-{DEFAULTS.cluster.kind_name}"
 AIRFLOW, POSTGRES = (
     name.partition(":")[0] for name in (manifests.AIRFLOW_IMAGE, manifests.POSTGRES_IMAGE)
 )
+MIGRATE = "windsock-migrate"
+"""Tilt's own name of the image for the Job of the migration."""
+
 MAKES_PODS = ("Deployment", "StatefulSet", "Job")
 needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kustomize is part of kubectl, which is not installed"
@@ -110,15 +114,26 @@ def test_windsocks_own_kind_cluster_needs_no_leave_and_is_its_target(tmp_path: P
 def test_folders_are_those_of_the_settings(tmp_path: Path) -> None:
     tilt = elsewhere(tmp_path, {"dags": "d", "tests": "t", "state": "s"}).run()
     assert tilt.named("local_resource", "dag-tests")["deps"] == ["d", "t"]
-    probe = tilt.named("local_resource", "sync")["readiness_probe"]
-    assert probe["exec"]["command"][-1] == f"s/{ENVIRONMENT_FILE}"
+    assert probed(tilt) == tmp_path / "s" / ENVIRONMENT_FILE
+
+
+def probed(tilt: Tilt) -> Path:
+    """The file that says that the sync is up; wherever `tilt` was typed."""
+    return Path(tilt.named("local_resource", "sync")["readiness_probe"]["exec"]["command"][-1])
+
+
+@pytest.mark.parametrize("state", ["elsewhere", "/tmp/elsewhere"])
+def test_the_sync_is_ready_when_its_own_state_says_so(tmp_path: Path, state: str) -> None:
+    variables = {"INVOKE_WINDSOCK_STATE": state}
+    tilt = elsewhere(tmp_path, {"state": "s"}, variables=variables).run()
+    settings = dataclasses.replace(DEFAULTS, project=tmp_path, state=state)
+    assert probed(tilt) == settings.state_folder / ENVIRONMENT_FILE
 
 
 @needs_kubectl
 def test_the_default_folders_are_windsocks(tilt: Tilt) -> None:
     assert tilt.named("local_resource", "dag-tests")["deps"] == [DEFAULTS.dags, DEFAULTS.tests]
-    probe = tilt.named("local_resource", "sync")["readiness_probe"]
-    assert probe["exec"]["command"][-1] == f"{DEFAULTS.state}/{ENVIRONMENT_FILE}"
+    assert probed(tilt) == DEFAULTS.state_folder / ENVIRONMENT_FILE
 
 
 def test_packages_elsewhere_are_refused_and_not_left_out(tmp_path: Path) -> None:
@@ -132,7 +147,57 @@ def test_packages_elsewhere_are_refused_and_not_left_out(tmp_path: Path) -> None
 @needs_kubectl
 def test_tilt_builds_every_image_that_it_deploys(tilt: Tilt, objects: list[Manifest]) -> None:
     deployed = {container["image"].partition(":")[0] for container in containers(objects)}
-    assert {call["ref"] for call in tilt.calls["docker_build"]} == deployed == {AIRFLOW, POSTGRES}
+    assert {call["ref"] for call in tilt.calls["docker_build"]} == deployed
+    assert deployed == {AIRFLOW, POSTGRES, MIGRATE}
+
+
+@needs_kubectl
+def test_no_job_runs_an_image_that_is_updated_in_containers(
+    tilt: Tilt, objects: list[Manifest]
+) -> None:
+    live = {call["ref"] for call in tilt.calls["docker_build"] if call["live_update"]}
+    assert live == {AIRFLOW}
+    jobs = [item for item in objects if item["kind"] == "Job"]
+    assert jobs
+    assert live.isdisjoint(item["image"].partition(":")[0] for item in containers(jobs))
+    built, same = tilt.named("docker_build", AIRFLOW), tilt.named("docker_build", MIGRATE)
+    assert (built["dockerfile"], built["target"]) == (same["dockerfile"], same["target"])
+    copied = {name for name in same["only"] if name.endswith(".py")}
+    needed = {"windsock/__init__.py", "windsock/runtime/__init__.py", *_imported("migration")}
+    assert copied >= needed
+
+
+def _imported(module: str) -> set[str]:
+    """The file of a module that runs beside Airflow, and of those of ours that it imports."""
+    path = f"windsock/runtime/{module}.py"
+    text = (ROOT / path).read_text(encoding="utf-8")
+    others = re.findall(r"^from windsock\.runtime\.(\w+) import", text, re.MULTILINE)
+    return {path}.union(*(_imported(each) for each in others))
+
+
+@needs_kubectl
+def test_tilt_down_keeps_the_volumes_that_the_database_refers_to(objects: list[Manifest]) -> None:
+    kept = [item["metadata"] for item in objects if item["kind"] == "PersistentVolumeClaim"]
+    assert {each["name"] for each in kept} == {"dags", "logs"}
+    assert all(each["annotations"]["tilt.dev/down-policy"] == "keep" for each in kept)
+
+
+def test_images_go_to_the_registry_of_the_settings_but_not_for_kind(tmp_path: Path) -> None:
+    settings = {"cluster": {"allowed_contexts": ["lab"], "registry": "registry.example/anna"}}
+    there = elsewhere(tmp_path, settings, context="lab").run()
+    assert [call["host"] for call in there.calls["default_registry"]] == ["registry.example/anna"]
+    assert "default_registry" not in elsewhere(tmp_path, settings).run().calls
+
+
+@needs_kubectl
+def test_the_oldest_tilt_that_is_let_through_knows_all_that_is_asked_of_it(tilt: Tilt) -> None:
+    [call] = tilt.calls["version_settings"]
+    oldest = tuple(int(part) for part in call["constraint"].removeprefix(">=").split("."))
+    needed = {name: version for name, version in SINCE.items() if name in tilt.used()}
+    assert needed
+    assert oldest >= max(needed.values())
+    page = (ROOT / "docs/tilt.md").read_text(encoding="utf-8")
+    assert f"Tilt {'.'.join(map(str, oldest))} or newer" in page
 
 
 @needs_kubectl
@@ -160,10 +225,10 @@ def test_what_is_copied_into_a_container_goes_where_the_image_has_it(tilt: Tilt)
     assert {call["local_path"]: call["remote_path"] for call in tilt.calls["sync"]} == wanted
     [rebuild] = tilt.calls["fall_back_on"]
     only = tilt.named("docker_build", AIRFLOW)["only"]
-    assert set(only) - set(wanted) == set(rebuild["files"])
+    assert set(only) - set(wanted) == set(rebuild["paths"])
     for name in recipe.content(DEFAULTS, "airflow"):
         copy = any(Path(name).is_relative_to(path) for path in wanted)
-        assert copy or any(Path(name).is_relative_to(path) for path in rebuild["files"]), name
+        assert copy or any(Path(name).is_relative_to(path) for path in rebuild["paths"]), name
 
 
 @needs_kubectl
@@ -216,6 +281,19 @@ def test_the_ports_are_windsocks(tilt: Tilt, objects: list[Manifest]) -> None:
     assert int(own) != forward["local_port"], "Tilt and windsock forward a port each"
     [settings] = [item for item in objects if item["metadata"]["name"] == manifests.SETTINGS]
     assert settings["data"][manifests.UI_ONLY].startswith("http://127.0.0.1:")
+
+
+def test_another_port_of_the_settings_is_tilts_and_windsocks_is_the_next(tmp_path: Path) -> None:
+    tilt = elsewhere(tmp_path, {"cluster": {"port": 9090.0}}).run()  # a number of YAML, in Tilt
+    [forward] = tilt.named("k8s_resource", "airflow-api-server")["port_forwards"]
+    sync = tilt.named("local_resource", "sync")
+    assert forward["local_port"] == 9090
+    assert sync["serve_env"] == {"INVOKE_WINDSOCK_CLUSTER_PORT": "9091"}
+
+
+def test_other_updates_do_not_wait_for_the_dag_tests(tmp_path: Path) -> None:
+    tests = elsewhere(tmp_path, {}).run().named("local_resource", "dag-tests")
+    assert tests["allow_parallel"] is True
 
 
 @pytest.mark.parametrize(
@@ -371,9 +449,4 @@ def _tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_okteto_itself_takes_the_manifest() -> None:
     done = _tool("okteto", "validate", "--file", "okteto.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_tilt_itself_takes_the_tiltfile() -> None:
-    done = _tool("tilt", "alpha", "tiltfile-result")
     assert done.returncode == 0, done.stdout + done.stderr

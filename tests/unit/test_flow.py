@@ -772,6 +772,20 @@ def test_a_sync_into_what_others_deployed_applies_nothing_and_removes_nothing(
     assert cluster.verbs == ["lock", "join", "wait", "unlock", "leave"]
 
 
+def test_what_a_killed_sync_left_does_not_look_like_one_that_is_up(
+    tmp_path: Path, cluster: ClusterFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts(monkeypatch)
+    workspace = FakeWorkspace.of(tmp_path, cluster)
+    described = workspace.settings.state_folder / ENVIRONMENT_FILE
+    described.parent.mkdir(exist_ok=True)
+    described.write_text("left behind")
+    seen: list[bool] = []
+    monkeypatch.setattr(cluster, "join", lambda _: seen.append(described.exists()))
+    assert flow.join(workspace) == 0
+    assert seen == [False]
+
+
 def test_a_secret_is_made_under_the_lock(tmp_path: Path, cluster: ClusterFake) -> None:
     flow.secret(FakeWorkspace.of(tmp_path, cluster))
     assert cluster.verbs == ["lock", "secret", "unlock"]

@@ -26,7 +26,8 @@ INTERFACE = {
     "version_settings": ("", "check_updates constraint"),
     "allow_k8s_contexts": ("contexts", ""),
     "watch_file": ("file_path", ""),
-    "fall_back_on": ("files", ""),
+    "default_registry": ("host", "host_from_cluster single_name"),
+    "fall_back_on": ("paths", ""),
     "sync": ("local_path remote_path", ""),
     "run": ("cmd", "trigger echo_off"),
     "docker_build": (
@@ -73,6 +74,16 @@ INTERFACE = {
 }
 """Function of Tilt → its required parameters, its others."""
 
+SINCE = {
+    "port_forward.host": (0, 15, 0),
+    "local_resource.readiness_probe": (0, 18, 0),
+    "k8s_resource.labels": (0, 22, 0),
+    "ci_settings.timeout": (0, 33, 0),
+    "ci_settings.k8s_grace_period": (0, 33, 0),
+    "ci_settings.readiness_timeout": (0, 35, 0),
+}
+"""Function and parameter → the first Tilt that has it, of those that are not very old."""
+
 NOT_GIVEN = ()
 """Stands for the default of a parameter: false, empty."""
 
@@ -86,12 +97,14 @@ class Tilt:
         subcommand: `up`, `ci` or `down`.
         local: Runs a command of the Tiltfile with some variables; gives its output.
         folder: Of the files that it reads.
+        variables: Of the environment.
     """
 
     context: str
     local: Callable[[list[str], Mapping[str, str]], str]
     subcommand: str = "up"
     folder: Path = ROOT
+    variables: Mapping[str, str] = field(default_factory=dict)
     calls: dict[str, list[Call]] = field(default_factory=dict)
 
     def run(self) -> Tilt:
@@ -100,7 +113,11 @@ class Tilt:
         known = starlark.Globals.extended_by(extensions)
         dialect = starlark.Dialect.extended()
         module = starlark.Module()
-        prelude = f"config = struct(tilt_subcommand={self.subcommand!r})"
+        main = str(self.folder)
+        prelude = f"config = struct(tilt_subcommand={self.subcommand!r}, main_dir={main!r})\n"
+        prelude += "os = struct(getenv=getenv, path=struct(join=join))"
+        module.add_callable("getenv", lambda name, default=None: self.variables.get(name, default))
+        module.add_callable("join", lambda *parts: str(Path(*parts)))
         starlark.eval(module, starlark.parse("prelude", prelude, dialect), known)
         for name in ("TRIGGER_MODE_AUTO", "TRIGGER_MODE_MANUAL"):
             module[name] = name
@@ -115,6 +132,16 @@ class Tilt:
         key = {"docker_build": "ref", "k8s_resource": "workload"}.get(function, "name")
         [found] = [call for call in self.calls.get(function, []) if call[key] == name]
         return found
+
+    def used(self) -> set[str]:
+        """What it called, and with which parameters: `function.parameter`."""
+        return {
+            f"{function}.{parameter}"
+            for function, calls in self.calls.items()
+            for call in calls
+            for parameter, value in call.items()
+            if value is not NOT_GIVEN
+        }
 
     def _functions(self) -> dict[str, Callable[..., Any]]:
         answers: dict[str, Callable[..., Any]] = {

@@ -95,6 +95,8 @@ def join(work: Workspace) -> int:
         An exit code.
     """
     target = choose.cluster_target(work.settings)
+    # Of one that was killed: who waits for this one must not take it for up.
+    (work.settings.state_folder / ENVIRONMENT_FILE).unlink(missing_ok=True)
     environment = _bring_up(work, target, prepare=_nothing, deploy=target.join)
     try:
         work.console.line("watching for saves; Ctrl-C ends the sync and nothing else")
@@ -148,8 +150,8 @@ def _bring_up(
             goes_on = False
             deploy(work.console)
             environment = target.wait(work.console)
-            environment.save(work.settings.state_folder)
             import_settings(work, environment)
+            environment.save(work.settings.state_folder)  # From here on others use it.
             show_dags(work, environment)
         except BaseException:
             if goes_on and described.exists():  # It is stopped where its cluster was made anew.

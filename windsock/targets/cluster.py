@@ -278,12 +278,22 @@ class ClusterTarget:
     def prepare(self, console: Console) -> None:
         """Reach the cluster, see that it serves all kinds, and get the images to it."""
         check_folders(self._settings)
+        self._check_ours()
         with console.step("cluster") as step:
             if self.name == "kind" and self._kind.ensure(step.progress):
                 self._stop_here()  # What still runs here talks to a cluster that is gone.
             step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
             self._check_served()
         self._images.prepare(console)
+
+    def _check_ours(self) -> None:
+        """Raise if somebody else, say Tilt, applies what is there and our sync is part of it."""
+        if self._applied.by_others():
+            raise EnvironmentFailure(
+                f"what is in {self._place} was deployed by others, and windsock only syncs to it",
+                "Is it just being updated? Try again in a moment, or bring it up as it was brought "
+                "up (`tilt up`). To have windsock deploy there: `invoke down` first.",
+            )
 
     def _check_served(self) -> None:
         """Name what the cluster cannot take before anything is made or built for it."""
@@ -427,6 +437,7 @@ class ClusterTarget:
     def leave(self, console: Console) -> None:
         """End what runs on this machine; what is in the cluster goes on."""
         self._stop_here()
+        self._applied.forget()
         console.line(f"left running in {self._place}")
 
     def end(self, console: Console) -> None:
