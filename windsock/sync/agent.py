@@ -7,7 +7,7 @@ Python ≥ 3.11, and imports no other part of windsock.
 The conversation (every frame is a JSON header and a payload, see `encode`)::
 
     client → agent                         agent → client
-    hello {protocol, client, take_over}    welcome {protocol, tree, pid, host}
+    hello {protocol, client, take_over}    welcome {protocol, tree, pid}
                                            busy {holder}; the agent ends
     manifest {}                            manifest {tree, entries}
     begin {batch, base, target,            need {batch, digests}
@@ -211,6 +211,8 @@ class Agent:
     """
 
     TICK = 0.25
+    SIGN_OF_LIFE = 1.0
+    """Seconds after which somebody who waits for us hears that we are still here."""
 
     def __init__(
         self,
@@ -326,6 +328,9 @@ class Agent:
         if not data:
             raise Farewell("hung_up", "the client has gone")
         self._heard = self._clock()
+        if self._greeted:
+            # On a slow line content comes for minutes, and leaves the client no room to ask.
+            self._show_life()
         try:
             for frame in self._decoder.feed(data):
                 self._answer(frame)
@@ -450,7 +455,7 @@ class Agent:
         self._send("pong")
 
     def _show_life(self) -> None:
-        if self._clock() - self._sent > 1:
+        if self._clock() - self._sent > self.SIGN_OF_LIFE:
             self._send("pong")
 
     def _send(self, kind: str, **values: Any) -> None:

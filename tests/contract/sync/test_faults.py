@@ -19,6 +19,7 @@ from tests.contract.sync.rig import (
     CutTransport,
     MemoryTransport,
     Rig,
+    SlowTransport,
     content_of,
     doomed_transport,
     tree_id_of,
@@ -27,6 +28,7 @@ from tests.contract.sync.rig import (
 from windsock.errors import WindsockError
 from windsock.sync import bootstrap, events, protocol
 from windsock.sync import folders as folders_module
+from windsock.sync.agent import Agent
 from windsock.sync.entries import Row, canonical, identify
 from windsock.sync.rules import Rules
 from windsock.sync.store import Store
@@ -122,6 +124,21 @@ def test_a_hung_agent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         session.request_scan()
         rig.assert_equal()
     assert any("silent" in event.reason for event in rig.of(events.Disconnected))
+
+
+def test_a_batch_that_takes_longer_than_a_dead_agent_gets_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PULSE", 0.05), ("PING_AFTER", 0.1), ("DEAD_AFTER", 0.8)):
+        monkeypatch.setattr(protocol, name, seconds)
+    monkeypatch.setattr(Agent, "SIGN_OF_LIFE", 0.05)
+    rig = Rig(tmp_path, "memory")
+    rig.wrap = lambda transport: SlowTransport(transport, piece=32_768, seconds=0.05)
+    rig.write("large.bin", os.urandom(1_500_000))  # more than two seconds
+    with rig.running() as session:
+        session.request_scan(timeout=20)
+        rig.assert_equal()
+    assert rig.of(events.Disconnected) == []
 
 
 def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> None:
