@@ -42,7 +42,8 @@ PATIENT = 3
 REPAIRED_BY_RETRY = frozenset({"base_mismatch", "digest_mismatch"})
 HALT_HINT = "Bring the files back, or confirm that the folder is meant to be empty."
 HINTS = {
-    "no_space": "Free some space on the disk of the store; it is tried again by itself.",
+    "no_space": "Snapshots that no run needs are removed, and it is tried again by itself; if it "
+    "stays so, free some space on the disk of the store.",
     "not_writable": "Check who owns the store, and that its disk is not read-only.",
 }
 

@@ -25,6 +25,7 @@ from tests.contract.sync.rig import (
     tree_id_of,
     wait_until,
 )
+from tests.contract.sync.test_processor import listening
 from windsock.errors import WindsockError
 from windsock.sync import bootstrap, events, protocol
 from windsock.sync import folders as folders_module
@@ -141,6 +142,18 @@ def test_a_batch_that_takes_longer_than_a_dead_agent_gets_there(
     assert rig.of(events.Disconnected) == []
 
 
+def test_a_cut_in_a_long_batch_goes_on_where_it_was(rig: Rig) -> None:
+    for number in range(30):
+        rig.write(f"{number}.bin", os.urandom(100_000))
+    cuts = iter([1_600_000])
+    rig.wrap = lambda transport: CutTransport(transport, written=next(cuts, 1 << 60))
+    with rig.running() as session:
+        session.request_scan()
+        rig.assert_equal()
+    assert rig.of(events.Disconnected)
+    assert rig.of(events.Sent)[0].content_bytes <= 2_000_000
+
+
 def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "process")
     rig.write("a.py")
@@ -237,6 +250,28 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
             rig.write("b.py", "two")
             session.request_scan()
             rig.assert_equal()
+    finally:
+        subprocess.run(["umount", str(rig.store)], check=True)  # noqa: S607 - umount from PATH
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_a_small_disk_holds_more_saves_than_fit_beside_each_other(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "process")
+    rig.store.mkdir()
+    rig.options = rig.options._replace(minimum_age=0.0, collection_pause=3600.0)
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(rig.store)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not let us mount")
+    try:
+        rig.write("large.bin", os.urandom(500_000))
+        with listening(rig) as processor, rig.running() as session:
+            processor.references = []
+            session.request_scan()
+            for number in range(8):
+                rig.write("large.bin", os.urandom(500_000))
+                rig.wait_for(events.Sent, count=number + 2)
+                rig.assert_equal()
+            assert {refused.code for refused in rig.of(events.Refused)} == {"no_space"}
     finally:
         subprocess.run(["umount", str(rig.store)], check=True)  # noqa: S607 - umount from PATH
 
