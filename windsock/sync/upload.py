@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.sync.entries import content_digest
-from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, encode
+from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, WireError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from windsock.sync.protocol import Link
     from windsock.sync.tree import Difference, Tree
@@ -31,11 +31,16 @@ class Moved(Exception):
 
 
 class BatchRefused(Exception):
-    """The store did not take the batch; see `entries.Refusal` for the codes."""
+    """The store did not take the batch.
 
-    def __init__(self, frame: Frame) -> None:
-        super().__init__(str(frame.header["message"]))
-        self.code = str(frame.header["code"])
+    Args:
+        code: See `entries.Refusal`; too_large if it cannot even be said.
+        message: For the reader.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,19 +83,11 @@ class Upload:
             BatchRefused: The store stays as it was.
             Moved: A file changed since the scan; the store stays as it was.
             LinkLost: Nobody knows whether it was applied; the next welcome tells.
+            DeadlineExceeded: The same; the agent lives and says nothing of it.
         """
         entries = self.tree.entries
         changed = self.difference.added + self.difference.modified
-        link.send(
-            {
-                "type": "begin",
-                "batch": self.number,
-                "base": self.base,
-                "target": self.tree.id,
-                "deleted": self.difference.deleted,
-                "entries": {path: entries[path].row for path in changed},
-            }
-        )
+        self._begin(link, changed)
         needed = self._answer(link, "need").header["digests"]
         paths = {entries[path].value: path for path in changed if entries[path].kind == "file"}
         try:
@@ -105,13 +102,28 @@ class Upload:
             seconds=float(applied.header["seconds"]),
         )
 
+    def _begin(self, link: Link, changed: Iterable[str]) -> None:
+        entries = self.tree.entries
+        header = {
+            "type": "begin",
+            "batch": self.number,
+            "base": self.base,
+            "target": self.tree.id,
+            "deleted": self.difference.deleted,
+            "entries": {path: entries[path].row for path in changed},
+        }
+        try:
+            link.send(header)
+        except WireError as error:
+            raise BatchRefused("too_large", f"too many files at once: {error}") from None
+
     def _answer(self, link: Link, expected: str) -> Frame:
         while True:
             frame = link.receive(expected, "refused", timeout=ANSWER_TIMEOUT)
             if frame.header["batch"] == self.number:
                 break
         if frame.type == "refused":
-            raise BatchRefused(frame)
+            raise BatchRefused(str(frame.header["code"]), str(frame.header["message"]))
         return frame
 
     def _send_contents(self, link: Link, paths: Mapping[str, str]) -> None:

@@ -27,10 +27,10 @@ from tests.contract.sync.rig import (
 )
 from tests.contract.sync.test_processor import listening
 from windsock.errors import WindsockError
-from windsock.sync import bootstrap, events, protocol
+from windsock.sync import bootstrap, events, protocol, upload
 from windsock.sync import folders as folders_module
 from windsock.sync.agent import Agent
-from windsock.sync.entries import Row, canonical, identify
+from windsock.sync.entries import Refusal, Row, canonical, identify
 from windsock.sync.rules import Rules
 from windsock.sync.store import Store
 from windsock.sync.transport import process_transport
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.sync.transport import Transport
+    from windsock.sync.wire import Frame
 
 
 def seen_by_a_reader(store: Path) -> str | None:
@@ -152,6 +153,114 @@ def test_a_cut_in_a_long_batch_goes_on_where_it_was(rig: Rig) -> None:
         rig.assert_equal()
     assert rig.of(events.Disconnected)
     assert rig.of(events.Sent)[0].content_bytes <= 2_000_000
+
+
+def test_an_agent_that_lives_but_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    monkeypatch.setattr(upload, "ANSWER_TIMEOUT", 0.2)
+    answer = Agent._answer
+    unheard = ["begin"]
+
+    def forget(agent: Agent, frame: Frame) -> None:
+        if frame.type in unheard:
+            unheard.remove(frame.type)
+        else:
+            answer(agent, frame)
+
+    monkeypatch.setattr(Agent, "_answer", forget)
+    with rig.running() as session:
+        session.request_scan()
+        rig.assert_equal()
+    assert "did not answer" in rig.wait_for(events.Disconnected).reason
+
+
+def test_an_agent_that_talks_nonsense_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    with rig.running() as session:
+        session.request_scan()
+    nonsense = [{"../a.py": ["file", 0o644, 0, "0" * 40]}]
+
+    def send_manifest(agent: Agent, _: Frame) -> None:
+        entries = nonsense.pop() if nonsense else agent._store.entries
+        agent._send("manifest", tree=agent._store.tree, entries=entries)
+
+    monkeypatch.setattr(Agent, "_send_manifest", send_manifest)
+    with rig.running() as session:
+        session.request_scan()
+    assert "does not stay inside" in rig.wait_for(events.Disconnected).reason
+
+
+def test_an_agent_that_dies_as_soon_as_it_is_there_is_started_less_and_less_often(
+    rig: Rig,
+) -> None:
+    rig.write("a.py", "one")
+    session = rig.session()
+    clock = [0.0]
+    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+    try:
+        for lived in (0.0, 0.0, 0.0, 0.0, 60.0, 0.0):
+            clock[0] += 1.0
+            session.step()
+            clock[0] += lived
+            assert session._link is not None
+            session._link.close()
+            session.step()
+    finally:
+        session.close()
+    pauses = [event.retry for event in rig.of(events.Disconnected)]
+    assert pauses == [0.01, 0.02, 0.04, 0.05, 0.01, 0.02]
+
+
+def test_a_mismatch_that_no_new_attempt_repairs_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+
+    def begin(*_: object, **__: object) -> None:
+        raise Refusal("base_mismatch", "the store is somewhere else")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "begin", begin)
+        with rig.running() as session:
+            assert rig.wait_for(events.Refused).code == "base_mismatch"
+            with pytest.raises(WindsockError, match="somewhere else"):
+                session.request_scan()
+            patch.undo()
+            rig.wait_equal()
+
+
+def test_a_folder_that_is_emptied_right_after_a_mismatch_halts_the_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    session = rig.session()
+    clock = [0.0]
+    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+
+    def receive(*_: object, **__: object) -> None:
+        raise Refusal("digest_mismatch", "that is not what was promised")
+
+    try:
+        session.step()
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "receive", receive)
+            rig.write("a.py", "two")
+            session.step()
+        (rig.root / "a.py").unlink()
+        clock[0] += 1.0
+        session.step()
+    finally:
+        session.close()
+    assert rig.of(events.Halted)
+    assert (rig.current / "a.py").read_text() == "one"
 
 
 def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> None:

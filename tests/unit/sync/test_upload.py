@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from windsock.sync import wire
 from windsock.sync.rules import Rules
 from windsock.sync.tree import NOTHING, difference, scan
 from windsock.sync.upload import BatchRefused, Moved, Upload
@@ -107,3 +108,13 @@ def test_a_refusal_ends_the_sending_early(tmp_path: Path) -> None:
         send(upload_of(tmp_path), link)
     assert refused.value.code == "no_space"
     assert sum(frame.type == "content" for frame in link.frames) < 10
+
+
+def test_more_than_one_batch_can_say_is_refused_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.py").write_text("one")
+    monkeypatch.setattr(wire, "MAXIMUM_HEADER", 100)
+    with pytest.raises(BatchRefused, match="too many files at once") as refused:
+        send(upload_of(tmp_path), FakeLink())
+    assert refused.value.code == "too_large"
