@@ -436,7 +436,8 @@ class Store:
                 self._insist()
                 self._discard(self.path("snapshots", name))
         for name in listed.difference(os.listdir(self.path("snapshots"))):
-            os.unlink(self._manifest_path(os.fsdecode(name)))
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._manifest_path(os.fsdecode(name)))
 
     def _age(self, name: bytes) -> float:
         """Seconds since something of `incoming/` was changed."""
