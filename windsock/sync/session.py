@@ -12,7 +12,7 @@ import json
 import threading
 import time
 import uuid
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +162,7 @@ class Session:
         self._telling = threading.RLock()
 
         self._link: Link | None = None
+        self._attempts = 0
         self._connections = 0
         self._reconnect = _Retry(self._pace, clock)
         self._resend = _Retry(self._pace, clock)
@@ -359,14 +360,21 @@ class Session:
         return self._link
 
     def _connect(self) -> Link:
+        self._attempts += 1
+        if self._attempts > 1:
+            return self._converse()
+        # Reading all files takes as long as the way to an agent and its start.
+        with ThreadPoolExecutor(1, thread_name_prefix="windsock-sync-look") as pool:
+            return self._converse(pool.submit(self._look))
+
+    def _converse(self, looking: Future[Scan] | None = None) -> Link:
         transport = self._connect_transport()
         link = Link(transport, aside=self._aside, ended=self._folders.nudge, clock=self._clock)
         try:
-            first = self._connections == 0
-            take_over = self._owns() or (self._take_over and first)
+            take_over = self._owns() or (self._take_over and self._connections == 0)
             link.hello(client=self._client, take_over=take_over)
-            if first:
-                self._early = self._look()  # reading all files takes as long as the agent's start
+            if looking is not None:
+                self._early = looking.result()
             welcome = link.welcome(timeout=self._pace.start)
             tree, pid = welcome.header["tree"], int(welcome.header["pid"])
             if tree is None:
@@ -474,6 +482,7 @@ class Session:
                 tree=found.tree,
                 difference=changes,
                 contents=found.contents,
+                settled=self._folders.settled,
             )
             applied = upload.send(link)
             self._store, self._store_id = found.tree, found.tree.id
@@ -504,6 +513,10 @@ class Session:
         if refusal.code in REPAIRED_BY_RETRY:
             self._store = None
             self._repairs += 1
+            if refusal.code == "digest_mismatch":
+                # A file is not what its times say it is.
+                self._hinted = None
+                self._folders.forget()
             if self._repairs < PATIENT:
                 return False
         if refusal.code != self._refusal:

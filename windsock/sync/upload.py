@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.sync.entries import content_digest
-from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, WireError, encode
+from windsock.sync.tree import signature
+from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, WireError, head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,6 +68,8 @@ class Upload:
         tree: What it shall hold.
         difference: From the one to the other.
         contents: Digest → content, of files that need not be read again.
+        settled: Path of the tree, digest → the signature that the file has as long as this is its
+            content; empty if only reading tells.
     """
 
     number: int
@@ -75,6 +78,7 @@ class Upload:
     tree: Tree
     difference: Difference
     contents: Mapping[str, bytes]
+    settled: Callable[[str, str], tuple[int, ...]] = lambda *_: ()
 
     def send(self, link: Link) -> Applied:
         """Send it and wait until it is applied.
@@ -127,7 +131,8 @@ class Upload:
         return frame
 
     def _send_contents(self, link: Link, paths: Mapping[str, str]) -> None:
-        gathered = bytearray()
+        gathered: list[bytes] = []
+        size = 0
         for digest, path in paths.items():
             for data, last in self._pieces(path, digest):
                 header = {
@@ -136,13 +141,16 @@ class Upload:
                     "digest": digest,
                     "last": last,
                 }
-                gathered += encode(header, data)
-                if len(gathered) >= WRITE_BYTES:
-                    link.send_raw(bytes(gathered))
+                start = head(header, len(data))
+                gathered += (start, data)
+                size += len(start) + len(data)
+                if size >= WRITE_BYTES:
+                    link.send_raw(b"".join(gathered))
                     gathered.clear()
+                    size = 0
             if link.answer_waits:
                 return  # it can only be a refusal: the rest would be dropped
-        link.send_raw(bytes(gathered))
+        link.send_raw(b"".join(gathered))
 
     def _pieces(self, path: str, digest: str) -> Iterator[tuple[bytes, bool]]:
         """A file's content; the last piece comes only if the whole has the digest.
@@ -154,7 +162,7 @@ class Upload:
         if content is not None:
             yield content, True
             return
-        state, held = content_digest(), b""
+        state, held, expected = content_digest(), b"", self.settled(path, digest)
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(self.place(path), flags)
@@ -165,9 +173,11 @@ class Upload:
                     if held:
                         yield held, False
                     held = data
-                    state.update(data)
+                    if not expected:
+                        state.update(data)
+                status = os.fstat(descriptor)
         except OSError:
             raise Moved(path) from None
-        if state.hexdigest() != digest:
+        if not (signature(status) == expected if expected else state.hexdigest() == digest):
             raise Moved(path)
         yield held, True

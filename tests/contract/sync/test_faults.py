@@ -29,6 +29,7 @@ from tests.contract.sync.test_processor import listening
 from windsock.errors import WindsockError
 from windsock.sync import bootstrap, events, protocol, upload
 from windsock.sync import folders as folders_module
+from windsock.sync import tree as tree_module
 from windsock.sync.agent import Agent
 from windsock.sync.entries import Refusal, Row, canonical, identify
 from windsock.sync.rules import Rules
@@ -261,6 +262,25 @@ def test_a_folder_that_is_emptied_right_after_a_mismatch_halts_the_sync(
         session.close()
     assert rig.of(events.Halted)
     assert (rig.current / "a.py").read_text() == "one"
+
+
+def test_a_file_whose_times_lie_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (tree_module, upload):
+        monkeypatch.setattr(module, "signature", lambda status: (status.st_size,))
+    monkeypatch.setattr(tree_module, "_is_settled", lambda *_: True)
+    monkeypatch.setattr(tree_module, "KEPT_TOTAL", 0)
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    rig.write("b.py", "one b")
+    with rig.running() as session:
+        session.request_scan()
+        rig.write("a.py", "two")  # nothing tells
+        shutil.rmtree(rig.current.resolve())
+        rig.write("b.py", "two, b")
+        session.request_scan()
+        rig.assert_equal()
 
 
 def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> None:
