@@ -227,12 +227,12 @@ def _ending(channels: Channels) -> tuple[int, str]:
     text = b""
     while piece := channels.read(ERROR, READ_BYTES):
         text += piece
-    if not text:
+    status = _status(text)
+    if status is None:
         raise EnvironmentFailure(
             f"the connection to the pod broke: {channels.reason or 'it was closed'}",
             "Was the pod replaced? `invoke status` shows it; try again.",
         )
-    status: dict[str, Any] = json.loads(text)
     if status.get("status") == "Success":
         return 0, ""
     causes = (status.get("details") or {}).get("causes") or []
@@ -240,6 +240,15 @@ def _ending(channels: Channels) -> tuple[int, str]:
     if codes:
         return int(codes[0]), ""
     return 1, str(status.get("message", "it could not be started"))
+
+
+def _status(text: bytes) -> dict[str, Any] | None:
+    """The cluster's last word on a command; None if a cut has left nothing, or half of it."""
+    try:
+        status = json.loads(text)
+    except ValueError:
+        return None
+    return status if isinstance(status, dict) else None
 
 
 def _exit_code(channels: Channels) -> int:

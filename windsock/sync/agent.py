@@ -7,7 +7,7 @@ Python ≥ 3.11, and imports no other part of windsock.
 The conversation (every frame is a JSON header and a payload, see `encode`)::
 
     client → agent                         agent → client
-    hello {protocol, client, take_over}    welcome {protocol, tree, pid, host}
+    hello {protocol, client, take_over}    welcome {protocol, tree, pid}
                                            busy {holder}; the agent ends
     manifest {}                            manifest {tree, entries}
     begin {batch, base, target,            need {batch, digests}
@@ -211,6 +211,8 @@ class Agent:
     """
 
     TICK = 0.25
+    SIGN_OF_LIFE = 1.0
+    """Seconds after which somebody who waits for us hears that we are still here."""
 
     def __init__(
         self,
@@ -235,6 +237,7 @@ class Agent:
         self._heard = self._sent = clock()
         self._collection_due = clock() + options.collection_pause
         self._asked = False
+        self._full = False
 
     def run(self) -> str:
         """Serve until the end.
@@ -260,7 +263,7 @@ class Agent:
             with contextlib.suppress(Exception):
                 chore.close()
         if self._batch is not None:
-            self._store.drop(self._batch)
+            self._store.put_aside(self._batch)
         self._processor.close()
         self._lock.release()
 
@@ -290,7 +293,7 @@ class Agent:
         if not self._greeted:
             return
         if not self._lock.held():
-            raise Farewell("taken_over", json.dumps(self._lock.taker()))
+            raise self._taken_over()
         if self._processor.connect():
             self._send("processor", connected=True)
             self._poke()
@@ -299,25 +302,34 @@ class Agent:
             self._asked = False
             self._chores.append(self._consider_collection())
 
+    def _taken_over(self) -> Farewell:
+        return Farewell("taken_over", json.dumps(self._lock.taker()))
+
     def _do_chore(self) -> None:
         try:
             next(self._chores[0])
         except StopIteration:
             self._chores.pop(0)
-        except OSError:
+        except (OSError, Refusal):
             self._chores.pop(0)  # housekeeping waits for better times; a batch would say why
 
     def _consider_collection(self) -> Generator[None, None, None]:
         """Ask what is still needed, if there is something to gain."""
-        many = len(self._store.snapshots()) > self._options.keep
-        if not many:
-            for size in self._store.size():
-                if size > self._options.maximum_bytes:
-                    many = True
-                    break
-                yield
-        if many:
-            self._asked = self._processor.send({"type": "references"})
+        many = self._full or len(self._store.snapshots()) > self._options.keep
+        if many or (yield from self._store.too_large(self._options.maximum_bytes)):
+            self._ask_what_is_needed()
+
+    def _make_room(self) -> None:
+        """The disk is full: remove what nobody needs, however few there are.
+
+        The client tries again. Without a dag-processor nobody can say what is needed: all stays.
+        """
+        self._store.make_room()
+        self._full = True
+        self._ask_what_is_needed()
+
+    def _ask_what_is_needed(self) -> None:
+        self._asked = self._processor.send({"type": "references"})
 
     # the client
 
@@ -326,6 +338,9 @@ class Agent:
         if not data:
             raise Farewell("hung_up", "the client has gone")
         self._heard = self._clock()
+        if self._greeted:
+            # On a slow line content comes for minutes, and leaves the client no room to ask.
+            self._show_life()
         try:
             for frame in self._decoder.feed(data):
                 self._answer(frame)
@@ -364,14 +379,16 @@ class Agent:
             if holder:
                 self._send("busy", holder=holder)
                 raise Farewell("busy", "another agent holds the store")
-            self._store.open(tick=self._show_life)
+            self._store.open(held=self._lock.held, tick=self._show_life)
+        except Refusal:
+            raise self._taken_over() from None
         except OSError as error:
             raise Farewell(
                 "unusable", f"{self._options.store} cannot be used as a store: {error}"
             ) from None
         self._greeted = True
         self._send("welcome", protocol=PROTOCOL, tree=self._store.tree, pid=os.getpid())
-        self._chores.append(self._store.prepare())
+        self._prepare()
 
     def _send_manifest(self, _: Frame) -> None:
         self._send("manifest", tree=self._store.tree, entries=self._store.entries)
@@ -413,7 +430,7 @@ class Agent:
         if batch is None:
             return
         try:
-            self._store.commit(batch, tick=self._show_life, held=self._lock.held)
+            self._store.commit(batch, tick=self._show_life)
         except (Refusal, OSError) as error:
             self._refuse(batch.number, error)
             return
@@ -421,13 +438,17 @@ class Agent:
         # In this order, so that the client knows the snapshot before it hears what became of it.
         self._send("applied", batch=batch.number, tree=batch.target, seconds=round(seconds, 6))
         self._poke()
-        self._abort(frame)
-        self._chores.append(self._store.prepare())
+        self._store.drop(batch)
+        self._batch = None
+        self._prepare()
 
     def _abort(self, _: Frame) -> None:
         if self._batch is not None:
-            self._store.drop(self._batch)
+            self._store.put_aside(self._batch)
             self._batch = None
+
+    def _prepare(self) -> None:
+        self._chores.append(self._store.prepare(tick=self._show_life))
 
     def _current(self, frame: Frame) -> Batch | None:
         """The batch a frame belongs to; None if it was refused, and the rest is to be dropped."""
@@ -439,6 +460,8 @@ class Agent:
             self._store.drop(self._batch)
             self._batch = None
         refusal = error if isinstance(error, Refusal) else refusal_of(error)
+        if refusal.code == "no_space":
+            self._make_room()
         self._send("refused", batch=number, code=refusal.code, message=str(refusal))
 
     def _request(self, frame: Frame) -> None:
@@ -450,7 +473,7 @@ class Agent:
         self._send("pong")
 
     def _show_life(self) -> None:
-        if self._clock() - self._sent > 1:
+        if self._clock() - self._sent > self.SIGN_OF_LIFE:
             self._send("pong")
 
     def _send(self, kind: str, **values: Any) -> None:
@@ -477,9 +500,10 @@ class Agent:
         snapshots = answer.get("snapshots")
         if not isinstance(snapshots, list):
             return
+        keep, self._full = 0 if self._full else self._options.keep, False
         yield from self._store.collect(
             referenced={str(tree) for tree in snapshots},
-            keep=self._options.keep,
+            keep=keep,
             minimum_age=self._options.minimum_age,
             maximum_bytes=self._options.maximum_bytes,
         )

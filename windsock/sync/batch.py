@@ -3,21 +3,25 @@
 # Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
 # standard library and other parts of the agent, nothing else.
 # The names of files are bytes here; see store.py.
-# ruff: noqa: PTH118
+# ruff: noqa: PTH108, PTH118
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
 from windsock.sync.entries import Refusal, content_digest
-from windsock.sync.files import write_all
+from windsock.sync.files import matches, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from windsock.sync.entries import Row
+
+ARRIVING = 0o600
+"""The mode of content that is not yet part of a snapshot."""
 
 
 class Batch:
@@ -59,6 +63,25 @@ class Batch:
         """Where content waits until it is put into the snapshot."""
         return os.path.join(self.folder, digest.encode("ascii"))
 
+    def keep_what_fits(self, *, tick: Callable[[], None]) -> None:
+        """Keep what is here already and still needed: content that an interrupted batch brought.
+
+        Each one is read and compared, as it was when it came: what was written last may be half.
+
+        Raises:
+            OSError: It cannot be read, or the rest not removed.
+        """
+        with os.scandir(self.folder) as items:
+            for item in items:
+                digest = os.fsdecode(item.name)
+                row: Row = ("file", ARRIVING, self._sizes.get(digest, -1), digest)
+                if digest in self.needed and matches(item, row, thorough=True, tick=tick):
+                    self.needed.discard(digest)
+                elif item.is_dir(follow_symlinks=False):
+                    shutil.rmtree(item.path, ignore_errors=True)
+                else:
+                    os.unlink(item.path)
+
     def receive(
         self, *, digest: str, data: bytes, last: bool, write: Callable[[int, bytes], int]
     ) -> None:
@@ -72,7 +95,7 @@ class Batch:
             if digest not in self.needed:
                 raise Refusal("out_of_order", f"nobody asked for {digest}")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self.blob(digest), flags, 0o600)
+            self._descriptor = os.open(self.blob(digest), flags, ARRIVING)
             self._digest, self._state, self._size = digest, content_digest(), 0
         if digest != self._digest:
             raise Refusal("out_of_order", f"{digest} came before the end of {self._digest}")

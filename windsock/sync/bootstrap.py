@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-MODULES = ("entries", "wire", "files", "lock", "batch", "building", "store", "agent")
+MODULES = ("entries", "wire", "files", "lock", "batch", "building", "usage", "store", "agent")
 """The agent's modules, each after those it imports."""
 
 LOADER = """

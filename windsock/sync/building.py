@@ -57,7 +57,9 @@ class Builder:
         self._preparing = b""
         self._spare = b""
 
-    def prepare(self, tree: str, entries: Mapping[str, Row]) -> Generator[None, None, None]:
+    def prepare(
+        self, tree: str, entries: Mapping[str, Row], *, tick: Callable[[], None]
+    ) -> Generator[None, None, None]:
         """Link the current snapshot's files into a spare folder, a hundred at each step.
 
         The next batch then only touches what it changes, instead of linking thousands of files
@@ -66,6 +68,7 @@ class Builder:
         Args:
             tree: The current snapshot.
             entries: What it holds.
+            tick: Called often.
         """
         if self._spare:
             return
@@ -77,7 +80,7 @@ class Builder:
             os.mkdir(spare)
             make_folders(spare, entries)
             for count, (path, row) in enumerate(entries.items(), start=1):
-                self._place_unchanged(base, spare, path, row)
+                self._place_unchanged(base, spare, path, row, tick=tick)
                 if count % 100 == 0:
                     yield
                     if self._preparing != spare:  # The store has moved on meanwhile.
@@ -131,7 +134,7 @@ class Builder:
             make_folders(fresh, batch.entries)
             for path, row in batch.entries.items():
                 if path not in changed:
-                    self._place_unchanged(base, fresh, path, row)
+                    self._place_unchanged(base, fresh, path, row, tick=tick)
                     tick()
         known = {row[3]: join(base, path) for path, row in entries.items() if row[0] == "file"}
         self._place_changed(batch, fresh, changed, known, tick=tick)
@@ -141,7 +144,9 @@ class Builder:
     def _snapshot(self, tree: str) -> bytes:
         return os.path.join(self._snapshots, tree.encode("ascii"))
 
-    def _place_unchanged(self, base: bytes, fresh: bytes, path: str, row: Row) -> None:
+    def _place_unchanged(
+        self, base: bytes, fresh: bytes, path: str, row: Row, *, tick: Callable[[], None]
+    ) -> None:
         if row[0] == "link":
             os.symlink(row[3].encode("utf-8"), join(fresh, path))
             return
@@ -150,7 +155,7 @@ class Builder:
         except OSError as error:
             if error.errno not in COPY_INSTEAD_OF_LINK:
                 raise
-            self._copy(join(base, path), join(fresh, path), mode=row[1])
+            self._copy(join(base, path), join(fresh, path), mode=row[1], tick=tick)
             shutil.copystat(join(base, path), join(fresh, path))
 
     def _place_changed(
@@ -172,20 +177,21 @@ class Builder:
             if kind == "link":
                 os.symlink(value.encode("utf-8"), end)
             elif value in known:
-                self._copy(known[value], end, mode=mode)
+                self._copy(known[value], end, mode=mode, tick=tick)
             else:
                 os.rename(batch.blob(value), end)
                 os.chmod(end, mode)
                 known[value] = end
             tick()
 
-    def _copy(self, source: bytes, end: bytes, *, mode: int) -> None:
+    def _copy(self, source: bytes, end: bytes, *, mode: int, tick: Callable[[], None]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         with open(source, "rb") as file:
             descriptor = os.open(end, flags, 0o600)
             try:
                 while data := file.read(MAXIMUM_PAYLOAD):
                     write_all(descriptor, data, write=self._write)
+                    tick()
                 os.fchmod(descriptor, mode)
             finally:
                 os.close(descriptor)

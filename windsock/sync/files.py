@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ from windsock.sync.entries import Refusal, Row, content_digest, folders_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+READ_BYTES = 1024 * 1024
 
 
 def write_all(
@@ -54,8 +55,10 @@ def walk(root: bytes) -> Iterator[tuple[str, os.DirEntry[bytes]]]:
                     yield path, item
 
 
-def matches(item: os.DirEntry[bytes], row: Row, *, thorough: bool) -> bool:
-    """Whether what lies there is the entry; `thorough` reads it."""
+def matches(
+    item: os.DirEntry[bytes], row: Row, *, thorough: bool, tick: Callable[[], None]
+) -> bool:
+    """Whether what lies there is the entry; `thorough` reads it, and calls `tick` meanwhile."""
     kind, mode, size, value = row
     if item.is_symlink():
         return kind == "link" and os.readlink(item.path) == value.encode("utf-8")
@@ -64,10 +67,17 @@ def matches(item: os.DirEntry[bytes], row: Row, *, thorough: bool) -> bool:
         return False
     if (stat.S_IMODE(status.st_mode), status.st_size) != (mode, size):
         return False
-    if not thorough:
-        return True
-    with open(item.path, "rb") as file:
-        return hashlib.file_digest(file, content_digest).hexdigest() == value
+    return not thorough or digest_of(item.path, tick=tick) == value
+
+
+def digest_of(path: bytes, *, tick: Callable[[], None]) -> str:
+    """The digest of a file's content; `tick` is called often."""
+    state = content_digest()
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(READ_BYTES):
+            state.update(data)
+            tick()
+    return state.hexdigest()
 
 
 def check_links(root: bytes, entries: Mapping[str, Row]) -> None:

@@ -66,6 +66,17 @@ class Folder:
         self._last = dataclasses.replace(found, contents={})
         return dataclasses.replace(found, problems=complaints + found.problems)
 
+    def settled(self, path: str, digest: str) -> tuple[int, ...]:
+        """What tells that a file still has this content, see `Folders.settled`."""
+        known = self._last.index.get(path)
+        if known is None or not known.settled or known.entry.value != digest:
+            return ()
+        return known.signature
+
+    def forget(self) -> None:
+        """Read every file at the next look, whatever its times say."""
+        self._last = dataclasses.replace(self._last, index={})
+
 
 class Folders:
     """The DAG folder and the further ones, seen as one.
@@ -110,6 +121,11 @@ class Folders:
             folder.watcher.stop()
 
     # looking
+
+    def forget(self) -> None:
+        """Read every file at the next look, whatever its times say."""
+        for folder in self._all:
+            folder.forget()
 
     def look(self, hinted: Collection[str] | None) -> Scan:
         """What all of them hold now, as one tree.
@@ -179,6 +195,15 @@ class Folders:
         name = path.partition("/")[0]
         return any(folder.name == name for folder in self._further)
 
+    def settled(self, path: str, digest: str) -> tuple[int, ...]:
+        """What tells that a file still has this content.
+
+        Returns:
+            A signature that it loses by any change; empty if its content has to be read to know.
+        """
+        folder, inside = self._folder_of(path)
+        return folder.settled(inside, digest)
+
     def emptied(self, new: Tree, old: Tree) -> str:
         """Which folder has nothing left of what the old tree has of it; empty if none."""
         for folder in self._all:
@@ -196,8 +221,13 @@ class Folders:
 
     def place(self, path: str) -> bytes:
         """Where on this machine the file of a path of the tree is."""
+        folder, inside = self._folder_of(path)
+        return os.fsencode(folder.root) + b"/" + inside.encode("utf-8")
+
+    def _folder_of(self, path: str) -> tuple[Folder, str]:
+        """The folder that a path of the tree belongs to, and the path there."""
         name, _, rest = path.partition("/")
         for folder in self._further:
             if folder.name == name:
-                return os.fsencode(folder.root) + b"/" + rest.encode("utf-8")
-        return os.fsencode(self._dags.root) + b"/" + path.encode("utf-8")
+                return folder, rest
+        return self._dags, path

@@ -202,14 +202,17 @@ class Link:
         try:
             self._read_frames(Decoder())
         except (WireError, LinkLost) as error:
-            if self._reason.code == "lost":
-                self._reason = LinkLost(str(error))
+            self._lose(str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            self._lose(f"the agent's message is malformed: {error!r}")
         finally:
-            self._transport.close()
-            self._explain()
-            self._over.set()
-            self._answers.put(None)
-            self._ended()
+            try:
+                self._transport.close()
+                self._explain()
+            finally:  # whatever that met: everybody waits for this
+                self._over.set()
+                self._answers.put(None)
+                self._ended()
 
     def _read_frames(self, decoder: Decoder) -> None:
         data = self._find_marker()
@@ -253,6 +256,11 @@ class Link:
             last = self._transport.diagnosis().strip().splitlines()[-3:]
             if last:
                 self._reason = LinkLost(f"{self._reason}: {' / '.join(last)}")
+
+    def _lose(self, reason: str) -> None:
+        """Note why it is over, unless the agent has said so itself."""
+        if self._reason.code == "lost":
+            self._reason = LinkLost(reason)
 
     def _beat(self) -> None:
         while not self._over.wait(PULSE):

@@ -12,18 +12,19 @@ import json
 import threading
 import time
 import uuid
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.sync import events
-from windsock.sync.entries import checked_entries
+from windsock.sync.entries import Refusal, checked_entries
 from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
 from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference
 from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
 from windsock.sync.watch import Wake, Watcher
+from windsock.sync.wire import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -37,14 +38,26 @@ STOP_TICK = 0.2
 SOON = 0.1
 """Seconds until a file that kept changing is looked at again."""
 EMPTY_TREE = NOTHING.tree
+STEADY = 10.0
+"""Seconds an agent must have lived, or a batch it must have applied, to be called a good one."""
 PATIENT = 3
-"""How often a batch starts anew because a file changed meanwhile, until that file has to wait."""
+"""How often a batch starts anew because a file changed meanwhile, until that file has to wait; and
+how often a refusal that the next attempt should repair comes before it is told."""
 REPAIRED_BY_RETRY = frozenset({"base_mismatch", "digest_mismatch"})
 HALT_HINT = "Bring the files back, or confirm that the folder is meant to be empty."
 HINTS = {
-    "no_space": "Free some space on the disk of the store; it is tried again by itself.",
+    "no_space": "Snapshots that no run needs are removed, and it is tried again by itself; if it "
+    "stays so, free some space on the disk of the store.",
+    "too_large": "Leave out what Airflow does not need, by a .windsockignore.",
     "not_writable": "Check who owns the store, and that its disk is not read-only.",
 }
+
+
+def _lost(error: Exception) -> LinkLost:
+    """The end of the conversation that an error amounts to: the agent hangs, or talks nonsense."""
+    if isinstance(error, LinkLost):
+        return error
+    return LinkLost(error.message if isinstance(error, WindsockError) else str(error))
 
 
 def _taker(text: str) -> dict[str, Any]:
@@ -149,9 +162,11 @@ class Session:
         self._telling = threading.RLock()
 
         self._link: Link | None = None
+        self._attempts = 0
         self._connections = 0
         self._reconnect = _Retry(self._pace, clock)
         self._resend = _Retry(self._pace, clock)
+        self._connected_at = 0.0
         self._problem = "not connected yet"
 
         self._early: Scan | None = None
@@ -163,6 +178,7 @@ class Session:
         self._due = 0.0
         self._told: set[Problem] = set()
         self._refusal = ""
+        self._repairs = 0
         self._equal = False
         self._halted = ""
         self._empty_allowed = False
@@ -296,9 +312,9 @@ class Session:
             return self._settle(link, found, since=since, barriers=barriers)
         except BatchRefused as refusal:
             return self._take_refusal(refusal, barriers)
-        except LinkLost:
+        except (LinkLost, DeadlineExceeded, WireError, Refusal) as error:
             self._since = since
-            raise
+            raise _lost(error) from None
         except Moved as moved:
             self._moved[moved.path] = self._moved.get(moved.path, 0) + 1
             self._since, self._due = since, self._clock()
@@ -307,10 +323,11 @@ class Session:
     def _settle(
         self, link: Link, found: Scan, *, since: float, barriers: list[Future[str]]
     ) -> bool:
-        if self._halts(found):
+        store = self._store if self._store is not None else self._fetch(link)
+        if self._halts(found, store):
             self._answer(barriers, error=EnvironmentFailure(self._halted, HALT_HINT))
             return True
-        if not self._bring_up(link, found, since=since, urgent=bool(barriers)):
+        if not self._bring_up(link, found, store, since=since, urgent=bool(barriers)):
             return False
         if found.unsettled:
             self._since, self._due = since, self._clock() + SOON
@@ -335,22 +352,29 @@ class Session:
             return None
         try:
             self._link = self._connect()
-        except WindsockError as error:
-            if isinstance(error, StoreBusy):
-                raise StoreBusy(error.holder, lost=self._connections > 0) from None
-            raise LinkLost(error.message) from None
-        self._reconnect.succeed()
+        except StoreBusy as busy:
+            raise StoreBusy(busy.holder, lost=self._connections > 0) from None
+        except (WindsockError, WireError, Refusal) as error:
+            raise _lost(error) from None
+        self._connected_at = self._clock()
         return self._link
 
     def _connect(self) -> Link:
+        self._attempts += 1
+        if self._attempts > 1:
+            return self._converse()
+        # Reading all files takes as long as the way to an agent and its start.
+        with ThreadPoolExecutor(1, thread_name_prefix="windsock-sync-look") as pool:
+            return self._converse(pool.submit(self._look))
+
+    def _converse(self, looking: Future[Scan] | None = None) -> Link:
         transport = self._connect_transport()
         link = Link(transport, aside=self._aside, ended=self._folders.nudge, clock=self._clock)
         try:
-            first = self._connections == 0
-            take_over = self._owns() or (self._take_over and first)
+            take_over = self._owns() or (self._take_over and self._connections == 0)
             link.hello(client=self._client, take_over=take_over)
-            if first:
-                self._early = self._look()  # reading all files takes as long as the agent's start
+            if looking is not None:
+                self._early = looking.result()
             welcome = link.welcome(timeout=self._pace.start)
             tree, pid = welcome.header["tree"], int(welcome.header["pid"])
             if tree is None:
@@ -379,6 +403,8 @@ class Session:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+            if self._clock() - self._connected_at >= STEADY:
+                self._reconnect.succeed()
         self._early = self._hinted = None
         if error.code == "taken_over":
             raise StoreBusy(_taker(str(error)), lost=True)
@@ -414,11 +440,9 @@ class Session:
             found, tree=Tree(entries), unsettled=found.unsettled.union(paths)
         )
 
-    def _halts(self, found: Scan) -> bool:
+    def _halts(self, found: Scan, store: Tree) -> bool:
         """Whether sending would empty the store without anybody having said so."""
-        reason = found.missing
-        if not reason and self._store is not None:
-            reason = self._folders.emptied(found.tree, self._store)
+        reason = found.missing or self._folders.emptied(found.tree, store)
         if not reason:
             self._empty_allowed = False
         if self._empty_allowed:
@@ -433,7 +457,9 @@ class Session:
 
     # sending
 
-    def _bring_up(self, link: Link, found: Scan, *, since: float, urgent: bool) -> bool:
+    def _bring_up(
+        self, link: Link, found: Scan, store: Tree, *, since: float, urgent: bool
+    ) -> bool:
         """Make the store hold what was found; returns whether it does.
 
         Raises:
@@ -441,7 +467,6 @@ class Session:
             Moved: A file changed since the scan.
             LinkLost: The agent is gone.
         """
-        store = self._store if self._store is not None else self._fetch(link)
         changes = difference(store, found.tree)
         if changes or self._store_id is None:
             if not urgent and self._clock() < self._resend.due:
@@ -457,9 +482,11 @@ class Session:
                 tree=found.tree,
                 difference=changes,
                 contents=found.contents,
+                settled=self._folders.settled,
             )
             applied = upload.send(link)
             self._store, self._store_id = found.tree, found.tree.id
+            self._reconnect.succeed()
             self._tell(
                 events.Sent(
                     batch=self._batch,
@@ -472,7 +499,7 @@ class Session:
             )
         self._moved.clear()
         self._resend.succeed()
-        self._refusal = ""
+        self._refusal, self._repairs = "", 0
         if not self._equal:
             self._equal = True
             self._tell(events.CaughtUp(tree=found.tree.id))
@@ -485,7 +512,13 @@ class Session:
         self._equal = False
         if refusal.code in REPAIRED_BY_RETRY:
             self._store = None
-            return False
+            self._repairs += 1
+            if refusal.code == "digest_mismatch":
+                # A file is not what its times say it is.
+                self._hinted = None
+                self._folders.forget()
+            if self._repairs < PATIENT:
+                return False
         if refusal.code != self._refusal:
             self._tell(events.Refused(code=refusal.code, message=str(refusal), retry=pause))
         self._refusal = refusal.code

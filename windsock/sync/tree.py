@@ -307,7 +307,7 @@ class _Scanner:
     def _look_at_file(self, item: os.DirEntry[bytes], path: str) -> None:
         status = item.stat(follow_symlinks=False)
         known = self._previous.index.get(path)
-        if known is not None and known.settled and known.signature == _signature(status):
+        if known is not None and known.settled and known.signature == signature(status):
             self._index[path] = known
             self._entries[path] = known.entry
             return
@@ -338,10 +338,10 @@ class _Scanner:
                     raise Unsettled
                 moment = self._now()
                 digest, kept = _hash(descriptor, before.st_size)
-                if _signature(os.fstat(descriptor)) == _signature(before):
+                if signature(os.fstat(descriptor)) == signature(before):
                     entry = Entry("file", before.st_mode & 0o777, before.st_size, digest)
                     self._keep(entry, kept)
-                    return Known(_signature(before), entry, _is_settled(before, moment))
+                    return Known(signature(before), entry, _is_settled(before, moment))
         finally:
             os.close(descriptor)
         raise Unsettled
@@ -404,7 +404,7 @@ def _hash(descriptor: int, size: int) -> tuple[str, bytes]:
     return state.hexdigest(), data
 
 
-def _signature(status: os.stat_result) -> tuple[int, ...]:
+def signature(status: os.stat_result) -> tuple[int, ...]:
     """What changes whenever a file does, unless two changes fall into one tick of the clock."""
     return status.st_size, status.st_mode, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 

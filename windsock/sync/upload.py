@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.sync.entries import content_digest
-from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, encode
+from windsock.sync.tree import signature
+from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, WireError, head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from windsock.sync.protocol import Link
     from windsock.sync.tree import Difference, Tree
@@ -31,11 +32,16 @@ class Moved(Exception):
 
 
 class BatchRefused(Exception):
-    """The store did not take the batch; see `entries.Refusal` for the codes."""
+    """The store did not take the batch.
 
-    def __init__(self, frame: Frame) -> None:
-        super().__init__(str(frame.header["message"]))
-        self.code = str(frame.header["code"])
+    Args:
+        code: See `entries.Refusal`; too_large if it cannot even be said.
+        message: For the reader.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,8 @@ class Upload:
         tree: What it shall hold.
         difference: From the one to the other.
         contents: Digest → content, of files that need not be read again.
+        settled: Path of the tree, digest → the signature that the file has as long as this is its
+            content; empty if only reading tells.
     """
 
     number: int
@@ -70,6 +78,7 @@ class Upload:
     tree: Tree
     difference: Difference
     contents: Mapping[str, bytes]
+    settled: Callable[[str, str], tuple[int, ...]] = lambda *_: ()
 
     def send(self, link: Link) -> Applied:
         """Send it and wait until it is applied.
@@ -78,19 +87,11 @@ class Upload:
             BatchRefused: The store stays as it was.
             Moved: A file changed since the scan; the store stays as it was.
             LinkLost: Nobody knows whether it was applied; the next welcome tells.
+            DeadlineExceeded: The same; the agent lives and says nothing of it.
         """
         entries = self.tree.entries
         changed = self.difference.added + self.difference.modified
-        link.send(
-            {
-                "type": "begin",
-                "batch": self.number,
-                "base": self.base,
-                "target": self.tree.id,
-                "deleted": self.difference.deleted,
-                "entries": {path: entries[path].row for path in changed},
-            }
-        )
+        self._begin(link, changed)
         needed = self._answer(link, "need").header["digests"]
         paths = {entries[path].value: path for path in changed if entries[path].kind == "file"}
         try:
@@ -105,17 +106,33 @@ class Upload:
             seconds=float(applied.header["seconds"]),
         )
 
+    def _begin(self, link: Link, changed: Iterable[str]) -> None:
+        entries = self.tree.entries
+        header = {
+            "type": "begin",
+            "batch": self.number,
+            "base": self.base,
+            "target": self.tree.id,
+            "deleted": self.difference.deleted,
+            "entries": {path: entries[path].row for path in changed},
+        }
+        try:
+            link.send(header)
+        except WireError as error:
+            raise BatchRefused("too_large", f"too many files at once: {error}") from None
+
     def _answer(self, link: Link, expected: str) -> Frame:
         while True:
             frame = link.receive(expected, "refused", timeout=ANSWER_TIMEOUT)
             if frame.header["batch"] == self.number:
                 break
         if frame.type == "refused":
-            raise BatchRefused(frame)
+            raise BatchRefused(str(frame.header["code"]), str(frame.header["message"]))
         return frame
 
     def _send_contents(self, link: Link, paths: Mapping[str, str]) -> None:
-        gathered = bytearray()
+        gathered: list[bytes] = []
+        size = 0
         for digest, path in paths.items():
             for data, last in self._pieces(path, digest):
                 header = {
@@ -124,13 +141,16 @@ class Upload:
                     "digest": digest,
                     "last": last,
                 }
-                gathered += encode(header, data)
-                if len(gathered) >= WRITE_BYTES:
-                    link.send_raw(bytes(gathered))
+                start = head(header, len(data))
+                gathered += (start, data)
+                size += len(start) + len(data)
+                if size >= WRITE_BYTES:
+                    link.send_raw(b"".join(gathered))
                     gathered.clear()
+                    size = 0
             if link.answer_waits:
                 return  # it can only be a refusal: the rest would be dropped
-        link.send_raw(bytes(gathered))
+        link.send_raw(b"".join(gathered))
 
     def _pieces(self, path: str, digest: str) -> Iterator[tuple[bytes, bool]]:
         """A file's content; the last piece comes only if the whole has the digest.
@@ -142,7 +162,7 @@ class Upload:
         if content is not None:
             yield content, True
             return
-        state, held = content_digest(), b""
+        state, held, expected = content_digest(), b"", self.settled(path, digest)
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(self.place(path), flags)
@@ -153,9 +173,11 @@ class Upload:
                     if held:
                         yield held, False
                     held = data
-                    state.update(data)
+                    if not expected:
+                        state.update(data)
+                status = os.fstat(descriptor)
         except OSError:
             raise Moved(path) from None
-        if state.hexdigest() != digest:
+        if not (signature(status) == expected if expected else state.hexdigest() == digest):
             raise Moved(path)
         yield held, True

@@ -18,6 +18,7 @@ MARKER = b"\x00windsock-agent\x00\n"
 MAXIMUM_HEADER = 32 * 1024 * 1024
 MAXIMUM_PAYLOAD = 256 * 1024
 LENGTHS = struct.Struct(">II")
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 class WireError(Exception):
@@ -42,10 +43,15 @@ def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
     Raises:
         WireError: It is larger than the other side would accept.
     """
-    text = json.dumps(header, separators=(",", ":")).encode("ascii")
-    if len(text) > MAXIMUM_HEADER or len(payload) > MAXIMUM_PAYLOAD:
-        raise WireError(f"a frame of {len(text)} + {len(payload)} bytes is too large to send")
-    return LENGTHS.pack(len(text), len(payload)) + text + payload
+    return head(header, len(payload)) + payload
+
+
+def head(header: Mapping[str, Any], size: int) -> bytes:
+    """What comes before a payload of this size; raises as `encode` does."""
+    text = _JSON.encode(header).encode("ascii")
+    if len(text) > MAXIMUM_HEADER or size > MAXIMUM_PAYLOAD:
+        raise WireError(f"a frame of {len(text)} + {size} bytes is too large to send")
+    return LENGTHS.pack(len(text), size) + text
 
 
 class Decoder:

@@ -157,6 +157,31 @@ class CutTransport:
         return self._inner.diagnosis()
 
 
+class SlowTransport:
+    """Takes its time for what is written, as a slow line does."""
+
+    def __init__(self, inner: Transport, *, piece: int, seconds: float) -> None:
+        self._inner = inner
+        self._piece = piece
+        self._seconds = seconds
+        self._closed = threading.Event()
+        self.read = inner.read
+        self.diagnosis = inner.diagnosis
+
+    @property
+    def alive(self) -> bool:
+        return self._inner.alive
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), self._piece):
+            self._closed.wait(self._seconds)
+            self._inner.write(data[start : start + self._piece])
+
+    def close(self) -> None:
+        self._closed.set()
+        self._inner.close()
+
+
 KILL_AT = """
 import os as _os, signal as _signal, sys as _sys
 _left = [{count}]

@@ -19,15 +19,19 @@ from tests.contract.sync.rig import (
     CutTransport,
     MemoryTransport,
     Rig,
+    SlowTransport,
     content_of,
     doomed_transport,
     tree_id_of,
     wait_until,
 )
+from tests.contract.sync.test_processor import listening
 from windsock.errors import WindsockError
-from windsock.sync import bootstrap, events, protocol
+from windsock.sync import bootstrap, events, protocol, upload
 from windsock.sync import folders as folders_module
-from windsock.sync.entries import Row, canonical, identify
+from windsock.sync import tree as tree_module
+from windsock.sync.agent import Agent
+from windsock.sync.entries import Refusal, Row, canonical, identify
 from windsock.sync.rules import Rules
 from windsock.sync.store import Store
 from windsock.sync.transport import process_transport
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.sync.transport import Transport
+    from windsock.sync.wire import Frame
 
 
 def seen_by_a_reader(store: Path) -> str | None:
@@ -122,6 +127,160 @@ def test_a_hung_agent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         session.request_scan()
         rig.assert_equal()
     assert any("silent" in event.reason for event in rig.of(events.Disconnected))
+
+
+def test_a_batch_that_takes_longer_than_a_dead_agent_gets_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PULSE", 0.05), ("PING_AFTER", 0.1), ("DEAD_AFTER", 0.8)):
+        monkeypatch.setattr(protocol, name, seconds)
+    monkeypatch.setattr(Agent, "SIGN_OF_LIFE", 0.05)
+    rig = Rig(tmp_path, "memory")
+    rig.wrap = lambda transport: SlowTransport(transport, piece=32_768, seconds=0.05)
+    rig.write("large.bin", os.urandom(1_500_000))  # more than two seconds
+    with rig.running() as session:
+        session.request_scan(timeout=20)
+        rig.assert_equal()
+    assert rig.of(events.Disconnected) == []
+
+
+def test_a_cut_in_a_long_batch_goes_on_where_it_was(rig: Rig) -> None:
+    for number in range(30):
+        rig.write(f"{number}.bin", os.urandom(100_000))
+    cuts = iter([1_600_000])
+    rig.wrap = lambda transport: CutTransport(transport, written=next(cuts, 1 << 60))
+    with rig.running() as session:
+        session.request_scan()
+        rig.assert_equal()
+    assert rig.of(events.Disconnected)
+    assert rig.of(events.Sent)[0].content_bytes <= 2_000_000
+
+
+def test_an_agent_that_lives_but_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    monkeypatch.setattr(upload, "ANSWER_TIMEOUT", 0.2)
+    answer = Agent._answer
+    unheard = ["begin"]
+
+    def forget(agent: Agent, frame: Frame) -> None:
+        if frame.type in unheard:
+            unheard.remove(frame.type)
+        else:
+            answer(agent, frame)
+
+    monkeypatch.setattr(Agent, "_answer", forget)
+    with rig.running() as session:
+        session.request_scan()
+        rig.assert_equal()
+    assert "did not answer" in rig.wait_for(events.Disconnected).reason
+
+
+def test_an_agent_that_talks_nonsense_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    with rig.running() as session:
+        session.request_scan()
+    nonsense = [{"../a.py": ["file", 0o644, 0, "0" * 40]}]
+
+    def send_manifest(agent: Agent, _: Frame) -> None:
+        entries = nonsense.pop() if nonsense else agent._store.entries
+        agent._send("manifest", tree=agent._store.tree, entries=entries)
+
+    monkeypatch.setattr(Agent, "_send_manifest", send_manifest)
+    with rig.running() as session:
+        session.request_scan()
+    assert "does not stay inside" in rig.wait_for(events.Disconnected).reason
+
+
+def test_an_agent_that_dies_as_soon_as_it_is_there_is_started_less_and_less_often(
+    rig: Rig,
+) -> None:
+    rig.write("a.py", "one")
+    session = rig.session()
+    clock = [0.0]
+    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+    try:
+        for lived in (0.0, 0.0, 0.0, 0.0, 60.0, 0.0):
+            clock[0] += 1.0
+            session.step()
+            clock[0] += lived
+            assert session._link is not None
+            session._link.close()
+            session.step()
+    finally:
+        session.close()
+    pauses = [event.retry for event in rig.of(events.Disconnected)]
+    assert pauses == [0.01, 0.02, 0.04, 0.05, 0.01, 0.02]
+
+
+def test_a_mismatch_that_no_new_attempt_repairs_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+
+    def begin(*_: object, **__: object) -> None:
+        raise Refusal("base_mismatch", "the store is somewhere else")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "begin", begin)
+        with rig.running() as session:
+            assert rig.wait_for(events.Refused).code == "base_mismatch"
+            with pytest.raises(WindsockError, match="somewhere else"):
+                session.request_scan()
+            patch.undo()
+            rig.wait_equal()
+
+
+def test_a_folder_that_is_emptied_right_after_a_mismatch_halts_the_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    session = rig.session()
+    clock = [0.0]
+    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+
+    def receive(*_: object, **__: object) -> None:
+        raise Refusal("digest_mismatch", "that is not what was promised")
+
+    try:
+        session.step()
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "receive", receive)
+            rig.write("a.py", "two")
+            session.step()
+        (rig.root / "a.py").unlink()
+        clock[0] += 1.0
+        session.step()
+    finally:
+        session.close()
+    assert rig.of(events.Halted)
+    assert (rig.current / "a.py").read_text() == "one"
+
+
+def test_a_file_whose_times_lie_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (tree_module, upload):
+        monkeypatch.setattr(module, "signature", lambda status: (status.st_size,))
+    monkeypatch.setattr(tree_module, "_is_settled", lambda *_: True)
+    monkeypatch.setattr(tree_module, "KEPT_TOTAL", 0)
+    rig = Rig(tmp_path, "memory")
+    rig.write("a.py", "one")
+    rig.write("b.py", "one b")
+    with rig.running() as session:
+        session.request_scan()
+        rig.write("a.py", "two")  # nothing tells
+        shutil.rmtree(rig.current.resolve())
+        rig.write("b.py", "two, b")
+        session.request_scan()
+        rig.assert_equal()
 
 
 def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> None:
@@ -220,6 +379,28 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
             rig.write("b.py", "two")
             session.request_scan()
             rig.assert_equal()
+    finally:
+        subprocess.run(["umount", str(rig.store)], check=True)  # noqa: S607 - umount from PATH
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_a_small_disk_holds_more_saves_than_fit_beside_each_other(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "process")
+    rig.store.mkdir()
+    rig.options = rig.options._replace(minimum_age=0.0, collection_pause=3600.0)
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(rig.store)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not let us mount")
+    try:
+        rig.write("large.bin", os.urandom(500_000))
+        with listening(rig) as processor, rig.running() as session:
+            processor.references = []
+            session.request_scan()
+            for number in range(8):
+                rig.write("large.bin", os.urandom(500_000))
+                rig.wait_for(events.Sent, count=number + 2)
+                rig.assert_equal()
+            assert {refused.code for refused in rig.of(events.Refused)} == {"no_space"}
     finally:
         subprocess.run(["umount", str(rig.store)], check=True)  # noqa: S607 - umount from PATH
 

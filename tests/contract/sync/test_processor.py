@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -11,14 +12,15 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from tests.contract.sync.rig import DEADLINE, wait_until
+from tests.contract.sync.rig import DEADLINE, MemoryTransport, Rig, wait_until
 from windsock.sync import events
+from windsock.sync.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.contract.sync.rig import Rig
+    from windsock.sync.transport import Transport
 
 
 class Processor:
@@ -227,3 +229,32 @@ def test_a_deleted_current_snapshot_is_sent_again(rig: Rig) -> None:
         rig.write("a.py", "three")
         session.request_scan()
         rig.assert_equal()
+
+
+def test_a_disk_that_old_snapshots_fill_is_cleared_for_the_next_save(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "memory")
+    trees = saves(rig, 5)  # fewer than are kept, and less than a store may take
+    small = [True]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if small[0] and len(list((rig.store / "snapshots").iterdir())) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(descriptor, data)
+
+    def connect() -> Transport:
+        transport = MemoryTransport(rig.options, store=Store(rig.options.store, write=write))
+        rig.transports.append(transport)
+        return transport
+
+    with rig.running(connect=connect):
+        rig.write("a.py", "a save that does not fit")
+        refused = rig.wait_for(events.Refused)
+        assert refused.code == "no_space"
+        assert kept(rig) >= set(trees)  # nobody can say yet what is needed
+        with listening(rig) as processor:
+            processor.references = [trees[1]]
+            rig.wait_equal()
+            wait_until(
+                lambda: kept(rig) == {trees[1], trees[4], rig.current.readlink().name},
+                "only what is needed and what was current is left",
+            )

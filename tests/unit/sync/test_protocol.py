@@ -185,3 +185,34 @@ def test_a_silent_agent_is_pinged_and_then_given_up(
     assert "silent" in str(link.lost)
     assert {frame.type for frame in transport.frames()} == {"ping"}
     link.close()
+
+
+def test_an_error_stream_that_cannot_be_read_does_not_keep_a_dead_conversation_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    transport, ended = FakeTransport(), threading.Event()
+
+    def diagnosis() -> str:
+        raise ValueError("half of an answer")
+
+    monkeypatch.setattr(transport, "diagnosis", diagnosis)
+    link = Link(transport, aside=lambda _: None, ended=ended.set)
+    transport.say(MARKER)
+    transport.close()
+    assert ended.wait(20.0)
+    assert not link.alive
+    with pytest.raises(LinkLost, match="the stream ended"):
+        link.receive("welcome", timeout=20.0)
+    link.close()
+    assert len(raised) == 1
+
+
+def test_a_malformed_message_ends_the_conversation_and_is_told(
+    transport: FakeTransport, link: Link
+) -> None:
+    transport.say(MARKER)
+    transport.answer("farewell", code="taken_over")
+    with pytest.raises(LinkLost, match="malformed: KeyError"):
+        greet(link)

@@ -47,7 +47,7 @@ class Client:
         for data in tree.values():
             if isinstance(data, bytes) and digest_of(data) in batch.needed:
                 self.store.receive(batch, digest=digest_of(data), data=data, last=True)
-        self.store.commit(batch, tick=lambda: None, held=lambda: True)
+        self.store.commit(batch, tick=lambda: None)
         self.store.drop(batch)
         return batch.target
 
@@ -92,7 +92,7 @@ def test_content_must_be_asked_for_and_be_what_it_says(client: Client) -> None:
     with pytest.raises(Refusal, match="nobody asked"):
         client.store.receive(batch, digest=digest_of(b"other"), data=b"other", last=True)
     with pytest.raises(Refusal, match="not all content"):
-        client.store.commit(batch, tick=lambda: None, held=lambda: True)
+        client.store.commit(batch, tick=lambda: None)
     client.store.receive(batch, digest=digest_of(b"one"), data=b"o", last=False)
     with pytest.raises(Refusal, match="before the end"):
         client.store.receive(batch, digest=digest_of(b"two"), data=b"", last=False)
@@ -108,17 +108,148 @@ def test_a_link_that_leads_outside_through_another_one_is_refused(client: Client
     }
     batch = client.begin(tree)
     with pytest.raises(Refusal, match="leads outside"):
-        client.store.commit(batch, tick=lambda: None, held=lambda: True)
+        client.store.commit(batch, tick=lambda: None)
     assert client.store.tree is None
 
 
 def test_a_store_that_was_taken_over_does_not_switch(client: Client) -> None:
     client.send({"a.py": b"one"})
+    held = [True]
+    client.store.open(held=lambda: held[0])
     batch = client.begin({"a.py": b"two"})
     client.store.receive(batch, digest=digest_of(b"two"), data=b"two", last=True)
+    held[0] = False
     with pytest.raises(Refusal, match="taken"):
-        client.store.commit(batch, tick=lambda: None, held=lambda: False)
+        client.store.commit(batch, tick=lambda: None)
     assert read(client, "a.py") == "one"
+
+
+def opened_beside(client: Client) -> Client:
+    """Another agent's store on the same folder."""
+    store = Store(os.fsdecode(client.store.path()))
+    store.open()
+    return Client(store)
+
+
+def test_an_agent_that_lost_the_lock_leaves_what_its_successor_made_current(
+    client: Client,
+) -> None:
+    held = [True]
+    client.store.open(held=lambda: held[0])
+    successor = opened_beside(client)
+    batch = client.begin({"a.py": b"two"})
+    client.store.receive(batch, digest=digest_of(b"two"), data=b"two", last=True)
+    tree = successor.send({"a.py": b"two"})
+    held[0] = False
+    before = os.stat(client.store.path("snapshots", tree)).st_ino  # noqa: PTH116 - bytes
+    with pytest.raises(Refusal, match="taken"):
+        client.store.commit(batch, tick=lambda: None)
+    assert os.stat(client.store.path("snapshots", tree)).st_ino == before  # noqa: PTH116 - bytes
+    assert successor.store.verify(tree, successor.store.entries, thorough=True)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_an_agent_that_lost_the_lock_while_it_opens_leaves_current_alone(
+    client: Client, *, older: bool
+) -> None:
+    if older:
+        client.send({"a.py": b"older"})
+    tree = client.send({"a.py": b"one"})
+    os.unlink(client.store.path("snapshots", tree, "a.py"))  # noqa: PTH108 - bytes
+    answers = iter([True])
+    late = Store(os.fsdecode(client.store.path()))
+    with pytest.raises(Refusal, match="taken"):
+        late.open(held=lambda: next(answers, False))
+    assert os.readlink(client.store.path("current")).endswith(tree.encode())  # noqa: PTH115 - bytes
+
+
+def test_an_agent_that_lost_the_lock_collects_nothing(client: Client) -> None:
+    old = client.send({"a.py": b"one"})
+    client.send({"a.py": b"two"})
+    held = [True]
+    client.store.open(held=lambda: held[0])
+    held[0] = False
+    with pytest.raises(Refusal, match="taken"):
+        list(client.store.collect(referenced=set(), keep=0, minimum_age=-1, maximum_bytes=0))
+    assert client.store.manifest(old) is not None
+
+
+def test_what_others_work_on_is_gone_before_it_is_swept(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.send({"a.py": b"one"})
+    list(client.store.prepare())
+    client.begin({"a.py": b"two"})
+    swept: list[bytes] = []
+    monkeypatch.setattr(
+        "windsock.sync.store.shutil.rmtree",
+        lambda place, ignore_errors: swept.append(os.path.basename(place)),  # noqa: ARG005, PTH119 - as it is called; bytes
+    )
+    opened_beside(client)
+    assert len(swept) >= 2
+    assert all(name.startswith(b"trash-") for name in swept)
+
+
+def test_a_snapshot_made_current_again_is_not_collected_with_the_old(client: Client) -> None:
+    old = client.send({"a.py": b"one"})
+    others = [client.send({"a.py": b"%d" % number}) for number in range(3)]
+    for tree in (old, *others):
+        os.utime(client.store.path("manifests", tree + ".json"), (1000, 1000))
+    collection = client.store.collect(referenced=set(), keep=0, minimum_age=60, maximum_bytes=2**40)
+    next(collection)
+    [again] = [tree for tree in (old, *others[:2]) if client.store.manifest(tree)][:1]
+    os.utime(client.store.path("manifests", again + ".json"))  # as going back to it does
+    list(collection)
+    assert {tree for _, tree in client.store.snapshots()} == {again, others[2]}
+
+
+# --- interrupted batches ---
+
+
+def test_what_has_arrived_of_an_interrupted_batch_need_not_come_again(client: Client) -> None:
+    tree: dict[str, bytes | Row] = {"a.py": b"one", "b.py": b"two", "c.py": b"three"}
+    batch = client.begin(tree)
+    client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    client.store.receive(batch, digest=digest_of(b"two"), data=b"t", last=False)
+    client.store.put_aside(batch)
+    again = opened_beside(client)
+    assert again.begin(tree).needed == {digest_of(b"two"), digest_of(b"three")}
+
+
+def test_it_survives_any_number_of_starts_and_goes_when_it_has_served(client: Client) -> None:
+    batch = client.begin({"a.py": b"one", "b.py": b"two"})
+    client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    opened_beside(client)  # as after kill -9
+    again = opened_beside(client)
+    again.send({"a.py": b"one", "c.py": b"three"})
+    assert read(again, "a.py") == "one"
+    assert os.listdir(client.store.path("incoming")) == []  # noqa: PTH208 - paths are bytes here
+
+
+def test_content_that_was_damaged_meanwhile_is_asked_for_again(client: Client) -> None:
+    batch = client.begin({"a.py": b"one"})
+    client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    with open(batch.blob(digest_of(b"one")), "r+b") as file:  # noqa: PTH123 - bytes
+        file.write(b"\0\0\0")
+    again = opened_beside(client)
+    again.send({"a.py": b"one"})
+    assert read(again, "a.py") == "one"
+
+
+@pytest.mark.parametrize("why", ["nothing has arrived", "it is long ago", "the disk is full"])
+def test_an_interrupted_batch_is_swept(client: Client, why: str) -> None:
+    batch = client.begin({"a.py": b"one", "b.py": b"two"})
+    if why != "nothing has arrived":
+        client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    if why == "it is long ago":
+        os.utime(batch.folder, (1000, 1000))
+    again = opened_beside(client)
+    if why == "the disk is full":
+        again.store.make_room()
+    assert os.listdir(client.store.path("incoming")) == []  # noqa: PTH208 - paths are bytes here
+
+
+# --- damage ---
 
 
 @pytest.mark.parametrize("prepared", [True, False])
@@ -171,6 +302,34 @@ def test_after_a_crash_of_the_machine_damaged_content_is_found(client: Client) -
     again.open()
     assert again.tree == first
     assert read(client, "a.py") == "one"
+
+
+def test_after_a_crash_of_the_machine_an_older_snapshot_is_read_before_it_is_used(
+    client: Client,
+) -> None:
+    client.send({"a.py": b"one"})
+    client.send({"a.py": b"two"})
+    with open(client.store.path("current", "a.py"), "r+b") as file:  # noqa: PTH123 - bytes
+        file.write(b"\0\0\0")  # the size fits: only reading it tells
+    client.send({"a.py": b"three"})
+    with open(client.store.path("boot"), "w") as file:  # noqa: PTH123 - bytes
+        file.write("another boot")
+    opened_beside(client)
+    again = opened_beside(client)  # the second start in this boot: it reads nothing at its start
+    again.send({"a.py": b"two"})
+    assert read(again, "a.py") == "two"
+
+
+def test_what_a_dag_wrote_beside_its_file_does_not_bring_older_code_back(client: Client) -> None:
+    client.send({"a.py": b"one"})
+    tree = client.send({"a.py": b"two"})
+    with open(client.store.path("current", "cache.txt"), "w"):  # noqa: PTH123 - bytes
+        pass
+    again = opened_beside(client)
+    assert again.store.tree == tree
+    assert read(again, "a.py") == "two"
+    assert again.send({"a.py": b"three"})
+    assert not os.path.lexists(client.store.path("current", "cache.txt"))
 
 
 def test_without_any_whole_snapshot_nothing_is_current(client: Client) -> None:

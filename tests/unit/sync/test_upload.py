@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from windsock.sync import wire
 from windsock.sync.rules import Rules
-from windsock.sync.tree import NOTHING, difference, scan
+from windsock.sync.tree import NOTHING, difference, scan, signature
 from windsock.sync.upload import BatchRefused, Moved, Upload
 from windsock.sync.wire import Decoder, Frame, encode
 
@@ -48,8 +50,14 @@ class FakeLink:
         return Frame(header, b"")
 
 
-def upload_of(root: Path, *, contents: bool = False) -> Upload:
+def upload_of(root: Path, *, contents: bool = False, settled: bool = False) -> Upload:
     found = scan(root, Rules())
+
+    def known_signature(path: str, digest: str) -> tuple[int, ...]:
+        known = found.index[path]
+        assert known.entry.value == digest
+        return known.signature if settled else ()
+
     return Upload(
         number=1,
         place=lambda path: os.fsencode(root / path),
@@ -57,6 +65,7 @@ def upload_of(root: Path, *, contents: bool = False) -> Upload:
         tree=found.tree,
         difference=difference(NOTHING.tree, found.tree),
         contents=found.contents if contents else {},
+        settled=known_signature,
     )
 
 
@@ -64,15 +73,18 @@ def send(upload: Upload, link: FakeLink) -> int:
     return upload.send(cast("Link", link)).content_bytes
 
 
+@pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("contents", [True, False])
-def test_every_content_travels_once_in_pieces(tmp_path: Path, *, contents: bool) -> None:
+def test_every_content_travels_once_in_pieces(
+    tmp_path: Path, *, contents: bool, settled: bool
+) -> None:
     large = os.urandom(600_000)
     (tmp_path / "large").write_bytes(large)
     (tmp_path / "twin").write_bytes(large)
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "small").write_bytes(b"small")
     link = FakeLink()
-    assert send(upload_of(tmp_path, contents=contents), link) == 600_005
+    assert send(upload_of(tmp_path, contents=contents, settled=settled), link) == 600_005
     pieces = [frame for frame in link.frames if frame.type == "content"]
     assert b"".join(sorted(f.payload for f in pieces if len(f.payload) < 100)) == b"small"
     assert sum(len(frame.payload) for frame in pieces) == 600_005
@@ -80,11 +92,14 @@ def test_every_content_travels_once_in_pieces(tmp_path: Path, *, contents: bool)
     assert [link.frames[0].type, link.frames[-1].type] == ["begin", "commit"]
 
 
+@pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("change", ["content", "delete", "link", "fifo"])
-def test_a_file_that_is_not_what_was_scanned_ends_the_batch(tmp_path: Path, change: str) -> None:
+def test_a_file_that_is_not_what_was_scanned_ends_the_batch(
+    tmp_path: Path, change: str, *, settled: bool
+) -> None:
     file = tmp_path / "large"
     file.write_bytes(bytes(300_000))
-    upload = upload_of(tmp_path)
+    upload = upload_of(tmp_path, settled=settled)
     file.unlink()
     if change == "content":
         file.write_bytes(b"\1" * 300_000)
@@ -99,6 +114,34 @@ def test_a_file_that_is_not_what_was_scanned_ends_the_batch(tmp_path: Path, chan
     assert not any(frame.header.get("last") for frame in link.frames)
 
 
+def test_a_file_that_changes_while_it_is_sent_ends_the_batch(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(bytes(600_000))
+    os.utime(file, (1000, 1000))
+    upload = upload_of(tmp_path, settled=True)
+
+    class Writing(FakeLink):
+        def send_raw(self, frames: bytes) -> None:
+            super().send_raw(frames)
+            if self.frames[-1].type == "content" and not self.frames[-1].header["last"]:
+                file.write_bytes(b"\1" * 600_000)
+
+    with pytest.raises(Moved, match="large"):
+        send(upload, Writing())
+
+
+def test_a_file_whose_signature_has_settled_is_not_read_to_be_compared(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("one")
+    upload = upload_of(tmp_path, settled=True)
+    with (tmp_path / "a.py").open("r+") as file:
+        file.write("two")
+    known = (tmp_path / "a.py").stat()
+    told = replace(upload, settled=lambda *_: signature(known))
+    link = FakeLink()
+    send(told, link)
+    assert [frame.payload for frame in link.frames if frame.type == "content"] == [b"two"]
+
+
 def test_a_refusal_ends_the_sending_early(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / str(number)).write_bytes(os.urandom(300_000))
@@ -107,3 +150,13 @@ def test_a_refusal_ends_the_sending_early(tmp_path: Path) -> None:
         send(upload_of(tmp_path), link)
     assert refused.value.code == "no_space"
     assert sum(frame.type == "content" for frame in link.frames) < 10
+
+
+def test_more_than_one_batch_can_say_is_refused_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.py").write_text("one")
+    monkeypatch.setattr(wire, "MAXIMUM_HEADER", 100)
+    with pytest.raises(BatchRefused, match="too many files at once") as refused:
+        send(upload_of(tmp_path), FakeLink())
+    assert refused.value.code == "too_large"
