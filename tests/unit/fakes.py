@@ -126,6 +126,8 @@ class FakeTarget:
         return self.source_files
 
     def meaning(self, changed: Collection[Path]) -> str:
+        if "meaning" in self.fails:
+            raise self.fails["meaning"]
         return self.consequence if any(path.name != "unused.txt" for path in changed) else ""
 
     def down(self, console: Console, *, volumes: bool) -> None:
