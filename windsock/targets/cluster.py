@@ -147,7 +147,11 @@ class ClusterTarget:
 
     @cached_property
     def _claim(self) -> Claim:
-        return Claim(self._cluster, client=self._client, take_over=self._settings.cluster.take_over)
+        return Claim(
+            self._cluster.within(lease.ANSWER_SECONDS),
+            client=self._client,
+            take_over=self._settings.cluster.take_over,
+        )
 
     @cached_property
     def _secrets(self) -> Secrets:
