@@ -22,7 +22,7 @@ from windsock.airflow.health import (
     wait_until_healthy,
 )
 from windsock.airflow.settings import PLUGINS
-from windsock.errors import EnvironmentFailure, WindsockError, explained
+from windsock.errors import EnvironmentFailure, explained
 from windsock.local.processes import ENDED, Supervisor
 from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
@@ -137,7 +137,7 @@ class PluginRestarts:
         self._due = self._busy = False
         self._loaded = _read(loaded)
         self._wanted = ""
-        self._failure: WindsockError | None = None
+        self._failure: dict[str, Any] | None = None
 
     def take(self, event: events.Event) -> None:
         """Look at an event of the session; never blocks for long."""
@@ -200,30 +200,37 @@ class PluginRestarts:
         with self._changed:
             return self._changed.wait_for(lambda: not (self._due or self._busy), timeout=timeout)
 
+    @property
+    def failure(self) -> dict[str, Any] | None:
+        """The last restart's `restart-failed` event, if it failed."""
+        with self._changed:
+            return self._failure
+
     def check(self) -> None:
         """Make sure that what runs has read the plugins as they are.
 
         Raises:
             EnvironmentFailure: The last restart failed; says why.
         """
-        with self._changed:
-            failure = self._failure
+        failure = self.failure
         if failure is not None:
             raise EnvironmentFailure(
-                f"plugins changed, but the restart failed: {failure.message}",
-                f"{failure.hint} A save of a plugin tries it again, or `invoke restart`.".lstrip(),
+                f"plugins changed, but the restart failed: {failure['error']}", failure["hint"]
             )
 
-    def _do(self) -> WindsockError | None:
-        """Restart, and tell; returns why it failed, if it did."""
+    def _do(self) -> dict[str, Any] | None:
+        """Restart, and tell; returns what was told of a failure."""
         started = self._clock()
         self._publish({"type": "restarting", "components": list(AIRFLOW)})
         try:
             self._restart()
         except Exception as error:  # noqa: BLE001 - the next change must find this thread
             told = explained(error, doing="restart what has read the plugins")
-            self._publish({"type": "restart-failed", "error": told.message, "hint": told.hint})
-            return told
+            again = "A save of a plugin tries it again, and so does `invoke restart`."
+            hint = f"{told.hint}\n{again}".lstrip()
+            failure = {"type": "restart-failed", "error": told.message, "hint": hint}
+            self._publish(failure)
+            return failure
         self._publish({"type": "restarted", "seconds": round(self._clock() - started, 3)})
         return None
 

@@ -223,7 +223,11 @@ class Service:
     # --- requests -----------------------------------------------------------------------------
 
     def _on_status(self, _: Message) -> Message:
-        return self._board.state()
+        state = self._board.state()
+        failure = self._plugins.failure
+        if failure is not None:
+            state["troubles"].append(failure)
+        return state
 
     def _on_barrier(self, request: Message) -> Message:
         """Wait until Airflow has parsed exactly what is on disk now."""

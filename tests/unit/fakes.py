@@ -35,6 +35,8 @@ IN_STEP: Message = {
     "dags": ["sales"],
     "errors": {},
     "problems": {},
+    "troubles": [],
+    "healthy": True,
     "summary": "sync: in step with the folder; 1 DAGs parsed",
 }
 
