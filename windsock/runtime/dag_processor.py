@@ -363,8 +363,22 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self._settle_if_done()
 
     def _store_results(self) -> None:
-        for result, errors in store(self._burst.take()):
+        for result, errors in store(self._still_true(self._burst.take())):
             self._finish(result, errors)
+
+    def _still_true(self, results: Sequence[Result]) -> list[Result]:
+        """The results that no save has overtaken while they were held back.
+
+        The others are parsed again. Stored, they would bring the old version back over the new one
+        that another replica may have settled meanwhile.
+        """
+        true = []
+        for result in results:
+            if self._is_outdated(result.file, self._uses.get(result.name, {result.name})):
+                self._queue_if_there(result.file)
+            else:
+                true.append(result)
+        return true
 
     def _is_outdated(self, file: DagFileInfo, uses: set[str]) -> bool:
         """Whether a save during the parse changed something that this parse used."""
@@ -382,6 +396,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _queue_if_awaited(self, file: DagFileInfo, *, force: bool = False) -> None:
         """Parse again once this process is gone; `_start_new_processes` drops it until then."""
         if force or str(file.rel_path) in self._awaited:
+            self._queue(file.bundle_name, str(file.rel_path))
+
+    def _queue_if_there(self, file: DagFileInfo) -> None:
+        """Parse again, unless the save that overtook it has deleted it."""
+        bundle = next(item for item in self._dag_bundles if item.name == file.bundle_name)
+        if (bundle.path / file.rel_path).exists():
             self._queue(file.bundle_name, str(file.rel_path))
 
     def _queue(self, bundle_name: str, name: str) -> None:
