@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windsock.airflow.polling import Poll, Polling
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError, explained
 from windsock.model import Environment
 from windsock.plugins import LOADED, PluginRestarts, restart_here, restart_in_pods
@@ -29,6 +30,7 @@ from windsock.turn import Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from windsock.airflow.api import Airflow
     from windsock.sync.control import Message
 
 VARIABLE = "WINDSOCK_SERVICE"
@@ -167,6 +169,9 @@ class Service:
         self._plugins = PluginRestarts(
             self._restart, loaded=Path(settings.state_folder) / LOADED, publish=self._publish
         )
+        self._polling = Polling(
+            Poll(Path(settings.dags_folder)), client=self._airflow, tell=self._take_polled
+        )
         self._turn = self._new_turn(take_over=False)
         self._settings_file = SettingsFile(settings, self._publish)
 
@@ -184,6 +189,7 @@ class Service:
                     if self._orders.get() == TAKE_OVER:
                         self._turn = self._new_turn(take_over=True)
         finally:
+            self._polling.stop()
             self._server.close()
 
     def stop(self) -> None:
@@ -199,6 +205,23 @@ class Service:
         """Take an event of the session in, and what follows from it."""
         self._board.take(event)
         self._plugins.take(event)
+        match event:
+            case events.ProcessorMessage(message=message):
+                if self._polling.hear(message):
+                    self._board.take(events.Note(message=self._polling.note))
+            case events.Sent(tree=tree, difference=difference):
+                self._polling.turn(tree, difference.added + difference.modified)
+            case events.CaughtUp(tree=tree):
+                self._polling.turn(tree)
+
+    def _take_polled(self, message: Message) -> None:
+        """Take in what is known of a dag-processor that does not tell."""
+        self._board.take(events.ProcessorMessage(message=message))
+
+    def _airflow(self) -> Airflow:
+        from windsock.airflow.api import Airflow  # noqa: PLC0415 - only beside a stock one
+
+        return Airflow.of(Environment.load(Path(self._settings.state_folder)))
 
     def _restart(self) -> None:
         """Restart what reads plugins when it starts."""
@@ -227,6 +250,8 @@ class Service:
         failure = self._plugins.failure
         if failure is not None:
             state["troubles"].append(failure)
+        if note := self._polling.note:
+            state["troubles"].append({"type": "note", "message": note})
         return state
 
     def _on_barrier(self, request: Message) -> Message:

@@ -334,6 +334,27 @@ def test_a_service_that_waits_for_a_take_over_can_be_stopped(
     assert service._turn is turn  # No other one was made, only to be thrown away.
 
 
+def test_a_stock_dag_processor_is_said_at_once_and_to_who_comes_later(
+    service: Service, client: ControlClient
+) -> None:
+    attached = client.attach()
+    next(attached)
+    stock = {"type": "stock", "missing": ["fetch_callbacks"]}
+    service._take(events.ProcessorMessage(message=stock))
+    told = next(attached)
+    assert told["type"] == "note"
+    assert "finds edits by its own clock" in told["message"]
+    service._take(events.ProcessorMessage(message=stock))  # After a cut: no news.
+    assert told in client.status()["troubles"]
+    service._take(
+        events.ProcessorMessage(
+            message={"type": "hello", "snapshot": None, "awaited": [], "files": {}}
+        )
+    )
+    assert client.status()["troubles"] == []
+    service._polling.stop()
+
+
 def test_events_go_to_the_log_and_to_who_is_attached(
     service: Service, client: ControlClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

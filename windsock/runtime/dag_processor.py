@@ -17,7 +17,7 @@ subclass of Airflow's own manager (measured with 3.3.2) adds to the stock behavi
 - Everything it did is told on the socket: `parsing`, `parsed`, `removed`, `settled`.
 
 Where a future Airflow lacks one of the seams, it says so and the stock dag-processor runs: edits
-are then found by its clock.
+are then found by its clock, and the socket is held by who says so (see `stock`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.cli.commands import dag_processor_command
+from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
 from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
 from uuid6 import uuid7
 
-from windsock.runtime import database
+from windsock.runtime import database, stock
 from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.burst import Burst
 from windsock.runtime.channel import Channel
@@ -496,12 +497,20 @@ def _describe_exit(process: DagFileProcessorProcess, memory_limit: int) -> str:
     return f"the parser {ended} before the import was done{cause}"
 
 
+def _references() -> list[str]:
+    """The snapshots that something may still run, of all bundles that serve some."""
+    bundles = DagBundlesManager().get_all_dag_bundles()
+    names = [bundle.name for bundle in bundles if isinstance(bundle, SnapshotDagBundle)]
+    return sorted(database.references(names))
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the dag-processor: live where this Airflow has the seams, else stock.
 
     Args:
         arguments: As for `airflow dag-processor`.
     """
+    path = os.environ.get(SOCKET_VARIABLE)
     missing = [seam for seam in SEAMS if not hasattr(DagFileProcessorManager, seam)]
     if missing:
         log.warning(
@@ -509,7 +518,10 @@ def main(arguments: Sequence[str]) -> None:
             "edits by its clock.",
             missing=missing,
         )
-    elif os.environ.get(SOCKET_VARIABLE):
+        os.environ.update(stock.clock(os.environ))
+        if path:
+            stock.Listener(Path(path), missing=missing, references=_references).start()
+    elif path:
         dag_processor_command.DagFileProcessorManager = LiveDagFileProcessorManager
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - parses sys.argv when it runs
 
