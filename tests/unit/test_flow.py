@@ -299,6 +299,7 @@ def test_who_attaches_later_is_told_what_keeps_the_saves_back(
     ]
     result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
     sync.publish({"type": "note", "message": "one more"})
+    assert sync.status_asked.wait(20)
     (up.settings.state_folder / "environment.json").unlink()
     sync.stop()
     assert result() == 0
