@@ -6,12 +6,13 @@ is no terminal; the words carry the meaning either way.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import sys
+import termios
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -108,7 +109,12 @@ class Console:
         return self._status.isatty() and self._answers is not None and self._answers.isatty()
 
     def ask(self, question: str) -> None:
-        """Show a question; `answer` tells what came of it. To be used if `interactive`."""
+        """Show a question; `answer` tells what came of it. To be used if `interactive`.
+
+        What was typed before is no answer to it, and is dropped.
+        """
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            termios.tcflush(self._answers, termios.TCIFLUSH)
         self._rewrite(f"{self._styled('?', 'warn')} {question} ")
 
     def answer(self) -> str | None:
@@ -126,7 +132,7 @@ class Console:
         """Take the question of `ask` back."""
         self._rewrite("")
 
-    @contextmanager
+    @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Show a step of a longer piece of work, with its time when it ends."""
         started = self._clock()

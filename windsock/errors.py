@@ -15,6 +15,8 @@ its hint, without a traceback, and ends with its exit code:
 
 from __future__ import annotations
 
+import traceback
+
 
 class WindsockError(Exception):
     """The root of all errors that windsock raises on purpose.
@@ -57,3 +59,19 @@ class DeadlineExceeded(WindsockError):
     """Something did not happen in its time. A timeout is a failure, never a shrug."""
 
     exit_code = 4
+
+
+def explained(error: Exception, *, doing: str) -> WindsockError:
+    """Any error as one that a person reads, for what must go on whatever has failed.
+
+    Args:
+        error: One of ours is returned as it is.
+        doing: What failed, as it stands after "could not".
+    """
+    if isinstance(error, WindsockError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f", at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return EnvironmentFailure(
+        f"could not {doing}: {error!r}", f"windsock did not expect this{where}."
+    )

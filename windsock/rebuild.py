@@ -145,6 +145,22 @@ class Rebuilder:
         if self._asking:
             self._console.withdraw()
             self._asking = False
+        try:
+            self._judge(fresh, now)
+        except WindsockError as error:  # A file may name another that is yet to be written.
+            self._console.warn(f"{_names(fresh)} changed, and cannot be built as it is now:")
+            self._console.error(error)
+
+    def _judge(self, fresh: Collection[Path], now: Content) -> None:
+        """Say what a change means, and act on it.
+
+        Args:
+            fresh: What has changed since the last word on it.
+            now: What stands in all of the files.
+
+        Raises:
+            WindsockError: It cannot be told from what stands in them.
+        """
         if not self._running.meaning(fresh):
             self._console.warn(
                 f"{_names(fresh)} changed: nothing to do on the target {self._running.name}, "

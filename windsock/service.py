@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.airflow.polling import Poll, Polling
+from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError, explained
 from windsock.model import Environment
-from windsock.plugins import MARK, PluginRestarts, restart_here, restart_in_pods
+from windsock.plugins import LOADED, PluginRestarts, restart_here, restart_in_pods
 from windsock.sync import events
 from windsock.sync.board import Board
 from windsock.sync.protocol import StoreBusy
@@ -29,12 +30,16 @@ from windsock.turn import Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from windsock.airflow.api import Airflow
     from windsock.sync.control import Message
 
 VARIABLE = "WINDSOCK_SERVICE"
 
 SETTINGS_LOOK = 1.0
 """Seconds between two looks at airflow_settings.yaml: a stat each."""
+
+STOP, TAKE_OVER = "stop", "take over"
+"""What may be told to a process that waits while somebody else syncs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +139,9 @@ class SettingsFile:
         try:
             environment = Environment.load(self._state_folder)
             changes = import_settings(self._path, environment, state_folder=self._state_folder)
-        except WindsockError as error:
-            self._publish({"type": "settings", "error": error.message, "hint": error.hint})
+        except Exception as error:  # noqa: BLE001 - the next save of the file may do
+            told = explained(error, doing=f"import {self._path.name}")
+            self._publish({"type": "settings", "error": told.message, "hint": told.hint})
         else:
             if changes is not None:
                 self._publish({"type": "settings", "summary": changes.summary()})
@@ -161,7 +167,10 @@ class Service:
         )
         self._board = Board(self._publish)
         self._plugins = PluginRestarts(
-            self._restart, mark=Path(settings.state_folder) / MARK, publish=self._publish
+            self._restart, loaded=Path(settings.state_folder) / LOADED, publish=self._publish
+        )
+        self._polling = Polling(
+            Poll(Path(settings.dags_folder)), client=self._airflow, tell=self._take_polled
         )
         self._turn = self._new_turn(take_over=False)
         self._settings_file = SettingsFile(settings, self._publish)
@@ -177,15 +186,16 @@ class Service:
                     self._turn.run()
                 except StoreBusy as busy:
                     self._board.take(events.Held(reason=busy.message, hint=busy.hint))
-                    self._orders.get()
-                    self._turn = self._new_turn(take_over=True)
+                    if self._orders.get() == TAKE_OVER:
+                        self._turn = self._new_turn(take_over=True)
         finally:
+            self._polling.stop()
             self._server.close()
 
     def stop(self) -> None:
         """End `run`; safe in a signal handler."""
         self._stop.set()
-        self._orders.put("stop")
+        self._orders.put(STOP)
         self._turn.stop()
 
     def _new_turn(self, *, take_over: bool) -> Turn:
@@ -195,6 +205,23 @@ class Service:
         """Take an event of the session in, and what follows from it."""
         self._board.take(event)
         self._plugins.take(event)
+        match event:
+            case events.ProcessorMessage(message=message):
+                if self._polling.hear(message):
+                    self._board.take(events.Note(message=self._polling.note))
+            case events.Sent(tree=tree, difference=difference):
+                self._polling.turn(tree, difference.added + difference.modified)
+            case events.CaughtUp(tree=tree):
+                self._polling.turn(tree)
+
+    def _take_polled(self, message: Message) -> None:
+        """Take in what is known of a dag-processor that does not tell."""
+        self._board.take(events.ProcessorMessage(message=message))
+
+    def _airflow(self) -> Airflow:
+        from windsock.airflow.api import Airflow  # noqa: PLC0415 - only beside a stock one
+
+        return Airflow.of(Environment.load(Path(self._settings.state_folder)))
 
     def _restart(self) -> None:
         """Restart what reads plugins when it starts."""
@@ -219,7 +246,13 @@ class Service:
     # --- requests -----------------------------------------------------------------------------
 
     def _on_status(self, _: Message) -> Message:
-        return self._board.state()
+        state = self._board.state()
+        failure = self._plugins.failure
+        if failure is not None:
+            state["troubles"].append(failure)
+        if note := self._polling.note:
+            state["troubles"].append({"type": "note", "message": note})
+        return state
 
     def _on_barrier(self, request: Message) -> Message:
         """Wait until Airflow has parsed exactly what is on disk now."""
@@ -236,6 +269,7 @@ class Service:
             snapshot = self._turn.session.request_scan(timeout=left)
             if not self._plugins.wait(timeout=deadline - time.monotonic()):
                 break
+            self._plugins.check()
             if self._board.wait_settled(snapshot, timeout=deadline - time.monotonic()):
                 state = self._board.state()
                 return {"snapshot": snapshot, "errors": state["errors"], "dags": state["dags"]}
@@ -272,7 +306,7 @@ class Service:
         reason = self._board.take_over()
         if not reason:
             return {"from": ""}
-        self._orders.put("take over")
+        self._orders.put(TAKE_OVER)
         if not self._board.wait_connected(timeout=float(request.get("timeout", 60.0))):
             raise EnvironmentFailure(
                 self._board.held[0] if self._board.held else "the sync is not connected yet",

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from windsock.errors import EnvironmentFailure
 from windsock.sync import events
 from windsock.sync.agent import Options
 from windsock.sync.protocol import StoreBusy
@@ -48,6 +49,7 @@ class InPod:
         take_over: Take the lease from somebody who holds it.
         lost: Told when somebody else has taken it.
         note: Told when this account may not use leases.
+        pause: Waits so many seconds, before a lease that looks expired is taken.
     """
 
     def __init__(
@@ -58,17 +60,19 @@ class InPod:
         take_over: bool,
         lost: Callable[[StoreBusy], None],
         note: Callable[[str], None],
+        pause: Callable[[float], None],
     ) -> None:
         from windsock.cluster.client import Cluster  # noqa: PLC0415 - heavy
-        from windsock.cluster.lease import Keeper, Lease  # noqa: PLC0415 - heavy
+        from windsock.cluster.lease import ANSWER_SECONDS, Keeper, Lease  # noqa: PLC0415 - heavy
 
         self.client = pod.client
         self._options = options
         self._take_over = take_over
         self._cluster = Cluster.connect(
             context=pod.context, namespace=pod.namespace, kubeconfig=pod.kubeconfig or None
-        )
-        self._keeper = Keeper(Lease(self._cluster, client=pod.client), lost=lost, note=note)
+        ).within(ANSWER_SECONDS)
+        lease = Lease(self._cluster, client=pod.client, pause=pause)
+        self._keeper = Keeper(lease, lost=lost, note=note)
 
     def connect(self) -> Transport:
         """Take the lease, and start an agent.
@@ -78,13 +82,19 @@ class InPod:
         """
         from windsock.cluster.streams import exec_transport  # noqa: PLC0415 - heavy
 
+        # The link was lost, or there is none yet: connections beside it may have died with it.
+        self._cluster.connection.drop_idle()
         self._keeper.take(take_over=self._take_over)
         self._take_over = False
         return exec_transport(self._cluster, self._options)
 
     def owns(self) -> bool:
-        """Whether the lease is ours."""
-        return self._keeper.holds
+        """Whether the lease is ours: looked at anew, while the agent has been starting.
+
+        Raises:
+            StoreBusy: Somebody has just taken it.
+        """
+        return self._keeper.confirm()
 
     def close(self) -> None:
         """Give the lease back."""
@@ -125,6 +135,7 @@ class Turn:
                 take_over=take_over,
                 lost=self._lose,
                 note=lambda message: tell(events.Note(message=message)),
+                pause=self._pause,
             )
         self.session = Session(
             Path(settings.dags_folder),
@@ -153,6 +164,10 @@ class Turn:
     def stop(self) -> None:
         """End `run`; from any thread."""
         self._ended.set()
+
+    def _pause(self, seconds: float) -> None:
+        if self._ended.wait(seconds):
+            raise EnvironmentFailure("the sync has ended")
 
     def _lose(self, busy: StoreBusy) -> None:
         self._lost = StoreBusy(busy.holder, lost=True)

@@ -384,3 +384,45 @@ def test_a_killed_supervisor_is_replaced_by_the_next_up(
 
     assert_in_step(environment, dags=["trade"])
     assert environment.invoke("status").returncode == 0
+
+
+# --- another Airflow ------------------------------------------------------------------------------
+
+
+@contextmanager
+def without_a_seam(environment: Project) -> Iterator[None]:
+    """A dag-processor that looks for something which this Airflow does not have."""
+    sources = list((environment.state / "runtime").glob("*/windsock/runtime/dag_processor.py"))
+    before = {path: path.read_text(encoding="utf-8") for path in sources}
+    try:
+        for path, text in before.items():
+            path.write_text(text.replace("SEAMS = (", "SEAMS = (\n    'a_seam_of_the_past',", 1))
+        assert environment.invoke("restart", "dag-processor").returncode == 0
+        yield
+    finally:
+        for path, text in before.items():
+            path.write_text(text, encoding="utf-8")
+        assert environment.invoke("restart", "dag-processor").returncode == 0
+
+
+def test_an_airflow_without_a_seam_is_found_by_its_own_clock(
+    environment: Project, folder: Folder
+) -> None:
+    with without_a_seam(environment), environment.start("sync") as terminal:
+        terminal.wait_for(r"finds edits by its own clock.* lacks a_seam_of_the_past")
+        folder.write("trade.py", dag_source("trade"))
+        terminal.wait_for(r"✓ trade\.py → trade \(1 task\)")
+        assert "trade" in folder.settle().dags
+
+        settled = folder.save("trade.py", "import nope\n" + dag_source("trade"))
+        assert list(settled.errors) == ["trade.py"]
+        terminal.wait_for(r"✗ trade\.py:1  ModuleNotFoundError")
+
+        folder.save("trade.py", dag_source("trade", ["buy", "sell"]))
+        assert len(environment.airflow.tasks("trade")) == 2
+        assert_in_step(environment, dags=["trade"])
+        terminal.interrupt()
+        assert terminal.end() == 0
+    folder.delete("trade.py")
+    folder.settle()
+    assert_in_step(environment)

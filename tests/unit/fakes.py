@@ -35,6 +35,8 @@ IN_STEP: Message = {
     "dags": ["sales"],
     "errors": {},
     "problems": {},
+    "troubles": [],
+    "healthy": True,
     "summary": "sync: in step with the folder; 1 DAGs parsed",
 }
 
@@ -126,6 +128,8 @@ class FakeTarget:
         return self.source_files
 
     def meaning(self, changed: Collection[Path]) -> str:
+        if "meaning" in self.fails:
+            raise self.fails["meaning"]
         return self.consequence if any(path.name != "unused.txt" for path in changed) else ""
 
     def down(self, console: Console, *, volumes: bool) -> None:
@@ -211,6 +215,7 @@ class FakeSync:
         barrier: The answer to a barrier, or what it raises.
         attached: Set once a terminal listens.
         holder: Who syncs instead of us.
+        status_asked: Set once somebody wants to know the state.
     """
 
     def __init__(self, path: Path) -> None:
@@ -220,6 +225,7 @@ class FakeSync:
         self.state: Message = dict(IN_STEP)
         self.attached = threading.Event()
         self.holder = ""
+        self.status_asked = threading.Event()
         self._server: ControlServer | None = None
 
     def start(self) -> None:
@@ -241,6 +247,8 @@ class FakeSync:
     ) -> Callable[[Message], Message]:
         def handle(request: Message) -> Message:
             self.requests.append({**request, "request": name})
+            if name == "status":
+                self.status_asked.set()
             told = answer()
             if isinstance(told, Exception):
                 raise told

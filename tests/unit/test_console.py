@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 
 import pytest
 
@@ -112,6 +113,22 @@ def test_a_question_stays_the_last_line_and_is_answered_from_the_input() -> None
         assert status.getvalue().endswith("? now? ✓ done\n")
         person.close()
         assert console.answer() == ""
+
+
+def test_what_was_typed_before_the_question_is_no_answer_to_it() -> None:
+    person, terminal = os.openpty()
+    try:
+        with os.fdopen(terminal) as answers:
+            console = Console(status=Terminal(), colour=False, answers=answers)
+            os.write(person, b"\n")
+            assert select.select([answers], [], [], 20)[0]
+            console.ask("now?")
+            assert console.answer() is None
+            os.write(person, b"y\n")
+            assert select.select([answers], [], [], 20)[0]
+            assert console.answer() == "y"
+    finally:
+        os.close(person)
 
 
 def test_a_line_of_another_thread_does_not_tear_a_step() -> None:

@@ -308,6 +308,25 @@ def test_each_save_is_a_line_until_the_environment_is_stopped(
     assert "the environment was stopped" in up.kept.said
 
 
+def test_who_attaches_later_is_told_what_keeps_the_saves_back(
+    up: FakeWorkspace, sync: FakeSync
+) -> None:
+    sync.state["troubles"] = [
+        {"type": "held", "reason": "anna@laptop syncs here", "hint": "`invoke sync --take-over`."},
+        {"type": "refused", "code": "no_space", "message": "the disk is full"},
+    ]
+    result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
+    sync.publish({"type": "note", "message": "one more"})
+    assert sync.status_asked.wait(20)
+    (up.settings.state_folder / "environment.json").unlink()
+    sync.stop()
+    assert result() == 0
+    said = up.kept.said
+    assert "✗ anna@laptop syncs here\n" in said
+    assert "`invoke sync --take-over`." in said
+    assert said.index("the disk is full") < said.index("one more")
+
+
 def test_a_sync_process_that_is_started_again_is_followed_again(
     up: FakeWorkspace, sync: FakeSync
 ) -> None:

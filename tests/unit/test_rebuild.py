@@ -222,6 +222,18 @@ def test_a_way_back_that_is_blocked_is_told_as_well(auto: Rig) -> None:
     assert "✗ neither\n" in said
 
 
+def test_an_edit_that_cannot_be_judged_is_said_and_the_watch_goes_on(auto: Rig) -> None:
+    auto.running.fails = {"meaning": ConfigurationError("more.txt does not exist", "restore it")}
+    auto.requirements.write_text("-r more.txt\n")
+    said = auto.settle()
+    assert "! requirements.txt changed, and cannot be built as it is now:\n" in said
+    assert "✗ more.txt does not exist\n  restore it\n" in said
+    assert auto.made == []
+    auto.running.fails = {}
+    auto.requirements.write_text("-r more.txt\ntwo\n")
+    assert "rebuilt and rolled out" in auto.settle()
+
+
 @pytest.mark.parametrize("rebuild", ["never", "ask"])
 def test_without_leave_or_a_terminal_only_the_command_is_named(
     tmp_path: Path, rebuild: str

@@ -15,11 +15,13 @@ from windsock import service as service_module
 from windsock.airflow import importing
 from windsock.airflow.objects import Changes
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
+from windsock.plugins import PluginRestarts
 from windsock.service import VARIABLE, Service, ServiceSettings, SettingsFile
 from windsock.sync import events
 from windsock.sync.control import ControlClient
 from windsock.sync.protocol import StoreBusy
 from windsock.sync.session import Session
+from windsock.sync.tree import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +145,20 @@ def test_a_settings_file_with_a_mistake_is_told_and_tried_again_on_the_next_save
     assert watched.look() == [{"type": "settings", "summary": ""}]
 
 
+def test_a_failure_that_nobody_expected_is_told_too_and_the_looking_goes_on(
+    tmp_path: Path, imported: Import
+) -> None:
+    watched = Watched(tmp_path)
+    imported.error = KeyError("conn_id")
+    watched.path.write_text("airflow: {connections: [{}]}")
+    [told] = watched.look()
+    assert told["error"] == "could not import airflow_settings.yaml: KeyError('conn_id')"
+    assert "test_service.py" in told["hint"]
+    imported.error = None
+    watched.path.write_text("airflow: {}")
+    assert watched.look() == [{"type": "settings", "summary": ""}]
+
+
 # --- the barrier ----------------------------------------------------------------------------------
 
 
@@ -204,6 +220,27 @@ def test_a_barrier_ends_when_airflow_has_what_is_on_disk(
 ) -> None:
     put(service, "s1")
     assert client.barrier(timeout=20).snapshot == "s1"
+
+
+def test_a_barrier_does_not_pass_over_plugins_that_could_not_be_loaded(
+    service: Service, client: ControlClient
+) -> None:
+    def fail() -> None:
+        raise EnvironmentFailure("the scheduler ended", "Its last words.")
+
+    plugins = PluginRestarts(fail, loaded=service._plugins._file, publish=lambda _: None)
+    threading.Thread(target=plugins.run, daemon=True).start()
+    service._plugins = plugins
+    put(service, "s1")
+    difference = Difference(added=("plugins/a.py",), modified=(), deleted=())
+    plugins.take(
+        events.Sent(
+            batch=1, tree="s1", difference=difference, content_bytes=1, seconds=0, store_seconds=0
+        )
+    )
+    with pytest.raises(EnvironmentFailure, match="the restart failed: the scheduler") as told:
+        client.barrier(timeout=20)
+    assert "Its last words." in told.value.hint
 
 
 def test_a_barrier_follows_the_saves_that_come_meanwhile(
@@ -287,12 +324,35 @@ def test_a_service_that_waits_for_a_take_over_can_be_stopped(
 
     monkeypatch.setattr(Session, "run", run)
     service = Service(_settings(tmp_path))
+    turn = service._turn
     thread = threading.Thread(target=service.run)
     thread.start()
     assert not service._board.wait_connected(timeout=20)
     service.stop()
     thread.join(20)
     assert not thread.is_alive()
+    assert service._turn is turn  # No other one was made, only to be thrown away.
+
+
+def test_a_stock_dag_processor_is_said_at_once_and_to_who_comes_later(
+    service: Service, client: ControlClient
+) -> None:
+    attached = client.attach()
+    next(attached)
+    stock = {"type": "stock", "missing": ["fetch_callbacks"]}
+    service._take(events.ProcessorMessage(message=stock))
+    told = next(attached)
+    assert told["type"] == "note"
+    assert "finds edits by its own clock" in told["message"]
+    service._take(events.ProcessorMessage(message=stock))  # After a cut: no news.
+    assert told in client.status()["troubles"]
+    service._take(
+        events.ProcessorMessage(
+            message={"type": "hello", "snapshot": None, "awaited": [], "files": {}}
+        )
+    )
+    assert client.status()["troubles"] == []
+    service._polling.stop()
 
 
 def test_events_go_to_the_log_and_to_who_is_attached(

@@ -102,7 +102,8 @@ class Feedback:
 
     def _on_restart_failed(self, event: Event) -> None:
         self._console.bad(f"plugins changed, but the restart failed: {event['error']}")
-        self._console.line(f"  {event['hint']}")
+        for line in event["hint"].splitlines():
+            self._console.line(f"  {line}")
 
     def _on_note(self, event: Event) -> None:
         self._console.warn(event["message"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster.connection import Connection, LineStream, Object
+from windsock.cluster.connection import READ_SECONDS, Connection, LineStream, Object
 from windsock.cluster.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
 from windsock.cluster.resources import Catalogue
 from windsock.errors import EnvironmentFailure
@@ -32,14 +33,17 @@ class Cluster:
     Args:
         connection: To the cluster.
         namespace: Of the environment.
+        patience: Seconds of silence after which a request is not answered.
     """
 
-    def __init__(self, connection: Connection, *, namespace: str) -> None:
+    def __init__(
+        self, connection: Connection, *, namespace: str, patience: float = READ_SECONDS
+    ) -> None:
         self.connection = connection
         self.namespace = namespace
         self.context = connection.context
         self.server = connection.server
-        self.request = connection.request
+        self.request = partial(connection.request, timeout=patience)
         self._catalogue = Catalogue(lambda path: self.request("GET", path, doing="tell its kinds"))
 
     @classmethod
@@ -56,6 +60,10 @@ class Cluster:
         """
         connection = Connection.open(context=context, kubeconfig=kubeconfig)
         return cls(connection, namespace=namespace)
+
+    def within(self, seconds: float) -> Cluster:
+        """The same namespace for who cannot wait: a request that is silent for so long fails."""
+        return Cluster(self.connection, namespace=self.namespace, patience=seconds)
 
     # --- objects ------------------------------------------------------------------------------
 

@@ -104,6 +104,7 @@ class Connection:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        timeout: float = READ_SECONDS,
     ) -> Object:
         """Ask the API, and wait for the JSON that it answers.
 
@@ -114,13 +115,14 @@ class Connection:
             query: Parameters.
             body: Anything that is JSON.
             content_type: Of the body; it says which kind of a patch it is.
+            timeout: Seconds of silence after which it does not answer.
 
         Raises:
             Refusal: The API server says no.
             Unreachable: It does not answer.
         """
         response = self._send(
-            method, path, query=query or {}, body=body, content_type=content_type, read=READ_SECONDS
+            method, path, query=query or {}, body=body, content_type=content_type, read=timeout
         )
         data = self._whole(response)
         if response.status >= _FAILED:
@@ -162,6 +164,10 @@ class Connection:
         except Exception as error:
             raise self._unreachable(error) from error
         return data
+
+    def drop_idle(self) -> None:
+        """Make new connections from now on: those that lie ready may lead nowhere any more."""
+        self._pool.clear()
 
     def _send(
         self,
@@ -242,8 +248,11 @@ class Connection:
         return context
 
     def _sign_in(self) -> dict[str, str]:
-        with self._signing_in:  # it may fetch a fresh token
-            token = self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
+        try:
+            with self._signing_in:  # it may fetch a fresh token
+                token = self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
+        except Exception as error:  # each way to sign in fails in its own ways
+            raise failures.not_signed_in(error, context=self.context) from error
         return {"authorization": token} if token else {}
 
     def _unreachable(self, error: Exception) -> Unreachable:

@@ -78,6 +78,19 @@ def unreachable(error: Exception, *, server: str, context: str) -> Unreachable:
     )
 
 
+def not_signed_in(error: Exception, *, context: str) -> Unreachable:
+    """Credentials that could not be had, or not be renewed: as if the cluster did not answer.
+
+    Args:
+        error: What a plugin or an identity provider raised.
+        context: Its name in the kubeconfig.
+    """
+    return Unreachable(
+        f"context {context} cannot sign in: {_innermost(error)}",
+        f"Is the network or VPN up? `kubectl --context {context} get pods` signs in the same way.",
+    )
+
+
 def _innermost(error: BaseException) -> str:
     """The sentence nearest to the cause: urllib3 wraps it several times."""
     reason = getattr(error, "reason", None)

@@ -2,8 +2,8 @@
 
 One client holds it, renews it, and deletes it when it ends. Another one that finds it living is
 told who that is; one that finds it unrenewed takes it. Times are those of the clients' own clocks,
-which may differ: a lease that looks expired is therefore watched for as long as its holder takes
-to renew it, before it is taken.
+which may differ: a lease that looks expired is therefore watched for a whole duration more, and
+taken only if nobody has renewed it by then.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ NAME = "windsock-sync"
 DURATION = 15
 """Seconds without a renewal after which it is free."""
 RENEW_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+"""After a renewal that failed."""
+ANSWER_SECONDS = 4.0
+"""Of silence, after which the cluster is asked anew. A connection that a change of networks has cut
+off says nothing, and must not cost the lease."""
 ATTEMPTS = 5
 """How often somebody else may change it in between."""
 
@@ -132,19 +137,43 @@ class Lease:
         if found is not None and _spec(found).get("holderIdentity") == self._client:
             self._cluster.delete(found, unchanged=True)
 
+    def look(self) -> None:
+        """See whether somebody else has it by now.
+
+        Raises:
+            StoreBusy: Somebody has.
+            Refusal: This account may not use leases.
+            EnvironmentFailure: The cluster does not answer, …
+        """
+        found = self._cluster.get(API_VERSION, KIND, NAME)
+        if found is not None and self._foreign(found):
+            raise busy(found)
+
     def _check(self, found: Object) -> None:
         """Raise StoreBusy if somebody else holds it and lives."""
         if not self._foreign(found):
             return
         if self._expired(found):
-            renewed = _spec(found).get("renewTime")
-            self._pause(RENEW_SECONDS + 1)
-            later = self._cluster.get(API_VERSION, KIND, NAME)
-            if later is None or _spec(later).get("renewTime") == renewed:
+            later = self._watched(found)
+            if later is None:
                 return
             found = later
         if self._foreign(found):
             raise busy(found)
+
+    def _watched(self, found: Object) -> Object | None:
+        """Watch it for a duration: what somebody made of it meanwhile; None if nobody touched it.
+
+        A renewal may be late by its requests, and by those that had to be sent again.
+        """
+        for _ in range(int(DURATION / RENEW_SECONDS)):
+            self._pause(RENEW_SECONDS)
+            later = self._cluster.get(API_VERSION, KIND, NAME)
+            if later is None:
+                return None
+            if _spec(later).get("renewTime") != _spec(found).get("renewTime"):
+                return later
+        return None
 
     def _foreign(self, found: Object) -> bool:
         return _spec(found).get("holderIdentity") not in (None, "", self._client)
@@ -216,8 +245,20 @@ class Keeper:
 
     @property
     def holds(self) -> bool:
-        """Whether it was ours when we last looked."""
-        return self._thread is not None
+        """Whether it was ours when we last looked, and is renewed."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def confirm(self) -> bool:
+        """Whether it is ours at this moment; false if nobody can tell, without leases.
+
+        Raises:
+            StoreBusy: Somebody else holds it.
+            EnvironmentFailure: The cluster does not answer, …
+        """
+        if not self.holds:
+            return False
+        self._lease.look()
+        return True
 
     def take(self, *, take_over: bool) -> None:
         """Take the lease and renew it from now on; if that is so already, look at it again.
@@ -236,7 +277,7 @@ class Keeper:
             self._forbidden = True
             self._note(f"{error.message}: who else syncs here is not known. {error.hint}")
             return
-        if self._thread is None:
+        if not self.holds:
             self._thread = threading.Thread(target=self._keep, name="windsock-lease", daemon=True)
             self._thread.start()
 
@@ -261,14 +302,17 @@ class Keeper:
             self._lease.release()
 
     def _keep(self) -> None:
-        while not self._stop.wait(RENEW_SECONDS):
+        pause = RENEW_SECONDS
+        while not self._stop.wait(pause):
             try:
                 self._lease.hold()
             except StoreBusy as error:
                 self._lost(error)
                 return
-            except WindsockError:
-                continue  # The session tells of a cluster that does not answer; it comes back.
+            except Exception:  # noqa: BLE001 - whatever it is: unrenewed, it would go to others
+                pause = RETRY_SECONDS  # The session tells of a cluster that does not answer.
+            else:
+                pause = RENEW_SECONDS
 
 
 def busy(found: Object) -> StoreBusy:

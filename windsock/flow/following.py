@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from windsock.model import ENVIRONMENT_FILE
 from windsock.sync.control import ControlClient
 
 if TYPE_CHECKING:
+    from windsock.airflow.feedback import Feedback
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
 RESTART_SECONDS = 10.0
@@ -68,8 +70,11 @@ def follow(
     left = left or threading.Event()
     while True:
         for event in client.attach():
-            if not left.is_set():
-                feedback.show(event)
+            if left.is_set():
+                continue
+            if event["type"] == "attached":
+                _show_troubles(client, feedback)
+            feedback.show(event)
         if left.is_set():
             return 0
         # The sync process has ended: it is restarted after a crash, and gone after `invoke down`.
@@ -79,6 +84,13 @@ def follow(
                 return 0
             work.console.warn("the sync process is gone")
             return WindsockError.exit_code
+
+
+def _show_troubles(client: ControlClient, feedback: Feedback) -> None:
+    """Say what was told before anybody listened, and still holds: saves do not get through."""
+    with contextlib.suppress(WindsockError):  # It has just ended; that is told next.
+        for trouble in client.status().get("troubles", []):
+            feedback.show(trouble)
 
 
 def _comes_back(work: Workspace, client: ControlClient) -> bool:

@@ -40,7 +40,7 @@ OWN = {
     "imported-settings.json",
     "lock",
     "logs",
-    "plugins.changed",
+    "plugins.loaded",
     "ports.json",
     "postgres",
     "run",

@@ -18,7 +18,7 @@ subclass of Airflow's own manager (measured with 3.3.2) adds to the stock behavi
 - Everything it did is told on the socket: `parsing`, `parsed`, `removed`, `settled`.
 
 Where a future Airflow lacks one of the seams, it says so and the stock dag-processor runs: edits
-are then found by its clock.
+are then found by its clock, and the socket is held by who says so (see `stock`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.cli.commands import dag_processor_command
+from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
 from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
 from uuid6 import uuid7
 
-from windsock.runtime import database
+from windsock.runtime import database, stock
 from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.burst import Burst
 from windsock.runtime.channel import Channel
@@ -440,8 +441,22 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._queue(file.bundle_name, str(file.rel_path))
 
     def _store_results(self) -> None:
-        for result, errors in store(self._burst.take()):
+        for result, errors in store(self._still_true(self._burst.take())):
             self._finish(result, errors)
+
+    def _still_true(self, results: Sequence[Result]) -> list[Result]:
+        """The results that no save has overtaken while they were held back.
+
+        The others are parsed again. Stored, they would bring the old version back over the new one
+        that another replica may have settled meanwhile.
+        """
+        true = []
+        for result in results:
+            if self._is_outdated(result.file, self._uses.get(result.name, {result.name})):
+                self._queue_if_there(result.file)
+            else:
+                true.append(result)
+        return true
 
     def _is_outdated(self, file: DagFileInfo, uses: set[str]) -> bool:
         """Whether a save during the parse changed something that this parse used."""
@@ -459,6 +474,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _queue_if_awaited(self, file: DagFileInfo, *, force: bool = False) -> None:
         """Parse again once this process is gone; `_start_new_processes` drops it until then."""
         if force or str(file.rel_path) in self._awaited:
+            self._queue(file.bundle_name, str(file.rel_path))
+
+    def _queue_if_there(self, file: DagFileInfo) -> None:
+        """Parse again, unless the save that overtook it has deleted it."""
+        bundle = next(item for item in self._dag_bundles if item.name == file.bundle_name)
+        if (bundle.path / file.rel_path).exists():
             self._queue(file.bundle_name, str(file.rel_path))
 
     def _queue(self, bundle_name: str, name: str) -> None:
@@ -557,12 +578,20 @@ def _describe_exit(process: DagFileProcessorProcess, memory_limit: int) -> str:
     return f"the parser {ended} before the import was done{cause}"
 
 
+def _references() -> list[str]:
+    """The snapshots that something may still run, of all bundles that serve some."""
+    bundles = DagBundlesManager().get_all_dag_bundles()
+    names = [bundle.name for bundle in bundles if isinstance(bundle, SnapshotDagBundle)]
+    return sorted(database.references(names))
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the dag-processor: live where this Airflow has the seams, else stock.
 
     Args:
         arguments: As for `airflow dag-processor`.
     """
+    path = os.environ.get(SOCKET_VARIABLE)
     missing = [seam for seam in SEAMS if not hasattr(DagFileProcessorManager, seam)]
     if missing:
         log.warning(
@@ -570,7 +599,10 @@ def main(arguments: Sequence[str]) -> None:
             "edits by its clock.",
             missing=missing,
         )
-    elif os.environ.get(SOCKET_VARIABLE):
+        os.environ.update(stock.clock(os.environ))
+        if path:
+            stock.Listener(Path(path), missing=missing, references=_references).start()
+    elif path:
         dag_processor_command.DagFileProcessorManager = LiveDagFileProcessorManager
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - parses sys.argv when it runs
 

@@ -68,6 +68,9 @@ class Board:
         self._outage = ""
         self._catching_up = False
         self.halted = ""
+        self.refused: Message | None = None
+        self.behind = 0
+        self._heard = False
         self.store: str | None = None
         self.settled: str | None = None
         self.awaited: set[str] = set()
@@ -79,10 +82,28 @@ class Board:
     def take(self, event: events.Event) -> None:
         """Fold one event of the session in, and tell it."""
         with self._changed:
+            messages = self._missed(event)
             message = self._fold(event)
             self._changed.notify_all()
-        if message is not None:
-            self._publish(message)
+        for each in messages if message is None else [*messages, message]:
+            self._publish(each)
+
+    def _missed(self, event: events.Event) -> list[Message]:
+        """What was parsed while nobody heard of it, by what the dag-processor says when it is back.
+
+        The first word of all is no news: whoever asks is told the state.
+        """
+        match event:
+            case events.ProcessorMessage(message={"type": "hello" | "state"} as message):
+                heard, self._heard = self._heard, True
+                parsed = [
+                    {"type": "parsed", "snapshot": message["snapshot"], "file": file, **outcome}
+                    for file, outcome in message["files"].items()
+                    if heard and outcome != self.outcomes.get(file)
+                ]
+                return [told for each in parsed if (told := self._fold_processor(each))]
+            case _:
+                return []
 
     def _fold(self, event: events.Event) -> Message | None:  # noqa: C901, PLR0911, PLR0912 - one case an event
         match event:
@@ -98,11 +119,12 @@ class Board:
                 self.connected, self.settled, self.held = False, None, (reason, hint)
                 return {"type": "held", "reason": reason, "hint": hint}
             case events.Behind(paths=count):
+                self.behind = count
                 return {"type": "behind", "count": count} if self._catching_up else None
             case events.Sent():
                 return self._fold_sent(event)
             case events.CaughtUp(tree=tree):
-                self.store = tree
+                self.store, self.refused, self.behind = tree, None, 0
                 news, self._catching_up = self._catching_up, False
                 return {"type": "caught-up"} if news else None
             case events.LeftOut(path=path, reason=reason):
@@ -118,7 +140,8 @@ class Board:
                 self.halted = ""
                 return {"type": "resumed"}
             case events.Refused(code=code, message=message):
-                return {"type": "refused", "code": code, "message": message}
+                self.refused = {"type": "refused", "code": code, "message": message}
+                return self.refused
             case events.Note(message=message):
                 return {"type": "note", "message": message}
             case events.ProcessorConnection(connected=False):
@@ -134,7 +157,7 @@ class Board:
         return {"type": "connected"} if news else None
 
     def _fold_sent(self, event: events.Sent) -> Message:
-        self.store = event.tree
+        self.store, self.refused, self.behind = event.tree, None, 0
         self._saves[event.tree] = self._clock() - event.seconds
         while len(self._saves) > SAVES_REMEMBERED:
             self._saves.popitem(last=False)
@@ -218,7 +241,9 @@ class Board:
                 for path, trace in outcome["errors"].items()
             }
             dags = sorted({dag for outcome in self.outcomes.values() for dag in outcome["dags"]})
+            troubles = self._troubles()
             return {
+                "healthy": self.connected and all(each["type"] == "behind" for each in troubles),
                 "connected": self.connected,
                 "held": self.held[0] if self.held else "",
                 "halted": self.halted,
@@ -228,8 +253,24 @@ class Board:
                 "dags": dags,
                 "errors": errors,
                 "problems": dict(self.problems),
+                "troubles": troubles,
                 "summary": self._summary(len(dags), len(errors)),
             }
+
+    def _troubles(self) -> list[Message]:
+        """What keeps saves from Airflow now, each as it was told when it began."""
+        troubles: list[Message] = []
+        if self.held:
+            troubles.append({"type": "held", "reason": self.held[0], "hint": self.held[1]})
+        elif not self.connected and self._outage:
+            troubles.append({"type": "disconnected", "reason": self._outage})
+        if self.halted:
+            troubles.append({"type": "halted", "reason": self.halted})
+        if self.refused:
+            troubles.append(self.refused)
+        if self.behind:
+            troubles.append({"type": "behind", "count": self.behind})
+        return troubles
 
     def _summary(self, dags: int, errors: int) -> str:
         if self.halted:
@@ -237,7 +278,11 @@ class Board:
         if self.held:
             return f"sync: {self.held[0]}. {self.held[1]}"
         if not self.connected:
-            return "sync: not connected"
+            return "sync: not connected" + (f": {self._outage}" if self._outage else "")
+        if self.refused:
+            return f"sync: the last save could not be stored: {self.refused['message']}"
+        if self.behind:
+            return f"sync: behind by {self.behind} {'file' if self.behind == 1 else 'files'}"
         parsed = "parsed" if self.settled == self.store else "being parsed"
         broken = f", {errors} files do not import" if errors else ""
         return f"sync: in step with the folder; {dags} DAGs {parsed}{broken}"

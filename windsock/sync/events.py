@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from windsock.sync.tree import Difference
+    from collections.abc import Mapping
+
+    from windsock.sync.tree import Difference, Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +62,10 @@ class Sent:
         batch: Counts up within a session.
         tree: The new tree id.
         difference: The paths that changed.
-        content_bytes: How much content had to travel.
-        seconds: From the first sign of the change until the snapshot was there.
-        store_seconds: How much of that the agent took.
+        content_bytes: How much content had to travel; 0 if a cut took the agent's answer away.
+        seconds: From the first sign of the change until the snapshot was there, or known to be.
+        store_seconds: How much of that the agent took; 0 likewise.
+        entries: All that the new tree holds.
     """
 
     batch: int
@@ -71,13 +74,20 @@ class Sent:
     content_bytes: int
     seconds: float
     store_seconds: float
+    entries: Mapping[str, Entry] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaughtUp:
-    """Folder and store are equal."""
+    """Folder and store are equal.
+
+    Attributes:
+        tree: The tree id of both.
+        entries: All that it holds.
+    """
 
     tree: str
+    entries: Mapping[str, Entry] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

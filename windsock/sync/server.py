@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
+ACCEPT_PAUSE = 0.1
+"""Seconds until clients are waited for again, after that failed: too many files may be open."""
+
 EVENTS_KEPT = 10_000
 """How far an attached terminal may fall behind before it is dropped."""
 
@@ -37,6 +40,7 @@ class ControlServer:
         self._attached: list[queue.Queue[Message | None]] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._closing = threading.Event()
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -59,6 +63,7 @@ class ControlServer:
 
     def close(self) -> None:
         """Stop listening and end all attached clients: what they then find is our successor."""
+        self._closing.set()
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # Closing alone would not wake `accept`.
@@ -83,7 +88,9 @@ class ControlServer:
             try:
                 peer, _ = self._listener.accept()
             except OSError:
-                return
+                if self._closing.wait(ACCEPT_PAUSE):
+                    return
+                continue
             threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
 
     def _serve(self, peer: socket.socket) -> None:

@@ -22,7 +22,7 @@ from windsock.sync.entries import Refusal, checked_entries
 from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
 from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference
-from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
+from windsock.sync.upload import ANSWER_TIMEOUT, Applied, BatchRefused, Moved, Upload
 from windsock.sync.watch import Wake, Watcher
 from windsock.sync.wire import WireError
 
@@ -173,6 +173,7 @@ class Session:
         self._store: Tree | None = None
         self._store_id: str | None = None
         self._batch = 0
+        self._unanswered: tuple[Upload, float] | None = None
         self._since: float | None = None
         self._hinted: set[str] | None = None
         self._due = 0.0
@@ -377,7 +378,12 @@ class Session:
                 self._early = looking.result()
             welcome = link.welcome(timeout=self._pace.start)
             tree, pid = welcome.header["tree"], int(welcome.header["pid"])
-            if tree is None:
+            unanswered, self._unanswered = self._unanswered, None
+            if unanswered is not None and tree != unanswered[0].tree.id:
+                unanswered = None  # It was not applied.
+            if unanswered is not None:
+                self._store_id, self._store = tree, unanswered[0].tree
+            elif tree is None:
                 self._store_id, self._store = None, EMPTY_TREE
             elif tree != self._store_id:
                 self._store_id, self._store = tree, None
@@ -389,6 +395,8 @@ class Session:
         self._connections += 1
         self._equal = False
         self._tell(events.Connected(tree=tree, pid=pid, again=self._connections > 1))
+        if unanswered is not None:
+            self._tell_sent(*unanswered)
         return link
 
     def _fetch(self, link: Link) -> Tree:
@@ -484,26 +492,32 @@ class Session:
                 contents=found.contents,
                 settled=self._folders.settled,
             )
+            self._unanswered = upload, since
             applied = upload.send(link)
+            self._unanswered = None
             self._store, self._store_id = found.tree, found.tree.id
             self._reconnect.succeed()
-            self._tell(
-                events.Sent(
-                    batch=self._batch,
-                    tree=found.tree.id,
-                    difference=changes,
-                    content_bytes=applied.content_bytes,
-                    seconds=self._clock() - since,
-                    store_seconds=applied.seconds,
-                )
-            )
+            self._tell_sent(upload, since, applied)
         self._moved.clear()
         self._resend.succeed()
         self._refusal, self._repairs = "", 0
         if not self._equal:
             self._equal = True
-            self._tell(events.CaughtUp(tree=found.tree.id))
+            self._tell(events.CaughtUp(tree=found.tree.id, entries=found.tree.entries))
         return True
+
+    def _tell_sent(self, upload: Upload, since: float, applied: Applied | None = None) -> None:
+        self._tell(
+            events.Sent(
+                batch=upload.number,
+                tree=upload.tree.id,
+                difference=upload.difference,
+                content_bytes=applied.content_bytes if applied else 0,
+                seconds=self._clock() - since,
+                store_seconds=applied.seconds if applied else 0.0,
+                entries=upload.tree.entries,
+            )
+        )
 
     def _take_refusal(self, refusal: BatchRefused, barriers: list[Future[str]]) -> bool:
         """Try again later; returns whether the barriers have been answered."""

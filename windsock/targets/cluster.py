@@ -65,6 +65,7 @@ from windsock.targets.here import (
     module_program,
     run_as_described,
     sync_program,
+    sync_says,
 )
 from windsock.targets.images import BuiltHere, DeliveredToKind, PushedToRegistry
 from windsock.targets.remembered import Remembered
@@ -152,7 +153,11 @@ class ClusterTarget:
 
     @cached_property
     def _claim(self) -> Claim:
-        return Claim(self._cluster, client=self._client, take_over=self._settings.cluster.take_over)
+        return Claim(
+            self._cluster.within(lease.ANSWER_SECONDS),
+            client=self._client,
+            take_over=self._settings.cluster.take_over,
+        )
 
     @cached_property
     def _secrets(self) -> Secrets:
@@ -393,11 +398,7 @@ class ClusterTarget:
         """Component → whether Airflow calls it healthy, or the sync is connected."""
         said = airflow_health(self._loopback, environment.url)
         health = {name: (said.get(name) or {}).get("status") == "healthy" for name in HEALTH_NAMES}
-        try:
-            connected = bool(ControlClient(environment.control_socket).status()["connected"])
-        except (WindsockError, KeyError):
-            connected = False
-        return {**health, "sync": connected}
+        return {**health, "sync": sync_says(environment, "connected")}
 
     def _is_as_applied(self) -> bool:
         """Whether nothing changed since: neither here, nor by somebody who took the namespace."""
@@ -524,7 +525,8 @@ class ClusterTarget:
         """See `Target`."""
         health: dict[str, bool] = {}
         with contextlib.suppress(WindsockError):
-            health = self._health(Environment.load(self._layout.state))
+            environment = Environment.load(self._layout.state)
+            health = {**self._health(environment), "sync": sync_says(environment, "healthy")}
         found = [
             Component(
                 name=item.component,
@@ -542,7 +544,12 @@ class ClusterTarget:
         for name, state in sorted(self._supervisor.states().items()):
             word = "running" if state.running else "failed"
             found.append(
-                Component(name=name, state=word, detail=state.description or "on this machine")
+                Component(
+                    name=name,
+                    state=word,
+                    detail=state.description or "on this machine",
+                    healthy=health.get(name),
+                )
             )
         return found
 

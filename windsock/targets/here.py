@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from windsock.errors import WindsockError
 from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE
 from windsock.local.programs import Program
 from windsock.local.secrets import ADMIN
 from windsock.model import Environment
 from windsock.service import ServiceSettings
+from windsock.sync.control import ControlClient
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
@@ -93,6 +95,14 @@ def module_program(
         folder=settings.project,
         stage=SYNC_STAGE,
     )
+
+
+def sync_says(environment: Environment, what: str) -> bool:
+    """Whether the sync process says that it is connected, or healthy; false if it says nothing."""
+    try:
+        return bool(ControlClient(environment.control_socket).status()[what])
+    except (WindsockError, KeyError):
+        return False
 
 
 def run_as_described(supervisor: Supervisor, layout: Layout, programs: Iterable[Program]) -> bool:

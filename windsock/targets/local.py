@@ -50,6 +50,7 @@ from windsock.targets.here import (
     describe,
     run_as_described,
     sync_program,
+    sync_says,
 )
 from windsock.targets.remembered import Remembered
 
@@ -365,7 +366,8 @@ class LocalTarget:
             return []
         health: dict[str, bool] = {}
         with contextlib.suppress(WindsockError):
-            health = self._health(Environment.load(self._layout.state))
+            environment = Environment.load(self._layout.state)
+            health = {**self._health(environment), "sync": sync_says(environment, "healthy")}
         return [
             _component(state, healthy=health.get(state.name))
             for state in sorted(self._supervisor.states().values(), key=lambda s: ALL.index(s.name))

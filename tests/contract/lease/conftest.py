@@ -22,6 +22,9 @@ class FakeRoom:
         self._items: dict[str, Object] = {}
         self._versions = itertools.count(1)
 
+    def within(self, _seconds: float) -> FakeRoom:
+        return self
+
     def get(self, _version: str, _kind: str, name: str) -> Object | None:
         return copy.deepcopy(self._items.get(name))
 

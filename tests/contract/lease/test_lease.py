@@ -14,6 +14,7 @@ from windsock.cluster.lease import (
     KIND,
     NAME,
     RENEW_SECONDS,
+    RETRY_SECONDS,
     Keeper,
     Lease,
     Leases,
@@ -131,6 +132,24 @@ def test_a_holder_whose_clock_is_behind_is_not_taken_for_dead(
         bob.hold()
 
 
+def test_a_holder_whose_renewal_is_late_as_well_is_not_robbed(
+    room: Leases, bob: Lease, clock: Clock
+) -> None:
+    behind = Lease(
+        room, client=ANNA, clock=lambda: clock.now - timedelta(hours=1), pause=clock.pause
+    )
+    behind.hold()
+
+    def renew_late() -> None:
+        if clock.now > MORNING + timedelta(seconds=2 * RENEW_SECONDS):
+            behind.hold()
+
+    clock.meanwhile = renew_late
+    with pytest.raises(StoreBusy, match="anna@laptop"):
+        bob.hold()
+    assert spec_of(room)["holderIdentity"] == ANNA
+
+
 def test_it_can_be_taken_over_and_the_loser_learns_to_whom(anna: Lease, bob: Lease) -> None:
     anna.hold()
     bob.hold(take_over=True)
@@ -167,7 +186,7 @@ def test_what_another_tool_left_is_taken(
     room.create({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": NAME}, "spec": spec})
     anna.hold()
     assert spec_of(room)["holderIdentity"] == ANNA
-    assert clock.now == MORNING + timedelta(seconds=RENEW_SECONDS + 1)
+    assert clock.now == MORNING + timedelta(seconds=DURATION)
 
 
 def test_of_many_at_once_one_gets_it(room: Leases) -> None:
@@ -195,6 +214,7 @@ class Ticks(threading.Event):
         super().__init__()
         self._tick = threading.Semaphore(0)
         self.waiting = threading.Semaphore(0)
+        self.pauses: list[float | None] = []
 
     def tick(self) -> None:
         self._tick.release()
@@ -204,7 +224,7 @@ class Ticks(threading.Event):
         self.tick()
 
     def wait(self, timeout: float | None = None) -> bool:
-        assert timeout == RENEW_SECONDS
+        self.pauses.append(timeout)
         self.waiting.release()
         self._tick.acquire()
         return self.is_set()
@@ -225,6 +245,7 @@ def test_a_keeper_renews_it_and_gives_it_back(room: Leases, anna: Lease, clock: 
     assert room.get(API_VERSION, KIND, NAME) is None
     assert not keeper.holds
     assert not lost
+    assert set(ticks.pauses) == {RENEW_SECONDS}
 
 
 def test_a_keeper_that_loses_it_says_to_whom_and_leaves_it_alone(
@@ -244,3 +265,61 @@ def test_a_keeper_that_loses_it_says_to_whom_and_leaves_it_alone(
     assert lost[0].who == "bob@desk"
     keeper.release()
     assert spec_of(room)["holderIdentity"] == BOB
+
+
+def test_a_keeper_that_lost_it_renews_it_again_once_it_is_taken_back(
+    room: Leases, anna: Lease, bob: Lease, clock: Clock
+) -> None:
+    ticks, lost, threads = Ticks(), threading.Event(), set(threading.enumerate())
+    keeper = Keeper(anna, lost=lambda _: lost.set(), note=lambda _: None, stop=ticks)
+    keeper.take(take_over=False)
+    bob.hold(take_over=True)
+    assert ticks.waiting.acquire(timeout=20)
+    ticks.tick()
+    assert lost.wait(20)
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(20)
+    assert not keeper.holds
+    keeper.take(take_over=True)
+    assert keeper.holds
+    assert ticks.waiting.acquire(timeout=20)
+    clock.now += timedelta(seconds=5)
+    ticks.tick()
+    assert ticks.waiting.acquire(timeout=20)
+    assert spec_of(room)["renewTime"] == "2026-03-01T09:30:05.000000Z"
+    keeper.release()
+
+
+def test_a_keeper_says_at_once_who_has_just_taken_it(anna: Lease, bob: Lease) -> None:
+    keeper = Keeper(anna, lost=lambda _: None, note=lambda _: None, stop=Ticks())
+    assert not keeper.confirm()
+    keeper.take(take_over=False)
+    assert keeper.confirm()
+    bob.hold(take_over=True)
+    with pytest.raises(StoreBusy, match="bob@desk"):
+        keeper.confirm()
+    keeper.release()
+
+
+def test_a_keeper_that_fails_in_any_way_tries_again_sooner(
+    room: Leases, anna: Lease, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = Ticks()
+    keeper = Keeper(anna, lost=lambda _: None, note=lambda _: None, stop=ticks)
+    keeper.take(take_over=False)
+    assert ticks.waiting.acquire(timeout=20)
+
+    def fail() -> None:
+        raise RuntimeError("the identity provider does not answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(anna, "hold", fail)
+        ticks.tick()
+        assert ticks.waiting.acquire(timeout=20)
+    assert keeper.holds
+    clock.now += timedelta(seconds=6)
+    ticks.tick()
+    assert ticks.waiting.acquire(timeout=20)
+    assert ticks.pauses == [RENEW_SECONDS, RETRY_SECONDS, RENEW_SECONDS]
+    assert spec_of(room)["renewTime"] == "2026-03-01T09:30:06.000000Z"
+    keeper.release()

@@ -115,6 +115,40 @@ def test_kill_9_of_the_agent_is_survived(tmp_path: Path) -> None:
     assert rig.of(events.Disconnected)
 
 
+class AnswerLost(CutTransport):
+    """Breaks, once it is armed, when the agent has switched and says so."""
+
+    def __init__(self, inner: Transport, armed: threading.Event) -> None:
+        super().__init__(inner)
+        self._armed = armed
+
+    def read(self, limit: int) -> bytes:
+        data = super().read(limit)
+        if b"applied" not in data or not self._armed.is_set():
+            return data
+        self._armed.clear()
+        return b""
+
+
+def test_a_save_whose_answer_is_lost_is_told_after_the_reconnection(rig: Rig) -> None:
+    armed = threading.Event()
+    rig.wrap = lambda transport: AnswerLost(transport, armed)
+    rig.write("a.py", "one")
+    with rig.running() as session:
+        first = session.request_scan()
+        armed.set()
+        rig.write("a.py", "two")
+        second = session.request_scan()
+    assert [event.tree for event in rig.of(events.Sent)] == [first, second]
+    told = rig.of(events.Sent)[-1]
+    assert told.difference.modified == ("a.py",)
+    assert told.entries == rig.of(events.CaughtUp)[-1].entries
+    kinds = [type(event) for event in rig.events]
+    assert kinds.count(events.Connected) == 2
+    assert kinds.index(events.Disconnected) < len(kinds) - 1 - kinds[::-1].index(events.Sent)
+    rig.assert_equal()
+
+
 def test_a_hung_agent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("PULSE", 0.05), ("PING_AFTER", 0.1), ("DEAD_AFTER", 0.5)):
         monkeypatch.setattr(protocol, name, seconds)

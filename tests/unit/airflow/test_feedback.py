@@ -225,10 +225,11 @@ def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
             ["✓ restarted, with the new plugins  7.25 s"],
         ),
         (
-            {"type": "restart-failed", "error": "the scheduler ended", "hint": "See its log."},
+            {"type": "restart-failed", "error": "the scheduler ended", "hint": "Its end:\nno"},
             [
                 "✗ plugins changed, but the restart failed: the scheduler ended",
-                "  See its log.",
+                "  Its end:",
+                "  no",
             ],
         ),
         ({"type": "attached"}, []),

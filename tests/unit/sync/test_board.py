@@ -203,7 +203,7 @@ def test_every_trouble_is_told_and_shown(rig: Rig) -> None:
     assert rig.last == {"type": "note", "message": "looking every second"}
     rig.take(events.Disconnected(reason="cut", retry=1))
     assert rig.last == {"type": "disconnected", "reason": "cut"}
-    assert rig.board.state()["summary"] == "sync: not connected"
+    assert rig.board.state()["summary"] == "sync: not connected: cut"
     rig.take(connected("old", again=True))
     assert rig.last == {"type": "connected"}
 
@@ -245,6 +245,64 @@ def test_somebody_else_who_syncs_is_told_and_shown_until_we_are_connected() -> N
     assert rig.last == {"type": "connected"}
     assert rig.board.wait_connected(timeout=0)
     assert rig.board.take_over() == ""
+
+
+def test_what_keeps_saves_back_is_the_state_until_it_is_over(rig: Rig) -> None:
+    assert rig.board.state()["troubles"] == []
+    assert rig.board.state()["healthy"] is True
+    rig.take(events.Behind(paths=3))
+    state = rig.board.state()
+    assert state["summary"] == "sync: behind by 3 files"
+    assert state["healthy"] is True  # It is on its way.
+    rig.take(events.Refused(code="no_space", message="the disk is full", retry=1))
+    state = rig.board.state()
+    assert state["summary"] == "sync: the last save could not be stored: the disk is full"
+    assert state["healthy"] is False
+    assert [each["type"] for each in state["troubles"]] == ["refused", "behind"]
+    rig.take(sent("new"), events.CaughtUp(tree="new"))
+    state = rig.board.state()
+    assert (state["troubles"], state["healthy"]) == ([], True)
+    assert "in step" in state["summary"]
+
+
+def test_each_trouble_is_shown_as_it_was_told(rig: Rig) -> None:
+    for event in (
+        events.Halted(reason="the folder is empty"),
+        events.Disconnected(reason="cut", retry=1),
+        events.Held(reason="anna@laptop syncs here", hint="Ask."),
+    ):
+        rig.take(event)
+        assert rig.last in rig.board.state()["troubles"]
+        assert rig.board.state()["healthy"] is False
+    types = [each["type"] for each in rig.board.state()["troubles"]]
+    assert types == ["held", "halted"]  # Who is held is not connected; that goes without saying.
+
+
+def hello(snapshot: str, **files: str) -> Message:
+    outcomes = {
+        f"{name}.py": {
+            "dags": {} if error else {name: 2},
+            "errors": {f"{name}.py": error} if error else {},
+            "seconds": 0.2,
+        }
+        for name, error in files.items()
+    }
+    return {"type": "hello", "snapshot": snapshot, "awaited": [], "files": outcomes}
+
+
+def test_what_was_parsed_during_a_cut_is_told_after_it(rig: Rig) -> None:
+    rig.take(hello("old", a="", b=""))
+    assert rig.told == []
+    rig.take(
+        events.Disconnected(reason="cut", retry=1),
+        connected("new", again=True),
+        sent("new", "a.py"),
+        hello("new", a="no module", b=""),
+    )
+    [told] = [message for message in rig.told if message["type"] == "parsed"]
+    assert (told["file"], told["snapshot"], told["news"]) == ("a.py", "new", True)
+    assert "since_save" in told
+    assert rig.board.state()["settled"] is True
 
 
 # --- waiting --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import stat
@@ -221,6 +222,27 @@ def test_a_client_that_was_attached_finds_the_successor_not_the_one_that_closed(
     assert list(events) == []
     with pytest.raises(EnvironmentFailure):
         ControlClient(path).status()
+
+
+def test_clients_are_served_again_after_too_many_files_were_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "ACCEPT_PAUSE", 0.001)
+    failures = [OSError(errno.EMFILE, "too many open files"), OSError(errno.ECONNABORTED, "gone")]
+
+    class Listener(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            if failures:
+                raise failures.pop()
+            return super().accept()
+
+    with monkeypatch.context() as broken:
+        broken.setattr(socket, "socket", Listener)
+        process = Process(path)
+    process.answers["status"] = lambda: {"fine": True}
+    assert ControlClient(path).status() == {"fine": True}
+    assert not failures
+    process.server.close()
 
 
 def test_closing_ends_the_thread_that_waits_for_clients(path: Path) -> None:

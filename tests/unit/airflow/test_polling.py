@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from windsock.airflow.polling import IDLE_SECONDS, UNLISTED_SECONDS, Poll, Polling
+from windsock.airflow.records import Dag, ImportFailure
+from windsock.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Message = dict[str, Any]
+
+OLD, NEW = "0" * 32, "f" * 32
+DAG_FILE = "from airflow.sdk import dag"
+MORNING = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+
+
+class StockAirflow:
+    """An Airflow whose dag-processor parses all files when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = MORNING
+        self.files: dict[str, list[str] | str] = {}
+        self.stored: dict[str, tuple[list[str] | str, str, datetime]] = {}
+        self.closed = False
+        self.error: Exception | None = None
+
+    def parse(self, snapshot: str, *names: str) -> None:
+        """Store what these files hold, or all: DAG ids, or a traceback."""
+        self.now += timedelta(seconds=2)
+        for name in names or self.files:
+            self.stored[name] = (self.files[name], snapshot, self.now)
+
+    def dags(self) -> list[Dag]:
+        if self.error is not None:
+            raise self.error
+        return [
+            Dag(
+                dag_id=dag_id,
+                file=name,
+                paused=False,
+                stale=False,
+                import_errors=False,
+                bundle_version=snapshot,
+                parsed=stamp,
+                schedule=None,
+            )
+            for name, (content, snapshot, stamp) in self.stored.items()
+            if not isinstance(content, str)
+            for dag_id in content
+        ]
+
+    def import_errors(self) -> list[ImportFailure]:
+        return [
+            ImportFailure(
+                file=name,
+                traceback=content.replace("DAGS", f"/opt/store/snapshots/{snapshot}"),
+                seen=stamp,
+            )
+            for name, (content, snapshot, stamp) in self.stored.items()
+            if isinstance(content, str)
+        ]
+
+    def tasks(self, dag_id: str) -> list[str]:
+        return ["task"] * len(dag_id)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    """A poll at a stock Airflow that has parsed two files of a snapshot, and told so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seconds = 0.0
+        self.airflow = StockAirflow()
+        self.poll = Poll(folder, clock=lambda: self.seconds)
+        self.save("a.py", ["a"])
+        self.save("b.py", ["bb"])
+        self.poll.begin()
+        self.poll.turn(OLD)
+        self.greeting: list[Message] = []
+        for _ in range(3):
+            self.airflow.parse(OLD)
+            self.greeting += self.look()
+
+    def save(self, name: str, content: list[str] | str) -> None:
+        (self.folder / name).write_text(DAG_FILE)
+        self.airflow.files[name] = content
+
+    def look(self) -> list[Message]:
+        return self.poll.look(self.airflow)  # type: ignore[arg-type] # the edge that is faked
+
+    def parsed(self, snapshot: str = NEW) -> list[Message]:
+        """What is said until all files have been parsed three times."""
+        said: list[Message] = []
+        for _ in range(3):
+            self.airflow.parse(snapshot)
+            said += self.look()
+        return said
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def parsed(file: str, snapshot: str = NEW, *, errors: Any = (), **dags: int) -> Message:
+    outcome = {"dags": dags, "errors": dict(errors), "seconds": 0.0}
+    return {"type": "parsed", "snapshot": snapshot, "file": file, **outcome}
+
+
+def test_it_begins_with_what_is_there_and_settles_once_that_is_parsed_again(rig: Rig) -> None:
+    hello, settled = rig.greeting
+    assert hello["type"] == "hello"
+    assert sorted(hello["files"]) == hello["awaited"] == ["a.py", "b.py"]
+    assert (settled["type"], settled["snapshot"]) == ("settled", OLD)
+
+
+def test_a_save_is_told_when_it_is_parsed_for_certain(rig: Rig) -> None:
+    rig.save("a.py", ["a", "aa"])
+    rig.poll.turn(NEW, ["a.py"])
+    assert rig.look() == []
+    rig.airflow.parse(NEW, "a.py")  # Of before the turn, for all that anybody knows.
+    assert rig.look() == []
+    rig.airflow.parse(NEW, "a.py")
+    assert rig.look() == [parsed("a.py", a=1, aa=2)]
+    rig.airflow.parse(NEW)
+    assert rig.look() == []
+    rig.airflow.parse(NEW)
+    [settled] = rig.look()
+    assert (settled["type"], settled["snapshot"]) == ("settled", NEW)
+
+
+def test_a_save_that_breaks_a_file_tells_the_traceback_with_the_users_path(rig: Rig) -> None:
+    rig.save("a.py", 'File "DAGS/a.py", line 1: no module')
+    rig.poll.turn(NEW, ["a.py"])
+    rig.airflow.stored["a.py"] = (rig.airflow.files["a.py"], OLD, rig.airflow.now)
+    assert rig.look() == []  # Its traceback names the snapshot of before.
+    told, settled = rig.parsed()
+    trace = f'File "{rig.folder}/a.py", line 1: no module'
+    assert told == parsed("a.py", errors={"a.py": trace})
+    assert settled["type"] == "settled"
+
+
+def test_a_file_that_breaks_later_by_itself_is_told_too(rig: Rig) -> None:
+    rig.airflow.files["b.py"] = "the service does not answer"
+    assert rig.parsed(OLD) == [parsed("b.py", OLD, errors={"b.py": "the service does not answer"})]
+
+
+def test_a_dag_that_vanishes_with_its_file_or_from_it_is_told(rig: Rig) -> None:
+    rig.airflow.files["a.py"] = ["other"]
+    (rig.folder / "b.py").unlink()
+    del rig.airflow.files["b.py"], rig.airflow.stored["b.py"]
+    rig.poll.turn(NEW, ["a.py"])
+    said = rig.parsed()
+    assert [(each["type"], each.get("file"), each.get("dags")) for each in said[:-1]] == [
+        ("removed", "b.py", ["bb"]),
+        ("removed", "a.py", ["a"]),
+        ("parsed", "a.py", {"other": 5}),
+    ]
+
+
+def test_an_id_that_airflow_has_not_missed_yet_holds_nothing_up(rig: Rig) -> None:
+    rig.save("a.py", ["other"])
+    rig.airflow.stored["ghost"] = (["a"], OLD, MORNING)
+    dags = rig.airflow.dags
+    rig.airflow.dags = lambda: [  # type: ignore[method-assign] # both ids are in one file
+        Dag(**{**vars(dag), "file": dag.file.replace("ghost", "a.py")} if dag.file else vars(dag))
+        for dag in dags()
+    ]
+    rig.airflow.files["ghost"] = ["a"]
+    rig.poll.turn(NEW, ["a.py"])
+    said = []
+    for _ in range(3):
+        rig.airflow.parse(NEW, "a.py", "b.py")
+        said += rig.look()
+    assert said[-1]["type"] == "settled"
+
+
+def test_a_new_file_is_waited_for_until_airflow_lists_it(rig: Rig) -> None:
+    (rig.folder / "new.py").write_text(DAG_FILE)
+    rig.poll.turn(NEW, ["new.py"])
+    assert rig.parsed() == []
+    rig.airflow.files["new.py"] = ["new"]
+    assert [each["type"] for each in rig.parsed()] == ["parsed", "settled"]
+
+
+def test_one_that_holds_no_dag_after_all_is_not_waited_for_any_more(rig: Rig) -> None:
+    (rig.folder / "helper.py").write_text("# Not a DAG of Airflow.")
+    (rig.folder / "names.py").write_text("NAME = 1")
+    rig.poll.turn(NEW, ["helper.py", "names.py"])
+    assert rig.parsed() == []
+    rig.seconds += UNLISTED_SECONDS + 1
+    assert [each["type"] for each in rig.look()] == ["settled"]
+
+
+def test_it_looks_often_only_while_something_is_awaited(rig: Rig) -> None:
+    assert not rig.poll.is_due()
+    rig.poll.turn(NEW, ["a.py"])
+    assert rig.poll.is_due()
+    rig.parsed()
+    assert not rig.poll.is_due()
+    rig.seconds += IDLE_SECONDS
+    assert rig.poll.is_due()
+
+
+# --- the thread -----------------------------------------------------------------------------------
+
+
+class Listening:
+    """A polling, and what it told."""
+
+    def __init__(self, folder: Path, client: Callable[[], StockAirflow]) -> None:
+        self.told: list[Message] = []
+        self.heard = threading.Condition()
+        self.polling = Polling(
+            Poll(folder),
+            client=client,  # type: ignore[arg-type] # the edge that is faked
+            tell=self._hear,
+        )
+
+    def _hear(self, message: Message) -> None:
+        with self.heard:
+            self.told.append(message)
+            self.heard.notify_all()
+
+    def wait_for(self, kind: str) -> Message:
+        with self.heard:
+            assert self.heard.wait_for(lambda: any(m["type"] == kind for m in self.told), 20)
+            return next(m for m in self.told if m["type"] == kind)
+
+
+STOCK = {"type": "stock", "missing": ["fetch_callbacks"]}
+
+
+def test_it_begins_with_a_stock_dag_processor_and_ends_with_a_live_one(tmp_path: Path) -> None:
+    airflow = StockAirflow()
+    listening = Listening(tmp_path, lambda: airflow)
+    polling = listening.polling
+    assert polling.note == ""
+    polling.turn(OLD)
+    assert polling.hear(STOCK)
+    assert "lacks fetch_callbacks" in polling.note
+    assert listening.wait_for("settled")["snapshot"] == OLD
+    assert not polling.hear(STOCK)
+    polling.hear({"type": "hello", "files": {}})
+    assert polling.note == ""
+    polling.stop()
+    thread = polling._thread
+    assert thread is not None
+    thread.join(20)
+    assert airflow.closed
+
+
+def test_an_airflow_that_does_not_answer_yet_is_asked_again(tmp_path: Path) -> None:
+    airflow = StockAirflow()
+    listening = Listening(tmp_path, lambda: airflow)
+    airflow.error = EnvironmentFailure("it is just starting")
+    listening.polling._active.set()
+    listening.polling.look()
+    assert (listening.told, airflow.closed) == ([], True)
+    airflow.error = None
+    listening.polling.look()
+    assert [message["type"] for message in listening.told] == ["hello", "settled"]
