@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster import node
 from tests.cluster.deployed import KINDS, OURS, Kubectl, project_on
 from tests.e2e.folder import Folder, dag_source, save_calendar, schedule_of
 from tests.e2e.project import eventually
@@ -78,23 +79,63 @@ print(json.loads(peer.makefile().readline())["snapshot"])
 """What the dag-processor of a pod has turned to: it says so to whoever connects."""
 
 
-def test_two_dag_processors_see_the_same_snapshot(other: Project, pods: Kubectl) -> None:
-    def turned_to() -> set[str]:
-        names = [
-            item["metadata"]["name"]
-            for item in pods.items("pods", PROCESSORS)
-            if "deletionTimestamp" not in item["metadata"]
-        ]
-        assert len(names) == 2
-        return {pods.run("exec", name, "--", "python", "-c", SNAPSHOT).strip() for name in names}
+FOLLOWS = 8.0
+"""Seconds within which both have turned to a snapshot. Nobody pokes the one without an agent, which
+looks once a second; its stock interval is set to two minutes here. Asking takes most of it."""
 
+
+def processors(pods: Kubectl) -> list[node.Object]:
+    """The pods of the dag-processors, without those that are being ended."""
+    return [
+        pod
+        for pod in pods.items("pods", PROCESSORS)
+        if "deletionTimestamp" not in pod["metadata"] and "containerStatuses" in pod["status"]
+    ]
+
+
+def turned_to(pods: Kubectl) -> set[str]:
+    """The snapshots that the two dag-processors have turned to."""
+    names = [pod["metadata"]["name"] for pod in processors(pods)]
+    assert len(names) == 2
+    return {pods.run("exec", name, "--", "python", "-c", SNAPSHOT).strip() for name in names}
+
+
+def test_two_dag_processors_see_the_same_snapshot(other: Project, pods: Kubectl) -> None:
     for tasks in (["one"], ["one", "two"]):
         (other.dags / "twice.py").write_text(dag_source("twice", tasks))
         snapshot = other.control.barrier(timeout=60).snapshot
-        eventually(lambda: turned_to() == {snapshot}, "both have it")  # noqa: B023 - asked at once
+        eventually(
+            lambda: turned_to(pods) == {snapshot},  # noqa: B023 - asked at once
+            "both have it",
+            timeout=FOLLOWS,
+        )
         assert [task.task_id for task in other.airflow.tasks("twice")] == tasks
     (other.dags / "twice.py").unlink()
     other.control.barrier(timeout=60)
+
+
+def test_a_save_is_parsed_though_the_pod_with_the_agent_is_lost(
+    cluster: ClusterAccess, other: Project, pods: Kubectl
+) -> None:
+    if cluster.kind != "debian":
+        pytest.skip("the node must be this machine")
+    other.control.barrier(timeout=60)
+    [with_agent] = [pod for pod in processors(pods) if node.agents_in(pod)]
+    name = with_agent["metadata"]["name"]
+    pods.run("delete", "pod", "--grace-period=0", "--force", "--wait=false", name)
+    (other.dags / "after.py").write_text(dag_source("after", ["one", "two"]))
+    assert "after" in other.control.barrier(timeout=120).dags
+    assert [task.task_id for task in other.airflow.tasks("after")] == ["one", "two"]
+    [agents] = [found for pod in processors(pods) if (found := node.agents_in(pod))]
+    assert len(agents) == 1
+    (other.dags / "after.py").unlink()
+    other.control.barrier(timeout=60)
+    eventually(lambda: len(ready(pods)) == 2, "two of them run again")
+
+
+def ready(pods: Kubectl) -> list[node.Object]:
+    """The dag-processors that are."""
+    return [pod for pod in processors(pods) if pod["status"]["containerStatuses"][0]["ready"]]
 
 
 HELD = """

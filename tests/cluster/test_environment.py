@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.beside import *  # noqa: F403 - cases of another environment beside it
+from tests.cluster.breaking import *  # noqa: F403 - cases in which something breaks
 from tests.cluster.deployed import OURS, PATIENCE, WORKERS, Kubectl, project_on
 from tests.cluster.syncing import *  # noqa: F403 - cases of this environment
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source
@@ -191,23 +192,31 @@ def test_a_save_arrives_after_the_dag_processors_pod_was_replaced(
 
 
 LOOK = """
-import os, pathlib
+import errno, os, pathlib
 names = ("FERNET_KEY", "JWT_SECRET", "SECRET_KEY", "CONN_WAREHOUSE")
 secret = [name for name in os.environ if name.endswith(names)]
 # Airflow itself puts an address there that refuses every connection.
 secret += [name for name, value in os.environ.items() if "@postgres" in value]
 token = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount").exists()
-print("SEEN", secret, token, os.getuid())
+store = pathlib.Path("/opt/airflow/store")
+writing = set()
+for folder in (store, store / "snapshots", pathlib.Path(__file__).parent):
+    try:
+        (folder / "by-a-task").write_text("x")
+        writing.add("done")
+    except OSError as error:
+        writing.add(errno.errorcode[error.errno])
+print("SEEN", secret, token, os.getuid(), writing)
 """
 
 
-def test_workers_hold_no_secret_and_no_token(deployed: Project) -> None:
+def test_workers_hold_no_secret_and_no_token_and_cannot_write_the_store(deployed: Project) -> None:
     (deployed.dags / "look.py").write_text(dag_source("look", {"look": LOOK}))
     run = deployed.invoke("dags.trigger", "look", "--wait", "--timeout=120", "--json")
     assert run.returncode == 0, run.stdout + run.stderr
     log = deployed.airflow.log("look", json.loads(run.stdout)["run_id"], "look", try_number=1)
     seen = next(line.event for line in log if "SEEN" in line.event)
-    assert "SEEN [] False 50000" in seen
+    assert "SEEN [] False 50000 {'EROFS'}" in seen
     (deployed.dags / "look.py").unlink()
     deployed.control.barrier(timeout=60)
 

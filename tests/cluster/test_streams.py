@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import os
 import select
 import signal
@@ -15,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.room import SLEEP, deployment, eventually, namespace, silent
-from windsock.cluster import rollout, streams
+from tests.cluster.relay import RELAY, proxied, relayed
+from tests.cluster.room import SLEEP, deployment, eventually, namespace, settings, silent
+from windsock.cluster import connection, rollout, streams
 from windsock.cluster.apply import apply
+from windsock.cluster.client import Cluster
 from windsock.errors import EnvironmentFailure, WindsockError
-from windsock.sync import events
+from windsock.sync import events, protocol
 from windsock.sync.agent import Options
 from windsock.sync.entries import canonical, identify
 from windsock.sync.session import Pace, Session
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cluster.conftest import ClusterAccess
-    from windsock.cluster.client import Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -143,6 +146,82 @@ def test_a_folder_is_synced_into_the_pod_and_again_after_a_cut(
     assert not any(transport.alive for transport in syncing.transports)
     eventually(lambda: threading.active_count() == before, "no thread is left")
     assert identify(canonical({}))  # the tree ids above are of the same function
+
+
+@contextlib.contextmanager
+def syncs(syncing: Syncing) -> Iterator[Session]:
+    """A session in a thread; nothing of it is left."""
+    before = own_threads()
+    session, stop = syncing.session(), threading.Event()
+    thread = threading.Thread(target=session.run, args=(stop,))
+    thread.start()
+    try:
+        yield session
+    finally:
+        stop.set()
+        thread.join()
+    assert not any(transport.alive for transport in syncing.transports)
+    eventually(lambda: own_threads() <= before, "no thread is left")
+
+
+def own_threads() -> set[threading.Thread]:
+    """All but those of a relay."""
+    return {thread for thread in threading.enumerate() if thread.name != RELAY}
+
+
+def test_a_network_that_is_lost_in_silence_is_left_for_the_next(
+    cluster: ClusterAccess, room: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PULSE", 0.1), ("PING_AFTER", 0.5), ("DEAD_AFTER", 2.0)):
+        monkeypatch.setattr(protocol, name, seconds)
+    monkeypatch.setattr(connection, "READ_SECONDS", 3.0)  # a request goes by an old connection, too
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    with relayed(cluster, tmp_path) as (relay, kubeconfig):
+        there = Cluster.connect(
+            context=cluster.context, namespace=room.namespace, kubeconfig=str(kubeconfig)
+        )
+        syncing = Syncing(there, folder)
+        (folder / "dag.py").write_text("one")
+        with syncs(syncing) as session:
+            first = session.request_scan(timeout=30)
+            relay.lose()
+            (folder / "dag.py").write_text("two")
+            second = session.request_scan(timeout=60)
+            assert first != second == tree_in_pod(cluster, room)
+        lost = [event for event in syncing.events if isinstance(event, events.Disconnected)]
+        assert "silent" in lost[0].reason
+
+
+PREFIX = "/k8s/clusters/c-m-1"
+
+
+def test_an_api_server_below_a_path_of_a_proxy(
+    cluster: ClusterAccess, room: Cluster, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    with proxied(cluster, tmp_path, prefix=PREFIX) as (proxy, kubeconfig):
+        there = Cluster.connect(
+            context=cluster.context, namespace=room.namespace, kubeconfig=str(kubeconfig)
+        )
+        pod = streams.ready_pod(there, DAG_PROCESSOR)
+
+        version = there.listing("v1", "ConfigMap")[1]
+        with contextlib.closing(
+            there.watch("v1", "ConfigMap", version=version, selector="", seconds=60)
+        ) as changes:
+            there.apply(settings("seen", a="b"))
+            seen = json.loads(next(iter(changes)))
+        assert (seen["type"], seen["object"]["metadata"]["name"]) == ("ADDED", "seen")
+        assert there.delete(seen["object"] | {"apiVersion": "v1", "kind": "ConfigMap"})
+
+        syncing = Syncing(there, folder)
+        (folder / "dag.py").write_text("by the proxy")
+        with syncs(syncing) as session:
+            assert session.request_scan(timeout=30) == tree_in_pod(cluster, room)
+        execs = [path for path in proxy.passed if f"/pods/{pod['metadata']['name']}/exec?" in path]
+        assert len(execs) == len(syncing.transports) == 1
 
 
 def test_the_agent_ends_with_its_connection(cluster: ClusterAccess, room: Cluster) -> None:

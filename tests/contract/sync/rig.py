@@ -182,24 +182,84 @@ class SlowTransport:
         self._inner.close()
 
 
-KILL_AT = """
+SIGNAL_AT = """
 import os as _os, signal as _signal, sys as _sys
 _left = [{count}]
+_waiting = [{after!r}]
 def _hook(event, arguments):
     if event in {{"os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "open",
                  "os.chmod", "os.utime"}} and arguments and {store!r} in str(arguments):
+        if _waiting and _waiting[0] not in str(arguments):
+            return
+        _waiting.clear()
         _left[0] -= 1
-        if _left[0] < 0:
-            _os.kill(_os.getpid(), _signal.SIGKILL)
+        if _left[0] == -1:
+            if {told!r}:
+                _os.close(_os.open({told!r} + str(_os.getpid()), _os.O_CREAT | _os.O_WRONLY))
+            _os.kill(_os.getpid(), _signal.{signal})
 _sys.addaudithook(_hook)
 """
+
+AS_IN_A_POD = """
+import os, subprocess, sys, threading
+child = subprocess.Popen(
+    sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    bufsize=0, start_new_session=True,
+)
+def forward():
+    while data := os.read(child.stdout.fileno(), 65536):
+        os.write(1, data)
+    os._exit(child.wait())
+threading.Thread(target=forward, daemon=True).start()
+while data := os.read(0, 65536):
+    child.stdin.write(data)
+os._exit(0)
+"""
+"""Whoever hangs up reaches this process alone: what it stands for goes on, as in a pod."""
+
+HURRY = """
+import time as _time
+_start, _monotonic = _time.monotonic(), _time.monotonic
+_time.monotonic = lambda: _start + {times} * (_monotonic() - _start)
+"""
+
+
+def prefixed(options: Options, prefix: str) -> list[str]:
+    """The command of an agent that runs some Python before it loads."""
+    command = bootstrap.command(sys.executable, options.as_json())
+    return [*command[:-2], prefix + command[-2], command[-1]]
 
 
 def doomed_transport(options: Options, *, count: int) -> ProcessTransport:
     """An agent that kills itself (-9) at its `count`th touch of a file in the store."""
-    command = bootstrap.command(sys.executable, options.as_json())
-    prefix = KILL_AT.format(count=count, store=options.store)
-    return process_transport([*command[:-2], prefix + command[-2], command[-1]])
+    prefix = SIGNAL_AT.format(count=count, after="", store=options.store, told="", signal="SIGKILL")
+    return process_transport(prefixed(options, prefix))
+
+
+def freezing_transport(
+    options: Options, *, count: int, told: str, after: str = ""
+) -> ProcessTransport:
+    """An agent that stops (SIGSTOP) right before its `count`th touch of a file in the store.
+
+    Whoever hangs up leaves it as it is.
+
+    Args:
+        options: Of the agent.
+        count: From 0.
+        told: A path; when it stops it makes a file there, whose name has its process id added.
+        after: Count from the first touch on in which this is mentioned.
+    """
+    prefix = SIGNAL_AT.format(
+        count=count, after=after, store=options.store, told=told, signal="SIGSTOP"
+    )
+    command = [sys.executable, "-I", "-S", "-c", AS_IN_A_POD, *prefixed(options, prefix)]
+    return process_transport(command)
+
+
+def hurried_transport(options: Options, *, times: int) -> ProcessTransport:
+    """An agent for which time passes faster: it waits less for others."""
+    options = options._replace(patience=options.patience * times)
+    return process_transport(prefixed(options, HURRY.format(times=times)))
 
 
 class Rig:
