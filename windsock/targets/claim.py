@@ -61,7 +61,7 @@ class Claim:
         return EnvironmentFailure(
             f"{busy.message} (namespace {self._namespace})",
             "Use a namespace of your own (`--namespace`), or ask them and take it over: "
-            "`invoke up --take-over`.",
+            "`--take-over`.",
         )
 
     def take_for_removal(self) -> None:
