@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from windsock.cluster.client import name_of
+from windsock.cluster.dev_mode import as_wanted_beside
 from windsock.cluster.failures import INVALID, NOT_FOUND, Refusal
 from windsock.cluster.inventory import explicit, key_of, outdated, rank, visible
 
@@ -53,8 +54,9 @@ def _before_and_after(cluster: Cluster, item: Object) -> tuple[Object | None, Ob
     """What is there, and what applying would make of exactly that."""
     for _ in range(ATTEMPTS):
         live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
-        after = _would_be(cluster, item)
-        if live is None or after is item or _version(after) == _version(live):
+        wanted = as_wanted_beside(live, item)
+        after = _would_be(cluster, wanted)
+        if live is None or after is wanted or _version(after) == _version(live):
             break
     return live, after
 
