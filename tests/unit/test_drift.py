@@ -39,6 +39,7 @@ needs_kubectl = pytest.mark.skipif(
 
 Manifest = dict[str, Any]
 
+INSTALL = (ROOT / "docker/install.sh").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / recipe.DOCKERFILE).read_text(encoding="utf-8")
 
 
@@ -292,8 +293,33 @@ def test_okteto_up_takes_the_place_of_a_workload_that_is_there() -> None:
         assert [item.partition(":")[0] for item in part["sync"]] == [DEFAULTS.dags]
         for forward in part["forward"]:
             local, service, port = forward.split(":")
-            assert int(local) == DEFAULTS.cluster.port
+            assert int(local) != DEFAULTS.cluster.port, "`invoke up` on the same machine has it"
             assert int(port) == SERVICES[service]["spec"]["ports"][0]["port"]
+
+
+def test_okteto_up_asks_nothing_and_its_shell_sees_the_folder_that_it_syncs() -> None:
+    for part in OKTETO["dev"].values():
+        [(local, remote)] = [item.split(":") for item in part["sync"]]
+        assert (ROOT / local / ".stignore").exists(), "without it Okteto asks, and writes one"
+        assert part["workdir"] == remote
+        variables = part["environment"]
+        [bundle] = json.loads(variables["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+        assert bundle["kwargs"] == {"path": remote}
+        [made] = re.findall(r"^    mkdir -p (.+)$", INSTALL, re.MULTILINE)
+        assert remote in made.split(), "no volume is there: the folder is the image's"
+        assert part["persistentVolume"] == {"enabled": False}
+
+
+def test_a_shell_of_okteto_up_has_a_database_of_its_own() -> None:
+    for name, part in OKTETO["dev"].items():
+        [container] = base("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        connections = [
+            item["name"] for item in container["env"] if "SQL_ALCHEMY_CONN" in item["name"]
+        ]
+        assert connections
+        for connection in connections:
+            assert part["environment"][connection].startswith("sqlite")
+        assert "airflow db migrate" in part["command"][-1]
 
 
 def test_what_okteto_leaves_behind_is_nothing_that_its_commands_need() -> None:
