@@ -236,20 +236,19 @@ def test_the_dag_tests_are_a_button_and_part_of_ci(
 
 
 OKTETO: Manifest = yaml.safe_load((ROOT / "okteto.yml").read_text(encoding="utf-8"))
-SERVICES = {
-    item["metadata"]["name"]: item
+BASE: list[Manifest] = [
+    item
     for path in (ROOT / "kube/base").glob("*.yaml")
     for item in yaml.safe_load_all(path.read_text(encoding="utf-8"))
-    if item["kind"] == "Service"
-}
+]
+SERVICES = {item["metadata"]["name"]: item for item in BASE if item["kind"] == "Service"}
 
 
 def base(kind: str, name: str) -> Manifest:
     """An object of kube/base."""
-    for path in (ROOT / "kube/base").glob("*.yaml"):
-        for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if (item["kind"], item.get("metadata", {}).get("name")) == (kind, name):
-                return dict(item)
+    for item in BASE:
+        if (item["kind"], item.get("metadata", {}).get("name")) == (kind, name):
+            return dict(item)
     raise AssertionError(f"kube/base has no {kind} {name}")
 
 
@@ -345,6 +344,32 @@ def test_the_page_tells_what_a_namespace_must_have() -> None:
     )
     worker = yaml.safe_load((ROOT / "kube/base/pod_template.yaml").read_text(encoding="utf-8"))
     assert f"| each task, while it runs | {_needs({'spec': {'template': worker}})} |" in page
+    server = base("Deployment", "airflow-api-server")
+    assert server["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert f"| a second API server, while it is replaced | {_needs(server)} |" in page
+    sizes = [_gibibytes(claim) for claim in _claims()]
+    assert f"| volumes | {sum(sizes)}Gi in {len(sizes)} claims | |" in page
+
+
+def test_only_the_api_server_runs_twice_while_it_is_replaced() -> None:
+    replaced = {
+        item["metadata"]["name"]: item["spec"]["strategy"]["type"]
+        for item in BASE
+        if item["kind"] == "Deployment"
+    }
+    assert {name for name, how in replaced.items() if how != "Recreate"} == {"airflow-api-server"}
+
+
+def _claims() -> list[Manifest]:
+    """Every claim that the objects of kube/base make."""
+    made = [item for item in BASE if item["kind"] == "PersistentVolumeClaim"]
+    for item in BASE:
+        made += item.get("spec", {}).get("volumeClaimTemplates", [])
+    return made
+
+
+def _gibibytes(claim: Manifest) -> int:
+    return int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))
 
 
 def _needs(*workloads: Manifest) -> str:
@@ -386,17 +411,25 @@ def test_every_command_is_understood(words: list[str], monkeypatch: pytest.Monke
     assert recorder.settings[0].target in {"auto", "kind", "okteto"}
 
 
-def _tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _tool(name: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which(name)
     if program is None:
         pytest.skip(f"{name} is not installed")
     return subprocess.run(
-        [program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [program, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
-def test_okteto_itself_takes_the_manifest() -> None:
-    done = _tool("okteto", "validate", "--file", "okteto.yml")
+def test_okteto_itself_takes_the_manifest(tmp_path: Path) -> None:
+    # A folder of its own, in which its maker is told of nothing: else it reports each use.
+    (tmp_path / "analytics.json").write_text('{"enabled": false, "machineID": "none"}')
+    done = _tool("okteto", "validate", "--file", "okteto.yml", OKTETO_FOLDER=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
