@@ -30,6 +30,9 @@ INTERRUPTED = 130
 AS_FOR_UP = dict.fromkeys(("target", "context", "namespace"), "As for `invoke up`.")
 """Help of the flags that choose a cluster."""
 
+TAKE_OVER = "Also if somebody else syncs to the namespace: they are told."
+"""Help of `--take-over` where nobody stays to sync."""
+
 
 def check_invoke_yaml(path: Path) -> None:
     """Say what is wrong with invoke.yaml, before Invoke reads it and shows a traceback.
@@ -157,7 +160,7 @@ def up(
     help={
         "volumes": "Also remove the database, the logs and all other state.",
         "cluster": "Also delete the kind cluster, if windsock made it and nobody else uses it.",
-        "take-over": "Also if somebody else syncs to the namespace: they are told.",
+        "take-over": TAKE_OVER,
     }
 )
 @reports_errors
@@ -216,13 +219,22 @@ def diff(
     return flow.diff(work)
 
 
-@task(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.
+@task(help={**AS_FOR_UP, "take-over": TAKE_OVER})
 @reports_errors
-def deploy(c: Context, target: str = "", context: str = "", namespace: str = "") -> None:
+def deploy(
+    c: Context,
+    target: str = "",
+    context: str = "",
+    namespace: str = "",
+    take_over: bool = False,
+) -> None:
     """Bring Airflow up in its cluster with the DAGs parsed, and leave nothing running here."""
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    flow.deploy(workspace(c, kube_context=context, namespace=namespace, target=target))
+    work = workspace(
+        c, kube_context=context, namespace=namespace, target=target, take_over=take_over
+    )
+    flow.deploy(work)
 
 
 @task(help={"json": "For scripts: one JSON document on stdout."})
@@ -342,13 +354,13 @@ def test(
     )
 
 
-@task(help={"junit": "Where to write the JUnit report."})
+@task(help={"junit": "Where to write the JUnit report.", "take-over": TAKE_OVER})
 @reports_errors
-def ci(context: Context, junit: str = "junit.xml") -> int:
+def ci(context: Context, junit: str = "junit.xml", take_over: bool = False) -> int:
     """Bring the environment up, run the DAG tests, take it down: one exit code, one JUnit file."""
     from windsock import flow  # noqa: PLC0415 - quick listing
 
-    return flow.ci(workspace(context), junit=junit)
+    return flow.ci(workspace(context, take_over=take_over), junit=junit)
 
 
 @task(help={"json": "For scripts: one JSON document on stdout."})

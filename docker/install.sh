@@ -63,8 +63,9 @@ lock() {
 from airflow.utils.db import _get_script_object
 print(*sorted(_get_script_object().get_heads()), sep="\n")' >/tmp/heads
     tail -n 1 /tmp/heads | grep -Ex '[0-9a-f]{12}' >/opt/airflow/migration-head
+    # `dags` is for shells that bring their own DAGs (`okteto up`); the rest is where volumes go.
     # Group 0 may write, the arbitrary users of some platforms included.
-    mkdir -p /opt/airflow/store /opt/airflow/logs /run/windsock
+    mkdir -p /opt/airflow/store /opt/airflow/logs /opt/airflow/dags /run/windsock
     chown -R airflow:0 /opt/airflow /run/windsock
     chmod -R g+rwX /opt/airflow /run/windsock
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXAMPLE_DAGS = frozenset(path.stem for path in EXAMPLES.glob("*.py"))
 """Every example file holds the DAG of its name."""
 
-LEFT_OUT = frozenset({".git", "__pycache__"})
+LEFT_OUT = frozenset({".git", "__pycache__", ".stignore"})
 """What windsock never syncs, of all that these tests make."""
 
 
@@ -136,7 +136,8 @@ def content_of(folder: Path) -> dict[str, str]:
     content: dict[str, str] = {}
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in LEFT_OUT]
-        for path in (folder.joinpath(place, name) for name in (*names, *folders)):
+        kept = [name for name in (*names, *folders) if name not in LEFT_OUT]
+        for path in (folder.joinpath(place, name) for name in kept):
             relative = str(path.relative_to(folder))
             if path.is_symlink():
                 content[relative] = f"link to {path.readlink()}"

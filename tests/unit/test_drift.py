@@ -43,6 +43,7 @@ needs_kubectl = pytest.mark.skipif(
 
 Manifest = dict[str, Any]
 
+INSTALL = (ROOT / "docker/install.sh").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / recipe.DOCKERFILE).read_text(encoding="utf-8")
 
 
@@ -313,20 +314,19 @@ def test_the_dag_tests_are_a_button_and_part_of_ci(
 
 
 OKTETO: Manifest = yaml.safe_load((ROOT / "okteto.yml").read_text(encoding="utf-8"))
-SERVICES = {
-    item["metadata"]["name"]: item
+BASE: list[Manifest] = [
+    item
     for path in (ROOT / "kube/base").glob("*.yaml")
     for item in yaml.safe_load_all(path.read_text(encoding="utf-8"))
-    if item["kind"] == "Service"
-}
+]
+SERVICES = {item["metadata"]["name"]: item for item in BASE if item["kind"] == "Service"}
 
 
 def base(kind: str, name: str) -> Manifest:
     """An object of kube/base."""
-    for path in (ROOT / "kube/base").glob("*.yaml"):
-        for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if (item["kind"], item.get("metadata", {}).get("name")) == (kind, name):
-                return dict(item)
+    for item in BASE:
+        if (item["kind"], item.get("metadata", {}).get("name")) == (kind, name):
+            return dict(item)
     raise AssertionError(f"kube/base has no {kind} {name}")
 
 
@@ -370,8 +370,33 @@ def test_okteto_up_takes_the_place_of_a_workload_that_is_there() -> None:
         assert [item.partition(":")[0] for item in part["sync"]] == [DEFAULTS.dags]
         for forward in part["forward"]:
             local, service, port = forward.split(":")
-            assert int(local) == DEFAULTS.cluster.port
+            assert int(local) != DEFAULTS.cluster.port, "`invoke up` on the same machine has it"
             assert int(port) == SERVICES[service]["spec"]["ports"][0]["port"]
+
+
+def test_okteto_up_asks_nothing_and_its_shell_sees_the_folder_that_it_syncs() -> None:
+    for part in OKTETO["dev"].values():
+        [(local, remote)] = [item.split(":") for item in part["sync"]]
+        assert (ROOT / local / ".stignore").exists(), "without it Okteto asks, and writes one"
+        assert part["workdir"] == remote
+        variables = part["environment"]
+        [bundle] = json.loads(variables["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+        assert bundle["kwargs"] == {"path": remote}
+        [made] = re.findall(r"^    mkdir -p (.+)$", INSTALL, re.MULTILINE)
+        assert remote in made.split(), "no volume is there: the folder is the image's"
+        assert part["persistentVolume"] == {"enabled": False}
+
+
+def test_a_shell_of_okteto_up_has_a_database_of_its_own() -> None:
+    for name, part in OKTETO["dev"].items():
+        [container] = base("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        connections = [
+            item["name"] for item in container["env"] if "SQL_ALCHEMY_CONN" in item["name"]
+        ]
+        assert connections
+        for connection in connections:
+            assert part["environment"][connection].startswith("sqlite")
+        assert "airflow db migrate" in part["command"][-1]
 
 
 def test_what_okteto_leaves_behind_is_nothing_that_its_commands_need() -> None:
@@ -397,6 +422,32 @@ def test_the_page_tells_what_a_namespace_must_have() -> None:
     )
     worker = yaml.safe_load((ROOT / "kube/base/pod_template.yaml").read_text(encoding="utf-8"))
     assert f"| each task, while it runs | {_needs({'spec': {'template': worker}})} |" in page
+    server = base("Deployment", "airflow-api-server")
+    assert server["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert f"| a second API server, while it is replaced | {_needs(server)} |" in page
+    sizes = [_gibibytes(claim) for claim in _claims()]
+    assert f"| volumes | {sum(sizes)}Gi in {len(sizes)} claims | |" in page
+
+
+def test_only_the_api_server_runs_twice_while_it_is_replaced() -> None:
+    replaced = {
+        item["metadata"]["name"]: item["spec"]["strategy"]["type"]
+        for item in BASE
+        if item["kind"] == "Deployment"
+    }
+    assert {name for name, how in replaced.items() if how != "Recreate"} == {"airflow-api-server"}
+
+
+def _claims() -> list[Manifest]:
+    """Every claim that the objects of kube/base make."""
+    made = [item for item in BASE if item["kind"] == "PersistentVolumeClaim"]
+    for item in BASE:
+        made += item.get("spec", {}).get("volumeClaimTemplates", [])
+    return made
+
+
+def _gibibytes(claim: Manifest) -> int:
+    return int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))
 
 
 def _needs(*workloads: Manifest) -> str:
@@ -438,15 +489,23 @@ def test_every_command_is_understood(words: list[str], monkeypatch: pytest.Monke
     assert recorder.settings[0].target in {"auto", "kind", "okteto"}
 
 
-def _tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _tool(name: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which(name)
     if program is None:
         pytest.skip(f"{name} is not installed")
     return subprocess.run(
-        [program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [program, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
-def test_okteto_itself_takes_the_manifest() -> None:
-    done = _tool("okteto", "validate", "--file", "okteto.yml")
+def test_okteto_itself_takes_the_manifest(tmp_path: Path) -> None:
+    # A folder of its own, in which its maker is told of nothing: else it reports each use.
+    (tmp_path / "analytics.json").write_text('{"enabled": false, "machineID": "none"}')
+    done = _tool("okteto", "validate", "--file", "okteto.yml", OKTETO_FOLDER=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -719,6 +719,16 @@ def test_ci_brings_up_tests_and_takes_down(
     assert "--junit-xml=report.xml" in runner.commands[0]
 
 
+def test_ci_takes_the_sync_over_once_and_not_again_at_its_end(
+    tmp_path: Path, target: FakeTarget, runner: FakePytest
+) -> None:
+    runner.codes = [0]
+    work = FakeWorkspace.of(tmp_path, target, cluster={"take_over": True})
+    assert flow.ci(work, junit="report.xml") == 0
+    assert work.wanted[0].cluster.take_over
+    assert not work.wanted[-1].cluster.take_over
+
+
 def test_ci_takes_down_what_failed_to_come_up(
     work: FakeWorkspace, target: FakeTarget, runner: FakePytest
 ) -> None:

@@ -223,6 +223,16 @@ def test_a_flag_wins_over_a_variable_which_wins_over_the_file(
     assert recorder.settings[0].up_timeout == 7.5
 
 
+@pytest.mark.parametrize("command", ["up", "down", "sync", "deploy", "ci"])
+def test_the_sync_is_taken_over_only_where_the_flag_says_so(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    recorder = Recorder(monkeypatch)
+    run(command)
+    run(command, "--take-over")
+    assert [settings.cluster.take_over for settings in recorder.settings] == [False, True]
+
+
 @pytest.mark.parametrize("name", ["LOCAL_PORT", "UP_TIMEOUT", "SYNC_KEEP_SNAPSHOTS"])
 def test_a_variable_that_is_no_number_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str

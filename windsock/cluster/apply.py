@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from windsock.cluster import probes
 from windsock.cluster.client import name_of
+from windsock.cluster.dev_mode import as_wanted_beside
 from windsock.cluster.failures import Refusal
 from windsock.cluster.inventory import (
     APPLIED,
@@ -103,7 +104,7 @@ def _apply_one(
     cluster: Cluster, item: Object, *, before: Object | None, progress: Callable[[str], None]
 ) -> str:
     """Apply an object, unless it is there as it should be; what became of it."""
-    marked = _marked(item)
+    marked = as_wanted_beside(before, _marked(item))
     if before is not None and (_failed_job(before) or is_going(before)):
         progress(f"waiting for the old {name_of(item)} to go")
         delete_and_wait(cluster, before)  # so that it is tried again

@@ -11,6 +11,7 @@ import yaml
 
 from windsock.cluster import probes
 from windsock.cluster.client import name_of
+from windsock.cluster.dev_mode import as_wanted_beside
 from windsock.cluster.failures import INVALID, NOT_FOUND, Refusal
 from windsock.cluster.inventory import explicit, key_of, outdated, rank, visible
 from windsock.cluster.served import only_served
@@ -59,8 +60,9 @@ def _before_and_after(cluster: Cluster, item: Object) -> tuple[Object | None, Ob
     """What is there, and what applying would make of exactly that."""
     for _ in range(ATTEMPTS):
         live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
-        after = _would_be(cluster, item, live)
-        if live is None or after is item or _version(after) == _version(live):
+        wanted = as_wanted_beside(live, item)
+        after = _would_be(cluster, wanted, live)
+        if live is None or after is wanted or _version(after) == _version(live):
             break
     return live, after
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from windsock.cluster.client import MANAGED, OURS
+from windsock.cluster.dev_mode import is_clone
 from windsock.cluster.failures import FORBIDDEN, Refusal
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def outdated(cluster: Cluster, kept: set[Key]) -> list[Object]:
         item
         for listed in list_all(cluster, [pair for pair in pairs if pair[1] not in KEPT])
         for item in listed
-        if key_of(item) not in kept and not owned(item)
+        if key_of(item) not in kept and not owned(item) and not is_clone(item)
     ]
 
 

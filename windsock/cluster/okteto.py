@@ -41,8 +41,8 @@ RECIPE = "windsock.dev/images-made-of"
 """Annotation of the ConfigMap of settings: the tags of what the images were built from."""
 
 CONTEXT_HINT = (
-    "Run `okteto context use https://okteto.example.com` and `okteto kubeconfig`; on a runner set "
-    f"{CONTEXT} and {NAMESPACE}."
+    "Run `okteto context use https://okteto.example.com`, `okteto namespace use NAME` and then "
+    f"`okteto kubeconfig`; on a runner set {CONTEXT} and {NAMESPACE}."
 )
 
 
@@ -100,7 +100,8 @@ def place(variables: Mapping[str, str]) -> Place:
     namespace = variables.get(NAMESPACE) or str(entry.get("namespace") or "")
     if not namespace:
         raise ConfigurationError(
-            f"Okteto has no namespace for {name}", "Run `okteto namespace use NAME`."
+            f"Okteto has no namespace for {name}",
+            "Run `okteto namespace use NAME`, and `okteto kubeconfig` after it.",
         )
     return Place(context=host.replace(".", "_"), namespace=namespace)
 

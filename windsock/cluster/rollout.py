@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from windsock.cluster import diagnosis, workloads
 from windsock.cluster.client import OURS, name_of
+from windsock.cluster.dev_mode import is_clone, is_replaced
 from windsock.cluster.diagnosis import Finding, Surroundings
 from windsock.cluster.logs import last_lines
 from windsock.cluster.watching import Interest, Observer
@@ -264,6 +265,8 @@ def restart(
             f"There is: {there}. `invoke up` brings everything up.",
         )
     now = datetime.now(UTC).isoformat(timespec="microseconds")
+    # One that is replaced has no pod, and its clone would be made anew with somebody's shell in it.
+    chosen = [item for item in chosen if not is_replaced(item)]
     for item in chosen:
         annotations = {"metadata": {"annotations": {RESTARTED: now}}}
         cluster.patch(item, {"spec": {"template": annotations}})
@@ -310,6 +313,7 @@ def _listed(cluster: Cluster) -> list[Object]:
         item
         for kind, version in workloads.KINDS.items()
         for item in cluster.items(version, kind, selector=OURS)
+        if not is_clone(item)
     ]
 
 
@@ -319,6 +323,9 @@ def _state_of(workload: Object, pods: Sequence[Object], older: Sequence[Object])
     around = Surroundings()
     bad = next(iter(diagnosis.findings(workload, pods=pods, makers=(), around=around)), None)
     if done.done:
+        if is_replaced(workload):
+            detail = "`okteto up` has taken its place; `okteto down` gives it back"
+            return State(component=name, state="stopped", detail=detail)
         if done.wanted == 0:
             return State(component=name, state="stopped", detail="scaled to no pods")
         restarts = sum(status.get("restartCount", 0) for pod in pods for status in containers(pod))

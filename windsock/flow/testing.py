@@ -93,4 +93,4 @@ def ci(work: Workspace, *, junit: str) -> int:
     try:
         return test(work, TestRequest(junit=junit))
     finally:
-        work.target().end(work.console)
+        work.once_ours().target().end(work.console)  # Who has taken it back since keeps it.

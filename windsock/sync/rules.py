@@ -22,6 +22,8 @@ DEFAULTS = (
     ".jj",
     ".windsock/",
     "/.windsockignore",
+    # what only `okteto up` reads
+    "/.stignore",
     # what Python and its tools write
     "__pycache__/",
     "*.py[cod]",

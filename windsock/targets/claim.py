@@ -28,9 +28,15 @@ class Claim:
         self._lease = lease.Lease(cluster, client=client)
         self._take_over = take_over
 
-    def settle(self) -> None:
-        """It is ours: what is deployed later takes it from nobody."""
-        self._take_over = False
+    def settle(self) -> bool:
+        """It is ours: what is deployed later takes it from nobody.
+
+        Returns:
+            Whether it was still to be taken, because this account may not use leases: then only
+            the store itself can be.
+        """
+        pending, self._take_over = self._take_over, False
+        return pending
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -49,7 +55,8 @@ class Claim:
             keeper.take(take_over=self._take_over)
         except StoreBusy as busy:
             raise self._busy(busy) from None
-        self.settle()  # Who has it from us since shall keep it.
+        if keeper.holds:
+            self.settle()  # Who has it from us since shall keep it.
         try:
             yield
         finally:
@@ -61,7 +68,7 @@ class Claim:
         return EnvironmentFailure(
             f"{busy.message} (namespace {self._namespace})",
             "Use a namespace of your own (`--namespace`), or ask them and take it over: "
-            "`invoke up --take-over`.",
+            "`--take-over`.",
         )
 
     @contextlib.contextmanager

@@ -384,15 +384,21 @@ class ClusterTarget:
             hint=lambda name: f"`invoke logs {name}` shows what it does.",
         )
 
-    @staticmethod
-    def _check_held(environment: Environment) -> None:
-        """Raise if somebody else syncs: waiting is of no use then."""
+    def _check_held(self, environment: Environment) -> None:
+        """Raise if somebody else syncs: waiting is of no use then.
+
+        Where no lease could be taken over, the store is, once.
+        """
+        client = ControlClient(environment.control_socket)
         try:
-            held = ControlClient(environment.control_socket).status()["held"]
+            held = client.status()["held"]
         except (WindsockError, KeyError):
             return  # It is just starting.
-        if held:
+        if not held:
+            return
+        if not self._claim.settle():
             raise EnvironmentFailure(held, TAKE_OVER_HINT)
+        client.take_over()
 
     def _health(self, environment: Environment) -> dict[str, bool]:
         """Component → whether Airflow calls it healthy, or the sync is connected."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster import image, manifests, okteto
+from windsock.cluster import dev_mode, image, manifests, okteto, workloads
+from windsock.cluster.client import OURS
 from windsock.targets.cluster import ClusterTarget
 from windsock.targets.images import BuiltByOkteto
 
 if TYPE_CHECKING:
     from windsock.console import Console
+    from windsock.model import Environment
     from windsock.targets.images import PodImages
 
 
@@ -52,6 +54,23 @@ class OktetoTarget(ClusterTarget):
         super().deploy(console)
         if self._deployment.url:
             console.line(f"UI for all who may see the namespace: {self._deployment.url}")
+        for name in sorted(self._replaced):
+            console.warn(
+                f"the {name} is not there: an `okteto up` has taken its place, until `okteto down`"
+            )
+
+    @cached_property
+    def _replaced(self) -> set[str]:
+        """The components whose place an `okteto up` has taken."""
+        found = self._cluster.items("apps/v1", "Deployment", selector=OURS)
+        return {workloads.component_of(item) for item in found if dev_mode.is_replaced(item)}
+
+    def _health(self, environment: Environment) -> dict[str, bool]:
+        """See `ClusterTarget`; for what `okteto up` has replaced nobody waits."""
+        health = super()._health(environment)
+        if all(health.values()):
+            return health
+        return {name: good for name, good in health.items() if name not in self._replaced}
 
     def end(self, console: Console) -> None:
         """See `Target`: what Okteto deployed goes on, `okteto destroy` removes it."""

@@ -237,6 +237,47 @@ def test_an_overlay_renders_and_every_object_is_labelled(overlay: str) -> None:
         assert labels["app.kubernetes.io/managed-by"] == "windsock"
 
 
+NAMESPACED = {
+    *(("v1", kind) for kind in ("ConfigMap", "PersistentVolumeClaim", "Service", "ServiceAccount")),
+    *(("apps/v1", kind) for kind in ("Deployment", "StatefulSet")),
+    ("batch/v1", "Job"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    *(("rbac.authorization.k8s.io/v1", kind) for kind in ("Role", "RoleBinding")),
+}
+"""What an account of one namespace may make."""
+
+
+@needs_kubectl
+def test_nothing_for_okteto_is_what_its_namespaces_forbid() -> None:
+    objects = complete(manifests.render(ROOT, "okteto"))
+    claims = [item for item in objects.values() if item["kind"] == "PersistentVolumeClaim"]
+    for item in objects.values():
+        assert (item["apiVersion"], item["kind"]) in NAMESPACED
+        if item["kind"] == "Service":
+            assert item["spec"].get("type", "ClusterIP") == "ClusterIP"
+            assert not item["spec"].get("externalIPs")
+        claims += item.get("spec", {}).get("volumeClaimTemplates", [])
+    assert [claim["spec"]["accessModes"] for claim in claims] == [["ReadWriteOnce"]] * 3
+
+
+@needs_kubectl
+def test_no_pod_for_okteto_reaches_for_its_node() -> None:
+    found = dict(pods(complete(manifests.render(ROOT, "okteto"))))
+    assert "worker" in found
+    for pod in found.values():
+        spec = pod["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC", "nodeName", "nodeSelector"} & spec.keys()
+        kinds = {kind for volume in spec.get("volumes", []) for kind in volume if kind != "name"}
+        assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"}
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            assert not [port for port in container.get("ports", []) if "hostPort" in port]
+            context = container["securityContext"]
+            assert not context.get("privileged")
+            assert context.get("runAsUser") != 0
+            assert "add" not in context["capabilities"]
+
+
 @needs_kubectl
 def test_a_storage_class_for_many_nodes_frees_the_pods(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "kube", tmp_path / "kube")

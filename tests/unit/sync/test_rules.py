@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ".idea/workspace.xml",
         ".windsock/state.json",
         ".windsockignore",
+        ".stignore",
     ],
 )
 def test_what_tools_leave_behind_stays_behind(path: str) -> None:

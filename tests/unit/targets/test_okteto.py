@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.fakes import KeptConsole
-from windsock.cluster import okteto
+from tests.unit.fakes import KeptConsole, environment
+from windsock.cluster import dev_mode, okteto
 from windsock.cluster.image import Images
 from windsock.config import load
+from windsock.targets.cluster import ClusterTarget
 from windsock.targets.okteto import OktetoTarget
 from windsock.targets.remembered import Remembered
 
@@ -75,3 +77,18 @@ def test_its_end_leaves_what_okteto_deployed(
     console = KeptConsole()
     target({"state": str(tmp_path / "state")}).end(console)
     assert "left running" in console.said
+
+
+@pytest.mark.parametrize(("labels", "waited_for"), [({}, True), ({dev_mode.DEV: "true"}, False)])
+def test_nobody_waits_for_what_okteto_up_has_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: dict[str, str], waited_for: bool
+) -> None:
+    here = target({"state": str(tmp_path / "state")})
+    component = {"app.kubernetes.io/component": "triggerer"}
+    there = [{"metadata": {"name": "airflow-triggerer", "labels": {**component, **labels}}}]
+    vars(here)["_cluster"] = SimpleNamespace(items=lambda *_, **__: there)
+    said = {"scheduler": True, "triggerer": False, "sync": True}
+    monkeypatch.setattr(ClusterTarget, "_health", lambda *_: dict(said))
+    running = environment(tmp_path / "state", socket=tmp_path / "control.sock")
+    assert ("triggerer" in here._health(running)) == waited_for
+    assert all(here._health(running).values()) != waited_for

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.contract.lease.conftest import FakeRoom
-from tests.unit.fakes import KeptConsole, environment
+from tests.unit.fakes import FakeSync, KeptConsole, environment
 from windsock.cluster import image, removal
+from windsock.cluster.failures import FORBIDDEN, Refusal
 from windsock.cluster.lease import Lease
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
@@ -79,3 +80,45 @@ def test_what_is_ours_already_takes_it_from_nobody_later(
     bob.hold()
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
         claim(target)
+
+
+class Forbidden(FakeRoom):
+    """A namespace in which this account may not use leases."""
+
+    def get(self, _version: str, _kind: str, _name: str) -> Any:
+        raise Refusal("the cluster refused to show Lease windsock-sync", code=FORBIDDEN)
+
+
+def test_without_leases_the_store_itself_is_taken_over_once(
+    target: ClusterTarget, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    vars(target).update(_cluster=Forbidden())
+    claim(target)
+    sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
+    sync.state = {**sync.state, "held": "bob@desk syncs here"}
+    sync.start()
+    try:
+        running = environment(tmp_path / "state", socket=sync.path)
+        target._check_held(running)
+        assert sync.asked == ["status", "take-over"]
+        with pytest.raises(EnvironmentFailure, match="bob@desk"):
+            target._check_held(running)
+    finally:
+        sync.stop()
+    assert sync.asked == ["status", "take-over", "status"]
+
+
+def test_a_lease_that_was_taken_over_takes_nothing_from_who_has_it_since(
+    target: ClusterTarget, bob: Lease, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    bob.hold()
+    claim(target)
+    sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
+    sync.state = {**sync.state, "held": "bob@desk has taken the sync over"}
+    sync.start()
+    try:
+        with pytest.raises(EnvironmentFailure, match="bob@desk"):
+            target._check_held(environment(tmp_path / "state", socket=sync.path))
+    finally:
+        sync.stop()
+    assert sync.asked == ["status"]

@@ -1,0 +1,47 @@
+"""Okteto's dev mode: `okteto up` lets a copy of a Deployment take its place, for a shell.
+
+The copy is named `…-okteto`, carries all labels of the original, ours included, and belongs to no
+other object; the original is scaled to no pods meanwhile. `okteto down` undoes both. Whoever
+deploys into the same namespace leaves them as they are: somebody works in there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from windsock.cluster.connection import Object
+
+DEV = "dev.okteto.com"
+"""Label of the original: its place is taken."""
+CLONE = "dev.okteto.com/clone"
+"""Label of the copy: the uid of the original."""
+
+
+def is_clone(item: Object) -> bool:
+    """Whether it stands in for another object."""
+    return CLONE in _labels(item)
+
+
+def is_replaced(item: Object) -> bool:
+    """Whether a copy has taken its place."""
+    return _labels(item).get(DEV) == "true" and not is_clone(item)
+
+
+def as_wanted_beside(live: Object | None, wanted: Object) -> Object:
+    """What may be applied: all that is wanted, but how many pods there are is Okteto's for now.
+
+    A changed template is applied all the same: `okteto up` sees it, and makes its copy anew.
+
+    Args:
+        live: What is there.
+        wanted: What the manifest says.
+    """
+    if live is None or not is_replaced(live) or "spec" not in wanted:
+        return wanted
+    spec = {key: value for key, value in wanted["spec"].items() if key != "replicas"}
+    return {**wanted, "spec": spec}
+
+
+def _labels(item: Object) -> dict[str, str]:
+    return item["metadata"].get("labels") or {}
