@@ -1,6 +1,7 @@
 """A single-node Kubernetes from Debian's packages, for machines without an image registry.
 
 python -m tests.cluster.debian up       bring it up; prints the path of its kubeconfig
+python -m tests.cluster.debian build    only compile it, if that was not done yet
 python -m tests.cluster.debian docker   docker and the stand-in images only
 python -m tests.cluster.debian status   exit code 0 if it is up
 python -m tests.cluster.debian down     stop and remove it
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=("up", "docker", "status", "down"))
+    parser.add_argument("command", choices=("up", "build", "docker", "status", "down"))
     command = parser.parse_args(arguments).command
     console = Console()
     # A closed terminal or a cancelled job is an interrupt: what was started is stopped.
@@ -45,6 +46,8 @@ def main(arguments: list[str]) -> int:
 def _run(command: str, console: Console) -> int:
     if command == "up":
         console.write(str(cluster.up(console.line)))
+    elif command == "build":
+        cluster.build(console.line)
     elif command == "docker":
         cluster.up_docker(console.line)
     elif command == "down":

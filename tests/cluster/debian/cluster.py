@@ -27,7 +27,7 @@ from tests.cluster.debian.daemons import Daemons, wait_until
 from windsock.errors import EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import httpx
@@ -140,15 +140,32 @@ def state() -> State:
         return State(docker, parts, ready=api.is_ready(client) and _takes_pods(client))
 
 
-def _prepare(progress: Progress, *, with_kubernetes: bool) -> None:
-    commands = Commands()
-    binaries.remove_scratch()
-    build = with_kubernetes and not binaries.are_built()
-    needed = {**packages.TO_RUN, **(packages.TO_BUILD if build else {})}
+def build(progress: Progress) -> None:
+    """Compile Kubernetes into the cache, unless it is there; nothing is started."""
+    packages.check_machine()
+    with _alone(progress):
+        commands = Commands()
+        binaries.remove_scratch()
+        if binaries.are_built():
+            progress("Kubernetes is compiled already")
+            return
+        _install(commands, packages.TO_BUILD, progress)
+        with _step(progress, f"compile Kubernetes {places.VERSION}"):
+            binaries.build(commands)
+
+
+def _install(commands: Commands, needed: Mapping[str, str], progress: Progress) -> None:
     missing = packages.missing(needed)
     if missing:
         with _step(progress, f"install {', '.join(missing)}"):
             packages.install(commands, missing)
+
+
+def _prepare(progress: Progress, *, with_kubernetes: bool) -> None:
+    commands = Commands()
+    binaries.remove_scratch()
+    build = with_kubernetes and not binaries.are_built()
+    _install(commands, {**packages.TO_RUN, **(packages.TO_BUILD if build else {})}, progress)
 
     def docker() -> None:
         with _step(progress, "docker"):
