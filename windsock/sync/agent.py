@@ -294,8 +294,11 @@ class Agent:
             return
         if not self._lock.held():
             raise self._taken_over()
+        moved = self._batch is None and self._store.keep_current()
         if self._processor.connect():
             self._send("processor", connected=True)
+            self._poke()
+        elif moved:
             self._poke()
         if now >= self._collection_due and not self._chores and self._batch is None:
             self._collection_due = now + self._options.collection_pause
@@ -375,6 +378,7 @@ class Agent:
             raise Farewell("protocol", f"this agent speaks protocol {PROTOCOL}")
         try:
             os.makedirs(self._options.store, exist_ok=True)
+            self._show_life()  # Whoever froze until now may have been left long ago.
             holder = self._lock.acquire(hello["client"], take_over=bool(hello["take_over"]))
             if holder:
                 self._send("busy", holder=holder)
@@ -474,7 +478,11 @@ class Agent:
 
     def _show_life(self) -> None:
         if self._clock() - self._sent > self.SIGN_OF_LIFE:
-            self._send("pong")
+            try:
+                self._send("pong")
+            except OSError:
+                # No fault of the store, in whose work this is called: it must not take it for one.
+                raise Farewell("hung_up", "the client has gone") from None
 
     def _send(self, kind: str, **values: Any) -> None:
         self._sent = self._clock()

@@ -414,8 +414,10 @@ class Session:
             if self._clock() - self._connected_at >= STEADY:
                 self._reconnect.succeed()
         self._early = self._hinted = None
-        if error.code == "taken_over":
-            raise StoreBusy(_taker(str(error)), lost=True)
+        taker = _taker(str(error)) if error.code == "taken_over" else {}
+        # An agent of our own that we left, frozen, may have taken it when it woke, and ends now.
+        if taker and taker.get("client") != self._client:
+            raise StoreBusy(taker, lost=True)
         self._problem = str(error)
         pause = self._reconnect.fail()
         self._due = self._reconnect.due

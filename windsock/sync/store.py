@@ -255,12 +255,17 @@ class Store:
         if batch.exists:
             self._freshen(batch)
         else:
-            self._discard(self.path("snapshots", batch.target))
+            if self._stands(batch.target):  # Damaged, or it would not be built anew.
+                self._discard(self.path("snapshots", batch.target))
             os.rename(fresh, self.path("snapshots", batch.target))
             text = f'{{"version":1,"entries":{batch.text}}}'
             self._write_whole(self._manifest_path(batch.target), text.encode("ascii"))
         self._insist()
         self._point(batch.target)
+        if not self._held():
+            # The lock went between the look at it and the move: who has it now was here last.
+            self._point(self.snapshots()[0][1])
+            self._insist()
         self.tree, self.entries = batch.target, batch.entries
         self._builder.drop_spare()
 
@@ -270,6 +275,17 @@ class Store:
         except FileNotFoundError as error:
             self.forget()
             raise Refusal("base_mismatch", f"the current snapshot is damaged: {error}") from None
+
+    def keep_current(self) -> bool:
+        """Move `current` back if a rival moved it in the moment in which it lost the lock.
+
+        Returns:
+            Whether it had been moved.
+        """
+        if self.tree is None or self._linked() == self.tree:
+            return False
+        self._point(self.tree)
+        return True
 
     def drop(self, batch: Batch) -> None:
         """Remove what is left of a batch."""
