@@ -29,13 +29,19 @@ def make(cluster: Cluster, *, name: str, role_kind: str, role: str) -> None:
         role: What it may do there.
     """
     cluster.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+    bind(cluster, name, account=name, role_kind=role_kind, role=role)
+
+
+def bind(cluster: Cluster, name: str, *, account: str, role_kind: str, role: str) -> None:
+    """Give an account the rights of one more role, by a RoleBinding of this name."""
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": cluster.namespace}
     cluster.create(
         {
             "apiVersion": f"{RBAC}/v1",
             "kind": "RoleBinding",
             "metadata": {"name": name},
             "roleRef": {"apiGroup": RBAC, "kind": role_kind, "name": role},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": cluster.namespace}],
+            "subjects": [subject],
         }
     )
 

@@ -2,8 +2,8 @@
 
 The commands of okteto.yml run as Okteto runs them: in the image that the manifest names, as root,
 in a copy of the project at /okteto/src, with its variables and a kubeconfig whose context is named
-as it names contexts. What only its platform has (a registry, a proxy before the API server, an
-ingress) is not played.
+as it names contexts; those of `deploy` through its proxy. What only its platform has (a registry,
+an ingress) is not played.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.cluster import account
+from tests.cluster.okteto_proxy import proxied
 from tests.cluster.room import eventually
 from tests.e2e.project import ROOT
 from windsock.cluster import recipe
@@ -35,6 +37,7 @@ Manifest = dict[str, Any]
 INSTANCE = "https://okteto.example.com"
 CONTEXT = "okteto_example_com"
 DOMAIN = "okteto.example.com"
+NAME = "windsock"
 SOURCE = "/okteto/src"
 RUNNER = "runner.Dockerfile"
 ACCOUNT = "okteto-user"
@@ -89,18 +92,42 @@ def ignored(section: str) -> list[str]:
     return found
 
 
-def checkout(folder: Path, section: str, *, base: str) -> None:
-    """Put down what Okteto would build its own image of, to run a section's commands in it."""
+def checkout(folder: Path, section: str, *, base: str, changes: Mapping[str, str | None]) -> None:
+    """Put down what Okteto would build its own image of, to run a section's commands in it.
+
+    Args:
+        folder: An empty one.
+        section: As .oktetoignore names it.
+        base: The image that the section names.
+        changes: Path → what stands there instead; a folder or file that is None is not there.
+    """
     tracked = run("git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others",
                   "--exclude-standard").stdout  # fmt: skip
     for name in filter(None, tracked.split("\0")):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    for name, text in changes.items():
+        path = folder / name
+        if text is None and path.is_dir():
+            shutil.rmtree(path)
+        elif text is None:
+            path.unlink()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
     (folder / ".dockerignore").write_text("\n".join([*ignored(section), RUNNER]) + "\n")
     (folder / RUNNER).write_text(
         f"FROM {base}\nUSER 0\nWORKDIR {SOURCE}\nCOPY . {SOURCE}\nENTRYPOINT []\n"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What came of a section's commands: the exit code of the last one, and what all said."""
+
+    code: int
+    said: str
 
 
 class Installer:
@@ -126,66 +153,110 @@ class Installer:
         self.kubeconfig = kubeconfig
         self.images = images
 
-    def variables(self) -> dict[str, str]:
-        """What Okteto sets for every command."""
-        built = {f"OKTETO_BUILD_{name.upper()}_IMAGE": image for name, image in self.images.items()}
+    def allow_leases(self) -> None:
+        """Let the account use leases: it may not on Kubernetes 1.20, where `admin` lacks them."""
+        cluster = Cluster.connect(
+            context=self.access.context,
+            namespace=self.namespace,
+            kubeconfig=str(self.access.kubeconfig),
+        )
+        group = "rbac.authorization.k8s.io"
+        name = f"{ACCOUNT}-leases"
+        rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["*"]}
+        role = {
+            "apiVersion": f"{group}/v1",
+            "kind": "Role",
+            "metadata": {"name": name},
+            "rules": [rule],
+        }
+        cluster.create(role)
+        account.bind(cluster, name, account=ACCOUNT, role_kind="Role", role=name)
+
+    def variables(self, section: str, image: str) -> dict[str, str]:
+        """What Okteto sets for the commands of a section.
+
+        Only `deploy` builds all images: elsewhere Okteto looks up no more than those that the
+        section's own image is named by. `destroy` is not told the domain.
+        """
+        built = {f"OKTETO_BUILD_{name.upper()}_IMAGE": name for name in self.images}
+        named = built if section == "deploy" else re.findall(r"\$\{(\w+)\}", image)
         return {
             "OKTETO_CONTEXT": INSTANCE,
             "OKTETO_NAMESPACE": self.namespace,
-            "OKTETO_DOMAIN": DOMAIN,
-            "OKTETO_NAME": "windsock",
-            **built,
+            "OKTETO_NAME": NAME,
+            **({} if section == "destroy" else {"OKTETO_DOMAIN": DOMAIN}),
+            **({"CI": "true"} if section.startswith("test.") else {}),
+            **{variable: self.images[built[variable]] for variable in named},
         }
 
-    def expand(self, text: str) -> str:
-        """Put Okteto's variables into a value of the manifest."""
-        return re.sub(r"\$\{(\w+)\}", lambda found: self.variables()[found[1]], text)
-
-    def play(self, section: str, part: Manifest, *, keep: Path | None = None) -> str:
-        """Run all commands of a section, and fetch its artifacts.
+    def play(
+        self,
+        section: str,
+        part: Manifest,
+        *,
+        keep: Path | None = None,
+        changes: Mapping[str, str | None] | None = None,
+    ) -> Played:
+        """Run the commands of a section until one fails, and fetch its artifacts in any case.
 
         Args:
             section: As .oktetoignore names it.
             part: Of the manifest: `image`, `commands`, `artifacts`.
             keep: A folder for the artifacts.
-
-        Returns:
-            What the commands said.
+            changes: See `checkout`.
         """
-        with self._container(section, self.expand(part["image"])) as container:
-            said = "".join(self._execute(container, item) for item in part["commands"])
+        said = ""
+        with self._container(section, part["image"], changes or {}) as container:
+            for item in part["commands"]:
+                command = item if isinstance(item, str) else item["command"]
+                done = run("docker", "exec", container, "bash", "-c", command)
+                said += f"$ {command}\n{done.stdout}{done.stderr}"
+                if done.returncode:
+                    break
             for name in part.get("artifacts", []):
                 assert keep is not None
-                docker("cp", f"{container}:{SOURCE}/{name}", str(keep))
+                run("docker", "cp", f"{container}:{SOURCE}/{name}", str(keep))  # if it is there
             assert len(docker("top", container).splitlines()) == IDLE_LINES, "something runs on"
-        return said
+        return Played(code=done.returncode, said=said)
 
     @contextlib.contextmanager
-    def _container(self, section: str, base: str) -> Iterator[str]:
+    def _container(
+        self, section: str, image: str, changes: Mapping[str, str | None]
+    ) -> Iterator[str]:
         """The container that Okteto would run the commands of a section in."""
+        variables = self.variables(section, image)
+        base = re.sub(r"\$\{(\w+)\}", lambda found: variables[found[1]], image)
         with tempfile.TemporaryDirectory(prefix="windsock-okteto-") as name:
             folder = Path(name)
-            checkout(folder, section, base=base)
-            image = docker("build", "--quiet", f"--file={folder / RUNNER}", name)
-        options = [f"--env={name}={value}" for name, value in self.variables().items()]
-        container = docker(
-            *("run", "--detach", "--rm", "--network=host"),
-            *(f"--volume={self.kubeconfig}:/okteto/kubeconfig:ro", *options),
-            *("--env=KUBECONFIG=/okteto/kubeconfig", image, "sleep", "infinity"),
-        )
-        try:
-            yield container
-        finally:
-            docker("rm", "--force", container)
-            docker("image", "rm", "--force", image)
+            checkout(folder, section, base=base, changes=changes)
+            built = docker("build", "--quiet", f"--file={folder / RUNNER}", name)
+        options = [f"--env={name}={value}" for name, value in variables.items()]
+        with self._reached(section) as kubeconfig:
+            container = docker(
+                *("run", "--detach", "--rm", "--network=host"),
+                *(f"--volume={kubeconfig}:/okteto/kubeconfig:ro", *options),
+                *("--env=KUBECONFIG=/okteto/kubeconfig", built, "sleep", "infinity"),
+            )
+            try:
+                yield container
+            finally:
+                docker("rm", "--force", container)
+                docker("image", "rm", "--force", built)
 
-    @staticmethod
-    def _execute(container: str, item: str | Manifest) -> str:
-        command = item if isinstance(item, str) else item["command"]
-        done = run("docker", "exec", container, "bash", "-c", command)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, f"{command}\n{said}"
-        return said
+    @contextlib.contextmanager
+    def _reached(self, section: str) -> Iterator[Path]:
+        """The kubeconfig for a section: that of `deploy` leads through Okteto's proxy."""
+        if section != "deploy":
+            yield self.kubeconfig
+            return
+        direct = yaml.safe_load(self.kubeconfig.read_text(encoding="utf-8"))
+        with (
+            tempfile.TemporaryDirectory(prefix="windsock-okteto-") as name,
+            proxied(direct, name=NAME, folder=Path(name)) as changed,
+        ):
+            path = Path(name) / "kubeconfig"
+            path.write_text(yaml.safe_dump(changed))
+            yield path
 
 
 @contextlib.contextmanager

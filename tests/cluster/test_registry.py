@@ -58,9 +58,16 @@ def registry(cluster: ClusterAccess, tmp_path: Path) -> Iterator[RealRegistry]:
 
 
 @pytest.fixture
-def room(cluster: ClusterAccess) -> Iterator[Cluster]:
+def room(cluster: ClusterAccess, registry: RealRegistry) -> Iterator[Cluster]:
+    """A namespace; what its pods pulled is forgotten with it."""
     with namespace(cluster) as room:
         yield room
+
+    def forgotten() -> bool:  # Once no container of a pod runs any more.
+        pulled = docker("images", f"--filter=reference={registry.address}/*", "--quiet").split()
+        return not pulled or run("docker", "image", "rm", "--force", *pulled).returncode == 0
+
+    eventually(forgotten, "the images that were pulled are gone")
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +165,6 @@ def test_pods_pull_what_was_pushed_with_the_secret_that_the_settings_name(
     log_in(room, login)
     eventually(lambda: statuses(room, "ready"), "the same pod has pulled its image and runs")
     [name], [digest] = statuses(room, "image"), statuses(room, "imageID")
-    run("docker", "image", "rm", "--force", name)
     assert name.startswith(f"{registry.address}/windsock-airflow-test:")
     assert f"{registry.address}/windsock-airflow-test@sha256:" in digest
 
