@@ -1,0 +1,82 @@
+"""Whether a component is alive, asked from outside of it: `python -m windsock.runtime.probe NAME`.
+
+Airflow's own `airflow jobs check` imports all of Airflow for that, four CPU seconds at each call.
+Here the triggerer's heartbeat is read where it stands, the dag-processor is asked on its socket:
+a twentieth of a CPU second. Exit code 1 means that it hangs. What cannot be asked is not blamed: a
+database that is away is none of the triggerer's faults, and a restart would not bring it back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+URL_VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+SOCKET_VARIABLE = "WINDSOCK_DAG_PROCESSOR_SOCKET"
+
+LATE_SECONDS = 60.0
+"""A triggerer writes its heartbeat every 5 s; Airflow itself calls it unhealthy after 30."""
+
+ANSWER_SECONDS = 15.0
+"""The dag-processor looks at its socket in each turn of its loop; in a burst that takes seconds."""
+
+CONNECT_SECONDS = 5
+
+HEARTBEAT = """
+select extract(epoch from now() - max(latest_heartbeat))
+from job where job_type = 'TriggererJob' and state = 'running'
+"""
+
+
+def triggerer(environment: Mapping[str, str]) -> str:
+    """Why the triggerer counts as hung; nothing if it does not, or nobody can say."""
+    # Not in the toolkit's own environment, only in Airflow's.
+    import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
+
+    url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", environment[URL_VARIABLE])
+    try:
+        connection = psycopg2.connect(url, connect_timeout=CONNECT_SECONDS)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(HEARTBEAT)
+                [[seconds]] = cursor.fetchall()
+        finally:
+            connection.close()
+    except psycopg2.Error:
+        return ""
+    if seconds is None or seconds <= LATE_SECONDS:
+        return ""
+    return f"its last heartbeat was {seconds:.0f} s ago"
+
+
+def dag_processor(environment: Mapping[str, str], *, timeout: float = ANSWER_SECONDS) -> str:
+    """Why the dag-processor counts as hung; nothing if it does not."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(timeout)
+        try:
+            peer.connect(environment[SOCKET_VARIABLE])
+            if peer.recv(1):  # It greets whoever comes.
+                return ""
+        except OSError as error:
+            return f"it does not answer on its socket: {error}"
+    return "it hangs up on whoever asks"
+
+
+PROBES = {"triggerer": triggerer, "dag-processor": dag_processor}
+
+
+def main() -> None:
+    """Ask the component that the first argument names."""
+    reason = PROBES[sys.argv[1]](os.environ)
+    if reason:
+        sys.exit(f"{sys.argv[1]}: {reason}")
+
+
+if __name__ == "__main__":
+    main()
