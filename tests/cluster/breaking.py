@@ -20,10 +20,12 @@ import pytest
 
 from tests.cluster import node, reader
 from tests.cluster.beside import HELD, STORE
-from tests.cluster.syncing import PROCESSOR, assert_in_step_there
+from tests.cluster.syncing import PROCESSOR, assert_in_step_there, watching
 from tests.e2e.folder import Folder, dag_source
 from tests.e2e.machine import component_pid
 from tests.e2e.project import eventually
+from windsock.cluster.client import Cluster
+from windsock.cluster.lease import Lease
 from windsock.errors import WindsockError
 from windsock.sync import entries
 
@@ -408,6 +410,35 @@ def test_the_run_that_was_held_has_one_version(deployed: Project, held: DagRun) 
     finally:
         folder.restore()
         deployed.control.barrier(timeout=60)
+
+
+def test_a_laptop_that_wakes_is_told_who_took_the_sync_meanwhile(
+    cluster: ClusterAccess, deployed: Project, kubectl: Kubectl
+) -> None:
+    place = Cluster.connect(
+        context=cluster.context,
+        namespace=kubectl.namespace,
+        kubeconfig=str(cluster.kubeconfig),
+    )
+    theirs = Lease(place, client="ben@desk#2")
+    ours = holder_of(kubectl)
+    process = component_pid(deployed, "sync")
+    with deployed.start("sync") as terminal:
+        watching(deployed, terminal)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            theirs.hold(take_over=True)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        terminal.wait_for("ben@desk has taken the sync over, since")
+        assert holder_of(kubectl) == "ben@desk#2"
+        said = len(terminal.lines)
+        with deployed.start("sync", "--take-over") as again:
+            again.wait_for("the sync is ours now")
+        terminal.wait_for("caught up", after=said)
+    assert holder_of(kubectl) == ours
+    Folder(deployed).restore()
+    assert_in_step_there(deployed, kubectl, dags=set())
 
 
 # --- runs and saves -------------------------------------------------------------------------------
