@@ -135,7 +135,11 @@ def test_a_save_is_parsed_though_the_pod_with_the_agent_is_lost(
 
 def ready(pods: Kubectl) -> list[node.Object]:
     """The dag-processors that are."""
-    return [pod for pod in processors(pods) if pod["status"]["containerStatuses"][0]["ready"]]
+    return [
+        pod
+        for pod in processors(pods)
+        if any(each["ready"] for each in pod["status"].get("containerStatuses", ()))
+    ]
 
 
 HELD = """
