@@ -120,13 +120,13 @@ def test_a_save_is_parsed_though_the_pod_with_the_agent_is_lost(
     if cluster.kind != "debian":
         pytest.skip("the node must be this machine")
     other.control.barrier(timeout=60)
-    [with_agent] = [pod for pod in processors(pods) if node.agents_in(pod)]
+    [with_agent] = [pod for pod in ready(pods) if node.agents_in(pod)]
     name = with_agent["metadata"]["name"]
     pods.run("delete", "pod", "--grace-period=0", "--force", "--wait=false", name)
     (other.dags / "after.py").write_text(dag_source("after", ["one", "two"]))
     assert "after" in other.control.barrier(timeout=120).dags
     assert [task.task_id for task in other.airflow.tasks("after")] == ["one", "two"]
-    [agents] = [found for pod in processors(pods) if (found := node.agents_in(pod))]
+    [agents] = [found for pod in ready(pods) if (found := node.agents_in(pod))]
     assert len(agents) == 1
     (other.dags / "after.py").unlink()
     other.control.barrier(timeout=60)
