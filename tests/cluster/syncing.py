@@ -29,7 +29,7 @@ LOOK = """
 import hashlib, pathlib, sys
 root = pathlib.Path(sys.argv[1]).resolve()
 for path in sorted(root.rglob("*")):
-    if path.is_file():
+    if path.is_file() and path.name != ".stignore":  # Okteto's own, never synced
         digest = hashlib.file_digest(path.open("rb"), "sha256").hexdigest()
         print(path.relative_to(root), digest)
 """
