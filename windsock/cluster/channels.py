@@ -195,7 +195,11 @@ class Channels:
                         self._wakened.recv(4096)
             if reading and self._take():
                 heard = self._clock()
-            self._send()
+            try:
+                self._send()
+            except OSError:
+                self._take()  # what it said before it ended, such as an exit code
+                raise
             now = self._clock()
             if reading and now - heard > SILENCE_SECONDS:
                 raise TimeoutError(f"nothing was heard for {now - heard:.0f} s")

@@ -3,16 +3,16 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from websocket import ABNF, WebSocket
 
 from windsock.cluster import channels as channels_module
-from windsock.cluster.channels import STDIN, STDOUT, Channels
+from windsock.cluster.channels import ERROR, STDIN, STDOUT, Channels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Server:
@@ -85,3 +85,36 @@ def test_each_channel_is_read_by_itself(pair: tuple[Channels, Server]) -> None:
     server.say(STDOUT, b"said")
     assert channels.read(STDOUT, 100) == b"said"
     assert channels.read(2, 2) + channels.read(2, 100) == b"an error"
+
+
+class EndsWhenWeSend:
+    """A socket whose other side says its last words and ends while we send."""
+
+    def __init__(self, inner: socket.socket, end: Callable[[], None]) -> None:
+        self._inner = inner
+        self._end = end
+
+    def send(self, _: object) -> int:
+        self._end()
+        raise BrokenPipeError("Broken pipe")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_last_words_that_come_while_we_send_are_heard() -> None:
+    ours, theirs = socket.socketpair()
+    server = Server(theirs)
+
+    def end() -> None:
+        server.say(ERROR, b'{"status": "Success"}')
+        server.close()
+        theirs.close()
+
+    websocket = WebSocket()
+    websocket.sock = EndsWhenWeSend(ours, end)  # type: ignore[assignment] # all of it that is asked
+    channels = Channels(websocket)
+    channels.write(STDIN, b"nobody reads this")
+    assert channels.read(ERROR, 100) == b'{"status": "Success"}'
+    assert channels.wait_ended(20.0)
+    channels.close()
