@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,6 +128,40 @@ def test_a_result_that_was_held_back_while_a_save_overtook_it_is_not_stored(
 
 
 # --- ids ------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_faster_than_it_is_parsed_is_seen_all_the_same(
+    environment: Project, folder: Folder
+) -> None:
+    folder.write("corner_shop/ticking.py", "TICK = 0\n")
+    slow = "import time\nfrom corner_shop.ticking import TICK\ntime.sleep(0.3)"
+    folder.save("slow.py", dag_source("slow", top=slow, task_id="f'tick_{TICK}'"))
+    over = threading.Event()
+
+    def tick() -> None:
+        number = 0
+        while not over.wait(0.05):
+            number += 1
+            folder.write("corner_shop/ticking.py", f"TICK = {number}\n")
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    try:
+        for _ in range(3):
+            before = tasks_of(environment, "slow")
+            eventually(
+                lambda: tasks_of(environment, "slow") != before,  # noqa: B023 - asked at once
+                "a later tick is parsed while others follow",
+            )
+        run = environment.airflow.trigger("slow")
+        assert run.bundle_version is not None
+    finally:
+        over.set()
+        ticking.join()
+    folder.settle()
+    last = folder.path.joinpath("corner_shop/ticking.py").read_text().split()[-1]
+    assert tasks_of(environment, "slow") == [f"tick_{last}"]
+    assert environment.airflow.wait("slow", run.run_id, timeout=60).state == "success"
 
 
 def test_an_id_that_vanishes_from_a_file_that_stays_is_unlisted(

@@ -87,6 +87,11 @@ turn of its loop, so once a second at rest; in a burst of parses, where each tur
 the three transactions took a third of the manager's time (measured: 20 files)."""
 
 
+PATIENCE = 1.0
+"""Seconds after which a parse that saves keep overtaking is stored, as what its snapshot holds.
+What is saved again and again, faster than it is parsed, would otherwise never be seen."""
+
+
 class LiveDagFileProcessorManager(DagFileProcessorManager):
     """Airflow's manager, with a channel, a record of what each file uses, and feedback."""
 
@@ -97,12 +102,14 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._companions: dict[DagFileInfo, Companion] = {}
         self._alone: set[str] = set()
         self._changed: set[str] = set()
+        self._waiting_since: dict[str, float] = {}
         self._uses: dict[str, set[str]] = {}
         self._outcomes: dict[str, Message] = {}
         self._awaited: dict[str, str] = {}
         self._housekeeping_at: dict[str, float] = {}
         self._burst: Burst[Result] = Burst()
         self._handled: DagFileInfo | None = None
+        self._overtaken = False
         self._started_at = time.monotonic()
         self._memory_limit = int(os.environ.get(MEMORY_VARIABLE) or 0)
         self._source = os.environ.get(SOURCE_VARIABLE) or ""
@@ -196,7 +203,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._awaited = {name: new for name in self._awaited if name in present}
         self._awaited.update(dict.fromkeys(affected, new))
         self._channel.broadcast({"type": "parsing", "snapshot": new, "files": affected})
+        now = time.monotonic()
         for name in affected:
+            self._waiting_since.setdefault(name, now)
             self._end_outdated_parse(present[name])
         self._add_files_to_queue([present[name] for name in reversed(affected)], mode="frontprio")
         if old is not None:
@@ -261,7 +270,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Kill a parse of the previous version; a running callback is left to finish."""
         self._companions.pop(file, None)  # What comes of it is not asked for any more.
         processor = self._processors.get(file)
-        if processor is not None and not processor.had_callbacks:
+        patient = not self._waits_too_long(file)
+        if processor is not None and not processor.had_callbacks and patient:
             del self._processors[file]
             self._recordings.pop(file, None)
             for companion in self._held_up(processor):
@@ -372,7 +382,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         recording.read()
         name = str(file.rel_path)
         uses = recording.paths | {name}
-        if self._is_outdated(file, uses):
+        overtaken = self._is_outdated(file, uses)
+        if overtaken and not self._waits_too_long(file):
             self._queue_if_awaited(file, force=True)
             return
         if proc.parsing_result is None and self._held_up(proc):
@@ -384,11 +395,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         # A parse that broke may not have come to its imports: keep what is known of them.
         broken = bool(proc.parsing_result.import_errors)
         self._uses[name] = uses | self._uses.get(name, set()) if broken else uses
-        self._handled = file
+        self._handled, self._overtaken = file, overtaken
         try:
             super().handle_parsing_result(file, proc, **session)
         finally:
-            self._handled = None
+            self._handled, self._overtaken = None, False
 
     def persist_parsing_result(self, **result: Any) -> None:
         """Put off what `handle_parsing_result` wants stored, while more files wait."""
@@ -398,9 +409,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._burst.add(
             Result(
                 file=self._handled,
-                version=result["bundle_version"],
+                version=_snapshot_of(self._handled)
+                if self._overtaken
+                else result["bundle_version"],
                 parsed=result["parsing_result"],
                 seconds=result["run_duration"],
+                overtaken=self._overtaken,
             )
         )
 
@@ -452,7 +466,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """
         true = []
         for result in results:
-            if self._is_outdated(result.file, self._uses.get(result.name, {result.name})):
+            uses = self._uses.get(result.name, {result.name})
+            if not result.overtaken and self._is_outdated(result.file, uses):
                 self._queue_if_there(result.file)
             else:
                 true.append(result)
@@ -461,7 +476,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _is_outdated(self, file: DagFileInfo, uses: set[str]) -> bool:
         """Whether a save during the parse changed something that this parse used."""
         bundle = next(item for item in self._snapshot_bundles() if item.name == file.bundle_name)
-        parsed = Path(str(file.bundle_path)).name
+        parsed = _snapshot_of(file)
         # Of the store, not of our last refresh: another replica may have stored what is newer.
         current = current_snapshot(bundle.store)
         if current is None or parsed == current:
@@ -470,6 +485,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             return not changed_paths(bundle.store, parsed, current).isdisjoint(uses)
         except OSError:
             return True
+
+    def _waits_too_long(self, file: DagFileInfo) -> bool:
+        """Whether saves have overtaken each parse of a file for a while."""
+        since = self._waiting_since.get(str(file.rel_path))
+        return since is not None and time.monotonic() - since > PATIENCE
 
     def _queue_if_awaited(self, file: DagFileInfo, *, force: bool = False) -> None:
         """Parse again once this process is gone; `_start_new_processes` drops it until then."""
@@ -538,8 +558,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                     self._queue(bundle, owner)
         outcome: Message = {"dags": dags, "errors": errors, "seconds": round(result.seconds, 4)}
         self._outcomes[name] = outcome
-        self._changed.discard(name)
-        self._awaited.pop(name, None)
+        if result.overtaken:
+            self._waiting_since[name] = time.monotonic()
+            self._queue_if_there(result.file)
+        else:
+            self._waiting_since.pop(name, None)
+            self._changed.discard(name)
+            self._awaited.pop(name, None)
         self._channel.broadcast({"type": "parsed", "snapshot": snapshot, "file": name, **outcome})
 
     def _settle_if_done(self) -> None:
@@ -547,6 +572,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             seconds = round(time.monotonic() - self._started_at, 4)
             snapshot = self._parsed_snapshot()
             self._channel.broadcast({"type": "settled", "snapshot": snapshot, "seconds": seconds})
+
+
+def _snapshot_of(file: DagFileInfo) -> str:
+    """The snapshot that a file is read from: its bundle's path is the folder of one."""
+    return Path(str(file.bundle_path)).name
 
 
 def _failure(file: DagFileInfo, reason: str) -> DagFileParsingResult:

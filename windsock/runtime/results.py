@@ -34,12 +34,14 @@ class Result:
         version: The snapshot that its DAGs then belong to.
         parsed: What its parser sent.
         seconds: How long the parse took.
+        overtaken: Whether a save overtook it, and it is stored all the same.
     """
 
     file: DagFileInfo
     version: str | None
     parsed: DagFileParsingResult
     seconds: float
+    overtaken: bool = False
 
     @property
     def name(self) -> str:
