@@ -505,9 +505,9 @@ def test_a_run_that_starts_in_the_moment_of_a_save_has_a_whole_snapshot(deployed
                 assert airflow.wait("digest", run.run_id, timeout=120).state == "success"
         found = set()
         for run in runs:
-            [task] = airflow.task_instances("digest", run.run_id)
+            # Not the task's: Airflow writes a version that no task has used yet anew, in place.
             name, content = airflow.xcom("digest", run.run_id, "look")
-            assert task.bundle_version == name == content
+            assert (run.bundle_version, name) == (content, content)
             found.add(content)
         assert len(found) > RUNS / 2, "too few saves came between the runs"
     finally:

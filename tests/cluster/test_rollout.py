@@ -246,7 +246,7 @@ def test_a_quota_that_is_exceeded(cluster: ClusterAccess) -> None:
 
 def test_a_stateful_set_recovers_from_a_pod_that_never_got_ready(room: Cluster) -> None:
     failure(room, stateful_set("base", **crashing("raise SystemExit(3)")))
-    item = stateful_set("base", SLEEP)
+    item = stateful_set("base", SLEEP, readinessProbe=says("ready", code=0))
     apply(room, [item], progress=silent)
     rollout.wait(room, [item], progress=silent, timeout=DEADLINE)
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.cluster.relay import RELAY, proxied, relayed
 from tests.cluster.room import SLEEP, deployment, eventually, namespace, settings, silent
-from windsock.cluster import connection, rollout, streams
+from windsock.cluster import rollout, streams
 from windsock.cluster.apply import apply
 from windsock.cluster.client import Cluster
 from windsock.errors import EnvironmentFailure, WindsockError
@@ -174,13 +174,12 @@ def test_a_network_that_is_lost_in_silence_is_left_for_the_next(
 ) -> None:
     for name, seconds in (("PULSE", 0.1), ("PING_AFTER", 0.5), ("DEAD_AFTER", 2.0)):
         monkeypatch.setattr(protocol, name, seconds)
-    monkeypatch.setattr(connection, "READ_SECONDS", 3.0)  # a request goes by an old connection, too
     folder = tmp_path / "dags"
     folder.mkdir()
     with relayed(cluster, tmp_path) as (relay, kubeconfig):
         there = Cluster.connect(
             context=cluster.context, namespace=room.namespace, kubeconfig=str(kubeconfig)
-        )
+        ).within(3.0)  # A request goes by an old connection, too.
         syncing = Syncing(there, folder)
         (folder / "dag.py").write_text("one")
         with syncs(syncing) as session:
