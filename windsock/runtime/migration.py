@@ -41,6 +41,11 @@ class Refused(Exception):
     """The database answers that we may not enter: waiting does not help."""
 
 
+def plain(url: str) -> str:
+    """A database's address as libpq writes it: SQLAlchemy's names a driver, too."""
+    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+
+
 def read_heads(url: str) -> frozenset[str]:
     """The migrations that a database stands at; empty if it is fresh.
 
@@ -54,9 +59,8 @@ def read_heads(url: str) -> frozenset[str]:
     # Not in the toolkit's own environment, only in Airflow's.
     import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
 
-    plain = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
     try:
-        connection = psycopg2.connect(plain, connect_timeout=CONNECT_SECONDS)
+        connection = psycopg2.connect(plain(url), connect_timeout=CONNECT_SECONDS)
     except psycopg2.OperationalError as error:
         reason = " ".join(str(error).split())
         if "authentication failed" in reason:

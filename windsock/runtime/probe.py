@@ -9,15 +9,15 @@ database that is away is none of the triggerer's faults, and a restart would not
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sys
 from typing import TYPE_CHECKING
 
+from windsock.runtime.migration import CONNECT_SECONDS, URL_VARIABLE, plain
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-URL_VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 SOCKET_VARIABLE = "WINDSOCK_DAG_PROCESSOR_SOCKET"
 
 LATE_SECONDS = 60.0
@@ -25,8 +25,6 @@ LATE_SECONDS = 60.0
 
 ANSWER_SECONDS = 15.0
 """The dag-processor looks at its socket in each turn of its loop; in a burst that takes seconds."""
-
-CONNECT_SECONDS = 5
 
 HEARTBEAT = """
 select extract(epoch from now() - max(latest_heartbeat))
@@ -39,7 +37,7 @@ def triggerer(environment: Mapping[str, str]) -> str:
     # Not in the toolkit's own environment, only in Airflow's.
     import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
 
-    url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", environment[URL_VARIABLE])
+    url = plain(environment[URL_VARIABLE])
     try:
         connection = psycopg2.connect(url, connect_timeout=CONNECT_SECONDS)
         try:
