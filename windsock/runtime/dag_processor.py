@@ -270,8 +270,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Kill a parse of the previous version; a running callback is left to finish."""
         self._companions.pop(file, None)  # What comes of it is not asked for any more.
         processor = self._processors.get(file)
-        patient = not self._waits_too_long(file)
-        if processor is not None and not processor.had_callbacks and patient:
+        if processor is None or processor.had_callbacks:
+            return
+        # One that is young may end soon, and saves would overtake the next one as well. One that
+        # has run for a while may hang, and what its author has just saved may be the cure.
+        young = time.monotonic() - processor.start_time < PATIENCE
+        if not (young and self._waits_too_long(file)):
             del self._processors[file]
             self._recordings.pop(file, None)
             for companion in self._held_up(processor):
