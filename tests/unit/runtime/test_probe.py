@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from windsock.runtime import probe
+from windsock.runtime import migration, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-DATABASE = {probe.URL_VARIABLE: "postgresql+psycopg2://airflow:secret@postgres/airflow"}
+DATABASE = {migration.URL_VARIABLE: "postgresql+psycopg2://airflow:secret@postgres/airflow"}
 
 
 class Failed(Exception):
