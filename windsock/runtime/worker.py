@@ -2,8 +2,9 @@
 
 The KubernetesExecutor sets a pod's arguments and leaves its command to the pod template, which
 names this module. It does what those arguments would do, but imports first, with the garbage
-collector off: half of a short task's CPU time, measured. It reads no certificates where none are
-used, ends with its task, and in the end does not take apart what it imported.
+collector off: half of a short task's CPU time, measured. It imports no library that few tasks use,
+reads no certificates where none are used, ends with its task, and in the end does not take apart
+what it imported.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from windsock.runtime.exits import end_with_the_task
 from windsock.runtime.importing import import_all
+from windsock.runtime.postponing import postponed
 from windsock.runtime.start import RUNNING_TASKS, ending_when_told
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def main() -> None:
     done = threading.Event()
     atexit.register(leave_memory_to_the_kernel, done)  # What is registered first runs last.
     sys.argv = [PROGRAM, *options(sys.argv[1:])]
-    with ending_when_told():
+    with ending_when_told(), postponed():
         import_all(PROGRAM, IMPORTS)
     end_with_the_task()
     trust_nobody_where_none_is_asked(os.environ)
