@@ -30,6 +30,8 @@ LOOK_SECONDS = 0.5
 COMMAND = "invoke up --detach"
 """What rebuilds and rolls out in another terminal."""
 
+NOT_REBUILT = "not rebuilt; saves are synced as before"
+
 Stamp = tuple[int, int, int]
 Content = dict[Path, bytes]
 """File → digest; a file that does not exist has none."""
@@ -205,6 +207,7 @@ class Rebuilder:
             with target.bringing_up():
                 target.prepare(self._console)  # Nothing that runs is touched by it.
                 if not self._rolled_out(target):
+                    self._console.warn(NOT_REBUILT)
                     return
             self._running = target
             self._watch.built(content)
@@ -213,7 +216,7 @@ class Rebuilder:
         except WindsockError as error:
             self._console.error(error)
             if self._watch.changed():
-                self._console.warn("not rebuilt; saves are synced as before")
+                self._console.warn(NOT_REBUILT)
 
     def _rolled_out(self, target: Target) -> bool:
         try:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 import subprocess
-import threading
-import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tests.cluster.wheels import served, write_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +47,6 @@ class Index:
     authority: Path
 
 
-class _Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Tests are quiet."""
-
-
 @contextmanager
 def serving(folder: Path, address: str) -> Iterator[Index]:
     """An index with one package, `PACKAGE`.
@@ -62,19 +55,12 @@ def serving(folder: Path, address: str) -> Iterator[Index]:
         folder: For its files.
         address: Of this machine, one that containers reach.
     """
-    _write_wheel(folder / "files" / "simple" / PACKAGE)
-    context = _certified(folder, address)
-    handler = functools.partial(_Handler, directory=str(folder / "files"))
-    with ThreadingHTTPServer((address, 0), handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            url = f"https://{address}:{server.server_port}/simple"
-            yield Index(url=url, authority=folder / "authority.crt")
-        finally:
-            server.shutdown()
-            thread.join()
+    packages = folder / "files" / "simple" / PACKAGE
+    packages.mkdir(parents=True)
+    wheel = write_wheel(packages, PACKAGE, VERSION)
+    (packages / "index.html").write_text(f'<!DOCTYPE html><a href="{wheel}">{wheel}</a>\n')
+    with served(folder / "files", address, _certified(folder, address)) as url:
+        yield Index(url=f"{url}/simple", authority=folder / "authority.crt")
 
 
 def _certified(folder: Path, address: str) -> ssl.SSLContext:
@@ -99,20 +85,3 @@ def _make(folder: Path, name: str, subject: str, *signed_by: str) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def _write_wheel(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    module = PACKAGE.replace("-", "_")
-    about = f"{module}-{VERSION}.dist-info"
-    files = {
-        f"{module}.py": "",
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\n",
-        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{name},,\n" for name in (*files, f"{about}/RECORD"))
-    wheel = f"{module}-{VERSION}-py3-none-any.whl"
-    with zipfile.ZipFile(folder / wheel, "w") as archive:
-        for name, text in {**files, f"{about}/RECORD": record}.items():
-            archive.writestr(name, text)
-    (folder / "index.html").write_text(f'<!DOCTYPE html><a href="{wheel}">{wheel}</a>\n')

@@ -1,4 +1,4 @@
-"""`invoke up --rebuild ask` on a cluster, on a terminal, with a broken requirement."""
+"""`invoke up --rebuild` on a cluster, with requirements that cannot be built, or cannot run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.cluster import wheels
+from tests.cluster.debian.commands import Commands
+from tests.cluster.debian.engine import bridge_address
 from tests.cluster.deployed import OURS, PATIENCE, Kubectl
 from tests.cluster.test_deploy import NAMESPACE, PACKAGE, project
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source
 from tests.e2e.project import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cluster.conftest import ClusterAccess
     from tests.e2e.project import Project
 
@@ -28,6 +33,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
 BROKEN = "iniconfig==0.0.999"
 """A version that was never published."""
 QUESTION = r"rebuild and restart now\? \[y/N\]"
+HARMFUL = (
+    'import os, sys; "KUBERNETES_SERVICE_HOST" in os.environ and '
+    '(sys.stderr.write("broken on purpose"), os._exit(7))\n'
+)
+"""A line that Python runs at each start: in a pod it ends there, while it is built it does not."""
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -141,6 +151,47 @@ def test_what_cannot_be_built_changes_nothing_and_can_be_taken_back(
         up.wait_for("what runs is built of it already")
         assert up.interrupt() == 0
     assert running() == before
+    assert project.invoke("diff").returncode == 0
+    run = project.invoke("dags.trigger", "saved", "--wait", "--timeout=120", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_what_is_built_and_does_not_run_is_taken_back(
+    project: Project, cluster: ClusterAccess, tmp_path: Path
+) -> None:
+    if cluster.images != "docker":
+        pytest.skip("the package is served where only the Docker of this machine reaches it")
+    project.up()
+    kubectl = Kubectl(cluster, NAMESPACE)
+    requirements = project.home / "requirements.txt"
+
+    def images() -> set[str]:
+        return {
+            container["image"]
+            for item in kubectl.items("pods", OURS)
+            for container in item["spec"]["containers"]
+        }
+
+    before = images()
+    wheel = wheels.write_wheel(tmp_path, "harmful", "1.0", {"harmful.pth": HARMFUL})
+    with (
+        wheels.served(tmp_path, bridge_address(Commands())) as url,
+        project.start("up", "--rebuild", "auto") as up,
+    ):
+        up.wait_for("watching for saves")
+        requirements.write_text(f"harmful @ {url}/{wheel}\n")
+        up.wait_for("the airflow image must be rebuilt", timeout=PATIENCE)
+        up.wait_for("broken on purpose", timeout=PATIENCE)
+        up.wait_for("going back to what ran before")
+        up.wait_for("not rebuilt; saves are synced as before", timeout=PATIENCE)
+
+        (project.dags / "saved.py").write_text(dag_source("saved"))
+        up.wait_for(r"saved\.py", timeout=PATIENCE)
+        requirements.write_text("")
+        up.wait_for("what runs is built of it already", timeout=PATIENCE)
+        up.interrupt()
+        assert up.end() == 0, up.text()
+    assert images() == before
     assert project.invoke("diff").returncode == 0
     run = project.invoke("dags.trigger", "saved", "--wait", "--timeout=120", "--json")
     assert run.returncode == 0, run.stdout + run.stderr

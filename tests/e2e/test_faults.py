@@ -114,6 +114,30 @@ def test_other_saves_get_through_while_a_file_hangs(environment: Project, folder
     assert_in_step(environment, dags=["trade"])
 
 
+def test_a_file_that_hangs_is_parsed_at_once_when_it_is_mended(
+    environment: Project, folder: Folder, tmp_path: Path
+) -> None:
+    """Also when saves have overtaken one parse of it after another: it is not waited for."""
+    with Events(environment) as events:
+        for number in range(2):
+            hangs = tmp_path / f"hangs-{number}"
+            top = (
+                "import pathlib, time\n"
+                f"time.sleep(1.5)\npathlib.Path({str(hangs)!r}).touch()\nwhile True:\n    pass"
+            )
+            folder.write("hanging.py", dag_source("hanging", top=top))
+            eventually(hangs.exists, "the parse has run for a while")
+        folder.write("hanging.py", dag_source("hanging", ["mended"]))
+        events.wait_for(
+            lambda event: event["type"] == "parsed" and event["file"] == "hanging.py",
+            "something came of the file",
+        )
+        folder.settle()
+        told = [event for event in events.of("parsed") if event["file"] == "hanging.py"]
+    assert not any(event["errors"] for event in told)
+    assert_in_step(environment, dags=["hanging"])
+
+
 # --- files of all sorts ---------------------------------------------------------------------------
 
 

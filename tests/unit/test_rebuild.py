@@ -187,6 +187,7 @@ def test_what_does_not_come_up_gives_way_to_what_ran_before(auto: Rig, verb: str
     said = auto.settle()
     assert "✗ the scheduler does not run\n  its last words\n" in said
     assert "going back to what ran before" in said
+    assert "not rebuilt; saves are synced as before" in said
     assert auto.running.verbs == ["deploy", "wait"]
     assert "rolled out" not in said
     auto.requirements.write_text("one\n")
