@@ -101,6 +101,11 @@ _STUCK: dict[str, tuple[str, float]] = {
 }
 """Reason of a waiting container → what to do, and the patience with it in seconds."""
 
+_UNREAD = "failed to sync"
+"""How a busy kubelet says, with the same reason, that it has not read a Secret or a ConfigMap yet.
+It looks again by itself, and only then knows whether something is missing."""
+_UNREAD_PATIENCE = 30.0
+
 
 def waiting(pod: Object) -> Iterator[Finding]:
     """Containers that wait for something that will not come by itself."""
@@ -110,6 +115,8 @@ def waiting(pod: Object) -> Iterator[Finding]:
         if reason not in _STUCK:
             continue
         hint, patience = _STUCK[reason]
+        if state.get("message", "").startswith(_UNREAD):
+            patience = _UNREAD_PATIENCE
         if hint == _IMAGE_HINT and "/" in status.get("image", ""):
             hint = _REGISTRY_HINT
         words = f": {state['message'].strip()}" if state.get("message") else ""

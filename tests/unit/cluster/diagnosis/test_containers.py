@@ -35,6 +35,16 @@ def test_an_image_of_a_registry_is_told_with_the_secret_that_it_may_want() -> No
     assert "windsock.cluster.pull_secret" in only.hint
 
 
+@pytest.mark.parametrize("kind", ["secret", "configmap"])
+def test_what_a_busy_node_has_not_read_yet_is_not_taken_for_missing(kind: str) -> None:
+    reason = "CreateContainerConfigError"
+    unread = f"failed to sync {kind} cache: timed out waiting for the condition"
+    [waits] = found(pod(container=waiting(reason, unread)))
+    [missing] = found(pod(container=waiting(reason, f'{kind} "airflow" not found')))
+    assert waits.patience > 20
+    assert missing.patience < 5
+
+
 def test_a_crash_loop_counts_at_once_and_points_at_the_lines_before() -> None:
     loop = waiting("CrashLoopBackOff") | {"lastState": ended(1), "restartCount": 2}
     [only] = found(pod(container=loop))
