@@ -26,8 +26,14 @@ COMPONENT = "app.kubernetes.io/component"
 
 
 @contextlib.contextmanager
-def namespace(access: ClusterAccess) -> Iterator[Cluster]:
-    """A namespace that is gone afterwards."""
+def namespace(access: ClusterAccess, *, going: list[Cluster] | None = None) -> Iterator[Cluster]:
+    """A namespace that is gone afterwards.
+
+    Args:
+        access: To the cluster under test.
+        going: Gets the namespace when it is deleted, which takes some seconds; without it that is
+            waited for.
+    """
     cluster = Cluster.connect(
         context=access.context,
         namespace=f"room-{uuid.uuid4().hex[:8]}",
@@ -38,14 +44,27 @@ def namespace(access: ClusterAccess) -> Iterator[Cluster]:
     try:
         yield cluster
     finally:
-        delete_all(cluster, volumes=True, progress=silent)
-        if cluster.get("v1", "Namespace", cluster.namespace) is not None:
+        if going is None:
+            delete_all(cluster, volumes=True, progress=silent)
+        else:
+            going.append(cluster)
+        if _is_there(cluster):
             cluster.delete(
-                {"apiVersion": "v1", **NAMESPACE, "metadata": {"name": cluster.namespace}}
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cluster.namespace}}
             )
 
 
-NAMESPACE: Object = {"kind": "Namespace"}
+@contextlib.contextmanager
+def gone_together() -> Iterator[list[Cluster]]:
+    """For `namespace`: its namespaces are waited for at the end, not one after the other."""
+    going: list[Cluster] = []
+    yield going
+    for cluster in going:
+        eventually(lambda: not _is_there(cluster), f"{cluster.namespace} is gone")  # noqa: B023 - at once
+
+
+def _is_there(cluster: Cluster) -> bool:
+    return cluster.get("v1", "Namespace", cluster.namespace) is not None
 
 
 def silent(_text: str) -> None:

@@ -12,6 +12,7 @@ from tests.cluster.room import (
     SLEEP,
     deployment,
     eventually,
+    gone_together,
     job,
     namespace,
     settings,
@@ -34,9 +35,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 
+@pytest.fixture(scope="module")
+def going(cluster: ClusterAccess) -> Iterator[list[Cluster]]:
+    del cluster  # It must be there until they are gone.
+    with gone_together() as going:
+        yield going
+
+
 @pytest.fixture
-def room(cluster: ClusterAccess) -> Iterator[Cluster]:
-    with namespace(cluster) as room:
+def room(cluster: ClusterAccess, going: list[Cluster]) -> Iterator[Cluster]:
+    with namespace(cluster, going=going) as room:
         yield room
 
 
