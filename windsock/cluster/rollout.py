@@ -11,6 +11,7 @@ from windsock.cluster import diagnosis, workloads
 from windsock.cluster.client import OURS, name_of
 from windsock.cluster.dev_mode import is_clone, is_replaced
 from windsock.cluster.diagnosis import Finding, Surroundings
+from windsock.cluster.diagnosis.finding import LINES_HINT, SILENT_HINT
 from windsock.cluster.logs import last_lines
 from windsock.cluster.watching import Interest, Observer
 from windsock.cluster.workloads import component_of, containers, is_going, pods_of, progress_of
@@ -220,9 +221,10 @@ class _Rollout:
                 previous=finding.previous,
             )
         said = "".join(f"  | {line}\n" for line in lines)
+        hint = finding.hint if lines else finding.hint.replace(LINES_HINT, SILENT_HINT)
         return EnvironmentFailure(
             f"{component_of(workload)} does not get ready: {finding.about}: {finding.why}",
-            f"{said}{finding.hint}".rstrip(),
+            f"{said}{hint}".rstrip(),
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LINES_HINT = "Above: its last lines."
+SILENT_HINT = "It has said nothing."
+"""Instead of it, where there are no lines."""
 
 
 @dataclass(frozen=True, kw_only=True)

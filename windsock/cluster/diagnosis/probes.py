@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster.diagnosis.finding import Finding
+from windsock.cluster.diagnosis.finding import LINES_HINT, Finding
 from windsock.cluster.diagnosis.surroundings import time_of
 from windsock.cluster.workloads import has_condition
 
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
     from windsock.cluster.connection import Object
 
-PROBE_HINT = "It starts too slowly or is stuck. Above: its last lines."
-_WRONG_HINT = (
-    "It is broken, or its readiness probe in kube/ asks for something else. Above: its last lines."
-)
+PROBE_HINT = f"It starts too slowly or is stuck. {LINES_HINT}"
+_WRONG_HINT = f"It is broken, or its readiness probe in kube/ asks for something else. {LINES_HINT}"
 
 _CLEAR_PATIENCE = 10.0
 _STARTING_PATIENCE = 90.0
