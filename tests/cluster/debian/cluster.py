@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
-import signal
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -111,7 +109,7 @@ def restart_api_server() -> None:
     """Kill the API server and start it again; returns when it answers."""
     address = _address(Commands())
     with _alone(lambda _: None):
-        _kill("apiserver")
+        DAEMONS.kill("apiserver")
         components.start_apiserver(DAEMONS, address)
         with api.connect(address) as client:
             _wait(lambda: api.is_ready(client), "an answer of the API server")
@@ -121,13 +119,8 @@ def restart_kubelet() -> None:
     """Kill the kubelet, which ends all streams into its pods, and start it again."""
     commands = Commands()
     with _alone(lambda _: None):
-        _kill("kubelet")
+        DAEMONS.kill("kubelet")
         components.start_kubelet(DAEMONS, _address(commands), engine.cgroup_driver(commands))
-
-
-def _kill(name: str) -> None:
-    os.kill(DAEMONS.running()[name], signal.SIGKILL)
-    wait_until(lambda: name not in DAEMONS.running(), f"the end of {name}")
 
 
 def state() -> State:

@@ -7,6 +7,7 @@ A record is believed only if the process bears our mark in its environment: proc
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from contextlib import suppress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MARK = "WINDSOCK_KUBERNETES"
 INTERVAL = 0.1
+KILLED_TIME = 30.0  # seconds, as the others
 EXEC_TIME = 1.0
 """Seconds that a process may be without an environment while it starts its program."""
 
@@ -99,6 +101,21 @@ class Daemons:
                     f"{name} has ended",
                     tail(log.read_text(errors="replace")) if log.exists() else "",
                 )
+
+    def kill(self, name: str) -> None:
+        """Kill one that runs; returns when all of its threads are gone, and its ports are free.
+
+        Raises:
+            DeadlineExceeded: It does not end.
+        """
+        process_id = self.running()[name]
+        ended = os.pidfd_open(process_id)  # Its first thread may be gone long before the last.
+        try:
+            os.kill(process_id, signal.SIGKILL)
+            if not select.select([ended], [], [], KILLED_TIME)[0]:
+                raise DeadlineExceeded(f"{name} was killed and does not end")
+        finally:
+            os.close(ended)
 
     def stop(self, *, seconds: float = 30) -> None:
         """End all of them, the last started first, each killed if it takes too long."""
