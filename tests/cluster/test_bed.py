@@ -19,7 +19,19 @@ pytestmark = pytest.mark.cluster
 IMAGE = "python:3.12-slim-bookworm"
 USER = 50000
 SERVE = "id -u >/data/user && echo serving && exec python3 -m http.server 8000 --directory /data"
-FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).read().decode())"
+FETCH = """
+import sys, time, urllib.error, urllib.request
+deadline = time.monotonic() + 30
+while True:
+    try:
+        print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())
+        break
+    except urllib.error.URLError:
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.1)
+"""
+"""A name or an address is of use a moment after the pod behind it is ready, as on any cluster."""
 
 RESTRICTED = {
     "runAsNonRoot": True,

@@ -63,7 +63,9 @@ def test_an_interrupt_after_each_step_leaves_nothing_running_here(
     with project.start("up") as up:
         up.wait_for(f"^✓ {step}", timeout=PATIENCE)
         up.interrupt()
-        assert up.end(timeout=PATIENCE) == INTERRUPTED, up.text()
+        # After its last step it may watch already when it hears of it, and that ends well.
+        codes = {INTERRUPTED, 0} if step == "Airflow" else {INTERRUPTED}
+        assert up.end(timeout=PATIENCE) in codes, up.text()
     assert_nothing_runs(project)
     assert project.invoke("status").returncode != 0
 
