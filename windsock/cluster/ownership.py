@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from windsock.cluster.client import OURS
+from windsock.cluster.workloads import has_condition
 
 if TYPE_CHECKING:
     from windsock.cluster.client import Cluster
-    from windsock.cluster.connection import Object
 
 NAMESPACE = "kube-system"
 """Where the mark is: no environment is ever taken out of this namespace."""
@@ -65,9 +65,5 @@ def unready(cluster: Cluster) -> list[str]:
     Args:
         cluster: With any namespace.
     """
-    return [item["metadata"]["name"] for item in cluster.items("v1", "Node") if not _is_ready(item)]
-
-
-def _is_ready(node: Object) -> bool:
-    conditions = node["status"].get("conditions") or []
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+    nodes = cluster.items("v1", "Node")
+    return [item["metadata"]["name"] for item in nodes if not has_condition(item, "Ready")]
