@@ -83,6 +83,15 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterAccess]:
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A folder for the projects of a module."""
+    with tempfile.TemporaryDirectory(
+        prefix="windsock-cluster-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder).resolve()
+
+
 @contextmanager
 def _debian() -> Iterator[ClusterAccess]:
     from tests.cluster.debian import cluster  # noqa: PLC0415 - only where it is asked for

@@ -10,9 +10,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +26,7 @@ from windsock.cluster.manifests import AIRFLOW_IMAGE, POSTGRES_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster.conftest import ClusterAccess
     from tests.e2e.project import Project
@@ -41,13 +39,6 @@ KEPT = {
     *(f"persistentvolumeclaim/{name}" for name in ("dags", "logs", "data-postgres-0")),
     "secret/airflow-secrets",
 }
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="windsock-account-")).resolve()
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

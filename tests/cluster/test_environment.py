@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
-import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,18 +20,12 @@ from tests.e2e.project import ROOT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster.conftest import ClusterAccess
     from tests.e2e.project import Project
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="windsock-cluster-")).resolve()
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

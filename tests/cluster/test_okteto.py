@@ -9,12 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
 import subprocess
 import tarfile
-import tempfile
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +30,7 @@ from windsock.errors import DagError, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster.installer import Installer
 
@@ -41,13 +39,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
 
 NAMESPACE = "okteto-played"
 MANIFEST = installer.manifest()
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="windsock-okteto-")).resolve()
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +88,10 @@ OF_THE_ACCOUNT = (
 def everything(okteto: Installer) -> set[str]:
     """Every object of every kind that can be listed in the namespace.
 
-    Events aside, which go by themselves, what Kubernetes puts into any namespace a moment after it
-    was made, and what is the account's own.
+    Aside: events, what Kubernetes puts into any namespace a moment after it was made, and what is
+    the account's own.
     """
-    kubectl = Kubectl(okteto.access, NAMESPACE)
-    kinds = kubectl.run("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
-    listed = ",".join(kind for kind in kinds if kind.partition(".")[0] != "events")
-    names = set(kubectl.run("get", listed, "--output=name", "--ignore-not-found").split())
+    names = Kubectl(okteto.access, NAMESPACE).everything()
     apart = ("secret/default-token-", *(f"{kind}/{installer.ACCOUNT}" for kind in OF_THE_ACCOUNT))
     return {name for name in names - AUTOMATIC if not name.startswith(apart)}
 

@@ -12,7 +12,6 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +25,7 @@ from tests.unit.tilt import Tilt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tests.cluster.conftest import ClusterAccess
 
@@ -61,12 +61,6 @@ def injected(tilt: Tilt) -> list[dict[str, Any]]:
                 if str(variable.get("value", "")).partition(":")[0] in builds:
                     variable["value"] = container["image"]
     return objects
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="windsock-tilt-") as folder:
-        yield Path(folder).resolve()
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from windsock.flow import bringing_up, dags, following
 from windsock.model import ENVIRONMENT_FILE, Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 BRING_UP = ["lock", "prepare", "deploy", "wait", "unlock"]
@@ -32,14 +32,6 @@ TRACE = """Traceback (most recent call last):
     Parm()
 NameError: name 'Parm' is not defined
 """
-
-
-@pytest.fixture
-def sync(tmp_path: Path) -> Iterator[FakeSync]:
-    fake = FakeSync(tmp_path / "control.sock")
-    fake.start()
-    yield fake
-    fake.stop()
 
 
 @pytest.fixture

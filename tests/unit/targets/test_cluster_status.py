@@ -16,16 +16,7 @@ from windsock.targets.cluster import ClusterTarget
 from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def sync(tmp_path: Path) -> Iterator[FakeSync]:
-    made = FakeSync(tmp_path / "control.sock")
-    made.start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture
