@@ -78,23 +78,6 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileOutcome:
-    """What Airflow made of one DAG file.
-
-    Attributes:
-        file: Path relative to the DAG folder.
-        dags: DAG id → number of tasks.
-        errors: Path relative to the DAG folder → traceback.
-        seconds: How long the parse took.
-    """
-
-    file: str
-    dags: dict[str, int]
-    errors: dict[str, str]
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settled:
     """The answer to a barrier: Airflow has parsed exactly this tree.
 

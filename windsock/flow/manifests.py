@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 DIFFERS = 1
 """The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
 
-PYTEST_NOTHING_RAN = 5
-"""pytest's exit code when it collected no test."""
-
 
 def build(work: Workspace) -> None:
     """Build the images that run in a cluster; nothing leaves this machine."""
