@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 FIRST_PARSE_SECONDS = 15.0
 """How long `up` waits for the first parse of the whole DAG folder before it only says so."""
 
-RESTART_SECONDS = 10.0
-"""How long a sync process that ended is waited for: its supervisor starts it again."""
-
-DIFFERS = 1
-"""The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
-
-PYTEST_NOTHING_RAN = 5
-"""pytest's exit code when it collected no test."""
-
 
 def up(work: Workspace, *, detach: bool) -> int:
     """Bring everything up, then tell what comes of each save until Ctrl-C.
@@ -62,7 +53,14 @@ def up(work: Workspace, *, detach: bool) -> int:
     try:
         _announce(console, environment, detach=False)
         return beside(
-            lambda left: follow(work, environment, stops=started_here, left=left), rebuilder.look
+            lambda left: follow(
+                work,
+                environment,
+                greeting="  watching for saves; Ctrl-C to stop",
+                stops=started_here,
+                left=left,
+            ),
+            rebuilder.look,
         )
     except KeyboardInterrupt:
         console.line()
@@ -98,9 +96,9 @@ def join(work: Workspace) -> int:
     # Of one that was killed: who waits for this one must not take it for up.
     (work.settings.state_folder / ENVIRONMENT_FILE).unlink(missing_ok=True)
     environment = _bring_up(work, target, prepare=_nothing, deploy=target.join)
+    greeting = "watching for saves; Ctrl-C ends the sync and nothing else"
     try:
-        work.console.line("watching for saves; Ctrl-C ends the sync and nothing else")
-        return follow(work, environment, stops=True)
+        return follow(work, environment, greeting=greeting, stops=True)
     except KeyboardInterrupt:
         work.console.line()
         return 0
@@ -204,8 +202,6 @@ def _announce(console: Console, environment: Environment, *, detach: bool) -> No
     if detach:
         console.line("  saves are synced in the background: `invoke sync` shows them,")
         console.line("  `invoke test` runs the DAG tests, `invoke down` stops everything")
-    else:
-        console.line("  watching for saves; Ctrl-C to stop")
 
 
 def down(work: Workspace, *, volumes: bool, cluster: bool = False) -> None:

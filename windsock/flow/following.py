@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 RESTART_SECONDS = 10.0
 """How long a sync process that ended is waited for: its supervisor starts it again."""
 
-DIFFERS = 1
-"""The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
-
-PYTEST_NOTHING_RAN = 5
-"""pytest's exit code when it collected no test."""
-
 
 def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> int:
     """Show the saves of an environment that is up; Ctrl-C leaves it running."""
@@ -38,9 +32,9 @@ def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> in
         work.console.good("the emptied folder is synced")
         return 0
     folder = environment.dags_folder
+    greeting = f"watching {folder}; Ctrl-C leaves the environment running"
     try:
-        work.console.line(f"watching {folder}; Ctrl-C leaves the environment running")
-        return follow(work, environment, stops=False)
+        return follow(work, environment, greeting=greeting, stops=False)
     except KeyboardInterrupt:
         return 0
 
@@ -49,6 +43,7 @@ def follow(
     work: Workspace,
     environment: Environment,
     *,
+    greeting: str,
     stops: bool,
     left: threading.Event | None = None,
 ) -> int:
@@ -57,6 +52,7 @@ def follow(
     Args:
         work: The workspace.
         environment: Which is up.
+        greeting: The line that says so, once no save is missed any more.
         stops: Whether this process stops the environment in the end.
         left: Set when nobody listens any more.
 
@@ -73,6 +69,9 @@ def follow(
             if left.is_set():
                 continue
             if event["type"] == "attached":
+                if greeting:
+                    work.console.line(greeting)
+                    greeting = ""
                 _show_troubles(client, feedback)
             feedback.show(event)
         if left.is_set():
