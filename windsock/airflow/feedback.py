@@ -29,6 +29,7 @@ class Save:
     Attributes:
         paths: The first few that changed.
         count: How many did.
+        affected: The DAG files that are parsed for it; None as long as nobody said which.
         dags: DAG id → number of tasks, of what was parsed so far.
         files: DAG file → whether it is broken, of what was parsed so far.
         removed: The ids of DAGs that are gone.
@@ -36,6 +37,7 @@ class Save:
 
     paths: list[str]
     count: int
+    affected: set[str] | None = None
     dags: dict[str, int] = field(default_factory=dict)
     files: dict[str, bool] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
@@ -129,8 +131,15 @@ class Feedback:
         if save is not None:
             save.removed += event["dags"]
 
+    def _on_parsing(self, event: Event) -> None:
+        save = self._saves.get(event["snapshot"])
+        if save is not None:
+            save.affected = (save.affected or set()).union(event["files"])
+
     def _on_parsed(self, event: Event) -> None:
         save = self._saves.get(event["snapshot"])
+        if not self._is_awaited(event["file"]):
+            save = None
         if save is not None:
             save.dags.update(event["dags"])
             save.files[event["file"]] = bool(event["errors"])
@@ -141,6 +150,10 @@ class Feedback:
                 )
         if save is None and event["news"] and not event["errors"]:
             self._console.good(f"{event['file']} imports again")
+
+    def _is_awaited(self, file: str) -> bool:
+        """Whether a save affects a file: others are parsed at any time, by Airflow's clock."""
+        return any(save.affected is None or file in save.affected for save in self._saves.values())
 
     def _on_settled(self, event: Event) -> None:
         if event["snapshot"] not in self._saves:

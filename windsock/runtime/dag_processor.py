@@ -557,9 +557,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             if vanished:
                 self._tell_removed(name, vanished, snapshot)
                 self._outcomes.pop(name, None)
-                for owner in self._other_owners(vanished):
-                    self._awaited[owner] = str(snapshot)
-                    self._queue(bundle, owner)
+                self._await_owners(bundle, self._other_owners(vanished), str(snapshot))
         outcome: Message = {"dags": dags, "errors": errors, "seconds": round(result.seconds, 4)}
         self._outcomes[name] = outcome
         if result.overtaken:
@@ -570,6 +568,14 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self._changed.discard(name)
             self._awaited.pop(name, None)
         self._channel.broadcast({"type": "parsed", "snapshot": snapshot, "file": name, **outcome})
+
+    def _await_owners(self, bundle: str, owners: Sequence[str], snapshot: str) -> None:
+        """Parse the other files that define a DAG again: one of them owns it now."""
+        self._awaited.update(dict.fromkeys(owners, snapshot))
+        for owner in owners:
+            self._queue(bundle, owner)
+        if owners:
+            self._channel.broadcast({"type": "parsing", "snapshot": snapshot, "files": owners})
 
     def _settle_if_done(self) -> None:
         if not self._awaited:

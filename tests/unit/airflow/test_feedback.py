@@ -64,6 +64,10 @@ def parsed(
     }
 
 
+def parsing(snapshot: str, *files: str) -> Message:
+    return {"type": "parsing", "snapshot": snapshot, "files": list(files)}
+
+
 def removed(snapshot: str, file: str, *dags: str) -> Message:
     return {"type": "removed", "snapshot": snapshot, "file": file, "dags": list(dags)}
 
@@ -81,6 +85,46 @@ def test_a_save_is_one_line_once_it_is_parsed_whole(terminal: Terminal) -> None:
 
 def test_a_file_that_no_dag_uses_says_so(terminal: Terminal) -> None:
     assert terminal.after(sent("s", "notes.md"), settled("s")) == ["✓ notes.md → no DAG affected"]
+
+
+def test_what_is_parsed_by_the_clock_meanwhile_is_no_part_of_a_save(terminal: Terminal) -> None:
+    said = terminal.after(
+        sent("s", "a.py"),
+        parsing("s", "a.py"),
+        parsed("s", "other.py", {"other": 9}),
+        parsed("s", "broken.py", error="as before", news=False),
+        parsed("s", "a.py", {"a": 1}),
+        settled("s", since_save=0.1),
+    )
+    assert said == ["✓ a.py → a (1 task)  0.10 s"]
+
+
+def test_the_file_that_owns_a_dag_now_is_part_of_the_save_that_moved_it(
+    terminal: Terminal,
+) -> None:
+    said = terminal.after(
+        sent("s", "a.py"),
+        parsing("s", "a.py"),
+        removed("s", "a.py", "moved"),
+        parsing("s", "b.py"),
+        parsed("s", "a.py", {"a": 1}),
+        parsed("s", "b.py", {"moved": 2}),
+        settled("s", since_save=0.1),
+    )
+    assert said == ["✓ a.py → a (1 task), moved (2 tasks)  0.10 s"]
+
+
+def test_what_an_overtaken_save_affects_is_told_with_the_next_one(terminal: Terminal) -> None:
+    said = terminal.after(
+        sent("first", "a.py"),
+        parsing("first", "a.py"),
+        sent("second", "b.py"),
+        parsing("second", "b.py"),
+        parsed("second", "a.py", {"a": 1}),
+        parsed("second", "b.py", {"b": 1}),
+        settled("second", since_save=0.1),
+    )
+    assert said == ["✓ a.py, b.py → a (1 task), b (1 task)  0.10 s"]
 
 
 def test_many_files_and_dags_are_counted(terminal: Terminal) -> None:
@@ -270,6 +314,7 @@ names = st.sampled_from(["a.py", "b.py"])
             st.builds(
                 parsed, snapshots, names, st.just({"a": 1}), error=st.sampled_from(["", "x"])
             ),
+            st.builds(parsing, snapshots, names),
             st.builds(removed, snapshots, names, names),
             st.builds(settled, snapshots),
         )
