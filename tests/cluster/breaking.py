@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import signal
 import threading
@@ -20,7 +21,7 @@ import pytest
 
 from tests.cluster import node, reader
 from tests.cluster.beside import HELD, STORE
-from tests.cluster.syncing import PROCESSOR, assert_in_step_there, watching
+from tests.cluster.syncing import PROCESSOR, assert_in_step_there
 from tests.e2e.folder import Folder, dag_source
 from tests.e2e.machine import component_pid
 from tests.e2e.project import eventually
@@ -41,11 +42,11 @@ HELPER = "of_the_run.py"
 SAYING = ("before", "after", "last")
 """The tasks of the run that is held, without the one that waits."""
 RETURN = "from of_the_run import VERSION\nreturn VERSION"
-LARGE = 20_000_000
+LARGE = 60_000_000
 """Bytes: a while on its way."""
 MANY = 5000
-SWITCHES = 4
-"""Snapshots that may be current while many files are replaced: before, after, two while saving."""
+SWITCHES = 5
+"""Snapshots that may be current while many files are replaced: before, after, three meanwhile."""
 
 
 # --- a reader in a pod ----------------------------------------------------------------------------
@@ -143,22 +144,28 @@ def half_sent(
         if not pod["metadata"].get("deletionTimestamp")
     ]
     [agent] = node.agents_in(pod)
-    before = (store / "current").readlink()
     kept = {path for path, _ in _content(store)}  # of batches before
 
-    def arrived() -> list[int]:
-        return [size for path, size in _content(store) if path not in kept]
+    def arrived() -> dict[str, int]:
+        return {path.name: size for path, size in _content(store) if path not in kept}
 
     save()
-    eventually(lambda: partly(arrived()), "a part has arrived", every=0.001)
+    eventually(lambda: partly([*arrived().values()]), "a part has arrived", every=0.001)
     os.kill(agent, signal.SIGSTOP)
     half = Half(project, kubectl, store, pod, agent)
     try:
-        assert (store / "current").readlink() == before
-        assert partly(arrived()), "all of it has arrived"
+        assert arrived().keys().isdisjoint(_digests_of_current(store)), "it counts already"
+        assert partly([*arrived().values()]), "all of it has arrived"
         yield half
     finally:
         half.thaw()
+
+
+def _digests_of_current(store: Path) -> set[str]:
+    """Those of all files in the snapshot that is current."""
+    tree = (store / "current").readlink().name
+    listed = json.loads((store / "manifests" / f"{tree}.json").read_text())["entries"]
+    return {row[3] for row in listed.values()}
 
 
 def _content(store: Path) -> list[tuple[Path, int]]:
@@ -424,7 +431,7 @@ def test_a_laptop_that_wakes_is_told_who_took_the_sync_meanwhile(
     ours = holder_of(kubectl)
     process = component_pid(deployed, "sync")
     with deployed.start("sync") as terminal:
-        watching(deployed, terminal)
+        terminal.wait_for("^watching ")
         os.kill(process, signal.SIGSTOP)
         try:
             theirs.hold(take_over=True)

@@ -45,6 +45,8 @@ def up(cluster: Cluster, name: str, part: Object) -> Iterator[str]:
     try:
         title = made["metadata"]["name"]
         eventually(lambda: has_condition(_get(cluster, title), "Available"), "the shell's pod")
+        # Both Deployments select the same labels: `kubectl exec` could meet the pod that goes.
+        eventually(lambda: _pods(cluster, made) == [name], "the original's pod has gone")
         yield title
     finally:
         cluster.delete(made)
@@ -103,6 +105,13 @@ def _get(cluster: Cluster, name: str) -> Object:
     found = cluster.get(*KIND, name)
     assert found is not None
     return found
+
+
+def _pods(cluster: Cluster, item: Object) -> list[str]:
+    """Whose place the pods take that a Deployment selects; empty for its own."""
+    wanted = item["spec"]["selector"]["matchLabels"].items()
+    labels = [pod["metadata"].get("labels", {}) for pod in cluster.items("v1", "Pod")]
+    return [each.get("interactive.dev.okteto.com", "") for each in labels if wanted <= each.items()]
 
 
 def _put(cluster: Cluster, item: Object) -> None:

@@ -136,9 +136,12 @@ def test_kube_is_applied_by_hand_and_synced_to(
         json.dumps({"namespace": NAMESPACE, "resources": [base]})
     )
     kubectl.run("apply", "-k", str(overlay))
-    for workload in [*kubectl.names("deployments"), "statefulset/postgres"]:
-        what = workload if "/" in workload else f"deployment/{workload}"
-        kubectl.run("rollout", "status", what, "--timeout=110s")
+    # One after the other, as they wait for each other: each has its own time.
+    kubectl.run("rollout", "status", "statefulset/postgres", "--timeout=110s")
+    migration = ("jobs", "-l", "app.kubernetes.io/component=migrate")
+    kubectl.run("wait", "--for=condition=complete", *migration, "--timeout=110s")
+    for deployment in kubectl.names("deployments"):
+        kubectl.run("rollout", "status", f"deployment/{deployment}", "--timeout=110s")
 
     def unhealthy() -> set[str]:
         look = ("exec", "deployment/airflow-api-server", "--", "python", "-c", HEALTH)
@@ -149,7 +152,7 @@ def test_kube_is_applied_by_hand_and_synced_to(
     context = project.variables["INVOKE_WINDSOCK_CLUSTER_CONTEXT"]
     with project.start("sync", "--context", context) as sync:
         sync.wait_for("watching for saves", timeout=PATIENCE)
-        sync.wait_for(f"^✓ {len(EXAMPLE_DAGS)} DAGs parsed")
+        assert set(project.control.barrier(timeout=60).dags) == EXAMPLE_DAGS
         sync.interrupt()
         assert sync.end() == 0, sync.text()
 

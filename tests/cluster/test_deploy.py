@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.deployed import KINDS, OURS, PATIENCE, Kubectl, project_on
-from tests.e2e.folder import EXAMPLE_DAGS, dag_source
+from tests.e2e.folder import EXAMPLE_DAGS, dag_source, line_of_log
 from tests.e2e.machine import assert_nothing_runs
 from tests.e2e.project import eventually
 
@@ -97,6 +97,7 @@ def test_one_that_ends_in_the_middle_of_a_rollout_leaves_nothing_running_here(
 
 def test_the_next_one_completes_what_was_interrupted_or_killed(project: Project) -> None:
     project.up()
+    assert set(project.control.barrier(timeout=60).dags) == EXAMPLE_DAGS
     listed = json.loads(project.invoke("dags.list", "--json").stdout)
     assert {dag["dag_id"] for dag in listed} == EXAMPLE_DAGS
     assert project.invoke("diff").returncode == 0
@@ -133,8 +134,7 @@ def test_a_changed_requirement_reaches_a_running_task(
     after = project.invoke("dags.trigger", "needs", "--wait", "--timeout=120", "--json")
     assert after.returncode == 0, after.stdout + after.stderr
     run_id = json.loads(after.stdout)["run_id"]
-    log = [line.event for line in project.airflow.log("needs", run_id, "look", try_number=1)]
-    assert any("HAS 2.1.0" in line for line in log), log
+    assert "HAS 2.1.0" in line_of_log(project, "needs", run_id, "look", "HAS")
 
 
 def test_a_killed_down_is_completed_by_the_next(project: Project, kubectl: Kubectl) -> None:

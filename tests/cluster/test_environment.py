@@ -14,7 +14,7 @@ from tests.cluster.beside import *  # noqa: F403 - cases of another environment 
 from tests.cluster.breaking import *  # noqa: F403 - cases in which something breaks
 from tests.cluster.deployed import OURS, PATIENCE, WORKERS, Kubectl, project_on
 from tests.cluster.syncing import *  # noqa: F403 - cases of this environment
-from tests.e2e.folder import EXAMPLE_DAGS, dag_source
+from tests.e2e.folder import EXAMPLE_DAGS, dag_source, line_of_log
 from tests.e2e.machine import assert_nothing_runs, component_pid
 from tests.e2e.project import ROOT, eventually
 
@@ -66,6 +66,7 @@ def test_up_gives_a_healthy_airflow_that_has_parsed_the_examples(deployed: Proje
     components = {item["name"]: item for item in json.loads(status.stdout)["components"]}
     wanted = {"postgres", "api-server", "scheduler", "dag-processor", "triggerer", "sync"}
     assert wanted <= components.keys()
+    assert set(deployed.control.barrier(timeout=60).dags) == EXAMPLE_DAGS
     listed = json.loads(deployed.invoke("dags.list", "--json").stdout)
     assert {dag["dag_id"] for dag in listed} == EXAMPLE_DAGS
 
@@ -111,10 +112,7 @@ def test_a_save_is_parsed_in_the_cluster_and_runs_there(deployed: Project) -> No
     run = deployed.invoke("dags.trigger", "fresh", "--wait", "--timeout=120", "--json")
     assert run.returncode == 0, run.stdout + run.stderr
     run_id = json.loads(run.stdout)["run_id"]
-    log = "\n".join(
-        line.event for line in deployed.airflow.log("fresh", run_id, "say", try_number=1)
-    )
-    assert "in a pod" in log
+    assert line_of_log(deployed, "fresh", run_id, "say", "in a pod")
     (deployed.dags / "fresh.py").unlink()
     deployed.control.barrier(timeout=60)
 
@@ -205,8 +203,7 @@ def test_workers_hold_no_secret_and_no_token_and_cannot_write_the_store(deployed
     (deployed.dags / "look.py").write_text(dag_source("look", {"look": LOOK}))
     run = deployed.invoke("dags.trigger", "look", "--wait", "--timeout=120", "--json")
     assert run.returncode == 0, run.stdout + run.stderr
-    log = deployed.airflow.log("look", json.loads(run.stdout)["run_id"], "look", try_number=1)
-    seen = next(line.event for line in log if "SEEN" in line.event)
+    seen = line_of_log(deployed, "look", json.loads(run.stdout)["run_id"], "look", "SEEN")
     assert "SEEN [] False 50000 {'EROFS'}" in seen
     (deployed.dags / "look.py").unlink()
     deployed.control.barrier(timeout=60)
@@ -249,7 +246,7 @@ def test_the_scheduler_needs_each_verb_that_its_role_has(
     with without(kubectl, "create"):
         run = deployed.invoke("dags.trigger", "short", "--wait", "--timeout=120", "--json")
         assert json.loads(run.stdout)["state"] == "failed"
-        assert refused(kubectl, "create")
+        eventually(lambda: refused(kubectl, "create"), "its log says why")
     # Airflow tries again and again to remove a pod that has ended, and starts nothing meanwhile.
     eventually(lambda: not kubectl.names("pods", WORKERS), "earlier tasks have no pod any more")
     with without(kubectl, "delete"):
@@ -257,7 +254,11 @@ def test_the_scheduler_needs_each_verb_that_its_role_has(
         eventually(lambda: refused(kubectl, "delete"), "a finished pod cannot be removed")
     assert deployed.airflow.wait("short", started.run_id, timeout=120).state == "success"
     deployed.invoke("dags.trigger", "long")
-    eventually(lambda: kubectl.names("pods", WORKERS), "the long task has a pod")
+    eventually(
+        # Not that of the short one, which may still be going.
+        lambda: any(name.startswith("long-") for name in kubectl.names("pods", WORKERS)),
+        "the long task has a pod",
+    )
     for missing in (("list", "watch"), ("patch",)):
         with without(kubectl, *missing):
             kubectl.run("delete", "pod", "-l", SCHEDULER)
@@ -265,6 +266,7 @@ def test_the_scheduler_needs_each_verb_that_its_role_has(
                 eventually(
                     lambda verb=verb: refused(kubectl, verb),  # type: ignore[misc] # bound early
                     f"a new scheduler needs {verb}",
+                    timeout=120,
                 )
     kubectl.run("delete", "pod", "-l", SCHEDULER)
     kubectl.run("delete", "pod", "-l", WORKERS)  # Nobody has adopted them.

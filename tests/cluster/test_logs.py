@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.room import deployment, eventually, namespace, silent, worker
+from tests.cluster.deployed import Kubectl
+from tests.cluster.room import DEADLINE, deployment, eventually, namespace, silent, worker
 from windsock.cluster import logs, rollout
 from windsock.cluster.apply import apply
 
@@ -24,11 +25,13 @@ pytestmark = pytest.mark.cluster
 COUNT = "import time\nfor n in range(100): print('line', n)\ntime.sleep(10000)"
 RESTARTING = """
 import os, sys, time
-print('life', 2 if os.path.exists('/data/lived') else 1)
-if not os.path.exists('/data/lived'):
-    open('/data/lived', 'w').close()
-    sys.exit(1)
-time.sleep(10000)
+if os.path.exists('/data/end'):
+    print('life', 2)
+    time.sleep(10000)
+print('life', 1)
+while not os.path.exists('/data/end'):
+    time.sleep(0.1)
+sys.exit(1)
 """
 
 
@@ -68,7 +71,7 @@ class Reader:
     def stop(self) -> None:
         """End it with the next line."""
         self._done.set()
-        self._thread.join(30)
+        self._thread.join(DEADLINE)
         assert not self._thread.is_alive()
 
 
@@ -101,7 +104,8 @@ def has_spoken(reader: Reader, name: str) -> bool:
 
 
 def test_workers_are_joined_as_they_come_and_go(room: Cluster) -> None:
-    reader = Reader(logs.stream(room, None, follow=True, lines=0))
+    reader = Reader(logs.stream(room, None, follow=True, lines=1))
+    eventually(lambda: len(reader.lines) == 2, "the last line of both components")
     for number in range(2):
         name = f"task-{number}"
         room.create(worker(name, "print('it speaks')"))
@@ -115,7 +119,9 @@ def test_workers_are_joined_as_they_come_and_go(room: Cluster) -> None:
     assert len(spoken) == 2
 
 
-def test_a_container_that_is_restarted_is_followed_without_repeating(room: Cluster) -> None:
+def test_a_container_that_is_restarted_is_followed_without_repeating(
+    room: Cluster, cluster: ClusterAccess
+) -> None:
     pod = worker("again", RESTARTING)
     pod["spec"]["restartPolicy"] = "Always"
     pod["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
@@ -126,6 +132,8 @@ def test_a_container_that_is_restarted_is_followed_without_repeating(room: Clust
     def lives() -> list[str]:
         return [line for line in list(reader.lines) if line.startswith("again") and "life" in line]
 
+    eventually(lives, "the first life")
+    Kubectl(cluster, room.namespace).run("exec", "again", "--", "touch", "/data/end")
     eventually(lambda: len(lives()) >= 2, "both lives")
     room.create(worker("closing", "print('over')"))
     reader.stop()

@@ -18,7 +18,7 @@ from tests.cluster.debian.engine import bridge_address
 from tests.cluster.deployed import OURS, PATIENCE, Kubectl
 from tests.cluster.test_deploy import NAMESPACE, PACKAGE, project
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source
-from tests.e2e.project import ROOT
+from tests.e2e.project import ROOT, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,9 +181,9 @@ def test_what_is_built_and_does_not_run_is_taken_back(
         up.wait_for("watching for saves")
         requirements.write_text(f"harmful @ {url}/{wheel}\n")
         up.wait_for("the airflow image must be rebuilt")
-        up.wait_for("broken on purpose", timeout=120)
+        up.wait_for("broken on purpose", timeout=PATIENCE)
         up.wait_for("going back to what ran before")
-        up.wait_for("not rebuilt; saves are synced as before", timeout=120)
+        up.wait_for("not rebuilt; saves are synced as before", timeout=PATIENCE)
 
         (project.dags / "after.py").write_text(dag_source("after"))
         up.wait_for(r"after\.py")
@@ -191,7 +191,7 @@ def test_what_is_built_and_does_not_run_is_taken_back(
         up.wait_for("what runs is built of it already")
         up.interrupt()
         assert up.end() == 0, up.text()
-    assert images() == before
+    eventually(lambda: images() == before, "the pods of what was taken back are gone")
     assert project.invoke("diff").returncode == 0
     run = project.invoke("dags.trigger", "after", "--wait", "--timeout=120", "--json")
     assert run.returncode == 0, run.stdout + run.stderr

@@ -53,7 +53,12 @@ def failure(room: Cluster, item: Object) -> WindsockError:
 def says(words: str, *, code: int = 1, often: int = 3) -> dict[str, Any]:
     """A probe that says something, each second, and counts when it has said it so often."""
     command = ["sh", "-c", f"echo {words}; exit {code}"]
-    return {"exec": {"command": command}, "periodSeconds": 1, "failureThreshold": often}
+    return {
+        "exec": {"command": command},
+        "periodSeconds": 1,
+        "failureThreshold": often,
+        "timeoutSeconds": 10,
+    }
 
 
 def crashing(script: str) -> dict[str, Any]:
@@ -160,13 +165,15 @@ def test_a_startup_probe_that_never_passes(room: Cluster) -> None:
         "exec": {"command": ["python3", "-c", "import sys; sys.exit('not yet')"]},
         "periodSeconds": 1,
         "failureThreshold": 2,
+        "timeoutSeconds": 10,
     }
     told = failure(room, deployment("probed", SLEEP, startupProbe=probe))
     assert "not yet" in told.message
 
 
 def test_a_readiness_probe_that_gets_a_wrong_answer(room: Cluster) -> None:
-    probe = {"httpGet": {"path": "/no-such-page", "port": 8080}, "periodSeconds": 1}
+    page = {"path": "/no-such-page", "port": 8080}
+    probe = {"httpGet": page, "periodSeconds": 1, "timeoutSeconds": 10}
     serve = "import http.server as http;http.test(http.SimpleHTTPRequestHandler, port=8080)"
     told = failure(room, deployment("unready", serve, readinessProbe=probe))
     assert "it runs, but is not ready" in told.message

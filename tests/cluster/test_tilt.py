@@ -34,6 +34,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
 
 NAMESPACE = "okteto-tilt"
 TAG = "tilt-0123456789abcdef"
+CHILDREN = """
+for child in $(cat /proc/1/task/1/children); do
+    cmp -s /proc/1/cmdline "/proc/$child/cmdline" || echo "$child"
+done
+"""
+"""Those of a container's first process that run a program; a shell's own forks wait to end them."""
 WORKERS = "app.kubernetes.io/component=worker"
 
 
@@ -158,7 +164,7 @@ def test_a_live_update_starts_airflow_anew_in_the_same_container(
         return pod
 
     def seen() -> str:
-        return kubectl.run("exec", name, "--", "cat", "/proc/1/task/1/children").strip()
+        return kubectl.run("exec", name, "--", "sh", "-c", CHILDREN).strip()
 
     name, before = processor()["metadata"]["name"], processor()["status"]["containerStatuses"]
     child = seen()

@@ -79,6 +79,19 @@ def schedule_of(project: Project, dag_id: str) -> str | None:
     return dag.schedule
 
 
+def line_of_log(project: Project, dag_id: str, run_id: str, task_id: str, words: str) -> str:
+    """The line of a task's first try that has these words.
+
+    It is waited for: the supervisor of a task tells how it ended before it writes the last lines.
+    """
+
+    def found() -> list[str]:
+        log = project.airflow.log(dag_id, run_id, task_id, try_number=1)
+        return [line.event for line in log if words in line.event]
+
+    return eventually(found, f"{words!r} is in the log of {dag_id}.{task_id}")[0]
+
+
 class Folder:
     """The DAG folder; `restore` brings the examples back as they were.
 

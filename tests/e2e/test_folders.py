@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import SETTINGS
-from tests.e2e.folder import Folder, dag_source, save_calendar, schedule_of
+from tests.e2e.folder import Folder, dag_source, line_of_log, save_calendar, schedule_of
 from tests.e2e.machine import assert_nothing_runs, free_port
 from tests.e2e.project import Project
 
@@ -70,8 +70,7 @@ def test_a_dag_follows_a_save_of_what_it_imports_from_another_folder(project: Pr
     run = project.invoke("dags.trigger", "trade", "--wait", "--timeout=60", "--json")
     assert run.returncode == 0, run.stdout + run.stderr
     run_id = json.loads(run.stdout)["run_id"]
-    log = [line.event for line in project.airflow.log("trade", run_id, "sell", try_number=1)]
-    assert "prices: ['sell']" in log
+    assert line_of_log(project, "trade", run_id, "sell", "prices:") == "prices: ['sell']"
 
 
 def test_what_lies_in_another_folder_is_no_dag_file(project: Project) -> None:

@@ -159,12 +159,16 @@ def _is_ours(process_id: int, name: str) -> bool:
 
 
 def _end(process_id: int, name: str, seconds: float) -> None:
-    for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 10.0)):
-        with suppress(ProcessLookupError):
-            os.kill(process_id, number)
-        with suppress(DeadlineExceeded):
-            wait_until(
-                lambda: not _is_ours(process_id, name), f"the end of {name}", seconds=patience
-            )
-            return
+    try:
+        ended = os.pidfd_open(process_id)  # Its first thread may be gone long before the last.
+    except ProcessLookupError:
+        return
+    try:
+        for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, KILLED_TIME)):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(ended, number)
+            if select.select([ended], [], [], patience)[0]:
+                return
+    finally:
+        os.close(ended)
     raise EnvironmentFailure(f"{name} (pid {process_id}) does not end")

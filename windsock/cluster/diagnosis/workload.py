@@ -95,7 +95,9 @@ def _job(job: Object, pods: Sequence[Object]) -> Iterator[Finding]:
     if not failed:
         if over is not None:
             why = f"it failed: {over.get('message', 'no pod is left')}"
-            yield Finding(about=_name(job), why=why)
+            # Jobs and pods are watched apart: that its pod has failed may be told a moment later,
+            # and says more.
+            yield Finding(about=_name(job), why=why, patience=2.0)
         return
     pod = failed[-1]
     active = any(pod["status"].get("phase") in {"Pending", "Running"} for pod in pods)
