@@ -42,6 +42,8 @@ SETTINGS = {
     "INVOKE_WINDSOCK_PARSE_IMPORT_TIMEOUT": "6",
     "INVOKE_WINDSOCK_PARSE_FILE_TIMEOUT": "10",
     "INVOKE_WINDSOCK_PARSE_MEMORY_LIMIT_MB": "2048",
+    # Whatever is parsed is so because of a save.
+    "INVOKE_WINDSOCK_PARSE_INTERVAL": "3600",
     # So few that each save would collect what a run still needs, if nothing prevented it.
     "INVOKE_WINDSOCK_SYNC_KEEP_SNAPSHOTS": "3",
 }

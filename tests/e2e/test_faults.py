@@ -98,9 +98,9 @@ class TestHarmfulImports:
 
 def test_other_saves_get_through_while_a_file_hangs(environment: Project, folder: Folder) -> None:
     with Events(environment) as events:
-        folder.write("loops.py", dag_source("loops", top="while True:\n    pass"))
+        folder.write("hangs.py", dag_source("hangs", top=HARMFUL["hangs"][0]))
         events.wait_for(
-            lambda event: event["type"] == "parsing" and "loops.py" in event["files"],
+            lambda event: event["type"] == "parsing" and "hangs.py" in event["files"],
             "the file that hangs is being parsed",
         )
         folder.write("trade.py", dag_source("trade"))
@@ -108,8 +108,8 @@ def test_other_saves_get_through_while_a_file_hangs(environment: Project, folder
             lambda event: event["type"] == "parsed" and event["file"] == "trade.py",
             "the other one is parsed",
         )
-        assert "loops.py" not in [event["file"] for event in events.of("parsed")]
-        folder.delete("loops.py")  # it need not be waited for any more
+        assert "hangs.py" not in [event["file"] for event in events.of("parsed")]
+        folder.delete("hangs.py")  # it need not be waited for any more
         folder.settle(timeout=20)
     assert_in_step(environment, dags=["trade"])
 

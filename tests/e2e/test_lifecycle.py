@@ -88,7 +88,7 @@ def migrating(up: Command, project: Project) -> None:
 
 
 def starting_airflow(up: Command, _: Project) -> None:
-    up.wait_for("database migrated")
+    up.wait_for("database migrated", timeout=120)
 
 
 PHASES: list[Callable[[Command, Project], None]] = [starting_postgres, migrating, starting_airflow]

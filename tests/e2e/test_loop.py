@@ -367,7 +367,11 @@ def test_a_branch_switch_is_one_batch(environment: Project, folder: Folder) -> N
 
     with Events(environment) as events:
         git("checkout", "-q", "other")
-        folder.settle()
+        snapshot = folder.settle().snapshot
+        events.wait_for(
+            lambda event: event["type"] == "settled" and event["snapshot"] == snapshot,
+            "the switch is parsed",
+        )
         sent = events.of("sent")
 
     assert [event["count"] for event in sent] == [201]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import threading
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ class FakeRoom:
     def __init__(self) -> None:
         self._items: dict[str, Object] = {}
         self._versions = itertools.count(1)
+        self._changing = threading.Lock()
 
     def within(self, _seconds: float) -> FakeRoom:
         return self
@@ -29,27 +31,29 @@ class FakeRoom:
         return copy.deepcopy(self._items.get(name))
 
     def create(self, item: Object) -> Object:
-        name = item["metadata"]["name"]
-        if name in self._items:
-            raise Refusal("there is one", code=CONFLICT)
-        made = copy.deepcopy(item)
-        made["metadata"] |= {"uid": str(next(self._versions))}
-        return self._store(made)
+        with self._changing:
+            if item["metadata"]["name"] in self._items:
+                raise Refusal("there is one", code=CONFLICT)
+            made = copy.deepcopy(item)
+            made["metadata"] |= {"uid": str(next(self._versions))}
+            return self._store(made)
 
     def patch(self, item: Object, change: Object) -> Object:
-        found = self._items.get(item["metadata"]["name"])
-        if found is None:
-            raise Refusal("it is gone", code=NOT_FOUND)
-        if change["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
-            raise Refusal("it was changed", code=CONFLICT)
-        return self._store({**found, "spec": {**found["spec"], **change["spec"]}})
+        with self._changing:
+            found = self._items.get(item["metadata"]["name"])
+            if found is None:
+                raise Refusal("it is gone", code=NOT_FOUND)
+            if change["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+                raise Refusal("it was changed", code=CONFLICT)
+            return self._store({**found, "spec": {**found["spec"], **change["spec"]}})
 
     def delete(self, item: Object, *, unchanged: bool = False) -> bool:
-        found = self._items.get(item["metadata"]["name"])
-        if found is None or (unchanged and found["metadata"] != item["metadata"]):
-            return False
-        del self._items[item["metadata"]["name"]]
-        return True
+        with self._changing:
+            found = self._items.get(item["metadata"]["name"])
+            if found is None or (unchanged and found["metadata"] != item["metadata"]):
+                return False
+            del self._items[item["metadata"]["name"]]
+            return True
 
     def _store(self, item: Object) -> Object:
         version = {"resourceVersion": str(next(self._versions))}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from windsock.sync.store import Store
 
 DEADLINE = 30.0
+SESSION = "session"
+"""The name of the thread that a session runs in."""
 FAST = Pace(quiet=0.005, longest=0.1, retry_first=0.01, retry_longest=0.05)
 
 EventType = TypeVar("EventType", bound=events.Event)
@@ -313,7 +315,7 @@ class Rig:
             except BaseException as error:  # noqa: BLE001 - raised again below
                 errors.append(error)
 
-        thread = threading.Thread(target=run, name="session")
+        thread = threading.Thread(target=run, name=SESSION)
         thread.start()
         try:
             yield session

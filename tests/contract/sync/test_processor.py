@@ -99,6 +99,7 @@ def test_a_processor_that_comes_later_is_poked_then_and_again_when_it_comes_back
         assert not rig.wait_for(events.ProcessorConnection, count=2).connected
         with listening(rig) as processor:
             assert processor.next() == {"type": "poke", "snapshot": tree}
+            assert rig.wait_for(events.ProcessorConnection, count=3).connected
     told = [event.connected for event in rig.of(events.ProcessorConnection)]
     assert told[:3] == [True, False, True]
 
