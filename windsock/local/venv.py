@@ -1,9 +1,10 @@
 """Airflow's virtual environment: built by uv from the compiled lock, whole or not at all.
 
 A venv lies in a folder named by the digest of all that goes into it, so a changed lock, a changed
-extra requirement or another interpreter means another folder, and going back is free. The marker
-in it is written last: a folder without one was interrupted and is built anew. A lock keeps a
-second builder out, and what a killed one left behind: uv goes on until it is done.
+extra requirement or another interpreter means another folder, and going back is free while the
+folder is one of those that were used last. The marker in it is written last: a folder without one
+was interrupted and is built anew; its time is that of the last use. A lock keeps a second builder
+out, and what a killed one left behind: uv goes on until it is done.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 MARKER = ".complete"
 DOOMED = ".removing-"
+KEPT = 3
+"""How many venvs stay: each takes some hundred megabytes, and few branches have other packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,8 @@ def ensure(
     recipe = _Recipe.of(python=python, lock=lock, extra=extra, environment=environment)
     found = recipe.venv(folder)
     if _is_complete(found):
+        with suppress(OSError):  # It is only known as older than it is.
+            os.utime(found.folder / MARKER)
         return found
     private_folder(folder)
     with _building(folder, progress) as held:
@@ -146,15 +151,39 @@ def sources(lock: Path, extra: Path) -> tuple[Path, ...]:
     return (lock, *included)
 
 
-def remove_others(folder: Path, *, keep: Venv) -> int:
-    """Remove the venvs that are no longer used; returns how many.
+def remove_unused(folder: Path, *, keep: int = KEPT) -> int:
+    """Remove all venvs but those that were used last; returns how many.
 
-    To be called when nothing runs in them any more.
+    To be called when nothing runs in any of them.
+
+    Args:
+        folder: Holds the venvs; it may not exist.
+        keep: How many stay.
+
+    Raises:
+        EnvironmentFailure: One cannot be removed.
     """
-    others = [path for path in folder.iterdir() if path != keep.folder]
-    for path in others:
-        _remove(path)
-    return len(others)
+    if not folder.is_dir():
+        return 0
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unused = sorted(folder.iterdir(), key=_last_used, reverse=True)[keep:]
+        for path in unused:
+            _remove(path)
+    except BlockingIOError:
+        return 0  # One is being built; there will be another time.
+    finally:
+        os.close(opened)
+    return len(unused)
+
+
+def _last_used(path: Path) -> float:
+    """When a venv was used last, in seconds of the wall clock; what is none comes first of all."""
+    try:
+        return (path / MARKER).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 @contextmanager

@@ -338,6 +338,8 @@ class LocalTarget:
         Remembered.forget(self._layout.state)
         if volumes:
             remove_state(self._layout, console)
+        else:
+            venv.remove_unused(self._layout.venvs)
 
     def end(self, console: Console) -> None:
         """See `Target`."""

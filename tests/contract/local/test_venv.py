@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import os
 import signal
@@ -128,11 +129,31 @@ def test_extra_packages_are_installed_beside_the_locked_ones(project: Project) -
     assert made.folder != first.folder
     assert _version(made, "windy") == "1.0"
     assert _version(made, "cloudy") == "1.0"
-    assert _version(first, "windy") == ""  # the old one is untouched until it is removed
-    assert venv.remove_others(project.venvs, keep=made) == 1
-    assert list(project.venvs.iterdir()) == [made.folder]
+    assert _version(first, "windy") == ""  # the old one is untouched
     project.extra.write_text("")
-    assert project.ensure().created
+    assert project.ensure() == dataclasses.replace(first, created=False)
+
+
+def test_those_that_were_used_last_are_kept(project: Project) -> None:
+    made = []
+    for packages in ("", "windy\n", "cloudy\n"):
+        project.extra.write_text(packages)
+        made.append(project.ensure())
+        for venv_of_before in made:  # A second passes.
+            marker = venv_of_before.folder / venv.MARKER
+            os.utime(marker, (marker.stat().st_atime, marker.stat().st_mtime - 1))
+    (project.venvs / "interrupted").mkdir()
+    project.extra.write_text("")
+    assert not project.ensure().created  # so the first one was used last
+
+    assert venv.remove_unused(project.venvs, keep=3) == 1
+    assert {path.name for path in project.venvs.iterdir()} == {each.digest for each in made}
+    assert venv.remove_unused(project.venvs, keep=2) == 1
+    left = {path.name for path in project.venvs.iterdir()}
+    assert left == {made[0].digest, made[2].digest}
+    assert venv.remove_unused(project.venvs / "of-nobody") == 0
+    with venv._building(project.venvs, print):
+        assert venv.remove_unused(project.venvs, keep=0) == 0
 
 
 def test_an_included_requirements_file_counts(project: Project) -> None:
