@@ -146,6 +146,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _snapshot_bundles(self) -> list[SnapshotDagBundle]:
         return [bundle for bundle in self._dag_bundles if isinstance(bundle, SnapshotDagBundle)]
 
+    def _bundle(self, name: str) -> SnapshotDagBundle:
+        return next(bundle for bundle in self._snapshot_bundles() if bundle.name == name)
+
     def _is_ours(self, file: DagFileInfo) -> bool:
         return any(bundle.name == file.bundle_name for bundle in self._snapshot_bundles())
 
@@ -280,7 +283,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self._recordings.pop(file, None)
             for companion in self._held_up(processor):
                 del self._companions[companion]
-                self._queue(companion.bundle_name, str(companion.rel_path))
+                self._queue(companion)
             # Airflow's own kill waits up to 5 s in the selector if the parser's sockets close just
             # before it can be reaped (3 of 24 saves, measured); nothing here needs its last words.
             with contextlib.suppress(ProcessLookupError):
@@ -456,7 +459,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _parse_alone(self, file: DagFileInfo) -> None:
         """Parse a file again in a parser of its own, now and from now on."""
         self._alone.add(str(file.rel_path))
-        self._queue(file.bundle_name, str(file.rel_path))
+        self._queue(file)
 
     def _store_results(self) -> None:
         for result, errors in store(self._still_true(self._burst.take())):
@@ -479,7 +482,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _is_outdated(self, file: DagFileInfo, uses: set[str]) -> bool:
         """Whether a save during the parse changed something that this parse used."""
-        bundle = next(item for item in self._snapshot_bundles() if item.name == file.bundle_name)
+        bundle = self._bundle(file.bundle_name)
         parsed = _snapshot_of(file)
         # Of the store, not of our last refresh: another replica may have stored what is newer.
         current = current_snapshot(bundle.store)
@@ -498,18 +501,21 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _queue_if_awaited(self, file: DagFileInfo, *, force: bool = False) -> None:
         """Parse again once this process is gone; `_start_new_processes` drops it until then."""
         if force or str(file.rel_path) in self._awaited:
-            self._queue(file.bundle_name, str(file.rel_path))
+            self._queue(file)
 
     def _queue_if_there(self, file: DagFileInfo) -> None:
         """Parse again, unless the save that overtook it has deleted it."""
-        bundle = next(item for item in self._dag_bundles if item.name == file.bundle_name)
-        if (bundle.path / file.rel_path).exists():
-            self._queue(file.bundle_name, str(file.rel_path))
+        if (self._bundle(file.bundle_name).path / file.rel_path).exists():
+            self._queue(file)
 
-    def _queue(self, bundle_name: str, name: str) -> None:
-        """Parse a file of the snapshot that is current now, before all others."""
-        bundle = next(item for item in self._dag_bundles if item.name == bundle_name)
-        file = DagFileInfo(rel_path=Path(name), bundle_name=bundle_name, bundle_path=bundle.path)
+    def _queue(self, file: DagFileInfo) -> None:
+        """Parse a file as the snapshot that is current now has it, before all others."""
+        self._queue_named(file.bundle_name, file.rel_path)
+
+    def _queue_named(self, bundle_name: str, path: Path) -> None:
+        file = DagFileInfo(
+            rel_path=path, bundle_name=bundle_name, bundle_path=self._bundle(bundle_name).path
+        )
         self._add_files_to_queue([file], mode="frontprio")
 
     def _show_source_paths(self, file: DagFileInfo, result: DagFileParsingResult) -> None:
@@ -573,7 +579,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Parse the other files that define a DAG again: one of them owns it now."""
         self._awaited.update(dict.fromkeys(owners, snapshot))
         for owner in owners:
-            self._queue(bundle, owner)
+            self._queue_named(bundle, Path(owner))
         if owners:
             self._channel.broadcast({"type": "parsing", "snapshot": snapshot, "files": owners})
 
