@@ -108,7 +108,7 @@ class FakeTarget:
             yield
         finally:
             self.locked = False
-            self.verbs.append("unlock")
+            self._do("unlock")
 
     def prepare(self, console: Console) -> None:
         del console

@@ -159,6 +159,17 @@ def test_a_failure_on_the_way_gives_up_under_the_lock(
     assert target.verbs == [*BRING_UP[: BRING_UP.index(verb) + 1], "give up", "unlock"]
 
 
+@pytest.mark.parametrize("detach", [False, True])
+def test_ctrl_c_in_the_moment_in_which_it_is_up_leaves_nothing_running(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync, *, detach: bool
+) -> None:
+    target.fails["unlock"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        flow.up(work, detach=detach)
+    assert target.verbs == [*BRING_UP, "give up"]
+    assert sync.asked == ["barrier"]
+
+
 def test_what_is_up_goes_on_if_its_change_cannot_be_built(
     up: FakeWorkspace, target: FakeTarget
 ) -> None:

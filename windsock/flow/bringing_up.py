@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
@@ -23,6 +24,23 @@ FIRST_PARSE_SECONDS = 15.0
 """How long `up` waits for the first parse of the whole DAG folder before it only says so."""
 
 
+@dataclass
+class Ending:
+    """What a command owes when it ends, however and wherever that happens.
+
+    Attributes:
+        how: Ends what it has begun; None as long as there is nothing, or when it is to stay.
+    """
+
+    how: Callable[[Console], None] | None = None
+
+    def run(self, console: Console) -> None:
+        """Do it, once."""
+        how, self.how = self.how, None
+        if how is not None:
+            how(console)
+
+
 def up(work: Workspace, *, detach: bool) -> int:
     """Bring everything up, then tell what comes of each save until Ctrl-C.
 
@@ -40,36 +58,45 @@ def up(work: Workspace, *, detach: bool) -> int:
         running=target,
         show=lambda: show_dags(work, work.environment()),
     )
-    environment = target.running()
-    started_here = environment is None
-    if environment is None:
-        environment = bring_up(work, target)
-    else:
-        import_settings(work, environment)
-        console.good("already up")
-    if detach:
-        _announce(console, environment, detach=True)
-        return 0
+    ending = Ending()
     try:
-        _announce(console, environment, detach=False)
+        environment = target.running()
+        started_here = environment is None
+        if environment is None:
+            environment = bring_up(work, target, ending)
+        else:
+            import_settings(work, environment)
+            console.good("already up")
+        if detach:
+            ending.how = None
+            _announce(console, environment, detach=True)
+            return 0
+        if started_here:
+            ending.how = lambda console: later.target().end(console)
+        return _watch(work, environment, rebuilder, stops=started_here)
+    finally:
+        ending.run(console)
+
+
+def _watch(work: Workspace, environment: Environment, rebuilder: Rebuilder, *, stops: bool) -> int:
+    """Tell what comes of each save until Ctrl-C; returns an exit code."""
+    try:
+        _announce(work.console, environment, detach=False)
         return beside(
             lambda left: follow(
                 work,
                 environment,
                 greeting="  watching for saves; Ctrl-C to stop",
-                stops=started_here,
+                stops=stops,
                 left=left,
             ),
             rebuilder.look,
         )
     except KeyboardInterrupt:
-        console.line()
-        if not started_here:
-            console.line("left running; `invoke down` stops it")
+        work.console.line()
+        if not stops:
+            work.console.line("left running; `invoke down` stops it")
         return 0
-    finally:
-        if started_here:
-            later.target().end(console)
 
 
 def deploy(work: Workspace) -> None:
@@ -79,11 +106,13 @@ def deploy(work: Workspace) -> None:
         DeadlineExceeded: Airflow did not parse the DAG folder in time.
     """
     target = choose.cluster_target(work.settings)
-    environment = bring_up(work)
+    ending = Ending()
     try:
+        environment = bring_up(work, ending=ending)
+        ending.how = target.leave
         ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
     finally:
-        target.leave(work.console)
+        ending.run(work.console)
 
 
 def join(work: Workspace) -> int:
@@ -95,15 +124,18 @@ def join(work: Workspace) -> int:
     target = choose.cluster_target(work.settings)
     # Of one that was killed: who waits for this one must not take it for up.
     (work.settings.state_folder / ENVIRONMENT_FILE).unlink(missing_ok=True)
-    environment = _bring_up(work, target, prepare=_nothing, deploy=target.join)
     greeting = "watching for saves; Ctrl-C ends the sync and nothing else"
+    ending = Ending()
     try:
-        return follow(work, environment, greeting=greeting, stops=True)
-    except KeyboardInterrupt:
-        work.console.line()
-        return 0
+        environment = _bring_up(work, target, ending, prepare=_nothing, deploy=target.join)
+        ending.how = target.leave
+        try:
+            return follow(work, environment, greeting=greeting, stops=True)
+        except KeyboardInterrupt:
+            work.console.line()
+            return 0
     finally:
-        target.leave(work.console)
+        ending.run(work.console)
 
 
 def _nothing(_console: Console) -> None:
@@ -117,7 +149,9 @@ def secret(work: Workspace) -> None:
         target.ensure_secret()
 
 
-def bring_up(work: Workspace, target: Target | None = None) -> Environment:
+def bring_up(
+    work: Workspace, target: Target | None = None, ending: Ending | None = None
+) -> Environment:
     """Start what is missing and wait until all of it is healthy.
 
     An interrupt or a failure on the way stops again what runs, so that nothing is left half up;
@@ -126,14 +160,16 @@ def bring_up(work: Workspace, target: Target | None = None) -> Environment:
     Args:
         work: The workspace.
         target: Its target, if there is one already.
+        ending: Of the command; gets what is to be done if it ends right after.
     """
-    target = target or work.target()
-    return _bring_up(work, target, prepare=target.prepare, deploy=target.deploy)
+    target, ending = target or work.target(), ending or Ending()
+    return _bring_up(work, target, ending, prepare=target.prepare, deploy=target.deploy)
 
 
 def _bring_up(
     work: Workspace,
     target: Target,
+    ending: Ending,
     *,
     prepare: Callable[[Console], None],
     deploy: Callable[[Console], None],
@@ -146,6 +182,7 @@ def _bring_up(
         try:
             prepare(work.console)
             goes_on = False
+            ending.how = target.give_up
             deploy(work.console)
             environment = target.wait(work.console)
             import_settings(work, environment)
@@ -155,7 +192,8 @@ def _bring_up(
             if goes_on and described.exists():  # It is stopped where its cluster was made anew.
                 work.console.warn("what ran before goes on as it was")
             else:
-                target.give_up(work.console)
+                ending.how = target.give_up
+                ending.run(work.console)
             raise
     work.console.good(f"up in {time.monotonic() - started:.1f} s")
     return environment
