@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.deployed import KINDS, OURS, PATIENCE, Kubectl, project_on
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source, line_of_log
 from tests.e2e.machine import assert_nothing_runs
-from tests.e2e.project import eventually
+from tests.e2e.project import INTERRUPTED, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
 
 NAMESPACE = "windsock-deploy"
-INTERRUPTED = 130
 SCHEDULER = f"{OURS},app.kubernetes.io/component=scheduler"
 
 

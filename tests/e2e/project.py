@@ -32,6 +32,7 @@ PATIENCE = 60.0
 COMMAND_SECONDS = 240.0
 """The same for a whole command, be it a first `invoke up`."""
 
+INTERRUPTED = 130
 Found = TypeVar("Found")
 
 
@@ -218,8 +219,12 @@ class Command:
         self.process.kill()
 
     def end(self, *, timeout: float = PATIENCE) -> int:
-        """Wait for its end; returns the exit code."""
+        """Wait for its end; returns the exit code, as a shell tells it of an interrupt."""
         code = self.process.wait(timeout)
+        if code == -signal.SIGINT:
+            # Python ends `python -m` so after an interrupt that came while text was executed, as it
+            # is to make a dataclass: although that was handled, and 130 was asked for.
+            code = INTERRUPTED
         for reader in self._readers:
             # Bounded: a process that it started may hold the stream open for as long as it lives.
             reader.join(timeout=2)
