@@ -20,6 +20,10 @@ _ATTACHED = "SuccessfulAttachVolume"
 _ALL_MOUNTED = {"Pulling", "Pulled", "Created", "Started"}
 """What a node does with a pod once it has all volumes."""
 
+_EARLY = ("no relationship found between node", "failed to sync")
+"""What a node says that does not see yet what its pods name, or is too busy to read it. It tries
+again, after twice the time each time; what is missing is "not found"."""
+
 _HARMLESS_CLAIM_EVENTS = {"WaitForFirstConsumer", "WaitForPodScheduled", "ExternalProvisioning"}
 
 
@@ -39,8 +43,7 @@ def volumes(pod: Object, around: Surroundings) -> Iterator[Finding]:
             about=f"Pod {pod['metadata']['name']}",
             why=f"a volume cannot be mounted: {said}",
             hint="What it names is missing, or the volume is in use on another node.",
-            # A node may see what its pods name a moment after it has got the pod, and tries again.
-            patience=60.0 if "no relationship found between node" in said else 12.0,
+            patience=60.0 if any(early in said for early in _EARLY) else 12.0,
         )
 
 

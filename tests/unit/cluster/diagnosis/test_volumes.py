@@ -23,12 +23,16 @@ def test_a_claim_without_a_storage_class_is_told_and_one_that_waits_for_its_pod_
     assert found(waits, claims=(claim,), events=(later,)) == []
 
 
-def test_a_volume_that_the_node_may_not_see_yet_is_given_more_time_than_one_that_is_missing() -> (
-    None
-):
+@pytest.mark.parametrize(
+    "early",
+    [
+        "claim is forbidden: no relationship found between node 'one' and this object",
+        "failed to sync secret cache: timed out waiting for the condition",
+    ],
+)
+def test_what_the_node_may_not_see_yet_is_given_more_time_than_what_is_missing(early: str) -> None:
     starting = pod(container=waiting("ContainerCreating"))
-    early = "no relationship found between node 'one' and this object"
-    [soon] = found(starting, events=(event("FailedMount", f"claim is forbidden: {early}"),))
+    [soon] = found(starting, events=(event("FailedMount", f'for volume "token-x": {early}'),))
     [never] = found(starting, events=(event("FailedMount", 'configmap "x" not found'),))
     assert "cannot be mounted" in soon.why
     assert soon.patience > 3 * never.patience
