@@ -165,16 +165,14 @@ def remove_unused(folder: Path, *, keep: int = KEPT) -> int:
     """
     if not folder.is_dir():
         return 0
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with _opened(folder) as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0  # One is being built; there will be another time.
         unused = sorted(folder.iterdir(), key=_last_used, reverse=True)[keep:]
         for path in unused:
             _remove(path)
-    except BlockingIOError:
-        return 0  # One is being built; there will be another time.
-    finally:
-        os.close(opened)
     return len(unused)
 
 
@@ -189,16 +187,23 @@ def _last_used(path: Path) -> float:
 @contextmanager
 def _building(folder: Path, progress: Callable[[str], None]) -> Iterator[int]:
     """Hold the lock of the folder of venvs; yields the file descriptor that carries it."""
-    try:
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise cannot(f"open {folder}", error) from error
-    try:
+    with _opened(folder) as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             progress("waiting for another installation to end")
             fcntl.flock(opened, fcntl.LOCK_EX)
+        yield opened
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """The folder of venvs, whose file descriptor carries the lock."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise cannot(f"open {folder}", error) from error
+    try:
         yield opened
     finally:
         os.close(opened)
