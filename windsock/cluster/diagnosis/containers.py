@@ -101,7 +101,7 @@ _STUCK: dict[str, tuple[str, float]] = {
 }
 """Reason of a waiting container → what to do, and the patience with it in seconds."""
 
-_UNREAD = "failed to sync"
+UNREAD = "failed to sync"
 """How a busy kubelet says, with the same reason, that it has not read a Secret or a ConfigMap yet.
 It looks again by itself, and only then knows whether something is missing."""
 _UNREAD_PATIENCE = 30.0
@@ -115,7 +115,7 @@ def waiting(pod: Object) -> Iterator[Finding]:
         if reason not in _STUCK:
             continue
         hint, patience = _STUCK[reason]
-        if state.get("message", "").startswith(_UNREAD):
+        if state.get("message", "").startswith(UNREAD):
             patience = _UNREAD_PATIENCE
         if hint == _IMAGE_HINT and "/" in status.get("image", ""):
             hint = _REGISTRY_HINT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from windsock.cluster.diagnosis.containers import UNREAD
 from windsock.cluster.diagnosis.finding import Finding
 from windsock.cluster.diagnosis.surroundings import time_of
 from windsock.cluster.workloads import containers
@@ -20,7 +21,7 @@ _ATTACHED = "SuccessfulAttachVolume"
 _ALL_MOUNTED = {"Pulling", "Pulled", "Created", "Started"}
 """What a node does with a pod once it has all volumes."""
 
-_EARLY = ("no relationship found between node", "failed to sync")
+_EARLY = ("no relationship found between node", UNREAD)
 """What a node says that does not see yet what its pods name, or is too busy to read it. It tries
 again, after twice the time each time; what is missing is "not found"."""
 
