@@ -108,14 +108,8 @@ class Daemons:
         Raises:
             DeadlineExceeded: It does not end.
         """
-        process_id = self.running()[name]
-        ended = os.pidfd_open(process_id)  # Its first thread may be gone long before the last.
-        try:
-            os.kill(process_id, signal.SIGKILL)
-            if not select.select([ended], [], [], KILLED_TIME)[0]:
-                raise DeadlineExceeded(f"{name} was killed and does not end")
-        finally:
-            os.close(ended)
+        if not _ends(self.running()[name], signal.SIGKILL, KILLED_TIME):
+            raise DeadlineExceeded(f"{name} was killed and does not end")
 
     def stop(self, *, seconds: float = 30) -> None:
         """End all of them, the last started first, each killed if it takes too long."""
@@ -159,16 +153,21 @@ def _is_ours(process_id: int, name: str) -> bool:
 
 
 def _end(process_id: int, name: str, seconds: float) -> None:
+    if _ends(process_id, signal.SIGTERM, seconds):
+        return
+    if not _ends(process_id, signal.SIGKILL, KILLED_TIME):
+        raise EnvironmentFailure(f"{name} (pid {process_id}) does not end")
+
+
+def _ends(process_id: int, number: signal.Signals, seconds: float) -> bool:
+    """Send a signal, and wait for the end of all threads; whether it came."""
     try:
         ended = os.pidfd_open(process_id)  # Its first thread may be gone long before the last.
     except ProcessLookupError:
-        return
+        return True
     try:
-        for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, KILLED_TIME)):
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(ended, number)
-            if select.select([ended], [], [], patience)[0]:
-                return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(ended, number)
+        return bool(select.select([ended], [], [], seconds)[0])
     finally:
         os.close(ended)
-    raise EnvironmentFailure(f"{name} (pid {process_id}) does not end")
