@@ -137,9 +137,7 @@ class Feedback:
             save.affected = (save.affected or set()).union(event["files"])
 
     def _on_parsed(self, event: Event) -> None:
-        save = self._saves.get(event["snapshot"])
-        if not self._is_awaited(event["file"]):
-            save = None
+        save = self._saves.get(event["snapshot"]) if self._is_awaited(event["file"]) else None
         if save is not None:
             save.dags.update(event["dags"])
             save.files[event["file"]] = bool(event["errors"])
