@@ -21,7 +21,7 @@ class Environment:
         url: Where Airflow's UI and API answer, without a trailing slash.
         user: The user for the UI and the API.
         password_file: A 0600 file with nothing but the password.
-        control_socket: The unix socket of the sync process (see `windsock.sync.control`).
+        control_socket: The unix socket of the sync process (see `windsock.sync_process.control`).
         dags_folder: The folder whose saves are synced.
         airflow: Airflow's version.
     """

@@ -12,7 +12,7 @@ from tests.cluster.room import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 Manifest = dict[str, Any]
 

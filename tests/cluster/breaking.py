@@ -25,10 +25,10 @@ from tests.cluster.syncing import PROCESSOR, assert_in_step_there
 from tests.e2e.folder import Folder, dag_source
 from tests.e2e.machine import component_pid
 from tests.e2e.project import eventually
-from windsock.cluster.client import Cluster
-from windsock.cluster.lease import Lease
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.api.lease import Lease
 from windsock.errors import WindsockError
-from windsock.sync import entries
+from windsock.store import entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

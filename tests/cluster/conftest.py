@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from windsock.cluster.images.registry import Registry
 from windsock.cluster.kind import Kind
-from windsock.cluster.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,8 +24,8 @@ from tests.cluster import account
 from tests.cluster.okteto_proxy import proxied
 from tests.cluster.room import eventually
 from tests.e2e.project import ROOT
-from windsock.cluster import recipe
-from windsock.cluster.client import Cluster
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.images import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

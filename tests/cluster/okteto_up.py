@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.room import IMAGE, eventually
-from windsock.cluster.workloads import has_condition
+from windsock.cluster.api.workloads import has_condition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 Object = dict[str, Any]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from windsock.sync import entries
+from windsock.store import entries
 
 DONE = "done"
 """Beside a store: nobody needs to look at it any more."""

@@ -7,8 +7,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster.client import MANAGED, Cluster
-from windsock.cluster.removal import delete_all
+from windsock.cluster.api.client import MANAGED, Cluster
+from windsock.cluster.manifests.removal import delete_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

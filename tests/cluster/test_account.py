@@ -21,8 +21,8 @@ from tests.cluster.installer import docker
 from tests.e2e.folder import EXAMPLE_DAGS
 from tests.e2e.machine import assert_nothing_runs
 from tests.e2e.project import ROOT, eventually
-from windsock.cluster.client import Cluster
-from windsock.cluster.manifests import AIRFLOW_IMAGE, POSTGRES_IMAGE
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.manifests.render import AIRFLOW_IMAGE, POSTGRES_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

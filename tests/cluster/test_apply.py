@@ -22,15 +22,15 @@ from tests.cluster.room import (
 )
 from tests.contract.cluster.test_apply import *  # noqa: F403 - its cases are the point
 from tests.contract.cluster.test_apply import everything
-from windsock.cluster.apply import apply
-from windsock.cluster.failures import Refusal
-from windsock.cluster.removal import delete_all
+from windsock.cluster.api.failures import Refusal
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.manifests.removal import delete_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.conftest import ClusterAccess
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 pytestmark = pytest.mark.cluster
 

@@ -27,9 +27,9 @@ from tests.cluster import node, reader
 from tests.cluster.room import SLEEP, deployment, eventually, mount_from_node, namespace, silent
 from tests.cluster.test_sync import PodRig
 from tests.contract.sync.rig import SESSION, Rig, tree_id_of, wait_until
-from windsock.cluster import rollout
-from windsock.cluster.apply import apply
-from windsock.cluster.streams import DAG_PROCESSOR, ready_pod
+from windsock.cluster.access.streams import DAG_PROCESSOR, ready_pod
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.rollout import follow as rollout
 from windsock.errors import WindsockError
 from windsock.sync import events, protocol
 from windsock.sync.session import Pace
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.cluster.conftest import ClusterAccess
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
     from windsock.sync.transport import Transport
 
 pytestmark = pytest.mark.cluster
@@ -311,9 +311,9 @@ def kill_the_client(rig: FaultyRig, cluster: ClusterAccess, moment: int) -> None
 
 CLIENT_PROGRAM = """
 import os, pathlib, signal, sys, threading
-from windsock.cluster.client import Cluster
-from windsock.cluster.streams import exec_transport
-from windsock.sync.agent import Options
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.access.streams import exec_transport
+from windsock.store.agent import Options
 from windsock.sync.session import Session
 context, namespace, kubeconfig, root, store, client, moment = sys.argv[1:]
 cluster = Cluster.connect(context=context, namespace=namespace, kubeconfig=kubeconfig)

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.room import COMPONENT, deployment, eventually, namespace, silent
-from windsock.cluster import rollout
-from windsock.cluster.apply import apply
-from windsock.cluster.client import OURS
-from windsock.cluster.forward import Forward, ForwardSettings
+from windsock.cluster.access.forward import Forward, ForwardSettings
+from windsock.cluster.api.client import OURS
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.rollout import follow as rollout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.conftest import ClusterAccess
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -159,7 +159,7 @@ def test_the_process_serves_until_it_is_told_to_end(cluster: ClusterAccess, room
         port = probe.getsockname()[1]
     chosen = ForwardSettings(**{**vars(settings(cluster, room)), "local_port": port})
     child = subprocess.Popen(
-        [sys.executable, "-m", "windsock.cluster.forward"],
+        [sys.executable, "-m", "windsock.cluster.access.forward"],
         env={**os.environ, **chosen.as_variable()},
         stderr=subprocess.PIPE,
     )
@@ -181,7 +181,7 @@ def test_the_process_serves_until_it_is_told_to_end(cluster: ClusterAccess, room
 
 def test_settings_that_cannot_be_read_end_the_process_with_a_message() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "windsock.cluster.forward"],
+        [sys.executable, "-m", "windsock.cluster.access.forward"],
         env={**os.environ, "WINDSOCK_FORWARD": json.dumps({"context": "x"})},
         capture_output=True,
         check=False,

@@ -19,8 +19,8 @@ from tests.cluster.debian.commands import Commands
 from tests.cluster.debian.engine import bridge_address
 from tests.cluster.installer import docker, run
 from tests.e2e.project import ROOT
-from windsock.cluster import image, recipe
-from windsock.cluster.image import TARGETS, Images
+from windsock.cluster.images import image, recipe
+from windsock.cluster.images.image import TARGETS, Images
 from windsock.config import Settings
 
 if TYPE_CHECKING:

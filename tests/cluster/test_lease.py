@@ -8,13 +8,13 @@ import pytest
 
 from tests.cluster.room import namespace
 from tests.contract.lease.test_lease import *  # noqa: F403 - its cases are the point
-from windsock.cluster.lease import API_VERSION, KIND, NAME
+from windsock.cluster.api.lease import API_VERSION, KIND, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.conftest import ClusterAccess
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 pytestmark = pytest.mark.cluster
 

@@ -11,14 +11,15 @@ import pytest
 
 from tests.cluster.deployed import Kubectl
 from tests.cluster.room import DEADLINE, deployment, eventually, namespace, silent, worker
-from windsock.cluster import logs, rollout
-from windsock.cluster.apply import apply
+from windsock.cluster.access import logs
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.rollout import follow as rollout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.conftest import ClusterAccess
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 pytestmark = pytest.mark.cluster
 

@@ -24,8 +24,8 @@ from tests.cluster.stand_ins import kubectl_image
 from tests.e2e.folder import EXAMPLE_DAGS, Folder, dag_source
 from tests.e2e.machine import assert_nothing_runs, free_port
 from tests.e2e.project import ROOT, Command, Project, eventually
-from windsock.cluster.client import Cluster
-from windsock.cluster.failures import Refusal
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.api.failures import Refusal
 from windsock.errors import DagError, EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.room import namespace
 from windsock.cluster import ownership
-from windsock.cluster.client import MANAGED, Cluster
+from windsock.cluster.api.client import MANAGED, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

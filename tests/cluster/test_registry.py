@@ -22,9 +22,10 @@ from tests.cluster.room import deployment, eventually, namespace, silent
 from tests.contract.docker import real
 from tests.e2e.project import ROOT
 from tests.unit.fakes import KeptConsole
-from windsock.cluster import image, rollout
-from windsock.cluster.apply import apply
-from windsock.cluster.image import Images
+from windsock.cluster.images import image
+from windsock.cluster.images.image import Images
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
 from windsock.errors import WindsockError
 from windsock.targets.cluster import ClusterTarget
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.conftest import ClusterAccess
     from tests.contract.docker.real import RealRegistry
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 pytestmark = pytest.mark.cluster
 

@@ -17,9 +17,10 @@ from tests.cluster.room import (
     silent,
     stateful_set,
 )
-from windsock.cluster import rollout, workloads
-from windsock.cluster.apply import apply
-from windsock.cluster.client import MANAGED
+from windsock.cluster.api import workloads
+from windsock.cluster.api.client import MANAGED
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.rollout import follow as rollout
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.conftest import ClusterAccess
     from tests.cluster.room import Object
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 pytestmark = pytest.mark.cluster
 

@@ -19,13 +19,14 @@ import pytest
 
 from tests.cluster.relay import RELAY, proxied, relayed
 from tests.cluster.room import SLEEP, deployment, eventually, namespace, settings, silent
-from windsock.cluster import rollout, streams
-from windsock.cluster.apply import apply
-from windsock.cluster.client import Cluster
+from windsock.cluster.access import streams
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.rollout import follow as rollout
 from windsock.errors import EnvironmentFailure, WindsockError
+from windsock.store.agent import Options
+from windsock.store.entries import canonical, identify
 from windsock.sync import events, protocol
-from windsock.sync.agent import Options
-from windsock.sync.entries import canonical, identify
 from windsock.sync.session import Pace, Session
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ exit 9
 """
 RUN = """
 import sys
-from windsock.cluster import streams
-from windsock.cluster.client import Cluster
+from windsock.cluster.access import streams
+from windsock.cluster.api.client import Cluster
 context, namespace, kubeconfig, interactive, *command = sys.argv[1:]
 cluster = Cluster.connect(context=context, namespace=namespace, kubeconfig=kubeconfig)
 interactive = interactive == "tty"

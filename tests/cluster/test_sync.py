@@ -19,15 +19,15 @@ from tests.contract.sync.rig import Rig
 from tests.contract.sync.test_faults import *  # noqa: F403 - its cases are the point
 from tests.contract.sync.test_processor import *  # noqa: F403 - as above
 from tests.contract.sync.test_sync import *  # noqa: F403 - as above
-from windsock.cluster import rollout
-from windsock.cluster.apply import apply
-from windsock.cluster.streams import exec_transport
+from windsock.cluster.access.streams import exec_transport
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.rollout import follow as rollout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.conftest import ClusterAccess
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
     from windsock.sync.transport import Transport
 
 pytestmark = pytest.mark.cluster

@@ -13,10 +13,10 @@ from typing import Any
 from airflow.dag_processing.manager import DagFileInfo
 from airflow.dag_processing.processor import DagFileParsingResult
 
-from windsock.runtime import dag_processor
 from windsock.runtime.bundle import SnapshotDagBundle
-from windsock.runtime.burst import Burst
-from windsock.runtime.results import Result
+from windsock.runtime.processor import manager as dag_processor
+from windsock.runtime.processor.burst import Burst
+from windsock.runtime.processor.results import Result
 
 BEFORE, AFTER = "0" * 32, "f" * 32
 

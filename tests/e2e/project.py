@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Self, TypeVar
 
 from windsock.airflow.api import Airflow
 from windsock.model import Environment
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -416,7 +416,7 @@ def test_a_killed_supervisor_is_replaced_by_the_next_up(
 @contextmanager
 def without_a_seam(environment: Project) -> Iterator[None]:
     """A dag-processor that looks for something which this Airflow does not have."""
-    sources = list((environment.state / "runtime").glob("*/windsock/runtime/dag_processor.py"))
+    sources = list((environment.state / "runtime").glob("*/windsock/runtime/processor/manager.py"))
     before = {path: path.read_text(encoding="utf-8") for path in sources}
     try:
         for path, text in before.items():

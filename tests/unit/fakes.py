@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from windsock.config import load
-from windsock.console import Console
 from windsock.flow import Workspace
 from windsock.model import Environment
-from windsock.sync.server import ControlServer
+from windsock.sync_process.server import ControlServer
 from windsock.targets.base import Component
+from windsock.terminal.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

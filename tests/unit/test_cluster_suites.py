@@ -14,8 +14,8 @@ from tests.cluster import conftest as suites
 from tests.cluster.conftest import ClusterAccess
 from tests.cluster.deployed import project_on
 from tests.contract.kind.stand_in import machine
-from windsock.cluster import kubeconfig
-from windsock.cluster.registry import Registry
+from windsock.cluster.api import kubeconfig
+from windsock.cluster.images.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path

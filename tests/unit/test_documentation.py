@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 import tasks
-from tests.unit.test_tasks import Recorder, commands, run
+from tests.unit.commands.test_commands import Recorder, commands, run
 from windsock import config, errors
+from windsock.commands.command import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +157,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
         errors.EnvironmentFailure,
         errors.DeadlineExceeded,
     )
-    assert told == {0, tasks.INTERRUPTED, *(kind.exit_code for kind in kinds)}
+    assert told == {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
     for row in rows(section):
         if row[0].isdigit():
             assert f"| {row[0]} " in str(errors.__doc__)

@@ -18,10 +18,12 @@ import pytest
 import starlark
 import yaml
 
-from tests.unit.test_tasks import Recorder, run
+from tests.unit.commands.test_commands import Recorder, run
 from tests.unit.tilt import ROOT, SINCE, Tilt
 from windsock import config
-from windsock.cluster import manifests, okteto, recipe
+from windsock.cluster import okteto
+from windsock.cluster.images import recipe
+from windsock.cluster.manifests import render as manifests
 from windsock.model import ENVIRONMENT_FILE
 from windsock.targets.cluster import API_PORT
 
@@ -220,7 +222,7 @@ def test_what_is_copied_into_a_container_goes_where_the_image_has_it(tilt: Tilt)
     copied = dict(re.findall(rf"^COPY (windsock/\S+) {code}(/\S+)$", DOCKERFILE, re.MULTILINE))
     wanted = {
         "windsock/__init__.py": f"{live}{copied['windsock/__init__.py']}__init__.py",
-        "windsock/runtime": live + copied["windsock/runtime/*.py"].rstrip("/"),
+        "windsock/runtime": live + copied["windsock/runtime"].rstrip("/"),
     }
     assert f"export PYTHONPATH={live};" in entrypoint[2]
     assert {call["local_path"]: call["remote_path"] for call in tilt.calls["sync"]} == wanted

@@ -1,9 +1,9 @@
 """What Airflow made of a save where its dag-processor cannot tell: by looking at its API.
 
-A stock dag-processor parses each file again and again, by its clock (see `windsock.runtime.stock`).
+A stock dag-processor parses each file again and again, by its clock.
 Its results are in the API: the DAGs with the snapshot of their last parse, and the import errors,
 whose tracebacks name the snapshot in their paths. From these come the messages that a live
-dag-processor would have sent (see `windsock.sync.board`).
+dag-processor would have sent (see `windsock.sync_process.board`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from windsock.cluster.connection import Object
+    from windsock.cluster.api.connection import Object
 
 DEV = "dev.okteto.com"
 """Label of the original: its place is taken."""

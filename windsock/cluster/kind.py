@@ -17,10 +17,10 @@ from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from windsock.cluster import kubeconfig as kubeconfigs
 from windsock.cluster import ownership
-from windsock.cluster.client import Cluster
-from windsock.cluster.inventory import some
+from windsock.cluster.api import kubeconfig as kubeconfigs
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.manifests.inventory import some
 from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from windsock.cluster import image
-from windsock.cluster.manifests import API_SERVER, SETTINGS, UI_ONLY
+from windsock.cluster.images import image
+from windsock.cluster.manifests.render import API_SERVER, SETTINGS, UI_ONLY
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from windsock.cluster.client import Cluster
-    from windsock.cluster.connection import Object
+    from windsock.cluster.api.client import Cluster
+    from windsock.cluster.api.connection import Object
 
 CONTEXT = "OKTETO_CONTEXT"
 NAMESPACE = "OKTETO_NAMESPACE"

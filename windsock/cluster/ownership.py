@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from windsock.cluster.client import OURS
-from windsock.cluster.workloads import has_condition
+from windsock.cluster.api.client import OURS
+from windsock.cluster.api.workloads import has_condition
 
 if TYPE_CHECKING:
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 NAMESPACE = "kube-system"
 """Where the mark is: no environment is ever taken out of this namespace."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from windsock.config import Settings
-    from windsock.console import Console
+    from windsock.terminal.console import Console
 
     Check = Callable[[], Iterable[Finding]]
 

@@ -17,7 +17,7 @@ from windsock.local.ports import is_free, listener
 from windsock.local.programs import RUN
 from windsock.local.sockets import socket_path
 from windsock.model import ENVIRONMENT_FILE, Environment
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

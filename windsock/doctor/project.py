@@ -94,7 +94,7 @@ def watches(folder: Path, *, limits: Path = INOTIFY) -> Iterator[Finding]:
 
 def airflow_settings(settings: Settings, variables: Mapping[str, str]) -> Iterator[Finding]:
     """Whether airflow_settings.yaml can be used."""
-    from windsock.airflow import objects  # noqa: PLC0415 - yaml only where it is used
+    from windsock.airflow import settings_export as objects  # noqa: PLC0415 - yaml only where it is used
 
     path = settings.path(settings.airflow_settings)
     if not path.exists():

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.flow.following import follow
+from windsock.flow.rebuild import Rebuilder, beside
 from windsock.model import ENVIRONMENT_FILE
-from windsock.rebuild import Rebuilder, beside
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 from windsock.targets import choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from windsock.console import Console
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
     from windsock.targets.base import Target
+    from windsock.terminal.console import Console
 FIRST_PARSE_SECONDS = 15.0
 """How long `up` waits for the first parse of the whole DAG folder before it only says so."""
 
@@ -201,7 +201,7 @@ def _bring_up(
 
 def show_dags(work: Workspace, environment: Environment) -> None:
     """Say how many DAGs there are, and show every file that does not import."""
-    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
+    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
 
     client = ControlClient(environment.control_socket)
     try:
@@ -222,7 +222,7 @@ def show_dags(work: Workspace, environment: Environment) -> None:
 
 def import_settings(work: Workspace, environment: Environment) -> None:
     """Import connections, variables and pools, if their file changed since the last time."""
-    from windsock.airflow.importing import import_settings as run  # noqa: PLC0415 - httpx, yaml
+    from windsock.airflow.settings_import import import_settings as run  # noqa: PLC0415 - httpx, yaml
 
     settings = work.settings
     path = settings.path(settings.airflow_settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from windsock.errors import ConfigurationError, DagError
 from windsock.flow.workspace import airflow_client
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
@@ -38,7 +38,7 @@ def dags_list(work: Workspace, *, as_json: bool) -> None:
 
 def dags_errors(work: Workspace, *, as_json: bool) -> int:
     """Show import errors; exit code 1 when there are any."""
-    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
+    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
 
     environment = work.environment()
     settled = ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
@@ -94,7 +94,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def dags_check(work: Workspace, *, as_json: bool) -> int:
     """Import every DAG without a running Airflow; exit code 1 when one does not import."""
-    from windsock.airflow.feedback import show_error  # noqa: PLC0415 - only here
+    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
 
     checker = work.checker()
     folder = work.settings.dags_folder.resolve()
@@ -125,7 +125,7 @@ def dags_check(work: Workspace, *, as_json: bool) -> int:
 
 def settings_export(work: Workspace, *, output: str) -> None:
     """Write connections, variables and pools as YAML."""
-    from windsock.airflow import objects  # noqa: PLC0415 - yaml only where it is used
+    from windsock.airflow import settings_export as objects  # noqa: PLC0415 - yaml only where it is used
 
     text = objects.export(airflow_client(work.environment()))
     if not output:

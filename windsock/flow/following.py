@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
 from windsock.model import ENVIRONMENT_FILE
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
-    from windsock.airflow.feedback import Feedback
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
+    from windsock.terminal.feedback import Feedback
 RESTART_SECONDS = 10.0
 """How long a sync process that ended is waited for: its supervisor starts it again."""
 
@@ -59,7 +59,7 @@ def follow(
     Returns:
         An exit code.
     """
-    from windsock.airflow.feedback import Feedback  # noqa: PLC0415 - only the loop needs it
+    from windsock.terminal.feedback import Feedback  # noqa: PLC0415 - only the loop needs it
 
     feedback = Feedback(work.console, environment.dags_folder)
     client = ControlClient(environment.control_socket)

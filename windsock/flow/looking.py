@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import windsock
 from windsock.errors import ConfigurationError, WindsockError
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 from windsock.targets import versions
 
 if TYPE_CHECKING:

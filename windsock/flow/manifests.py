@@ -14,7 +14,7 @@ DIFFERS = 1
 
 def build(work: Workspace) -> None:
     """Build the images that run in a cluster; nothing leaves this machine."""
-    from windsock.cluster import image  # noqa: PLC0415 - heavy
+    from windsock.cluster.images import image  # noqa: PLC0415 - heavy
 
     with work.console.step("images") as step:
         images = image.ensure(work.settings, progress=step.progress)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.flow.bringing_up import bring_up
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.config import Settings
-    from windsock.console import Console
     from windsock.targets.base import Checker, Target
+    from windsock.terminal.console import Console
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from windsock.runtime.exits import end_with_the_task
 from windsock.runtime.importing import import_all
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
+from windsock.runtime.processor.exits import end_with_the_task
 from windsock.runtime.warming import warm_up
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ LOCAL_EXECUTOR = ("airflow.executors.local_executor", *WRITING_DAGS, *RUNNING_TA
 IMPORTS = {
     "api-server": ("airflow.api_fastapi.main", "airflow.api_fastapi.execution_api.app"),
     "scheduler": ("airflow.jobs.scheduler_job_runner",),
-    "dag-processor": ("windsock.runtime.dag_processor", *WRITING_DAGS),
+    "dag-processor": ("windsock.runtime.processor.manager", *WRITING_DAGS),
     "triggerer": ("airflow.jobs.triggerer_job_runner",),
 }
 
@@ -112,7 +112,7 @@ def main() -> None:
     if name == "scheduler" and HEAD_VARIABLE in os.environ:
         let_children_end()
     if name == "dag-processor":
-        from windsock.runtime import dag_processor  # noqa: PLC0415 - imported above
+        from windsock.runtime.processor import manager as dag_processor  # noqa: PLC0415 - imported above
 
         dag_processor.main(sys.argv[2:])
         return

@@ -1,6 +1,6 @@
 """The reading side of a snapshot store.
 
-The agent (`windsock.sync.agent`) writes the store; Airflow's processes only read it:
+The agent (`windsock.store.agent`) writes the store; Airflow's processes only read it:
 
     current              symlink to snapshots/<tree id>, replaced by rename
     snapshots/<tree id>/ one immutable state of the DAG folder

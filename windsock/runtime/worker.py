@@ -16,9 +16,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from windsock.runtime.exits import end_with_the_task
 from windsock.runtime.importing import import_all
 from windsock.runtime.postponing import postponed
+from windsock.runtime.processor.exits import end_with_the_task
 from windsock.runtime.start import RUNNING_TASKS, ending_when_told
 
 if TYPE_CHECKING:

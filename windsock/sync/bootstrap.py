@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import windsock.store
+
 MODULES = ("entries", "wire", "files", "lock", "batch", "building", "usage", "store", "agent")
 """The agent's modules, each after those it imports."""
 
@@ -37,9 +39,9 @@ def command(python: str, options: str) -> list[str]:
 
 def greeting() -> bytes:
     """What to write to the loader: a line with a size, then that many bytes of the agent."""
-    folder = Path(__file__).parent
+    folder = Path(windsock.store.__file__).parent
     sources = [
-        (f"windsock.sync.{name}", (folder / f"{name}.py").read_text(encoding="utf-8"))
+        (f"windsock.store.{name}", (folder / f"{name}.py").read_text(encoding="utf-8"))
         for name in MODULES
     ]
     text = json.dumps(sources).encode("ascii")

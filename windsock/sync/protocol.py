@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
-from windsock.sync.wire import (
+from windsock.store.wire import (
     MARKER,
     PROTOCOL,
     Decoder,

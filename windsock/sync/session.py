@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.store.entries import Refusal, checked_entries
+from windsock.store.wire import WireError
 from windsock.sync import events
-from windsock.sync.entries import Refusal, checked_entries
 from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
 from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference
 from windsock.sync.upload import ANSWER_TIMEOUT, Applied, BatchRefused, Moved, Upload
 from windsock.sync.watch import Wake, Watcher
-from windsock.sync.wire import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from windsock.store.wire import Frame
     from windsock.sync.transport import Transport
-    from windsock.sync.wire import Frame
 
 STOP_TICK = 0.2
 """Seconds within which `run` notices that it is to stop."""

@@ -15,7 +15,7 @@ from windsock.errors import EnvironmentFailure
 from windsock.sync import bootstrap
 
 if TYPE_CHECKING:
-    from windsock.sync.agent import Options
+    from windsock.store.agent import Options
 
 PIPE_BYTES = 1024 * 1024
 LINES_KEPT = 50

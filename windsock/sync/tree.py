@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from windsock.sync.entries import Row, canonical, content_digest, identify
+from windsock.store.entries import Row, canonical, content_digest, identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -7,9 +7,9 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from windsock.sync.entries import content_digest
+from windsock.store.entries import content_digest
+from windsock.store.wire import MAXIMUM_PAYLOAD, Frame, WireError, head
 from windsock.sync.tree import signature
-from windsock.sync.wire import MAXIMUM_PAYLOAD, Frame, WireError, head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

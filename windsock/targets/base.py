@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from windsock.console import Console
     from windsock.model import Environment
+    from windsock.terminal.console import Console
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from windsock.cluster import lease
-from windsock.cluster.failures import NOT_FOUND, Refusal
+from windsock.cluster.api import lease
+from windsock.cluster.api.failures import NOT_FOUND, Refusal
 from windsock.errors import EnvironmentFailure, WindsockError
 from windsock.sync.protocol import StoreBusy
 

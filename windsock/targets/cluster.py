@@ -19,26 +19,17 @@ from windsock.airflow.health import (
     loopback_client,
     wait_until_healthy,
 )
-from windsock.cluster import (
-    apply,
-    difference,
-    lease,
-    logs,
-    manifests,
-    removal,
-    rollout,
-    secrets,
-    served,
-    settings,
-    streams,
-    workloads,
-)
-from windsock.cluster.client import OURS, Cluster
-from windsock.cluster.failures import Unreachable
-from windsock.cluster.forward import ForwardSettings
+from windsock.cluster.access import logs, streams
+from windsock.cluster.access.forward import ForwardSettings
+from windsock.cluster.api import lease, workloads
+from windsock.cluster.api.client import OURS, Cluster
+from windsock.cluster.api.failures import Unreachable
+from windsock.cluster.images.named_registry import NamedRegistry
+from windsock.cluster.images.registry import Registry
 from windsock.cluster.kind import Kind
-from windsock.cluster.named_registry import NamedRegistry
-from windsock.cluster.registry import Registry
+from windsock.cluster.manifests import apply, difference, removal, secrets, served, settings
+from windsock.cluster.manifests import render as manifests
+from windsock.cluster.rollout import follow as rollout
 from windsock.errors import (
     ConfigurationError,
     EnvironmentFailure,
@@ -53,9 +44,9 @@ from windsock.local.orphans import carries_mark
 from windsock.local.processes import Supervisor
 from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
-from windsock.service import PodSettings
-from windsock.sync.control import ControlClient
 from windsock.sync.protocol import TAKE_OVER_HINT, StoreBusy
+from windsock.sync_process.control import ControlClient
+from windsock.sync_process.service import PodSettings
 from windsock.targets.applied import Applied
 from windsock.targets.base import Component
 from windsock.targets.claim import Claim
@@ -77,9 +68,9 @@ if TYPE_CHECKING:
     import httpx
 
     from windsock.config import Settings
-    from windsock.console import Console
     from windsock.local.programs import Program
     from windsock.targets.images import PodImages
+    from windsock.terminal.console import Console
 
 WORKLOADS = ("postgres", "api-server", "scheduler", "dag-processor", "triggerer")
 HERE = ("sync", "forward")
@@ -248,7 +239,7 @@ class ClusterTarget:
         )
         return module_program(
             "forward",
-            "windsock.cluster.forward",
+            "windsock.cluster.access.forward",
             forward.as_variable(),
             settings=self._settings,
         )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from windsock.config import Settings
-    from windsock.console import Console
     from windsock.local.components import Layout
+    from windsock.terminal.console import Console
 
 
 def check_folders(settings: Settings) -> None:

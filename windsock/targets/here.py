@@ -10,8 +10,8 @@ from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE
 from windsock.local.programs import Program
 from windsock.local.secrets import ADMIN
 from windsock.model import Environment
-from windsock.service import ServiceSettings
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
+from windsock.sync_process.service import ServiceSettings
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from windsock.local.components import Layout
     from windsock.local.processes import Supervisor
     from windsock.local.secrets import Secrets
-    from windsock.service import PodSettings
+    from windsock.sync_process.service import PodSettings
 
 
 def describe(
@@ -81,7 +81,9 @@ def sync_program(
         secrets=str(layout.secrets),
         up_timeout=settings.up_timeout,
     )
-    return module_program("sync", "windsock.service", service.as_variable(), settings=settings)
+    return module_program(
+        "sync", "windsock.sync_process.service", service.as_variable(), settings=settings
+    )
 
 
 def module_program(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from windsock.cluster import image, okteto, recipe
-from windsock.cluster.image import Images
+from windsock.cluster import okteto
+from windsock.cluster.images import image, recipe
+from windsock.cluster.images.image import Images
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
+    from windsock.cluster.images.named_registry import NamedRegistry
+    from windsock.cluster.images.registry import Registry
     from windsock.cluster.kind import Kind
-    from windsock.cluster.named_registry import NamedRegistry
-    from windsock.cluster.registry import Registry
     from windsock.config import Settings
-    from windsock.console import Console, Step
+    from windsock.terminal.console import Console, Step
 
 USERS = {
     "postgres": ("postgres",),

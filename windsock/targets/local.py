@@ -20,8 +20,8 @@ from windsock.airflow.health import (
     wait_until_healthy,
     warm_up,
 )
-from windsock.airflow.importing import forget_imports
-from windsock.cluster import recipe
+from windsock.airflow.settings_import import forget_imports
+from windsock.cluster.images import recipe
 from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 from windsock.local import ports, venv
 from windsock.local.components import (
@@ -43,7 +43,7 @@ from windsock.local.postgres import Postgres
 from windsock.local.processes import Supervisor
 from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
-from windsock.sync.control import ControlClient
+from windsock.sync_process.control import ControlClient
 from windsock.targets.base import Component
 from windsock.targets.folder import check_folders, links, remove_state
 from windsock.targets.here import (
@@ -61,9 +61,9 @@ if TYPE_CHECKING:
     import httpx
 
     from windsock.config import Settings
-    from windsock.console import Console
     from windsock.local.processes import ProcessState
     from windsock.local.programs import Program
+    from windsock.terminal.console import Console
 
 ALL = ("postgres", *AIRFLOW, "sync")
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster import dev_mode, image, manifests, okteto, workloads
-from windsock.cluster.client import OURS
+from windsock.cluster import dev_mode, okteto
+from windsock.cluster.api import workloads
+from windsock.cluster.api.client import OURS
+from windsock.cluster.images import image
+from windsock.cluster.manifests import render as manifests
 from windsock.targets.cluster import ClusterTarget
 from windsock.targets.images import BuiltByOkteto
 
 if TYPE_CHECKING:
-    from windsock.console import Console
     from windsock.model import Environment
     from windsock.targets.images import PodImages
+    from windsock.terminal.console import Console
 
 
 class OktetoTarget(ClusterTarget):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.model import Environment
-    from windsock.sync.control import ControlClient
+    from windsock.sync_process.control import ControlClient
     from windsock.testing.running import RunningAirflow
     from windsock.testing.runs import Run
 
@@ -88,7 +88,7 @@ class Session:
         """
         from windsock.airflow.api import Airflow  # noqa: PLC0415 - heavy, and only tests of DAGs use it
         from windsock.model import Environment  # noqa: PLC0415 - the same
-        from windsock.sync.control import ControlClient  # noqa: PLC0415 - the same
+        from windsock.sync_process.control import ControlClient  # noqa: PLC0415 - the same
 
         environment = Environment.load(state_folder(config))
         control = ControlClient(environment.control_socket)

@@ -14,8 +14,8 @@ import signal
 import sys
 
 from tests.cluster.debian import cluster, places
-from windsock.console import Console
 from windsock.errors import WindsockError
+from windsock.terminal.console import Console
 
 INTERRUPTED = 130
 

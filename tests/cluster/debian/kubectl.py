@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.debian import packages
 from tests.cluster.debian.commands import Commands
-from windsock.console import Console
 from windsock.errors import EnvironmentFailure, WindsockError
+from windsock.terminal.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable

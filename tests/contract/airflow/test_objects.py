@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from windsock.airflow.objects import apply, export, load
+from windsock.airflow.settings_export import apply, export, load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 
 @pytest.fixture

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster.room import CLAIM, SLEEP, deployment, settings, silent, stateful_set
-from windsock.cluster import inventory
-from windsock.cluster.apply import apply, is_applied
-from windsock.cluster.client import MANAGED
-from windsock.cluster.difference import diff
-from windsock.cluster.failures import Refusal
+from windsock.cluster.api.client import MANAGED
+from windsock.cluster.api.failures import Refusal
+from windsock.cluster.manifests import inventory
+from windsock.cluster.manifests.apply import apply, is_applied
+from windsock.cluster.manifests.difference import diff
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
     from tests.cluster.room import Object
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 
 def everything() -> list[Object]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests.contract.docker import real, stand_in
-from windsock.cluster import engine
+from windsock.cluster.images import engine
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.docker import real, stand_in
-from windsock.cluster.named_registry import NamedRegistry
+from windsock.cluster.images.named_registry import NamedRegistry
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from tests.contract.kind.stand_in import StandIn, machine
-from windsock.cluster import engine
+from windsock.cluster.images import engine
 from windsock.cluster.kind import Kind
 from windsock.errors import EnvironmentFailure
 

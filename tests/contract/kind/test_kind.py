@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tests.contract.kind.conftest import UNSTARTABLE, Machine, image_archive
-from windsock.cluster import kubeconfig, ownership
-from windsock.cluster.client import MANAGED, Cluster
+from windsock.cluster import ownership
+from windsock.cluster.api import kubeconfig
+from windsock.cluster.api.client import MANAGED, Cluster
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:

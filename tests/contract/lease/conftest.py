@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from windsock.cluster.failures import CONFLICT, NOT_FOUND, Refusal
+from windsock.cluster.api.failures import CONFLICT, NOT_FOUND, Refusal
 
 Object = dict[str, Any]
 

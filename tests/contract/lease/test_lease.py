@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from windsock.cluster.lease import (
+from windsock.cluster.api.lease import (
     API_VERSION,
     DURATION,
     KIND,

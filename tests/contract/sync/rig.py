@@ -12,9 +12,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from windsock.store.agent import Agent, Options
+from windsock.store.entries import Row, canonical, content_digest, identify
 from windsock.sync import bootstrap, events
-from windsock.sync.agent import Agent, Options
-from windsock.sync.entries import Row, canonical, content_digest, identify
 from windsock.sync.session import Pace, Session
 from windsock.sync.transport import (
     ProcessTransport,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from windsock.sync.store import Store
+    from windsock.store.store import Store
 
 DEADLINE = 30.0
 SESSION = "session"

@@ -27,13 +27,13 @@ from tests.contract.sync.rig import (
 )
 from tests.contract.sync.test_processor import listening
 from windsock.errors import WindsockError
+from windsock.store.agent import Agent
+from windsock.store.entries import Refusal, Row, canonical, identify
+from windsock.store.store import Store
 from windsock.sync import bootstrap, events, protocol, upload
 from windsock.sync import folders as folders_module
 from windsock.sync import tree as tree_module
-from windsock.sync.agent import Agent
-from windsock.sync.entries import Refusal, Row, canonical, identify
 from windsock.sync.rules import Rules
-from windsock.sync.store import Store
 from windsock.sync.transport import process_transport
 from windsock.sync.tree import Scan, scan
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from windsock.store.wire import Frame
     from windsock.sync.transport import Transport
-    from windsock.sync.wire import Frame
 
 
 def seen_by_a_reader(store: Path) -> str | None:
@@ -322,7 +322,7 @@ def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> 
     rig.write("a.py")
     program = (
         "import sys, time, pathlib\n"
-        "from windsock.sync.agent import Options\n"
+        "from windsock.store.agent import Options\n"
         "from windsock.sync.session import Session\n"
         "from windsock.sync.transport import local_transport\n"
         "import threading\n"

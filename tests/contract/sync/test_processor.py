@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tests.contract.sync.rig import DEADLINE, MemoryTransport, Rig, wait_until
+from windsock.store.store import Store
 from windsock.sync import events
-from windsock.sync.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

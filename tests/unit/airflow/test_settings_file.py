@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windsock.airflow.objects import digest, load
+from windsock.airflow.settings_export import digest, load
 from windsock.errors import ConfigurationError
 
 if TYPE_CHECKING:

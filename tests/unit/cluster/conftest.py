@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.cluster.fake_api import FakeApi
-from windsock.cluster import watching
+from windsock.cluster.api import watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from windsock.cluster.client import Cluster
+    from windsock.cluster.api.client import Cluster
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tests.unit.cluster import fake_port
 from tests.unit.cluster.fake_store import Kind, Object, Refused, Store, matches
-from windsock.cluster.client import Cluster
+from windsock.cluster.api.client import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
-from windsock.cluster import engine
+from windsock.cluster.images import engine
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster import rollout
-from windsock.cluster.apply import apply
-from windsock.cluster.client import MANAGED
+from windsock.cluster.api.client import MANAGED
 from windsock.cluster.dev_mode import CLONE, DEV, is_clone, is_replaced
-from windsock.cluster.difference import diff
-from windsock.cluster.inventory import outdated
+from windsock.cluster.manifests.apply import apply
+from windsock.cluster.manifests.difference import diff
+from windsock.cluster.manifests.inventory import outdated
+from windsock.cluster.rollout import follow as rollout
 
 if TYPE_CHECKING:
     import pytest

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from windsock.cluster import okteto
-from windsock.cluster.image import Images
+from windsock.cluster.images.image import Images
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from windsock.cluster import settings
+from windsock.cluster.manifests import settings
 from windsock.local.database_folder import MAJOR
 from windsock.local.postgres import SETTINGS
 

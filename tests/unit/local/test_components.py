@@ -152,7 +152,7 @@ def test_airflow_takes_over_the_users_words_but_no_other_airflows() -> None:
 def test_airflow_gets_the_runtime_and_nothing_else_of_the_toolkit(layout: Layout) -> None:
     folder = ensure_runtime(layout)
     copied = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert "windsock/runtime/dag_processor.py" in copied
+    assert "windsock/runtime/processor/manager.py" in copied
     assert {path.split("/")[1] for path in copied} == {"__init__.py", "runtime"}
     assert [path.name for path in layout.runtimes.iterdir()] == [folder.name]
 

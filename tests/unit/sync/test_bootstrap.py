@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import windsock.sync
+import windsock.store
+from windsock.store.agent import Options
 from windsock.sync import bootstrap
-from windsock.sync.agent import Options
 
-FOLDER = Path(windsock.sync.__file__).parent
+FOLDER = Path(windsock.store.__file__).parent
 
 
 def test_the_agent_needs_nothing_but_the_standard_library_and_its_earlier_modules() -> None:
@@ -28,7 +28,7 @@ def test_the_agent_needs_nothing_but_the_standard_library_and_its_earlier_module
         own = {module for module in imported if module.startswith("windsock")}
         assert own <= known
         assert {module.partition(".")[0] for module in imported - own} <= sys.stdlib_module_names
-        known.add(f"windsock.sync.{name}")
+        known.add(f"windsock.store.{name}")
 
 
 def test_an_agent_that_did_not_arrive_whole_says_so() -> None:

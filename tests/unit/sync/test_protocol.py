@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from windsock.errors import DeadlineExceeded
+from windsock.store.wire import MARKER, Decoder, Frame, encode
 from windsock.sync import protocol
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
-from windsock.sync.wire import MARKER, Decoder, Frame, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

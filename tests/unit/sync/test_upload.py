@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from windsock.sync import wire
+from windsock.store import wire
+from windsock.store.wire import Decoder, Frame, encode
 from windsock.sync.rules import Rules
 from windsock.sync.tree import NOTHING, difference, scan, signature
 from windsock.sync.upload import BatchRefused, Moved, Upload
-from windsock.sync.wire import Decoder, Frame, encode
 
 if TYPE_CHECKING:
     from pathlib import Path

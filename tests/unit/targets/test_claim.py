@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.lease.conftest import FakeRoom
-from windsock.cluster import lease
-from windsock.cluster.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
-from windsock.cluster.lease import API_VERSION, KIND, NAME, Lease
+from windsock.cluster.api import lease
+from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
+from windsock.cluster.api.lease import API_VERSION, KIND, NAME, Lease
 from windsock.errors import EnvironmentFailure
 from windsock.sync.protocol import StoreBusy
 from windsock.targets.claim import Claim

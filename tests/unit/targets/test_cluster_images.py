@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.fakes import KeptConsole
-from windsock.cluster import image, manifests
-from windsock.cluster.image import Images
+from windsock.cluster.images import image
+from windsock.cluster.images.image import Images
+from windsock.cluster.manifests import render as manifests
 from windsock.config import Settings
 from windsock.errors import EnvironmentFailure
 from windsock.targets import cluster

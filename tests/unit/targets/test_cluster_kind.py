@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.fakes import KeptConsole
-from windsock.cluster import apply, manifests
-from windsock.cluster.failures import Unreachable
+from windsock.cluster.api.failures import Unreachable
+from windsock.cluster.manifests import apply
+from windsock.cluster.manifests import render as manifests
 from windsock.config import Settings
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.model import ENVIRONMENT_FILE

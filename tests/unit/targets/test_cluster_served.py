@@ -8,8 +8,9 @@ import pytest
 
 from tests.unit.cluster.fake_api import FakeApi
 from tests.unit.fakes import KeptConsole
-from windsock.cluster import image, manifests
-from windsock.cluster.image import Images
+from windsock.cluster.images import image
+from windsock.cluster.images.image import Images
+from windsock.cluster.manifests import render as manifests
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
 from windsock.targets.cluster import ClusterTarget

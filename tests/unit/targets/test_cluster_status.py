@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.fakes import IN_STEP, FakeSync, environment
-from windsock.cluster import rollout
+from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
 from windsock.targets import cluster
 from windsock.targets.cluster import ClusterTarget

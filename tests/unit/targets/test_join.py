@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.contract.lease.conftest import FakeRoom
 from tests.unit.fakes import KeptConsole
-from windsock.cluster import rollout
+from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
 from windsock.targets.cluster import ClusterTarget
 from windsock.targets.remembered import Remembered

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.fakes import KeptConsole, environment
 from windsock.cluster import dev_mode, okteto
-from windsock.cluster.image import Images
+from windsock.cluster.images.image import Images
 from windsock.config import load
 from windsock.targets.cluster import ClusterTarget
 from windsock.targets.okteto import OktetoTarget
@@ -57,7 +57,7 @@ def test_two_machines_apply_the_same_objects(tmp_path: Path) -> None:
 def test_it_says_that_the_images_are_of_other_files_and_builds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windsock.cluster.image.ensure", None)
+    monkeypatch.setattr("windsock.cluster.images.image.ensure", None)
     console = KeptConsole()
     target({"state": str(tmp_path / "state")})._images.prepare(console)
     assert "built from other files" in console.said
@@ -73,7 +73,7 @@ def test_nothing_is_rebuilt_from_here(tmp_path: Path) -> None:
 def test_its_end_leaves_what_okteto_deployed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windsock.cluster.removal.delete_all", None)
+    monkeypatch.setattr("windsock.cluster.manifests.removal.delete_all", None)
     console = KeptConsole()
     target({"state": str(tmp_path / "state")}).end(console)
     assert "left running" in console.said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from windsock.cluster import image
+from windsock.cluster.images import image
 from windsock.config import load
 from windsock.model import ENVIRONMENT_FILE
 from windsock.targets.cluster import ClusterTarget

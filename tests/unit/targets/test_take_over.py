@@ -9,9 +9,10 @@ import pytest
 
 from tests.contract.lease.conftest import FakeRoom
 from tests.unit.fakes import FakeSync, KeptConsole, environment
-from windsock.cluster import image, removal
-from windsock.cluster.failures import FORBIDDEN, Refusal
-from windsock.cluster.lease import Lease
+from windsock.cluster.api.failures import FORBIDDEN, Refusal
+from windsock.cluster.api.lease import Lease
+from windsock.cluster.images import image
+from windsock.cluster.manifests import removal
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
 from windsock.targets import cluster

@@ -1,0 +1,1 @@
+"""For those who build windsock: benchmarks, and the test bed's commands."""

@@ -1,0 +1,112 @@
+"""The commands of those who build windsock: benchmarks, and a test bed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from windsock.commands.command import AS_FOR_UP, command, workspace
+from windsock.commands.late import LateModule
+from windsock.commands.namespace import group
+
+if TYPE_CHECKING:
+    from invoke import Collection, Context
+
+    from dev.benchmarks import kube, reload, sync, up
+    from tests.cluster.debian import cluster
+else:
+    kube = LateModule("dev.benchmarks.kube")
+    reload = LateModule("dev.benchmarks.reload")
+    sync = LateModule("dev.benchmarks.sync")
+    up = LateModule("dev.benchmarks.up")
+    cluster = LateModule("tests.cluster.debian.cluster")
+
+
+def add_to(commands: Collection) -> None:
+    """Add these commands to windsock's own."""
+    commands.add_collection(
+        group("cluster", **{"debian-up": cluster_debian_up, "debian-down": cluster_debian_down})
+    )
+    commands.add_collection(
+        group("bench", kube=bench_kube, reload=bench_reload, sync=bench_sync, up=bench_up)
+    )
+
+
+@command()
+def cluster_debian_up(context: Context) -> None:
+    """Bring up a test bed: Kubernetes built from Debian's packages, for lack of a registry."""
+    console = workspace(context).console
+    kubeconfig = cluster.up(console.line)
+    console.good(f"export KUBECONFIG={kubeconfig}, then `invoke up --context debian`")
+
+
+@command()
+def cluster_debian_down(context: Context) -> None:
+    """Stop the test bed."""
+    console = workspace(context).console
+    cluster.down(console.line)
+
+
+@command(
+    help={
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often each event of ours is measured.",
+        "peers": "Also measure stock and tuned Airflow in the same run.",
+    }
+)
+def bench_reload(context: Context, json: bool = False, rounds: int = 20, peers: bool = True) -> int:
+    """Measure from save to parsed, and from trigger to success, beside stock and tuned Airflow."""
+    return reload.run(workspace(context), as_json=json, rounds=rounds, peers=peers)
+
+
+@command(
+    help={
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often each kind of start is measured.",
+    }
+)
+def bench_up(context: Context, json: bool = False, rounds: int = 3) -> int:
+    """Measure bringing the environment up: first, warm, and when it is already up."""
+    return up.run(workspace(context), as_json=json, rounds=rounds)
+
+
+@command(
+    help={
+        "context": AS_FOR_UP["context"],
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often a run of one task is measured.",
+        "peer": "Also measure a plain Airflow on the same cluster (about 4 minutes).",
+    }
+)
+def bench_kube(
+    c: Context,
+    context: str = "",
+    json: bool = False,
+    rounds: int = 15,
+    peer: bool = True,
+) -> int:
+    """Measure `up` on a cluster and a task in a pod, beside a plain Airflow on Kubernetes.
+
+    In namespaces of its own, which it removes.
+    """
+    work = workspace(c, kube_context=context)
+    return kube.run(work, as_json=json, rounds=rounds, peer=peer)
+
+
+@command(
+    help={
+        **AS_FOR_UP,
+        "json": "For scripts: one JSON document on stdout.",
+        "rounds": "How often each event is measured.",
+    }
+)
+def bench_sync(
+    c: Context,
+    target: str = "",
+    context: str = "",
+    namespace: str = "",
+    json: bool = False,
+    rounds: int = 20,
+) -> int:
+    """Measure from save to a pod of a cluster, beside kubectl; in a namespace of its own."""
+    work = workspace(c, kube_context=context, namespace=namespace, target=target)
+    return sync.run(work, as_json=json, rounds=rounds)

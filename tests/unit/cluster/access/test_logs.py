@@ -1,0 +1,145 @@
+"""Logs of pods that come and go, whatever becomes of the connections to them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from windsock.cluster.access import logs
+from windsock.cluster.api.client import MANAGED
+from windsock.cluster.api.watching import Interest, Observer
+from windsock.errors import WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.unit.cluster.fake_api import FakeApi
+    from windsock.cluster.api.client import Cluster
+
+Object = dict[str, Any]
+
+PATIENCE = 30.0
+"""Seconds; what is waited for takes milliseconds."""
+
+
+def pod(name: str, component: str = "worker", *, phase: str = "Running") -> Object:
+    labels = MANAGED | {"app.kubernetes.io/component": component}
+    status = {"name": "main", "state": {"running": {}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "status": {"phase": phase, "containerStatuses": [status]},
+    }
+
+
+def line(second: int, text: str) -> bytes:
+    return f"2026-01-01T00:00:{second:02}Z {text}".encode()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_PAUSE_SECONDS", 0.001)
+
+
+@contextlib.contextmanager
+def following(cluster: Cluster, component: str | None = None) -> Iterator[Iterator[str]]:
+    lines = logs.stream(cluster, component, follow=True, lines=10)
+    try:
+        yield lines
+    finally:
+        lines.close()  # type: ignore[attr-defined] # it is a generator
+
+
+def test_lines_of_all_pods_are_shown_in_the_order_of_their_times(
+    api: FakeApi, cluster: Cluster
+) -> None:
+    api.put(pod("a", "scheduler"))
+    api.put(pod("b", "triggerer"))
+    api.logs |= {"a": [line(1, "one"), line(3, "three")], "b": [line(2, "two")]}
+    assert list(logs.stream(cluster, None, follow=False, lines=10)) == [
+        "scheduler     | one",
+        "triggerer     | two",
+        "scheduler     | three",
+    ]
+    assert list(logs.stream(cluster, "triggerer", follow=False, lines=10)) == ["two"]
+
+
+def test_a_pod_whose_log_is_gone_has_no_lines(api: FakeApi, cluster: Cluster) -> None:
+    api.put(pod("a"))
+    assert list(logs.stream(cluster, None, follow=False, lines=10)) == []
+    assert logs.last_lines(cluster, "a", "main", lines=3) == []
+
+
+def test_pods_that_come_later_are_followed_from_their_first_line(
+    api: FakeApi, cluster: Cluster
+) -> None:
+    api.put(pod("a"))
+    api.logs["a"] = [line(1, "first")]
+    with following(cluster) as lines:
+        assert next(lines) == "a             | first"
+        api.logs["b"] = [line(2, "second")]
+        api.put(pod("b"))
+        assert next(lines) == "b             | second"
+
+
+def test_a_log_that_is_cut_goes_on_where_it_was(api: FakeApi, cluster: Cluster) -> None:
+    api.put(pod("a", "scheduler"))
+    api.logs["a"] = [line(1, "first")]
+    with following(cluster, "scheduler") as lines:
+        assert next(lines) == "first"
+        api.cut()
+        api.logs["a"] = [line(1, "first"), line(2, "second")]
+        assert next(lines) == "second"
+
+
+def test_a_log_whose_connection_is_dead_is_opened_again(
+    api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "SILENCE_SECONDS", 0.02)
+    api.put(pod("a", "scheduler"))
+    api.logs["a"] = [line(1, "first")]
+    with following(cluster, "scheduler") as lines:
+        assert next(lines) == "first"
+        # The open log knows nothing of these: whoever reads on there waits for ever.
+        api.logs["a"] = [line(1, "first"), line(2, "second")]
+        assert next(lines) == "second"
+
+
+def test_who_may_no_longer_see_pods_is_told(api: FakeApi, cluster: Cluster) -> None:
+    api.put(pod("a"))
+    api.logs["a"] = [line(1, "first")]
+    with following(cluster) as lines:
+        assert next(lines)
+        api.answer("GET", "/pods$", 403, "not any more", times=100)
+        api.answer("WATCH", "/pods$", 403, "not any more", times=100)
+        api.end_watches()
+        with pytest.raises(WindsockError, match="not any more"):
+            next(lines)
+
+
+def test_followers_of_pods_that_are_gone_are_forgotten(api: FakeApi, cluster: Cluster) -> None:
+    api.put(pod("a"))
+    api.logs["a"] = [line(1, "first")]
+    interest = Interest(api_version="v1", kind="Pod")
+    with Observer(cluster, [interest]) as observer:
+        followers = logs._Followers(cluster, observer, prefixed=False, lines=10)
+        followers.start()
+        try:
+            assert followers.queue.get(timeout=PATIENCE) == "a             | first"
+            [follower] = followers._followers.values()
+            api.put(pod("a", phase="Succeeded"))
+            api.end_watches()
+            follower.thread.join(PATIENCE)
+            seen = observer.wait(observer.changes, timeout=0.01)
+            assert list(followers._followers.values()) == [follower], "it is not read again"
+            api.remove(pod("a"))
+            for _ in range(int(PATIENCE / 0.01)):
+                if not followers._followers:
+                    break
+                seen = observer.wait(seen, timeout=0.01)
+            assert not followers._followers
+        finally:
+            followers.close()

@@ -1,0 +1,66 @@
+"""What of a lease needs no cluster; the rest is in tests/contract/lease."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, Refusal
+from windsock.cluster.api.lease import Keeper, Lease, identity
+from windsock.errors import EnvironmentFailure
+
+
+class Refusing:
+    """A cluster that says no to everything."""
+
+    namespace = "closed"
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+        self.asked = 0
+
+    def get(self, *_: object) -> None:
+        return None
+
+    def create(self, _item: object) -> dict[str, Any]:
+        self.asked += 1
+        raise Refusal("may not create leases", "It needs a Role.", code=self._code)
+
+    patch = delete = create  # neither is reached
+
+
+def keeper(room: Refusing, notes: list[str]) -> Keeper:
+    lease = Lease(room, client="anna@laptop#1")  # type: ignore[arg-type] # see Refusing
+    return Keeper(lease, lost=lambda _: None, note=notes.append)
+
+
+def test_an_account_that_may_not_use_leases_is_told_once_and_syncs() -> None:
+    room, notes = Refusing(FORBIDDEN), list[str]()
+    kept = keeper(room, notes)
+    kept.take(take_over=False)
+    kept.take(take_over=False)
+    assert room.asked == 1
+    assert not kept.holds
+    assert [("leases" in note, "Role" in note) for note in notes] == [(True, True)]
+    kept.release()
+
+
+def test_another_refusal_is_one() -> None:
+    with pytest.raises(Refusal):
+        keeper(Refusing(500), []).take(take_over=False)
+
+
+def test_a_lease_that_changes_all_the_time_is_given_up() -> None:
+    room = Refusing(CONFLICT)
+    with pytest.raises(EnvironmentFailure, match="changes all the time"):
+        keeper(room, []).take(take_over=False)
+    assert room.asked > 1
+
+
+def test_an_identity_is_the_same_after_a_restart_and_another_for_another_environment() -> None:
+    first = identity(user="anna", host="laptop", state=Path("/a/.windsock"))
+    assert first == identity(user="anna", host="laptop", state=Path("/a/.windsock"))
+    assert first != identity(user="anna", host="laptop", state=Path("/b/.windsock"))
+    assert first.startswith("anna@laptop#")

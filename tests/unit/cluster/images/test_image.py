@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from tests.requests import read_body
+from windsock.cluster.images import image
+from windsock.cluster.images.engine import variables
+from windsock.config import Settings
+from windsock.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[4]
+
+
+@dataclass
+class Engine:
+    """What a Docker engine is asked for and answers, as far as the images need one."""
+
+    images: set[str] = field(default_factory=set)
+    built: list[str] = field(default_factory=list)
+    contexts: list[set[str]] = field(default_factory=list)
+    answer: list[dict[str, Any]] = field(default_factory=list)
+    archive: bytes = b"layers"
+
+    def build(self, query: dict[str, list[str]], body: bytes) -> list[dict[str, Any]]:
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            self.contexts.append(set(archive.getnames()))
+        self.built.append(query["target"][0])
+        if self.answer:
+            return self.answer
+        self.images.add(query["t"][0])
+        return [
+            {"stream": "Step 1/2 : FROM python:3.12\n"},
+            {"stream": " ---> 0123456789ab\n"},
+            {"stream": "Step 2/2 : RUN sh install.sh\n"},
+            {"stream": "Installed 3 packages\n"},
+            {"stream": f"Successfully tagged {query['t'][0]}\n"},
+        ]
+
+
+class Handler(BaseHTTPRequestHandler):
+    engine: Engine
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        """Tests are quiet."""
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if path.endswith("/version"):
+            self._answer({"ApiVersion": "1.41"})
+        elif path.endswith("/_ping"):
+            self._answer("OK")
+        elif path.endswith("/get"):
+            self._send(200, self.engine.archive)
+        else:
+            name = path.partition("/images/")[2].removesuffix("/json")
+            there = name in self.engine.images
+            self._answer(
+                {"Id": name, "RepoTags": [name]} if there else {"message": "No such image"}, there
+            )
+
+    def do_POST(self) -> None:
+        body = read_body(self)
+        messages = self.engine.build(parse_qs(urlsplit(self.path).query), body)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in (json.dumps(each).encode() + b"\r\n" for each in messages):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _answer(self, value: Any, found: bool = True) -> None:
+        self._send(200 if found else 404, json.dumps(value).encode())
+
+    def _send(self, status: int, data: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """An engine that the real SDK talks to."""
+    known = Engine()
+    handler = type("OfThisTest", (Handler,), {"engine": known})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT"):
+            monkeypatch.delenv(name, raising=False)
+        yield known
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
+    return Settings(project=tmp_path)
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def test_images_are_built_once(engine: Engine, settings: Settings) -> None:
+    first = image.ensure(settings, progress=silent)
+    assert first.built
+    assert {first.airflow, first.postgres} == engine.images
+    second = image.ensure(settings, progress=silent)
+    assert not second.built
+    assert engine.built == ["postgres", "airflow"]
+
+
+def test_their_names_are_known_without_docker(engine: Engine, settings: Settings) -> None:
+    wanted = image.wanted(settings)
+    assert not engine.built
+    built = image.ensure(settings, progress=silent)
+    assert (wanted.airflow, wanted.postgres) == (built.airflow, built.postgres)
+
+
+def test_a_changed_requirement_builds_one_image(engine: Engine, settings: Settings) -> None:
+    image.ensure(settings, progress=silent)
+    engine.built.clear()
+    (settings.project / "docker/requirements.txt").write_text("pandas\n")
+    assert image.ensure(settings, progress=silent).built
+    assert engine.built == ["airflow"]
+
+
+def test_each_build_gets_what_all_stages_need_and_no_more(
+    engine: Engine, settings: Settings
+) -> None:
+    (settings.project / "dags").mkdir()
+    (settings.project / "dags/secret.py").write_text("")
+    image.ensure(settings, progress=silent)
+    for names in engine.contexts:
+        assert {"docker/postgres.sh", "docker/bootstrap.sh", "docker/certs"} <= names
+        assert not any(name.startswith("dags") for name in names)
+
+
+@pytest.mark.usefixtures("engine")
+def test_progress_tells_the_step_and_what_it_says(settings: Settings) -> None:
+    said: list[str] = []
+    image.ensure(settings, progress=said.append)
+    assert "airflow 2/2: RUN sh install.sh" in said
+    assert "airflow 2/2: RUN sh install.sh · Installed 3 packages" in said
+    assert not any("0123456789ab" in line for line in said)
+
+
+def test_a_base_image_that_comes_is_counted(engine: Engine, settings: Settings) -> None:
+    said: list[str] = []
+    layer = {"status": "Downloading", "progressDetail": {"current": 2 << 20, "total": 8 << 20}}
+    engine.answer = [{**layer, "id": "a"}, {**layer, "id": "b"}, {"error": "cut"}]
+    with pytest.raises(EnvironmentFailure):
+        image.ensure(settings, progress=said.append)
+    assert said == [
+        "base image: 0 of 1 layers, 2 of 8 MiB",
+        "base image: 0 of 2 layers, 4 of 16 MiB",
+    ]
+
+
+def test_a_failing_step_shows_its_last_lines(engine: Engine, settings: Settings) -> None:
+    engine.answer = [
+        {"stream": "Step 1/2 : RUN first\n"},
+        {"stream": "of no interest\n"},
+        {"stream": "Step 2/2 : RUN sh install.sh requirements\n"},
+        {"stream": "\x1b[91mNo solution"},
+        {"stream": " found: pandas==99\x1b[0m"},
+        {"error": "The command '/bin/sh -c …' returned a non-zero code: 1"},
+    ]
+    with pytest.raises(EnvironmentFailure, match="non-zero code: 1") as caught:
+        image.ensure(settings, progress=silent)
+    assert "install.sh requirements" in caught.value.hint
+    assert "No solution found: pandas==99" in caught.value.hint
+    assert "\x1b" not in caught.value.hint
+    assert "of no interest" not in caught.value.hint
+
+
+def test_a_full_disk_is_called_that(engine: Engine, settings: Settings) -> None:
+    engine.answer = [{"error": "write /opt/venv: no space left on device"}]
+    with pytest.raises(EnvironmentFailure, match="the disk is full"):
+        image.ensure(settings, progress=silent)
+
+
+def test_a_build_that_breaks_off_is_a_failure(engine: Engine, settings: Settings) -> None:
+    engine.answer = [{"stream": "Step 1/2 : FROM python:3.12\n"}]
+    with pytest.raises(EnvironmentFailure, match="without a word"):
+        image.ensure(settings, progress=silent)
+
+
+def test_without_an_engine_a_person_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(EnvironmentFailure, match="no Docker engine answers") as caught:
+        image.ensure(settings, progress=silent)
+    assert "--target local" in caught.value.hint
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.filterwarnings("ignore:docker-credential-none")
+def test_a_missing_credential_helper_is_told_when_a_build_sends_the_logins(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"credsStore": "none"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with pytest.raises(EnvironmentFailure, match="docker-credential-none not installed") as caught:
+        image.ensure(settings, progress=silent)
+    assert "credsStore" in caught.value.hint
+
+
+def test_the_engine_of_the_current_docker_context_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "colima"
+    # Docker names a context's folder by the digest of its name.
+    folder = (
+        tmp_path / "contexts/meta/f24fd3749c1368328e2b149bec149cb6795619f244c5b584e844961215dadd16"
+    )
+    folder.mkdir(parents=True)
+    endpoint = {"docker": {"Host": "unix:///somewhere/docker.sock"}}
+    (folder / "meta.json").write_text(
+        json.dumps({"Name": name, "Metadata": {}, "Endpoints": endpoint})
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": name}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert variables({})["DOCKER_HOST"] == "unix:///somewhere/docker.sock"
+    assert variables({"DOCKER_HOST": "tcp://mine"})["DOCKER_HOST"] == "tcp://mine"
+
+
+def test_an_image_is_saved_to_an_archive(engine: Engine, tmp_path: Path) -> None:
+    engine.images.add("windsock-airflow:1")
+    image.save("windsock-airflow:1", tmp_path / "image.tar")
+    assert (tmp_path / "image.tar").read_bytes() == engine.archive
+
+
+def test_an_image_that_docker_does_not_have_cannot_be_saved(engine: Engine, tmp_path: Path) -> None:
+    assert engine.images == set()
+    with pytest.raises(EnvironmentFailure, match="Docker refused"):
+        image.save("windsock-airflow:1", tmp_path / "image.tar")

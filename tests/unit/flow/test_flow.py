@@ -1,0 +1,838 @@
+from __future__ import annotations
+
+import subprocess
+import threading
+import webbrowser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, VirtualClock
+from tests.unit.fakes import FakeSync, FakeTarget, FakeWorkspace, environment
+from windsock import flow
+from windsock.cluster.images import image
+from windsock.cluster.images.image import Images
+from windsock.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
+from windsock.flow import bringing_up, dags, following
+from windsock.model import ENVIRONMENT_FILE, Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BRING_UP = ["lock", "prepare", "deploy", "wait", "unlock"]
+TRACE = """Traceback (most recent call last):
+  File "/venv/airflow/importer.py", line 9, in load
+  File "/home/me/dags/sales.py", line 3, in <module>
+    Parm()
+NameError: name 'Parm' is not defined
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path, sync: FakeSync) -> FakeTarget:
+    return FakeTarget(environment(tmp_path / "state", socket=sync.path))
+
+
+@pytest.fixture
+def work(tmp_path: Path, target: FakeTarget) -> FakeWorkspace:
+    return FakeWorkspace.of(tmp_path, target)
+
+
+@pytest.fixture
+def up(work: FakeWorkspace, target: FakeTarget) -> FakeWorkspace:
+    """A workspace whose environment is up."""
+    target.is_running = True
+    target.environment.save(work.settings.state_folder)
+    return work
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> FakeAirflow:
+    fake = FakeAirflow(
+        FakeDag("sales", file="sales.py"),
+        FakeDag("old", paused=True, file="old.py"),
+        FakeDag("bad", state="failed"),
+    )
+    clock = VirtualClock()
+    monkeypatch.setattr(dags, "airflow_client", lambda _: fake.client(clock))
+    return fake
+
+
+def in_a_thread(action: Callable[[], Any]) -> Callable[[], Any]:
+    """Start it; the result gives what it returned or raises what it raised."""
+    box: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            box["value"] = action()
+        except BaseException as error:  # noqa: BLE001 - handed on
+            box["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result() -> Any:
+        thread.join(20)
+        assert not thread.is_alive()
+        if "error" in box:
+            raise box["error"]
+        return box["value"]
+
+    return result
+
+
+def interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C as soon as the saves are followed."""
+
+    def follow(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bringing_up, "follow", follow)
+
+
+# --- up -------------------------------------------------------------------------------------------
+
+
+def test_up_takes_its_steps_in_order_under_the_lock(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync
+) -> None:
+    assert flow.up(work, detach=True) == 0
+    assert target.verbs == BRING_UP
+    assert sync.asked == ["barrier"]
+    assert Environment.load(work.settings.state_folder) == target.environment
+    assert "1 DAGs parsed" in work.kept.said
+    assert target.environment.url in work.kept.said
+    assert target.environment.password() not in work.kept.said
+
+
+def test_up_shows_the_files_that_do_not_import_and_stays_up(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync
+) -> None:
+    sync.barrier = {"snapshot": "a", "errors": {"sales.py": TRACE}, "dags": []}
+    assert flow.up(work, detach=True) == 0
+    assert "✗ sales.py:3  NameError: name 'Parm' is not defined" in work.kept.said
+    assert target.verbs == BRING_UP
+
+
+def test_a_first_parse_that_takes_long_does_not_keep_airflow_from_its_users(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync
+) -> None:
+    sync.barrier = DeadlineExceeded("still parsing huge.py")
+    assert flow.up(work, detach=True) == 0
+    assert "still parsing huge.py" in work.kept.said
+    assert target.verbs == BRING_UP
+
+
+def test_up_on_an_emptied_folder_comes_up_so_that_its_hint_can_be_followed(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync
+) -> None:
+    sync.barrier = EnvironmentFailure("the sync is halted", "run `invoke sync --allow-empty`")
+    sync.state["halted"] = "the DAG folder is empty"
+    assert flow.up(work, detach=True) == 0
+    assert "--allow-empty" in work.kept.said
+    assert target.verbs == BRING_UP
+
+
+def test_up_fails_if_the_sync_fails(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync
+) -> None:
+    sync.barrier = EnvironmentFailure("the sync agent is not connected")
+    with pytest.raises(EnvironmentFailure, match="not connected"):
+        flow.up(work, detach=True)
+    assert target.verbs == [*BRING_UP[:-1], "give up", "unlock"]
+
+
+@pytest.mark.parametrize("verb", ["prepare", "deploy", "wait"])
+@pytest.mark.parametrize("error", [EnvironmentFailure("no disk"), KeyboardInterrupt()])
+def test_a_failure_on_the_way_gives_up_under_the_lock(
+    work: FakeWorkspace, target: FakeTarget, verb: str, error: BaseException
+) -> None:
+    target.fails = {verb: error}
+    with pytest.raises(type(error)):
+        flow.up(work, detach=True)
+    assert target.verbs == [*BRING_UP[: BRING_UP.index(verb) + 1], "give up", "unlock"]
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_ctrl_c_in_the_moment_in_which_it_is_up_leaves_nothing_running(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync, *, detach: bool
+) -> None:
+    target.fails["unlock"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        flow.up(work, detach=detach)
+    assert target.verbs == [*BRING_UP, "give up"]
+    assert sync.asked == ["barrier"]
+
+
+def test_what_is_up_goes_on_if_its_change_cannot_be_built(
+    up: FakeWorkspace, target: FakeTarget
+) -> None:
+    target.is_running = False  # As the settings want it now.
+    target.fails = {"prepare": EnvironmentFailure("no such package")}
+    with pytest.raises(EnvironmentFailure):
+        flow.up(up, detach=True)
+    assert target.verbs == ["lock", "prepare", "unlock"]
+    assert "what ran before goes on as it was" in up.kept.said
+
+
+def test_what_was_stopped_on_the_way_is_not_said_to_go_on(
+    up: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.is_running = False
+
+    def prepare(_: object) -> None:
+        (up.settings.state_folder / ENVIRONMENT_FILE).unlink()  # Its cluster was made anew.
+        raise EnvironmentFailure("no such package")
+
+    monkeypatch.setattr(target, "prepare", prepare)
+    with pytest.raises(EnvironmentFailure):
+        flow.up(up, detach=True)
+    assert target.verbs == ["lock", "give up", "unlock"]
+    assert "goes on" not in up.kept.said
+
+
+def test_settings_that_cannot_be_used_are_such_a_failure_too(
+    work: FakeWorkspace, target: FakeTarget, tmp_path: Path
+) -> None:
+    (tmp_path / "airflow_settings.yaml").write_text("airflow: [")
+    with pytest.raises(ConfigurationError):
+        flow.up(work, detach=True)
+    assert target.verbs[-2:] == ["give up", "unlock"]
+
+
+def test_somebody_else_who_brings_it_up_is_left_alone(
+    work: FakeWorkspace, target: FakeTarget
+) -> None:
+    target.fails = {"lock": EnvironmentFailure("somebody is bringing it up")}
+    with pytest.raises(EnvironmentFailure):
+        flow.up(work, detach=True)
+    assert target.verbs == ["lock"]
+
+
+def test_up_attaches_to_what_is_up(up: FakeWorkspace, target: FakeTarget) -> None:
+    assert flow.up(up, detach=True) == 0
+    assert target.verbs == []
+    assert "already up" in up.kept.said
+
+
+def test_ctrl_c_stops_what_this_up_started(
+    work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts(monkeypatch)
+    assert flow.up(work, detach=False) == 0
+    assert target.verbs == [*BRING_UP, "end"]
+
+
+def test_ctrl_c_leaves_what_was_up_before(
+    up: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts(monkeypatch)
+    assert flow.up(up, detach=False) == 0
+    assert target.verbs == []
+    assert "left running" in up.kept.said
+
+
+@pytest.mark.parametrize("was_up", [False, True])
+def test_a_take_over_is_meant_for_the_first_step_and_for_no_rebuild_or_end(
+    tmp_path: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, was_up: bool
+) -> None:
+    requirements = tmp_path / "requirements.txt"
+    target.source_files = [requirements]
+    target.is_running = was_up
+
+    def beside(_: object, look: Callable[[], None]) -> int:
+        target.is_running = False  # As the settings want it now.
+        requirements.write_text("one\n")
+        for _look in range(2):
+            look()
+        return 0
+
+    monkeypatch.setattr(bringing_up, "beside", beside)
+    work = FakeWorkspace.of(tmp_path, target, rebuild="auto", cluster={"take_over": True})
+    assert flow.up(work, detach=False) == 0
+    assert target.verbs == ([] if was_up else BRING_UP) + BRING_UP + ([] if was_up else ["end"])
+    first, *rest = (settings.cluster.take_over for settings in work.wanted)
+    assert first
+    assert rest
+    assert not any(rest)
+
+
+def test_a_failure_while_following_stops_what_this_up_started(
+    work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(*_: Any, **__: Any) -> int:
+        raise EnvironmentFailure("the sync process does not answer")
+
+    monkeypatch.setattr(bringing_up, "follow", follow)
+    with pytest.raises(EnvironmentFailure):
+        flow.up(work, detach=False)
+    assert target.verbs == [*BRING_UP, "end"]
+
+
+def test_a_sync_that_never_comes_back_ends_up_with_a_failure(
+    work: FakeWorkspace,
+    target: FakeTarget,
+    sync: FakeSync,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "RESTART_SECONDS", 0.0)
+    result = in_a_thread(lambda: flow.up(work, detach=False))
+    assert sync.attached.wait(20)
+    sync.stop()
+    assert result() == 3
+    assert target.verbs == [*BRING_UP, "end"]
+    assert "the sync process is gone" in work.kept.said
+
+
+# --- following ------------------------------------------------------------------------------------
+
+
+def test_each_save_is_a_line_until_the_environment_is_stopped(
+    up: FakeWorkspace, sync: FakeSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "RESTART_SECONDS", 1000.0)  # What was stopped is not waited for.
+    result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
+    sync.publish(
+        {"type": "sent", "snapshot": "b", "paths": ["sales.py"], "count": 1},
+        {"type": "parsed", "snapshot": "b", "file": "sales.py", "dags": {"sales": 4},
+         "errors": {}, "news": False, "seconds": 0.1},
+        {"type": "settled", "snapshot": "b", "seconds": 0.1, "since_save": 0.2},
+    )  # fmt: skip
+    (up.settings.state_folder / "environment.json").unlink()  # As `invoke down` does first.
+    sync.stop()
+    assert result() == 0
+    assert "✓ sales.py → sales (4 tasks)  0.20 s" in up.kept.said
+    assert "the environment was stopped" in up.kept.said
+
+
+def test_who_attaches_later_is_told_what_keeps_the_saves_back(
+    up: FakeWorkspace, sync: FakeSync
+) -> None:
+    sync.state["troubles"] = [
+        {"type": "held", "reason": "anna@laptop syncs here", "hint": "`invoke sync --take-over`."},
+        {"type": "refused", "code": "no_space", "message": "the disk is full"},
+    ]
+    result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
+    sync.publish({"type": "note", "message": "one more"})
+    assert sync.status_asked.wait(20)
+    (up.settings.state_folder / "environment.json").unlink()
+    sync.stop()
+    assert result() == 0
+    said = up.kept.said
+    assert "✗ anna@laptop syncs here\n" in said
+    assert "`invoke sync --take-over`." in said
+    assert said.index("the disk is full") < said.index("one more")
+
+
+def test_a_sync_process_that_is_started_again_is_followed_again(
+    up: FakeWorkspace, sync: FakeSync
+) -> None:
+    result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
+    assert sync.attached.wait(20)
+    sync.stop()
+    sync.start()
+    sync.publish({"type": "note", "message": "after the crash"})
+    (up.settings.state_folder / "environment.json").unlink()
+    sync.stop()
+    assert result() == 0
+    assert "! after the crash" in up.kept.said
+
+
+def test_a_take_over_says_from_whom(up: FakeWorkspace, sync: FakeSync) -> None:
+    sync.holder = "anna@laptop syncs here"
+    result = in_a_thread(lambda: flow.attach(up, allow_empty=False, take_over=True))
+    assert sync.attached.wait(20)
+    (up.settings.state_folder / "environment.json").unlink()
+    sync.stop()
+    assert result() == 0
+    assert "before: anna@laptop syncs here" in up.kept.said
+
+
+def test_allow_empty_is_passed_on(up: FakeWorkspace, sync: FakeSync) -> None:
+    assert flow.attach(up, allow_empty=True) == 0
+    assert sync.asked == ["allow-empty"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda work: flow.attach(work, allow_empty=False),
+        lambda work: flow.restart(work, component=""),
+        lambda work: flow.shell(work, command=["true"]),
+        flow.open_ui,
+        lambda work: flow.dags_list(work, as_json=False),
+        lambda work: flow.dags_errors(work, as_json=False),
+        lambda work: flow.settings_export(work, output=""),
+    ],
+)
+def test_what_needs_an_environment_says_how_to_bring_it_up(
+    work: FakeWorkspace, command: Callable[[FakeWorkspace], Any]
+) -> None:
+    with pytest.raises(EnvironmentFailure, match="no environment is up here") as caught:
+        command(work)
+    assert "invoke up" in caught.value.hint
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+def test_status_is_good_only_if_every_component_is(up: FakeWorkspace, target: FakeTarget) -> None:
+    assert flow.status(up, as_json=True) == 0
+    answer = up.kept.answer
+    assert answer["healthy"] is True
+    assert answer["url"] == target.environment.url
+    assert [item["name"] for item in answer["components"]] == ["sync", "scheduler"]
+    assert answer["sync"]["settled"] is True
+
+
+@pytest.mark.parametrize(
+    ("state", "healthy"), [("failed", None), ("running", False), ("starting", None)]
+)
+def test_status_of_an_unwell_component_is_a_failure(
+    up: FakeWorkspace, target: FakeTarget, state: str, healthy: bool | None
+) -> None:
+    first = target.components[0]
+    target.components[0] = type(first)(
+        name="sync", state=state, detail="exited too quickly", healthy=healthy
+    )
+    assert flow.status(up, as_json=False) == WindsockError.exit_code
+    assert "✗ sync" in up.kept.said
+    assert "exited too quickly" in up.kept.said
+
+
+def test_status_when_nothing_is_up(work: FakeWorkspace, target: FakeTarget) -> None:
+    target.components = []
+    assert flow.status(work, as_json=False) == 3
+    assert "nothing is up" in work.kept.said
+    assert flow.status(work, as_json=True) == 3
+    assert work.kept.answer == {"healthy": False, "url": None, "components": [], "sync": None}
+
+
+def test_status_without_a_sync_process_still_shows_the_components(
+    up: FakeWorkspace, sync: FakeSync
+) -> None:
+    sync.stop()
+    assert flow.status(up, as_json=False) == 0
+    assert "✓ scheduler" in up.kept.said
+
+
+def test_logs_go_to_stdout(work: FakeWorkspace, target: FakeTarget) -> None:
+    flow.logs(work, component="scheduler", follow=True, lines=5)
+    assert work.kept.data.getvalue() == "one\ntwo\n"
+    flow.logs(work, component="", follow=False, lines=0)
+    assert target.asked == [("scheduler", True, 5), (None, False, 0)]
+
+
+def test_ctrl_c_ends_logs_quietly(work: FakeWorkspace, target: FakeTarget) -> None:
+    target.fails = {"logs": KeyboardInterrupt()}
+    flow.logs(work, component="", follow=True, lines=5)
+
+
+def test_a_number_of_lines_below_zero_is_refused(work: FakeWorkspace) -> None:
+    with pytest.raises(ConfigurationError, match="--lines is -1"):
+        flow.logs(work, component="", follow=False, lines=-1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda work: flow.logs(work, component="nope", follow=False, lines=1),
+        lambda work: flow.restart(work, component="nope"),
+    ],
+)
+def test_an_unknown_component_is_refused_with_the_known_ones(
+    up: FakeWorkspace, command: Callable[[FakeWorkspace], None]
+) -> None:
+    with pytest.raises(ConfigurationError, match="no component 'nope'") as caught:
+        command(up)
+    assert "scheduler, sync" in caught.value.hint
+
+
+def test_restart_names_one_component_or_none(up: FakeWorkspace, target: FakeTarget) -> None:
+    flow.restart(up, component="sync")
+    flow.restart(up, component="")
+    assert target.verbs == ["restart sync", "restart None"]
+
+
+def test_a_command_in_the_shell_gives_its_own_exit_code(
+    up: FakeWorkspace, target: FakeTarget
+) -> None:
+    assert flow.shell(up, command=["airflow", "info"]) == 7
+    assert target.asked == [["airflow", "info"]]
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_open_tells_the_address_whether_or_not_there_is_a_browser(
+    up: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, opens: bool
+) -> None:
+    opened: list[str] = []
+
+    def open_(url: str) -> bool:
+        opened.append(url)
+        return opens
+
+    monkeypatch.setattr(webbrowser, "open", open_)
+    flow.open_ui(up)
+    assert opened == ["http://127.0.0.1:18080"]
+    assert opened[0] in up.kept.said
+    assert ("no browser" in up.kept.said) is not opens
+    assert up.settings.state_folder.name + "/admin-password\n" in up.kept.said
+    assert "hush-hush" not in up.kept.said
+
+
+def test_version_names_the_airflow_of_the_lock(work: FakeWorkspace, tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "requirements.lock").write_text("x==1\napache-airflow==9.8.7 \\\n")
+    flow.version(work, as_json=True)
+    assert work.kept.answer["airflow"] == "9.8.7"
+
+
+# --- DAGs -----------------------------------------------------------------------------------------
+
+
+def test_dags_are_listed_with_their_files(up: FakeWorkspace, airflow: FakeAirflow) -> None:
+    flow.dags_list(up, as_json=False)
+    assert "old    old.py  (paused)\n" in up.kept.data.getvalue()
+    assert airflow.paths("GET") == ["/api/v2/dags"]
+
+
+def test_dags_list_as_json(up: FakeWorkspace, airflow: FakeAirflow) -> None:
+    flow.dags_list(up, as_json=True)
+    assert {row["dag_id"] for row in up.kept.answer} == set(airflow.dags)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_import_errors_come_after_the_barrier_and_are_the_exit_code(
+    up: FakeWorkspace, sync: FakeSync, as_json: bool
+) -> None:
+    sync.barrier = {"snapshot": "a", "errors": {"sales.py": TRACE}, "dags": []}
+    assert flow.dags_errors(up, as_json=as_json) == 1
+    assert sync.asked == ["barrier"]
+    if as_json:
+        assert up.kept.answer == {"sales.py": TRACE}
+    else:
+        assert "sales.py:3" in up.kept.said
+        assert "importer.py" not in up.kept.said
+
+
+def test_no_import_error_is_exit_code_0(up: FakeWorkspace) -> None:
+    assert flow.dags_errors(up, as_json=False) == 0
+    assert "all files import (1 DAGs)" in up.kept.said
+
+
+def trigger(work: FakeWorkspace, dag_id: str = "sales", **changes: Any) -> int:
+    options: dict[str, Any] = {"conf": "", "wait": False, "timeout": 5.0, "as_json": True}
+    return flow.dags_trigger(work, dag_id=dag_id, **{**options, **changes})
+
+
+def test_a_run_is_triggered_after_the_barrier(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    assert trigger(up, conf='{"day": 1}') == 0
+    assert sync.asked == ["barrier"]
+    assert next(iter(airflow.runs.values()))["conf"] == {"day": 1}
+    assert up.kept.answer["state"] == "queued"
+    assert up.kept.answer["url"].endswith(
+        f"/dags/sales/runs/{up.kept.answer['run_id'].replace('+', '%2B').replace(':', '%3A')}"
+    )
+
+
+def test_nothing_is_triggered_if_airflow_does_not_come_as_far_as_the_disk(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    sync.barrier = DeadlineExceeded("still parsing huge.py")
+    with pytest.raises(DeadlineExceeded):
+        trigger(up)
+    assert not airflow.runs
+
+
+def test_a_paused_dag_is_not_waited_for(up: FakeWorkspace, airflow: FakeAirflow) -> None:
+    airflow.dags["sales"].paused = True
+    with pytest.raises(ConfigurationError, match="sales is paused") as caught:
+        trigger(up, wait=True)
+    assert "airflow dags unpause sales" in caught.value.hint
+    assert not airflow.runs
+    assert trigger(up) == 0, "it is queued until somebody unpauses the DAG"
+
+
+def test_waiting_for_a_run_tells_whether_it_succeeded(
+    up: FakeWorkspace, airflow: FakeAirflow
+) -> None:
+    assert airflow.dags
+    assert trigger(up, wait=True, as_json=False) == 0
+    assert "sales: success" in up.kept.said
+    assert trigger(up, "bad", wait=True, as_json=False) == 1
+    assert "bad: failed" in up.kept.said
+
+
+@pytest.mark.parametrize("conf", ["{", "[1]", "3", '"x"'])
+def test_a_configuration_that_is_no_json_object_is_refused_before_anything_is_asked(
+    up: FakeWorkspace, sync: FakeSync, conf: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="--conf"):
+        trigger(up, conf=conf)
+    assert sync.asked == []
+
+
+def outcome(file: str, *dags: str, error: str = "") -> dict[str, Any]:
+    return {
+        "file": file,
+        "dags": dict.fromkeys(dags, 1),
+        "errors": {file: error} if error else {},
+        "seconds": 0.5,
+    }
+
+
+def test_a_check_needs_no_environment_and_tells_every_file(
+    work: FakeWorkspace, target: FakeTarget
+) -> None:
+    target.outcomes = [outcome("sales.py", "sales"), outcome("empty.py")]
+    assert flow.dags_check(work, as_json=False) == 0
+    assert target.verbs == ["prepare"]
+    assert "✓ sales.py: sales  0.50 s" in work.kept.said
+    assert "✓ empty.py: no DAG" in work.kept.said
+    assert "2 files, 1 DAGs, 0 broken" in work.kept.said
+
+
+def test_a_broken_file_fails_the_check(work: FakeWorkspace, target: FakeTarget) -> None:
+    target.outcomes = [outcome("a.py", "a"), outcome("b.py", error="b.py: it hangs")]
+    assert flow.dags_check(work, as_json=True) == 1
+    assert [item["file"] for item in work.kept.answer] == ["a.py", "b.py"]
+    assert "2 files, 1 DAGs, 1 broken" in work.kept.said
+
+
+def test_a_dag_id_that_two_files_define_fails_the_check(
+    work: FakeWorkspace, target: FakeTarget
+) -> None:
+    target.outcomes = [outcome("a.py", "same"), outcome("b.py", "same")]
+    assert flow.dags_check(work, as_json=False) == 1
+    assert "b.py  DAG id 'same' is also defined in a.py" in work.kept.said
+
+
+def test_settings_are_exported_to_stdout_or_a_file(
+    up: FakeWorkspace, airflow: FakeAirflow, tmp_path: Path
+) -> None:
+    assert airflow.objects
+    flow.settings_export(up, output="")
+    flow.settings_export(up, output="out.yaml")
+    assert (tmp_path / "out.yaml").read_text() == up.kept.data.getvalue()
+    assert "airflow:" in up.kept.data.getvalue()
+
+
+# --- tests ----------------------------------------------------------------------------------------
+
+
+class FakePytest:
+    """Stands for the child process: records commands, gives the codes it is told to."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = list(codes)
+        self.commands: list[list[str]] = []
+        self.folders: list[Path] = []
+
+    def __call__(self, command: list[str], *, cwd: Path) -> int:
+        self.commands.append(command)
+        self.folders.append(cwd)
+        return self.codes.pop(0)
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> FakePytest:
+    fake = FakePytest(0)
+    monkeypatch.setattr(subprocess, "call", fake)
+    return fake
+
+
+def test_test_brings_the_environment_up_says_so_and_leaves_it_up(
+    work: FakeWorkspace, target: FakeTarget, runner: FakePytest
+) -> None:
+    assert flow.test(work, flow.TestRequest()) == 0
+    assert target.verbs == BRING_UP
+    assert "bringing it up first (it stays up)" in work.kept.said
+    assert len(runner.commands) == 1
+
+
+def test_test_uses_what_is_up(
+    up: FakeWorkspace, target: FakeTarget, runner: FakePytest, tmp_path: Path
+) -> None:
+    request = flow.TestRequest(
+        paths=("a.py", "b"), keyword="load and not slow", junit="out.xml", parallel=3
+    )
+    assert flow.test(up, request) == 0
+    assert target.verbs == []
+    assert runner.commands[0][1:] == [
+        *("-m", "pytest", f"--windsock-state={up.settings.state_folder}"),
+        *("-k", "load and not slow", "--junit-xml=out.xml"),
+        *("-n", "3", "--dist", "loadfile", "a.py", "b"),
+    ]
+    assert runner.folders == [tmp_path]
+
+
+def test_test_runs_the_tests_of_the_settings_by_default(
+    up: FakeWorkspace, runner: FakePytest, tmp_path: Path
+) -> None:
+    flow.test(up, flow.TestRequest())
+    assert runner.commands[0][-1] == str(tmp_path / "tests/dags")
+
+
+@pytest.mark.parametrize("code", [1, 2, 5])
+def test_the_exit_code_is_pytests(up: FakeWorkspace, runner: FakePytest, code: int) -> None:
+    runner.codes = [code]
+    assert flow.test(up, flow.TestRequest()) == code
+
+
+@pytest.mark.parametrize(("code", "expected"), [(5, 0), (1, 1), (0, 0)])
+def test_nothing_affected_is_a_success(
+    up: FakeWorkspace, runner: FakePytest, code: int, expected: int
+) -> None:
+    runner.codes = [code]
+    assert flow.test(up, flow.TestRequest(affected="main")) == expected
+    assert "--affected=main" in runner.commands[0]
+    assert ("no test is affected by the changes since main" in up.kept.said) is (code == 5)
+
+
+def test_watch_runs_again_once_a_save_is_parsed_whole(
+    up: FakeWorkspace, sync: FakeSync, runner: FakePytest
+) -> None:
+    runner.codes = [0, 1]
+    result = in_a_thread(lambda: flow.test(up, flow.TestRequest(watch=True)))
+    sync.publish(
+        {"type": "settled", "snapshot": "before"},  # A parse of nobody's save.
+        {"type": "sent", "snapshot": "b"},
+        {"type": "settled", "snapshot": "b"},
+        {"type": "settled", "snapshot": "b"},
+    )
+    sync.stop()
+    assert result() == 1
+    assert len(runner.commands) == 2
+
+
+def test_ci_brings_up_tests_and_takes_down(
+    work: FakeWorkspace, target: FakeTarget, runner: FakePytest
+) -> None:
+    runner.codes = [1]
+    assert flow.ci(work, junit="report.xml") == 1
+    assert target.verbs == [*BRING_UP, "end"]
+    assert "--junit-xml=report.xml" in runner.commands[0]
+
+
+def test_ci_takes_the_sync_over_once_and_not_again_at_its_end(
+    tmp_path: Path, target: FakeTarget, runner: FakePytest
+) -> None:
+    runner.codes = [0]
+    work = FakeWorkspace.of(tmp_path, target, cluster={"take_over": True})
+    assert flow.ci(work, junit="report.xml") == 0
+    assert work.wanted[0].cluster.take_over
+    assert not work.wanted[-1].cluster.take_over
+
+
+def test_ci_takes_down_what_failed_to_come_up(
+    work: FakeWorkspace, target: FakeTarget, runner: FakePytest
+) -> None:
+    target.fails = {"wait": EnvironmentFailure("never healthy")}
+    with pytest.raises(EnvironmentFailure):
+        flow.ci(work, junit="report.xml")
+    assert target.verbs[-1] == "end"
+    assert runner.commands == []
+
+
+def test_ci_takes_down_after_an_interrupt(
+    work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        flow.ci(work, junit="report.xml")
+    assert target.verbs == [*BRING_UP, "end"]
+
+
+# --- what others deployed, and what is left to others ----------------------------------------
+
+
+class ClusterFake(FakeTarget):
+    """With the verbs that only a cluster has."""
+
+    def join(self, console: Any) -> None:
+        del console
+        self._do("join")
+
+    def leave(self, console: Any) -> None:
+        del console
+        self._do("leave")
+
+    def ensure_secret(self) -> None:
+        self._do("secret")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, sync: FakeSync, monkeypatch: pytest.MonkeyPatch) -> ClusterFake:
+    fake = ClusterFake(environment(tmp_path / "state", socket=sync.path))
+    monkeypatch.setattr("windsock.targets.choose.cluster_target", lambda _: fake)
+    return fake
+
+
+def test_deploy_leaves_the_environment_once_its_dags_are_parsed(
+    tmp_path: Path, cluster: ClusterFake, sync: FakeSync
+) -> None:
+    flow.deploy(FakeWorkspace.of(tmp_path, cluster))
+    assert cluster.verbs == [*BRING_UP, "leave"]
+    assert sync.asked == ["barrier", "barrier"]
+
+
+def test_a_deploy_whose_dags_are_not_parsed_in_time_is_a_failure_that_leaves_nothing_here(
+    tmp_path: Path, cluster: ClusterFake, sync: FakeSync
+) -> None:
+    sync.barrier = DeadlineExceeded("still parsing huge.py")
+    with pytest.raises(DeadlineExceeded):
+        flow.deploy(FakeWorkspace.of(tmp_path, cluster))
+    assert cluster.verbs[-1] == "leave"
+
+
+def test_a_sync_into_what_others_deployed_applies_nothing_and_removes_nothing(
+    tmp_path: Path, cluster: ClusterFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts(monkeypatch)
+    assert flow.join(FakeWorkspace.of(tmp_path, cluster)) == 0
+    assert cluster.verbs == ["lock", "join", "wait", "unlock", "leave"]
+
+
+def test_what_a_killed_sync_left_does_not_look_like_one_that_is_up(
+    tmp_path: Path, cluster: ClusterFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts(monkeypatch)
+    workspace = FakeWorkspace.of(tmp_path, cluster)
+    described = workspace.settings.state_folder / ENVIRONMENT_FILE
+    described.parent.mkdir(exist_ok=True)
+    described.write_text("left behind")
+    seen: list[bool] = []
+    monkeypatch.setattr(cluster, "join", lambda _: seen.append(described.exists()))
+    assert flow.join(workspace) == 0
+    assert seen == [False]
+
+
+def test_a_secret_is_made_under_the_lock(tmp_path: Path, cluster: ClusterFake) -> None:
+    flow.secret(FakeWorkspace.of(tmp_path, cluster))
+    assert cluster.verbs == ["lock", "secret", "unlock"]
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("registry", ["", "ghcr.io/anna"])
+def test_a_build_prints_the_images_and_says_where_they_would_be_pushed(
+    tmp_path: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, registry: str
+) -> None:
+    images = Images(airflow="windsock-airflow:1", postgres="windsock-postgres:2", built=True)
+    monkeypatch.setattr(image, "ensure", lambda _, **__: images)
+    work = FakeWorkspace.of(tmp_path, target, cluster={"registry": registry})
+    flow.build(work)
+    assert work.kept.data.getvalue().split() == [images.airflow, images.postgres]
+    assert (f"push them to {registry}" in work.kept.said) == bool(registry)

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from windsock.store.entries import Refusal, Row, canonical, content_digest, identify
+from windsock.store.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from windsock.store.batch import Batch
+
+
+def digest_of(data: bytes) -> str:
+    state = content_digest()
+    state.update(data)
+    return state.hexdigest()
+
+
+def file_row(data: bytes, mode: int = 0o644) -> Row:
+    return ("file", mode, len(data), digest_of(data))
+
+
+class Client:
+    """Sends trees to a store, by hand."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.number = 0
+
+    def begin(self, tree: dict[str, bytes | Row], **changes: object) -> Batch:
+        rows = {p: row if isinstance(row, tuple) else file_row(row) for p, row in tree.items()}
+        self.number += 1
+        values: dict[str, object] = {
+            "base": self.store.tree,
+            "target": identify(canonical(rows)),
+            "deleted": [path for path in self.store.entries if path not in rows],
+            "entries": rows,
+        }
+        return self.store.begin(number=self.number, **{**values, **changes})  # type: ignore[arg-type]  # tests send nonsense
+
+    def send(self, tree: dict[str, bytes | Row]) -> str:
+        batch = self.begin(tree)
+        for data in tree.values():
+            if isinstance(data, bytes) and digest_of(data) in batch.needed:
+                self.store.receive(batch, digest=digest_of(data), data=data, last=True)
+        self.store.commit(batch, tick=lambda: None)
+        self.store.drop(batch)
+        return batch.target
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    store = Store(str(tmp_path / "store"))
+    store.open()
+    return Client(store)
+
+
+def read(client: Client, path: str) -> str:
+    with open(client.store.path("current", path)) as file:  # noqa: PTH123 - paths are bytes here
+        return file.read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"base": "0" * 32}, "base_mismatch"),
+        ({"target": "0" * 32}, "bad_tree"),
+        ({"target": None}, "bad_tree"),
+        ({"entries": []}, "bad_tree"),
+        ({"deleted": "a"}, "bad_tree"),
+        ({"deleted": [1]}, "bad_path"),
+        ({"entries": {"../a": file_row(b"")}}, "bad_path"),
+        ({"entries": {"a": file_row(b""), "a/b": file_row(b"")}}, "bad_tree"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(
+    client: Client, changes: dict[str, object], code: str
+) -> None:
+    client.send({"a.py": b"one"})
+    with pytest.raises(Refusal) as refused:
+        client.begin({"a.py": b"two"}, **changes)
+    assert refused.value.code == code
+    assert os.listdir(client.store.path("incoming")) == []  # noqa: PTH208 - paths are bytes here
+
+
+def test_content_must_be_asked_for_and_be_what_it_says(client: Client) -> None:
+    batch = client.begin({"a.py": b"one"})
+    with pytest.raises(Refusal, match="nobody asked"):
+        client.store.receive(batch, digest=digest_of(b"other"), data=b"other", last=True)
+    with pytest.raises(Refusal, match="not all content"):
+        client.store.commit(batch, tick=lambda: None)
+    client.store.receive(batch, digest=digest_of(b"one"), data=b"o", last=False)
+    with pytest.raises(Refusal, match="before the end"):
+        client.store.receive(batch, digest=digest_of(b"two"), data=b"", last=False)
+    with pytest.raises(Refusal, match="is not"):
+        client.store.receive(batch, digest=digest_of(b"one"), data=b"NE", last=True)
+    client.store.drop(batch)
+
+
+def test_a_link_that_leads_outside_through_another_one_is_refused(client: Client) -> None:
+    tree: dict[str, bytes | Row] = {
+        "a/b/up": ("link", 0, 0, "../.."),
+        "a/b/out": ("link", 0, 0, "up/../x"),
+    }
+    batch = client.begin(tree)
+    with pytest.raises(Refusal, match="leads outside"):
+        client.store.commit(batch, tick=lambda: None)
+    assert client.store.tree is None
+
+
+def test_a_store_that_was_taken_over_does_not_switch(client: Client) -> None:
+    client.send({"a.py": b"one"})
+    held = [True]
+    client.store.open(held=lambda: held[0])
+    batch = client.begin({"a.py": b"two"})
+    client.store.receive(batch, digest=digest_of(b"two"), data=b"two", last=True)
+    held[0] = False
+    with pytest.raises(Refusal, match="taken"):
+        client.store.commit(batch, tick=lambda: None)
+    assert read(client, "a.py") == "one"
+
+
+def opened_beside(client: Client) -> Client:
+    """Another agent's store on the same folder."""
+    store = Store(os.fsdecode(client.store.path()))
+    store.open()
+    return Client(store)
+
+
+def test_an_agent_that_lost_the_lock_leaves_what_its_successor_made_current(
+    client: Client,
+) -> None:
+    held = [True]
+    client.store.open(held=lambda: held[0])
+    successor = opened_beside(client)
+    batch = client.begin({"a.py": b"two"})
+    client.store.receive(batch, digest=digest_of(b"two"), data=b"two", last=True)
+    tree = successor.send({"a.py": b"two"})
+    held[0] = False
+    before = os.stat(client.store.path("snapshots", tree)).st_ino  # noqa: PTH116 - bytes
+    with pytest.raises(Refusal, match="taken"):
+        client.store.commit(batch, tick=lambda: None)
+    assert os.stat(client.store.path("snapshots", tree)).st_ino == before  # noqa: PTH116 - bytes
+    assert successor.store.verify(tree, successor.store.entries, thorough=True)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_an_agent_that_lost_the_lock_while_it_opens_leaves_current_alone(
+    client: Client, *, older: bool
+) -> None:
+    if older:
+        client.send({"a.py": b"older"})
+    tree = client.send({"a.py": b"one"})
+    os.unlink(client.store.path("snapshots", tree, "a.py"))  # noqa: PTH108 - bytes
+    answers = iter([True])
+    late = Store(os.fsdecode(client.store.path()))
+    with pytest.raises(Refusal, match="taken"):
+        late.open(held=lambda: next(answers, False))
+    assert os.readlink(client.store.path("current")).endswith(tree.encode())  # noqa: PTH115 - bytes
+
+
+def test_an_agent_that_lost_the_lock_collects_nothing(client: Client) -> None:
+    old = client.send({"a.py": b"one"})
+    client.send({"a.py": b"two"})
+    held = [True]
+    client.store.open(held=lambda: held[0])
+    held[0] = False
+    with pytest.raises(Refusal, match="taken"):
+        list(client.store.collect(referenced=set(), keep=0, minimum_age=-1, maximum_bytes=0))
+    assert client.store.manifest(old) is not None
+
+
+def test_what_others_work_on_is_gone_before_it_is_swept(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.send({"a.py": b"one"})
+    list(client.store.prepare())
+    client.begin({"a.py": b"two"})
+    swept: list[bytes] = []
+    monkeypatch.setattr(
+        "windsock.store.store.shutil.rmtree",
+        lambda place, ignore_errors: swept.append(os.path.basename(place)),  # noqa: ARG005, PTH119 - as it is called; bytes
+    )
+    opened_beside(client)
+    assert len(swept) >= 2
+    assert all(name.startswith(b"trash-") for name in swept)
+
+
+def test_a_snapshot_made_current_again_is_not_collected_with_the_old(client: Client) -> None:
+    old = client.send({"a.py": b"one"})
+    others = [client.send({"a.py": b"%d" % number}) for number in range(3)]
+    for tree in (old, *others):
+        os.utime(client.store.path("manifests", tree + ".json"), (1000, 1000))
+    collection = client.store.collect(referenced=set(), keep=0, minimum_age=60, maximum_bytes=2**40)
+    next(collection)
+    [again] = [tree for tree in (old, *others[:2]) if client.store.manifest(tree)][:1]
+    os.utime(client.store.path("manifests", again + ".json"))  # as going back to it does
+    list(collection)
+    assert {tree for _, tree in client.store.snapshots()} == {again, others[2]}
+
+
+# --- interrupted batches ---
+
+
+def test_what_has_arrived_of_an_interrupted_batch_need_not_come_again(client: Client) -> None:
+    tree: dict[str, bytes | Row] = {"a.py": b"one", "b.py": b"two", "c.py": b"three"}
+    batch = client.begin(tree)
+    client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    client.store.receive(batch, digest=digest_of(b"two"), data=b"t", last=False)
+    client.store.put_aside(batch)
+    again = opened_beside(client)
+    assert again.begin(tree).needed == {digest_of(b"two"), digest_of(b"three")}
+
+
+def test_it_survives_any_number_of_starts_and_goes_when_it_has_served(client: Client) -> None:
+    batch = client.begin({"a.py": b"one", "b.py": b"two"})
+    client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    opened_beside(client)  # as after kill -9
+    again = opened_beside(client)
+    again.send({"a.py": b"one", "c.py": b"three"})
+    assert read(again, "a.py") == "one"
+    assert os.listdir(client.store.path("incoming")) == []  # noqa: PTH208 - paths are bytes here
+
+
+def test_content_that_was_damaged_meanwhile_is_asked_for_again(client: Client) -> None:
+    batch = client.begin({"a.py": b"one"})
+    client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    with open(batch.blob(digest_of(b"one")), "r+b") as file:  # noqa: PTH123 - bytes
+        file.write(b"\0\0\0")
+    again = opened_beside(client)
+    again.send({"a.py": b"one"})
+    assert read(again, "a.py") == "one"
+
+
+@pytest.mark.parametrize("why", ["nothing has arrived", "it is long ago", "the disk is full"])
+def test_an_interrupted_batch_is_swept(client: Client, why: str) -> None:
+    batch = client.begin({"a.py": b"one", "b.py": b"two"})
+    if why != "nothing has arrived":
+        client.store.receive(batch, digest=digest_of(b"one"), data=b"one", last=True)
+    if why == "it is long ago":
+        os.utime(batch.folder, (1000, 1000))
+    again = opened_beside(client)
+    if why == "the disk is full":
+        again.store.make_room()
+    assert os.listdir(client.store.path("incoming")) == []  # noqa: PTH208 - paths are bytes here
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_folders_files_and_links_swap_places(client: Client, *, prepared: bool) -> None:
+    trees: list[dict[str, bytes | Row]] = [
+        {"x": b"1", "d/y": b"2", "d/e/z": b"3"},
+        {"x/inside": b"1", "d": b"2"},
+        {"x": ("link", 0, 0, "d"), "d/y": b"3", "copy": b"3", "again": b"3"},
+        {"x": file_row(b"3", 0o755), "d/y": b"3"},
+        {},
+        {"x": b"1"},
+    ]
+    for tree in trees:
+        if prepared:
+            list(client.store.prepare())
+        made = client.send(tree)
+        assert client.store.verify(made, client.store.entries, thorough=True)
+
+
+def test_a_spare_that_became_stale_is_not_used(client: Client) -> None:
+    client.send({f"{n}.py": b"%d" % n for n in range(150)})
+    spare = client.store.prepare()
+    next(spare)
+    tree = client.send({"a.py": b"one"})
+    list(spare)
+    assert client.store.verify(tree, client.store.entries, thorough=True)
+    client.send({"a.py": b"two"})
+    assert os.listdir(client.store.path("incoming")) == []  # noqa: PTH208 - paths are bytes here
+
+
+def test_a_spare_is_not_used_after_going_back_to_an_older_snapshot(client: Client) -> None:
+    client.send({"a.py": b"one", "same.py": b"x"})
+    client.send({"a.py": b"two", "b.py": b"new", "same.py": b"x"})
+    list(client.store.prepare())
+    client.send({"a.py": b"one", "same.py": b"x"})
+    tree = client.send({"c.py": b"three", "same.py": b"x"})
+    assert client.store.verify(tree, client.store.entries, thorough=True)
+
+
+def test_after_a_crash_of_the_machine_damaged_content_is_found(client: Client) -> None:
+    first = client.send({"a.py": b"one"})
+    client.send({"a.py": b"two"})
+    with open(client.store.path("current", "a.py"), "r+b") as file:  # noqa: PTH123 - bytes
+        file.write(b"\0\0\0")  # the size fits: only reading it tells
+    again = Store(os.fsdecode(client.store.path()))
+    again.open()
+    assert again.tree is not None
+    with open(client.store.path("boot"), "w") as file:  # noqa: PTH123 - bytes
+        file.write("another boot")
+    again.open()
+    assert again.tree == first
+    assert read(client, "a.py") == "one"
+
+
+def test_after_a_crash_of_the_machine_an_older_snapshot_is_read_before_it_is_used(
+    client: Client,
+) -> None:
+    client.send({"a.py": b"one"})
+    client.send({"a.py": b"two"})
+    with open(client.store.path("current", "a.py"), "r+b") as file:  # noqa: PTH123 - bytes
+        file.write(b"\0\0\0")  # the size fits: only reading it tells
+    client.send({"a.py": b"three"})
+    with open(client.store.path("boot"), "w") as file:  # noqa: PTH123 - bytes
+        file.write("another boot")
+    opened_beside(client)
+    again = opened_beside(client)  # the second start in this boot: it reads nothing at its start
+    again.send({"a.py": b"two"})
+    assert read(again, "a.py") == "two"
+
+
+def test_what_a_dag_wrote_beside_its_file_does_not_bring_older_code_back(client: Client) -> None:
+    client.send({"a.py": b"one"})
+    tree = client.send({"a.py": b"two"})
+    with open(client.store.path("current", "cache.txt"), "w"):  # noqa: PTH123 - bytes
+        pass
+    again = opened_beside(client)
+    assert again.store.tree == tree
+    assert read(again, "a.py") == "two"
+    assert again.send({"a.py": b"three"})
+    assert not os.path.lexists(client.store.path("current", "cache.txt"))
+
+
+def test_without_any_whole_snapshot_nothing_is_current(client: Client) -> None:
+    tree = client.send({"a.py": b"one"})
+    os.unlink(client.store.path("snapshots", tree, "a.py"))  # noqa: PTH108 - bytes
+    again = Store(os.fsdecode(client.store.path()))
+    again.open()
+    assert again.tree is None
+    assert not os.path.lexists(client.store.path("current"))
+    assert Client(again).send({"a.py": b"one"}) == tree
+    assert read(client, "a.py") == "one"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"entries": {"../x": ["file", 1, 1, "a"]}}'])
+def test_a_damaged_manifest_is_no_manifest(client: Client, text: str) -> None:
+    tree = client.send({"a.py": b"one"})
+    with open(client.store.path("manifests", tree + ".json"), "w") as file:  # noqa: PTH123 - bytes
+        file.write(text)
+    assert client.store.manifest(tree) is None
+    again = Store(os.fsdecode(client.store.path()))
+    again.open()
+    assert again.tree is None
+
+
+def test_a_damaged_snapshot_is_built_again_when_it_is_wanted_again(client: Client) -> None:
+    first = client.send({"a.py": b"one"})
+    client.send({"a.py": b"two"})
+    with open(client.store.path("snapshots", first, "extra"), "w"):  # noqa: PTH123 - bytes
+        pass
+    assert client.send({"a.py": b"one"}) == first
+    assert client.store.verify(first, client.store.entries, thorough=True)
+
+
+def test_the_current_snapshot_is_never_removed(client: Client) -> None:
+    tree = client.send({"a.py": b"one"})
+    client.store.remove(tree)
+    client.store.remove("../manifests")
+    assert read(client, "a.py") == "one"

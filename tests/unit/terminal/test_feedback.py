@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.fakes import KeptConsole
+from windsock.terminal.feedback import Feedback, own_traceback
+
+Message = dict[str, Any]
+
+TRACE = """Traceback (most recent call last):
+  File "/venv/airflow/importers/python_importer.py", line 231, in parse
+    loader.exec_module(new_module)
+  File "/home/me/dags/sales.py", line 3, in <module>
+    from shop.till import count
+  File "/home/me/dags/shop/till.py", line 12, in <module>
+    Parm()
+NameError: name 'Parm' is not defined
+"""
+
+
+class Terminal:
+    def __init__(self) -> None:
+        self.console = KeptConsole()
+        self.feedback = Feedback(self.console, "/home/me/dags")
+
+    def after(self, *events: Message) -> list[str]:
+        """What the events printed, line by line."""
+        before = len(self.console.said)
+        for event in events:
+            self.feedback.show(event)
+        return self.console.said[before:].splitlines()
+
+
+@pytest.fixture
+def terminal() -> Terminal:
+    return Terminal()
+
+
+def sent(snapshot: str, *paths: str, count: int = 0) -> Message:
+    return {
+        "type": "sent",
+        "snapshot": snapshot,
+        "paths": list(paths),
+        "count": count or len(paths),
+    }
+
+
+def parsed(
+    snapshot: str, file: str, dags: dict[str, int] | None = None, *, error: str = "", **more: Any
+) -> Message:
+    return {
+        "type": "parsed",
+        "snapshot": snapshot,
+        "file": file,
+        "dags": dags or {},
+        "errors": {file: error} if error else {},
+        "news": bool(error),
+        "seconds": 0.1,
+        **more,
+    }
+
+
+def parsing(snapshot: str, *files: str) -> Message:
+    return {"type": "parsing", "snapshot": snapshot, "files": list(files)}
+
+
+def removed(snapshot: str, file: str, *dags: str) -> Message:
+    return {"type": "removed", "snapshot": snapshot, "file": file, "dags": list(dags)}
+
+
+def settled(snapshot: str, **more: Any) -> Message:
+    return {"type": "settled", "snapshot": snapshot, "seconds": 0.1, **more}
+
+
+def test_a_save_is_one_line_once_it_is_parsed_whole(terminal: Terminal) -> None:
+    assert terminal.after(sent("s", "a.py"), parsed("s", "a.py", {"a": 1, "b": 2})) == []
+    assert terminal.after(settled("s", since_save=0.187)) == [
+        "✓ a.py → a (1 task), b (2 tasks)  0.19 s"
+    ]
+
+
+def test_a_file_that_no_dag_uses_says_so(terminal: Terminal) -> None:
+    assert terminal.after(sent("s", "notes.md"), settled("s")) == ["✓ notes.md → no DAG affected"]
+
+
+def test_what_is_parsed_by_the_clock_meanwhile_is_no_part_of_a_save(terminal: Terminal) -> None:
+    said = terminal.after(
+        sent("s", "a.py"),
+        parsing("s", "a.py"),
+        parsed("s", "other.py", {"other": 9}),
+        parsed("s", "broken.py", error="as before", news=False),
+        parsed("s", "a.py", {"a": 1}),
+        settled("s", since_save=0.1),
+    )
+    assert said == ["✓ a.py → a (1 task)  0.10 s"]
+
+
+def test_the_file_that_owns_a_dag_now_is_part_of_the_save_that_moved_it(
+    terminal: Terminal,
+) -> None:
+    said = terminal.after(
+        sent("s", "a.py"),
+        parsing("s", "a.py"),
+        removed("s", "a.py", "moved"),
+        parsing("s", "b.py"),
+        parsed("s", "a.py", {"a": 1}),
+        parsed("s", "b.py", {"moved": 2}),
+        settled("s", since_save=0.1),
+    )
+    assert said == ["✓ a.py → a (1 task), moved (2 tasks)  0.10 s"]
+
+
+def test_what_an_overtaken_save_affects_is_told_with_the_next_one(terminal: Terminal) -> None:
+    said = terminal.after(
+        sent("first", "a.py"),
+        parsing("first", "a.py"),
+        sent("second", "b.py"),
+        parsing("second", "b.py"),
+        parsed("second", "a.py", {"a": 1}),
+        parsed("second", "b.py", {"b": 1}),
+        settled("second", since_save=0.1),
+    )
+    assert said == ["✓ a.py, b.py → a (1 task), b (1 task)  0.10 s"]
+
+
+def test_many_files_and_dags_are_counted(terminal: Terminal) -> None:
+    names = [f"{letter}.py" for letter in "abcdefgh"]
+    lines = terminal.after(
+        sent("s", *names, count=300),
+        *(parsed("s", name, {name[0]: 1}) for name in names),
+        settled("s"),
+    )
+    assert lines == [
+        "✓ 300 files → a (1 task), b (1 task), c (1 task), d (1 task) and 4 more",
+    ]
+
+
+def test_an_error_is_shown_at_once_at_the_users_own_line(terminal: Terminal) -> None:
+    lines = terminal.after(
+        sent("s", "shop/till.py"), parsed("s", "sales.py", error=TRACE, since_save=0.24)
+    )
+    assert lines == [
+        "✗ shop/till.py:12  NameError: name 'Parm' is not defined  0.24 s",
+        '      File "sales.py", line 3, in <module>',
+        "        from shop.till import count",
+        '      File "shop/till.py", line 12, in <module>',
+        "        Parm()",
+    ]
+    assert terminal.after(settled("s")) == []
+
+
+def test_a_save_that_breaks_one_of_several_files_says_both(terminal: Terminal) -> None:
+    lines = terminal.after(
+        sent("s", "shop.py"),
+        parsed("s", "a.py", {"a": 1}),
+        parsed("s", "b.py", error="b.py: it hangs"),
+        settled("s"),
+    )
+    assert lines == ["✗ b.py  b.py: it hangs", "✓ shop.py → a (1 task); 1 broken"]
+
+
+def test_an_error_that_nobodys_save_made_is_shown_when_it_is_news(terminal: Terminal) -> None:
+    assert terminal.after(parsed("x", "a.py", error="no such table")) == [
+        "✗ a.py  no such table",
+    ]
+    assert terminal.after(parsed("x", "a.py", error="no such table", news=False)) == []
+    assert terminal.after(parsed("x", "a.py", {"a": 1}, news=True)) == ["✓ a.py imports again"]
+    assert terminal.after(parsed("x", "a.py", {"a": 1})) == []
+
+
+def test_what_a_save_removed_is_named_but_not_what_only_moved(terminal: Terminal) -> None:
+    lines = terminal.after(
+        sent("s", "a.py", "b.py"),
+        removed("s", "a.py", "gone", "moved"),
+        parsed("s", "b.py", {"moved": 1}),
+        settled("s"),
+    )
+    assert lines == ["✓ a.py, b.py → moved (1 task); removed gone"]
+
+
+def test_a_save_that_comes_before_the_last_one_is_settled_has_its_line_too(
+    terminal: Terminal,
+) -> None:
+    terminal.after(sent("first", "a.py"), parsed("first", "a.py", {"a": 1}), sent("second", "b.py"))
+    assert terminal.after(settled("first")) == ["✓ a.py → a (1 task)"]
+    assert terminal.after(parsed("second", "b.py", {"b": 1}), settled("second")) == [
+        "✓ b.py → b (1 task)"
+    ]
+
+
+def test_a_save_that_was_overtaken_is_told_with_the_one_that_overtook_it(
+    terminal: Terminal,
+) -> None:
+    lines = terminal.after(
+        sent("first", "a.py"),
+        sent("second", "b.py"),
+        parsed("second", "a.py", {"a": 1}),
+        parsed("second", "b.py", {"b": 1}),
+        settled("second", since_save=0.3),
+    )
+    assert lines == ["✓ a.py, b.py → a (1 task), b (1 task)  0.30 s"]
+    assert terminal.after(settled("first")) == []
+
+
+def test_an_error_that_the_overtaking_save_mended_is_not_counted(terminal: Terminal) -> None:
+    terminal.after(
+        sent("first", "a.py"), parsed("first", "a.py", error="broken"), sent("second", "a.py")
+    )
+    assert terminal.after(parsed("second", "a.py", {"a": 1}), settled("second")) == [
+        "✓ a.py → a (1 task)"
+    ]
+
+
+def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
+    """Undone, the folder is at a snapshot that was sent before."""
+    lines = terminal.after(
+        sent("one", "a.py"), sent("two", "b.py"), sent("one", "b.py"), settled("one")
+    )
+    assert lines == ["✓ b.py → no DAG affected"]
+    assert terminal.after(settled("one")) == []
+    assert terminal.after(sent("three", "c.py"), settled("three")) == [
+        "✓ c.py → no DAG affected",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event", "lines"),
+    [
+        ({"type": "problem", "path": "x", "reason": "a socket"}, ["! x is not synced: a socket"]),
+        ({"type": "resumed"}, ["✓ sync goes on"]),
+        ({"type": "connected"}, ["✓ connected"]),
+        ({"type": "behind", "count": 0}, []),
+        ({"type": "behind", "count": 1}, ["  behind by 1 file"]),
+        ({"type": "behind", "count": 12}, ["  behind by 12 files"]),
+        ({"type": "caught-up"}, ["✓ caught up"]),
+        (
+            {"type": "held", "reason": "anna@laptop syncs here", "hint": "Ask them."},
+            [
+                "✗ anna@laptop syncs here",
+                "  Your saves are not synced; nothing of yours is lost.",
+                "  Ask them.",
+            ],
+        ),
+        ({"type": "disconnected", "reason": "cut"}, ["! disconnected: cut; trying again"]),
+        ({"type": "note", "message": "polling"}, ["! polling"]),
+        (
+            {"type": "refused", "message": "the disk is full"},
+            [
+                "✗ the save could not be stored: the disk is full",
+                "  It is tried again; nothing is lost.",
+            ],
+        ),
+        (
+            {"type": "settings", "error": "line 3: no conn_id", "hint": "Add one."},
+            ["✗ line 3: no conn_id", "  Add one."],
+        ),
+        ({"type": "settings", "summary": "pools +1"}, ["✓ settings: pools +1"]),
+        ({"type": "settings", "summary": ""}, ["✓ settings: nothing in the file"]),
+        (
+            {"type": "restarting", "components": ["scheduler", "triggerer"]},
+            ["  plugins changed: restarting scheduler, triggerer"],
+        ),
+        (
+            {"type": "restarted", "seconds": 7.25},
+            ["✓ restarted, with the new plugins  7.25 s"],
+        ),
+        (
+            {"type": "restart-failed", "error": "the scheduler ended", "hint": "Its end:\nno"},
+            [
+                "✗ plugins changed, but the restart failed: the scheduler ended",
+                "  Its end:",
+                "  no",
+            ],
+        ),
+        ({"type": "attached"}, []),
+        ({"type": "from a later version"}, []),
+        ({}, []),
+    ],
+)
+def test_what_else_happens_is_a_line(terminal: Terminal, event: Message, lines: list[str]) -> None:
+    assert terminal.after(event) == lines
+
+
+def test_a_halt_says_how_to_go_on(terminal: Terminal) -> None:
+    assert "`invoke sync --allow-empty`" in "\n".join(
+        terminal.after({"type": "halted", "reason": "it is empty"})
+    )
+
+
+def test_a_traceback_without_an_own_frame_is_its_last_line() -> None:
+    assert own_traceback("a.py", "one\ntwo\n", "/dags/") == ("a.py", ["two"])
+    assert own_traceback("a.py", "", "/dags/") == ("a.py", [])
+
+
+@given(st.text(), st.text())
+def test_no_traceback_is_too_odd(trace: str, path: str) -> None:
+    where, lines = own_traceback(path, trace, "/home/me/dags/")
+    assert where == path or ":" in where
+    assert len(lines) <= len(trace.splitlines())
+
+
+snapshots = st.sampled_from(["s1", "s2", "s3"])
+names = st.sampled_from(["a.py", "b.py"])
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(sent, snapshots, names),
+            st.builds(
+                parsed, snapshots, names, st.just({"a": 1}), error=st.sampled_from(["", "x"])
+            ),
+            st.builds(parsing, snapshots, names),
+            st.builds(removed, snapshots, names, names),
+            st.builds(settled, snapshots),
+        )
+    )
+)
+def test_after_any_past_a_save_still_has_its_line(past: list[Message]) -> None:
+    terminal = Terminal()
+    terminal.after(*past)
+    lines = terminal.after(
+        sent("new", "mine.py"), parsed("new", "mine.py", {"mine": 1}), settled("new")
+    )
+    assert len(lines) == 1
+    assert "mine.py" in lines[0]
+    assert "mine (1 task)" in lines[0]

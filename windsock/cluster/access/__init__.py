@@ -1,0 +1,1 @@
+"""Ways into pods: exec, forwarded ports, logs."""

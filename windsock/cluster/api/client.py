@@ -1,0 +1,262 @@
+"""A namespace of a cluster: objects are plain dicts, failures are our own."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster.api.connection import READ_SECONDS, Connection, LineStream, Object
+from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
+from windsock.cluster.api.resources import Catalogue
+from windsock.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+FIELD_MANAGER = "windsock"
+MANAGED = {"app.kubernetes.io/managed-by": "windsock", "app.kubernetes.io/part-of": "windsock"}
+OURS = ",".join(f"{key}={value}" for key, value in MANAGED.items())
+"""Label selector of everything that windsock applies."""
+
+DEFAULT_REGISTRY = "docker.io/library/"
+"""What containerd puts before the name of an image that names no registry."""
+
+PAGE = 500
+
+WATCH_GRACE_SECONDS = 15.0
+"""After a watch should have ended; then its connection counts as broken."""
+
+
+class Cluster:
+    """A namespace of a cluster. Safe in threads.
+
+    Args:
+        connection: To the cluster.
+        namespace: Of the environment.
+        patience: Seconds of silence after which a request is not answered.
+    """
+
+    def __init__(
+        self, connection: Connection, *, namespace: str, patience: float = READ_SECONDS
+    ) -> None:
+        self.connection = connection
+        self.namespace = namespace
+        self.context = connection.context
+        self.server = connection.server
+        self.request = partial(connection.request, timeout=patience)
+        self._catalogue = Catalogue(lambda path: self.request("GET", path, doing="tell its kinds"))
+
+    @classmethod
+    def connect(cls, *, context: str, namespace: str, kubeconfig: str | None) -> Cluster:
+        """Read the kubeconfig; the cluster itself is asked at the first request.
+
+        Args:
+            context: A context of the kubeconfig.
+            namespace: Of the environment.
+            kubeconfig: The file; None means kubectl's own (KUBECONFIG, ~/.kube/config).
+
+        Raises:
+            ConfigurationError: There is no such kubeconfig or context, or it cannot be used.
+        """
+        connection = Connection.open(context=context, kubeconfig=kubeconfig)
+        return cls(connection, namespace=namespace)
+
+    def within(self, seconds: float) -> Cluster:
+        """The same namespace for who cannot wait: a request that is silent for so long fails."""
+        return Cluster(self.connection, namespace=self.namespace, patience=seconds)
+
+    # --- objects ------------------------------------------------------------------------------
+
+    def kinds(self, api_version: str) -> set[str]:
+        """The kinds that the cluster serves of an API version; none if it has no such version."""
+        return set(self._catalogue.kinds(api_version))
+
+    def served(self, api_versions: Iterable[str]) -> set[tuple[str, str]]:
+        """All (API version, kind) that the cluster serves of these API versions."""
+        return {(version, kind) for version in set(api_versions) for kind in self.kinds(version)}
+
+    def namespaced(self, api_version: str, kind: str) -> bool:
+        """Whether the objects of a kind live in a namespace."""
+        return self._catalogue.find(api_version, kind).namespaced
+
+    def path(self, api_version: str, kind: str, name: str = "") -> str:
+        """The path of an object in our namespace, or of all of a kind."""
+        return self._catalogue.find(api_version, kind).path(self.namespace, name)
+
+    def get(self, api_version: str, kind: str, name: str) -> Object | None:
+        """An object, or None if there is none."""
+        try:
+            return self.request(
+                "GET", self.path(api_version, kind, name), doing=f"show {kind} {name}"
+            )
+        except Refusal as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+
+    def items(self, api_version: str, kind: str, *, selector: str = "") -> list[Object]:
+        """All objects of a kind with these labels; kind and API version filled in."""
+        return self.listing(api_version, kind, selector=selector)[0]
+
+    def listing(
+        self, api_version: str, kind: str, *, selector: str = ""
+    ) -> tuple[list[Object], str]:
+        """As `items`, with the resource version from which a watch goes on."""
+        found: list[Object] = []
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            page = self.request(
+                "GET", self.path(api_version, kind), query=query, doing=f"list {kind}"
+            )
+            found += [
+                {"apiVersion": api_version, "kind": kind, **item} for item in page["items"] or []
+            ]
+            if not page["metadata"].get("continue"):
+                return found, str(page["metadata"].get("resourceVersion", ""))
+            query = {**query, "continue": page["metadata"]["continue"]}
+
+    def create(self, item: Object, *, dry_run: bool = False) -> Object:
+        """Create an object, which must not exist yet (or see whether it could be)."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return self.request(
+            "POST",
+            self.path(item["apiVersion"], item["kind"]),
+            query=query | ({"dryRun": "All"} if dry_run else {}),
+            body=item,
+            doing=f"create {name_of(item)}",
+        )
+
+    def apply(self, item: Object, *, dry_run: bool = False) -> Object:
+        """Apply an object on the server, as it is there afterwards (or would be)."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return self.request(
+            "PATCH",
+            self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
+            query=query | ({"dryRun": "All"} if dry_run else {}),
+            body=item,
+            content_type="application/apply-patch+yaml",  # which JSON is, too
+            doing=f"apply {name_of(item)}",
+        )
+
+    def patch(self, item: Object, change: Object) -> Object:
+        """Merge a change into an object that exists."""
+        return self.request(
+            "PATCH",
+            self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
+            query={"fieldManager": FIELD_MANAGER},
+            body=change,
+            content_type="application/merge-patch+json",
+            doing=f"change {name_of(item)}",
+        )
+
+    def delete(self, item: Object, *, unchanged: bool = False) -> bool:
+        """Delete an object, and what it owns after it; False if it was gone already.
+
+        Args:
+            item: The object.
+            unchanged: Only if it is still as it is here; False if it is not.
+        """
+        options: Object = {"propagationPolicy": "Background"}
+        if uid := item["metadata"].get("uid"):
+            options["preconditions"] = {"uid": uid}  # not another one of the same name
+            if unchanged:
+                options["preconditions"]["resourceVersion"] = item["metadata"]["resourceVersion"]
+        try:
+            self.request(
+                "DELETE",
+                self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
+                body=options,
+                doing=f"delete {name_of(item)}",
+            )
+        except Refusal as error:
+            if error.code in {NOT_FOUND, CONFLICT}:
+                return False
+            raise
+        return True
+
+    def watch(
+        self, api_version: str, kind: str, *, version: str, selector: str, seconds: int
+    ) -> LineStream:
+        """Follow the changes of a kind after a `listing`; each line is one JSON event."""
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
+        return self.connection.stream(
+            self.path(api_version, kind),
+            query=query | ({"labelSelector": selector} if selector else {}),
+            doing=f"watch {kind}",
+            silence=seconds + WATCH_GRACE_SECONDS,
+        )
+
+    # --- the cluster itself -------------------------------------------------------------------
+
+    def version(self) -> str:
+        """Of the cluster, for example `1.34.0`."""
+        return str(self.request("GET", "/version", doing="tell its version")["gitVersion"])[1:]
+
+    def node_images(self) -> set[str]:
+        """The images that every node has, as manifests name them; none if we may not look."""
+        try:
+            nodes = self.items("v1", "Node")
+        except Refusal as error:
+            if error.code == FORBIDDEN:
+                return set()
+            raise
+        held = [
+            {
+                name.removeprefix(DEFAULT_REGISTRY)
+                for image in node["status"].get("images") or []
+                for name in image.get("names") or []
+            }
+            for node in nodes
+        ]
+        return set.intersection(*held) if held else set()
+
+    def ensure_namespace(self) -> bool:
+        """Create the namespace if there is none; returns whether it was created.
+
+        An account of one namespace may often neither see nor make it: what counts then is whether
+        it may look into it.
+
+        Raises:
+            EnvironmentFailure: There is none, and we may not make it.
+        """
+        try:
+            found = self.get("v1", "Namespace", self.namespace)
+        except Refusal as error:
+            if error.code != FORBIDDEN:
+                raise
+            self.items("v1", "ConfigMap")
+            return False
+        if found is not None:
+            if found["status"].get("phase") == "Terminating":
+                raise EnvironmentFailure(
+                    f"namespace {self.namespace} is being deleted",
+                    "Try again when it is gone: `kubectl get namespace`.",
+                )
+            return False
+        return self._create_namespace()
+
+    def _create_namespace(self) -> bool:
+        try:
+            self.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {"name": self.namespace, "labels": MANAGED},
+                }
+            )
+        except Refusal as error:
+            if error.code == CONFLICT:
+                return False
+            if error.code == FORBIDDEN:
+                raise EnvironmentFailure(
+                    f"there is no namespace {self.namespace}, and this account may not make one",
+                    f"Ask for it (`kubectl create namespace {self.namespace}`), or name one of "
+                    f"yours with `--namespace`. The cluster said: {error.words}",
+                ) from error
+            raise
+        return True
+
+
+def name_of(item: Mapping[str, Any]) -> str:
+    """How a person calls an object, for example `Deployment airflow-scheduler`."""
+    return f"{item['kind']} {item['metadata']['name']}"

@@ -1,0 +1,334 @@
+"""Who syncs to a namespace: a Lease of Kubernetes, which clients agree on and people can read.
+
+One client holds it, renews it, and deletes it when it ends. Another one that finds it living is
+told who that is; one that finds it unrenewed takes it. Times are those of the clients' own clocks,
+which may differ: a lease that looks expired is therefore watched for a whole duration more, and
+taken only if nobody has renewed it by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from windsock.cluster.api.client import MANAGED
+from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
+from windsock.errors import EnvironmentFailure, WindsockError
+from windsock.sync.protocol import StoreBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+Object = dict[str, Any]
+
+API_VERSION = "coordination.k8s.io/v1"
+KIND = "Lease"
+NAME = "windsock-sync"
+DURATION = 15
+"""Seconds without a renewal after which it is free."""
+RENEW_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+"""After a renewal that failed."""
+ANSWER_SECONDS = 4.0
+"""Of silence, after which the cluster is asked anew. A connection that a change of networks has cut
+off says nothing, and must not cost the lease."""
+ATTEMPTS = 5
+"""How often somebody else may change it in between."""
+
+
+class Leases(Protocol):
+    """What of `windsock.cluster.api.client.Cluster` it takes."""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace."""
+
+    def get(self, api_version: str, kind: str, name: str) -> Object | None:
+        """An object, or None."""
+
+    def create(self, item: Object) -> Object:
+        """Create an object."""
+
+    def patch(self, item: Object, change: Object) -> Object:
+        """Merge a change into an object."""
+
+    def delete(self, item: Object, *, unchanged: bool = False) -> bool:
+        """Delete an object."""
+
+
+def identity(*, user: str, host: str, state: Path) -> str:
+    """Who an environment is, as its sync signs: the same after each restart.
+
+    Args:
+        user: The name of the account on this machine.
+        host: The name of this machine.
+        state: The state folder: a person may have several environments.
+    """
+    which = hashlib.blake2b(str(state).encode(), digest_size=4).hexdigest()
+    return f"{user}@{host}#{which}"
+
+
+class Lease:
+    """The lease of one namespace, for one client.
+
+    Args:
+        cluster: With the namespace.
+        client: See `identity`.
+        clock: The wall clock, with its time zone.
+        pause: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        cluster: Leases,
+        *,
+        client: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._cluster = cluster
+        self._client = client
+        self._clock = clock
+        self._pause = pause
+
+    def hold(self, *, take_over: bool = False) -> None:
+        """Take it, or renew it.
+
+        Args:
+            take_over: Take it even from somebody who lives.
+
+        Raises:
+            StoreBusy: Somebody else holds it; says who, and since when.
+            Refusal: This account may not use leases.
+            EnvironmentFailure: The cluster does not answer, …
+        """
+        for _ in range(ATTEMPTS):
+            found = self._cluster.get(API_VERSION, KIND, NAME)
+            try:
+                if found is None:
+                    self._cluster.create(self._fresh())
+                    return
+                if not take_over:
+                    self._check(found)
+                self._cluster.patch(found, self._change(found))
+            except Refusal as error:
+                gone = error.code == NOT_FOUND and found is not None  # else: the namespace
+                if error.code != CONFLICT and not gone:
+                    raise
+            else:
+                return
+        raise EnvironmentFailure(
+            f"the lease {NAME} in namespace {self._cluster.namespace} changes all the time",
+            "Several windsocks want it at this moment; try again.",
+        )
+
+    def release(self) -> None:
+        """Delete it, if it is ours.
+
+        Raises:
+            WindsockError: The cluster refused, or does not answer: it expires by itself.
+        """
+        found = self._cluster.get(API_VERSION, KIND, NAME)
+        if found is not None and _spec(found).get("holderIdentity") == self._client:
+            self._cluster.delete(found, unchanged=True)
+
+    def look(self) -> None:
+        """See whether somebody else has it by now.
+
+        Raises:
+            StoreBusy: Somebody has.
+            Refusal: This account may not use leases.
+            EnvironmentFailure: The cluster does not answer, …
+        """
+        found = self._cluster.get(API_VERSION, KIND, NAME)
+        if found is not None and self._foreign(found):
+            raise busy(found)
+
+    def _check(self, found: Object) -> None:
+        """Raise StoreBusy if somebody else holds it and lives."""
+        if not self._foreign(found):
+            return
+        if self._expired(found):
+            later = self._watched(found)
+            if later is None:
+                return
+            found = later
+        if self._foreign(found):
+            raise busy(found)
+
+    def _watched(self, found: Object) -> Object | None:
+        """Watch it for a duration: what somebody made of it meanwhile; None if nobody touched it.
+
+        A renewal may be late by its requests, and by those that had to be sent again.
+        """
+        for _ in range(int(DURATION / RENEW_SECONDS)):
+            self._pause(RENEW_SECONDS)
+            later = self._cluster.get(API_VERSION, KIND, NAME)
+            if later is None:
+                return None
+            if _spec(later).get("renewTime") != _spec(found).get("renewTime"):
+                return later
+        return None
+
+    def _foreign(self, found: Object) -> bool:
+        return _spec(found).get("holderIdentity") not in (None, "", self._client)
+
+    def _expired(self, found: Object) -> bool:
+        spec = _spec(found)
+        try:
+            renewed = datetime.fromisoformat(spec["renewTime"])
+            lasts = timedelta(seconds=int(spec["leaseDurationSeconds"]))
+        except (KeyError, TypeError, ValueError):
+            return True
+        return self._clock() > renewed + lasts
+
+    def _fresh(self) -> Object:
+        now = _text(self._clock())
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": NAME, "labels": dict(MANAGED)},
+            "spec": {
+                "holderIdentity": self._client,
+                "leaseDurationSeconds": DURATION,
+                "acquireTime": now,
+                "renewTime": now,
+                "leaseTransitions": 0,
+            },
+        }
+
+    def _change(self, found: Object) -> Object:
+        """What to merge into it; refused if somebody was faster."""
+        spec: Object = {"renewTime": _text(self._clock())}
+        if _spec(found).get("holderIdentity") != self._client:
+            spec |= {
+                "holderIdentity": self._client,
+                "leaseDurationSeconds": DURATION,
+                "acquireTime": spec["renewTime"],
+                "leaseTransitions": int(_spec(found).get("leaseTransitions") or 0) + 1,
+            }
+        return {
+            "metadata": {"resourceVersion": found["metadata"]["resourceVersion"]},
+            "spec": spec,
+        }
+
+
+class Keeper:
+    """Holds the lease as long as somebody syncs.
+
+    Args:
+        lease: Of the namespace.
+        lost: Told, in a thread of its own, when somebody else has it.
+        note: Told when this account may not use leases: then only the store knows who syncs.
+        stop: Wakes and ends the thread; a fresh event (tests pass one that waits for nothing).
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        *,
+        lost: Callable[[StoreBusy], None],
+        note: Callable[[str], None],
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._lease = lease
+        self._lost = lost
+        self._note = note
+        self._stop = stop or threading.Event()
+        self._thread: threading.Thread | None = None
+        self._forbidden = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether it was ours when we last looked, and is renewed."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def confirm(self) -> bool:
+        """Whether it is ours at this moment; false if nobody can tell, without leases.
+
+        Raises:
+            StoreBusy: Somebody else holds it.
+            EnvironmentFailure: The cluster does not answer, …
+        """
+        if not self.holds:
+            return False
+        self._lease.look()
+        return True
+
+    def take(self, *, take_over: bool) -> None:
+        """Take the lease and renew it from now on; if that is so already, look at it again.
+
+        Raises:
+            StoreBusy: Somebody else holds it.
+            EnvironmentFailure: The cluster does not answer, …
+        """
+        if self._forbidden:
+            return
+        try:
+            self._lease.hold(take_over=take_over)
+        except Refusal as error:
+            if error.code != FORBIDDEN:
+                raise
+            self._forbidden = True
+            self._note(f"{error.message}: who else syncs here is not known. {error.hint}")
+            return
+        if not self.holds:
+            self._thread = threading.Thread(target=self._keep, name="windsock-lease", daemon=True)
+            self._thread.start()
+
+    def leave(self) -> bool:
+        """Renew it no more, for another process of ours that goes on with it.
+
+        Returns:
+            Whether it was ours when we last looked.
+        """
+        self._stop.set()
+        if self._thread is None:
+            return False
+        self._thread.join()
+        self._thread = None
+        return True
+
+    def release(self) -> None:
+        """Renew it no more, and give it back if it is ours still."""
+        if not self.leave():
+            return
+        with contextlib.suppress(WindsockError):  # it expires by itself
+            self._lease.release()
+
+    def _keep(self) -> None:
+        pause = RENEW_SECONDS
+        while not self._stop.wait(pause):
+            try:
+                self._lease.hold()
+            except StoreBusy as error:
+                self._lost(error)
+                return
+            except Exception:  # noqa: BLE001 - whatever it is: unrenewed, it would go to others
+                pause = RETRY_SECONDS  # The session tells of a cluster that does not answer.
+            else:
+                pause = RENEW_SECONDS
+
+
+def busy(found: Object) -> StoreBusy:
+    """What a lease that somebody else holds means."""
+    spec = _spec(found)
+    try:
+        since = datetime.fromisoformat(spec["acquireTime"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        since = 0.0
+    return StoreBusy({"client": spec.get("holderIdentity", ""), "since": since})
+
+
+def _spec(found: Object) -> Mapping[str, Any]:
+    return found.get("spec") or {}
+
+
+def _text(moment: datetime) -> str:
+    """As Kubernetes writes a MicroTime."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,306 @@
+"""What is in a namespace, kept up to date by watches, and a way to wait for the next change."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from windsock.cluster.api.failures import FORBIDDEN, Refusal, Unreachable
+from windsock.errors import EnvironmentFailure, WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from windsock.cluster.api.client import Cluster
+    from windsock.cluster.api.connection import LineStream, Object
+
+WATCH_SECONDS = 300
+"""How long one watch lasts; then the kind is listed again, so that nothing stays missed."""
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 8.0
+"""Between a watch that broke soon and the next one; each pause is twice as long as the last."""
+
+LASTING_SECONDS = 10.0
+"""A watch that lasted as long has not broken soon."""
+
+FIRST_ATTEMPTS = 4
+"""How often a kind is listed at the beginning before a cluster that cannot just now is given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interest:
+    """Objects to follow.
+
+    Attributes:
+        api_version: For example `v1`.
+        kind: For example `Pod`.
+        selector: Labels that they have; empty means all.
+        optional: Whether one can do without, if the account may not see them.
+    """
+
+    api_version: str
+    kind: str
+    selector: str = ""
+    optional: bool = False
+
+
+@dataclass
+class _Followed:
+    interest: Interest
+    objects: dict[str, Object] = field(default_factory=dict)
+    stream: LineStream | None = None
+
+
+class _Broken(Exception):
+    """A watch ended in the middle, or says that it cannot go on."""
+
+
+class _Pace:
+    """How long to wait between one look and the next."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun = clock()
+        self._next = FIRST_PAUSE_SECONDS
+
+    def begin(self) -> None:
+        """A look begins."""
+        self._begun = self._clock()
+
+    def pause(self) -> float:
+        """It has ended: seconds to wait, the longer the more often it ended soon."""
+        if self._clock() - self._begun >= LASTING_SECONDS:
+            self._next = FIRST_PAUSE_SECONDS
+            return 0.0
+        pause = self._next
+        self._next = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        return pause
+
+
+class Observer:
+    """Follows kinds of objects, one thread each, from `__enter__` to `__exit__`.
+
+    A cluster that does not answer, or cannot just now, is asked again until it does. Whatever else
+    keeps us from seeing changes is raised where changes are waited for.
+
+    Args:
+        cluster: Where.
+        interests: What; at most one of a kind.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        interests: Sequence[Interest],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._followed = {interest.kind: _Followed(interest) for interest in interests}
+        self._changed = threading.Condition()
+        self._changes = 0
+        self._failure: Exception | None = None
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        """Everything has been listed when this returns.
+
+        Raises:
+            Refusal: We may not see it, or the cluster cannot show it, more than once.
+            Unreachable: The cluster does not answer.
+        """
+        versions = {kind: self._first_list(followed) for kind, followed in self._followed.items()}
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(followed, versions[kind]),
+                name=f"windsock-watch-{kind}",
+                daemon=True,
+            )
+            for kind, followed in self._followed.items()
+            if versions[kind] is not None
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End all threads."""
+        self._stopping.set()
+        for followed in self._followed.values():
+            with self._changed:
+                stream = followed.stream
+            if stream is not None:
+                stream.close()
+        for thread in self._threads:
+            thread.join()
+
+    def items(self, kind: str) -> list[Object]:
+        """The objects of a kind as they are now; they must not be changed."""
+        with self._changed:
+            return list(self._followed[kind].objects.values())
+
+    def check(self) -> None:
+        """Raise what keeps us from seeing changes.
+
+        Raises:
+            Refusal: We may no longer see the objects.
+            EnvironmentFailure: What answers is no cluster, …
+        """
+        with self._changed:
+            if self._failure is not None:
+                raise self._failure
+
+    @property
+    def changes(self) -> int:
+        """How many changes have been seen."""
+        with self._changed:
+            return self._changes
+
+    def wait(self, seen: int, *, timeout: float) -> int:
+        """Wait for a change after `seen` of them, or for the time to pass; how many there are.
+
+        Raises:
+            EnvironmentFailure: As for `check`.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._changes > seen or self._failure is not None, timeout
+            )
+            self.check()
+            return self._changes
+
+    # --- the threads --------------------------------------------------------------------------
+
+    def _list(self, followed: _Followed) -> str | None:
+        """List a kind anew; the resource version of the list, None where we do without."""
+        interest = followed.interest
+        try:
+            found, version = self._cluster.listing(
+                interest.api_version, interest.kind, selector=interest.selector
+            )
+        except Refusal as error:
+            if interest.optional and error.code == FORBIDDEN:
+                return None
+            raise
+        with self._changed:
+            followed.objects = {item["metadata"]["uid"]: item for item in found}
+            self._tell()
+        return version
+
+    def _tell(self) -> None:
+        self._changes += 1
+        self._changed.notify_all()
+
+    def _first_list(self, followed: _Followed) -> str | None:
+        pace = _Pace(self._clock)
+        for _ in range(FIRST_ATTEMPTS - 1):
+            pace.begin()
+            try:
+                return self._list(followed)
+            except Refusal as error:
+                if not error.passes:
+                    raise
+            self._stopping.wait(pace.pause())
+        return self._list(followed)
+
+    def _run(self, followed: _Followed, version: str | None) -> None:
+        pace = _Pace(self._clock)
+        try:
+            while not self._stopping.is_set():
+                pace.begin()
+                self._look(followed, version)
+                version = None
+                self._stopping.wait(pace.pause())
+        except WindsockError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - a thread that ends in silence is a blind one
+            kind = followed.interest.kind
+            failure = EnvironmentFailure(f"{kind} can no longer be watched: {error!r}")
+            failure.__cause__ = error
+            self._fail(failure)
+
+    def _look(self, followed: _Followed, version: str | None) -> None:
+        """Follow a kind once, from a version or from a new list, until that ends.
+
+        Raises:
+            WindsockError: It is of no use to try again.
+        """
+        try:
+            if version is None:
+                version = self._list(followed)
+            if version is not None:
+                self._follow(followed, version)
+        except (Unreachable, _Broken):
+            return
+        except Refusal as error:
+            if not error.passes:
+                raise
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+
+    def _follow(self, followed: _Followed, version: str) -> None:
+        """Take in the changes after a version, until the server ends the watch.
+
+        Raises:
+            _Broken: It cannot go on: the version is too old by now, …
+        """
+        interest = followed.interest
+        stream = self._cluster.watch(
+            interest.api_version,
+            interest.kind,
+            version=version,
+            selector=interest.selector,
+            seconds=WATCH_SECONDS,
+        )
+        with self._changed:
+            followed.stream = stream
+        if self._stopping.is_set():
+            stream.close()
+        with contextlib.closing(stream):
+            for line in stream:
+                if not line.strip():
+                    continue
+                event = _event(line)
+                self._take(followed, event["type"], event["object"])
+
+    def _take(self, followed: _Followed, change: str, item: Object) -> None:
+        uid = item["metadata"].get("uid", "")
+        with self._changed:
+            if change == "DELETED":
+                followed.objects.pop(uid, None)
+            elif change in {"ADDED", "MODIFIED"}:
+                followed.objects[uid] = item
+            self._tell()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """What a line of a watch says.
+
+    Raises:
+        _Broken: It is cut off, or says that the watch ends here.
+    """
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise _Broken from error
+    if event["type"] == "ERROR":  # almost always: the version is too old by now
+        raise _Broken
+    return event

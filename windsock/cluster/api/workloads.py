@@ -1,0 +1,150 @@
+"""What a Deployment, a StatefulSet or a Job has come to, and which pods are its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster.api.client import OURS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from windsock.cluster.api.connection import Object
+
+COMPONENT = "app.kubernetes.io/component"
+KINDS = {
+    "StatefulSet": "apps/v1",
+    "Job": "batch/v1",
+    "Deployment": "apps/v1",
+}
+"""Kind → API version, in the order in which they are waited for."""
+
+_REVISION = "deployment.kubernetes.io/revision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a workload is.
+
+    Attributes:
+        ready: How many pods are ready (or, of a Job, have ended well), of this revision.
+        wanted: How many there should be.
+        done: Whether nothing is left to do, old pods gone included.
+    """
+
+    ready: int
+    wanted: int
+    done: bool
+
+
+def component_of(item: Object) -> str:
+    """The component that an object belongs to, or its name where it has none."""
+    labels = item["metadata"].get("labels") or {}
+    return str(labels.get(COMPONENT, item["metadata"]["name"]))
+
+
+def progress_of(workload: Object) -> Progress:
+    """Read a workload's status.
+
+    Args:
+        workload: As it is on the cluster.
+    """
+    spec, status = workload["spec"], workload.get("status") or {}
+    if workload["kind"] == "Job":
+        wanted = int(spec.get("completions") or 1)
+        complete = has_condition(workload, "Complete")
+        return Progress(ready=int(status.get("succeeded") or 0), wanted=wanted, done=complete)
+    wanted = int(spec.get("replicas", 1))
+    seen = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 0)
+    updated = int(status.get("updatedReplicas") or 0) if seen else 0
+    if workload["kind"] == "StatefulSet" and status.get("currentRevision") == status.get(
+        "updateRevision"
+    ):
+        updated = int(status.get("replicas") or 0) if seen else 0  # counted only while it changes
+    ready = min(updated, int(status.get("readyReplicas") or 0))
+    left = int(status.get("replicas") or 0)
+    return Progress(ready=ready, wanted=wanted, done=seen and ready == wanted == updated == left)
+
+
+def has_condition(item: Object, kind: str, *, status: str = "True") -> bool:
+    """Whether an object has a condition of a kind, with this status."""
+    return condition(item, kind, status=status) is not None
+
+
+def condition(item: Object, kind: str, *, status: str) -> dict[str, Any] | None:
+    """The condition of a kind with this status."""
+    for found in (item.get("status") or {}).get("conditions") or []:
+        if found["type"] == kind and found["status"] == status:
+            return dict(found)
+    return None
+
+
+def owned_by(item: Object, owner: Object) -> bool:
+    """Whether `owner` made `item`."""
+    references = item["metadata"].get("ownerReferences") or []
+    return any(reference["uid"] == owner["metadata"]["uid"] for reference in references)
+
+
+def makers(workload: Object, replica_sets: Iterable[Object]) -> list[Object]:
+    """What makes the pods of a workload's present revision: itself, or one ReplicaSet."""
+    if workload["kind"] != "Deployment":
+        return [workload]
+    revision = (workload["metadata"].get("annotations") or {}).get(_REVISION)
+    return [
+        item
+        for item in replica_sets
+        if owned_by(item, workload)
+        and (item["metadata"].get("annotations") or {}).get(_REVISION) == revision
+    ]
+
+
+def pods_of(
+    workload: Object, *, replica_sets: Iterable[Object], pods: Iterable[Object]
+) -> tuple[list[Object], list[Object]]:
+    """The pods of a workload's present revision, and those that are left of older ones."""
+    sets = [item for item in replica_sets if owned_by(item, workload)]
+    present = makers(workload, sets)
+    current: list[Object] = []
+    older: list[Object] = []
+    for pod in pods:
+        if any(owned_by(pod, maker) for maker in present) and _is_updated(pod, workload):
+            current.append(pod)
+        elif any(owned_by(pod, maker) for maker in [workload, *sets]):
+            older.append(pod)
+    return sorted(current, key=_born), sorted(older, key=_born)
+
+
+def _is_updated(pod: Object, workload: Object) -> bool:
+    if workload["kind"] != "StatefulSet":
+        return True
+    revision = (workload.get("status") or {}).get("updateRevision")
+    labels = pod["metadata"].get("labels") or {}
+    return bool(labels.get("controller-revision-hash") == revision)
+
+
+def _born(pod: Object) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))
+
+
+def is_going(item: Object) -> bool:
+    """Whether an object is being deleted."""
+    return bool(item["metadata"].get("deletionTimestamp"))
+
+
+def newest_ready(pods: Iterable[Object]) -> Object | None:
+    """Of some pods the newest that is ready and not being deleted."""
+    ready = [pod for pod in pods if has_condition(pod, "Ready") and not is_going(pod)]
+    return max(ready, key=lambda pod: (_born(pod), pod["metadata"]["name"]), default=None)
+
+
+def selector(component: str) -> str:
+    """The labels that select what windsock applied of a component."""
+    return f"{OURS},{COMPONENT}={component}"
+
+
+def containers(pod: Object) -> Iterator[dict[str, Any]]:
+    """The status of each container, those that run first before the others."""
+    status = pod.get("status") or {}
+    yield from status.get("initContainerStatuses") or []
+    yield from status.get("containerStatuses") or []

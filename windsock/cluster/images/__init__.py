@@ -1,0 +1,1 @@
+"""The images: what goes into them, their build, their registries."""

@@ -1,0 +1,174 @@
+"""The images, built when what goes into them changed.
+
+A tag is a digest of everything that goes into its image, so that "is it there" is one question to
+Docker, and the tag in a manifest says exactly what runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster.images import engine, recipe
+from windsock.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from windsock.config import Settings
+
+TARGETS = ("postgres", "airflow")
+LINES_SHOWN = 25
+
+STEP = re.compile(r"Step (\d+/\d+) : (.*)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The two images of an environment.
+
+    Attributes:
+        airflow: Its tag.
+        postgres: Its tag.
+        built: Whether at least one was built now.
+    """
+
+    airflow: str
+    postgres: str
+    built: bool = False
+
+
+def wanted(settings: Settings) -> Images:
+    """The tags that the files on disk stand for; Docker is not asked.
+
+    Raises:
+        ConfigurationError: A file is missing.
+    """
+    tags = _tags(_contents(settings))
+    return Images(airflow=tags["airflow"], postgres=tags["postgres"])
+
+
+def _contents(settings: Settings) -> dict[str, recipe.Content]:
+    return {target: recipe.content(settings, target) for target in TARGETS}
+
+
+def _tags(contents: Mapping[str, recipe.Content]) -> dict[str, str]:
+    return {target: recipe.tag(target, content) for target, content in contents.items()}
+
+
+def ensure(settings: Settings, *, progress: Callable[[str], None]) -> Images:
+    """Build the images that Docker does not have yet.
+
+    Args:
+        settings: Of the environment.
+        progress: Gets what the build does, a line at a time.
+
+    Raises:
+        ConfigurationError: A file is missing.
+        EnvironmentFailure: No Docker engine answers, or a step of the build fails.
+    """
+    contents = _contents(settings)
+    tags = _tags(contents)
+    with engine.connected() as client:
+        missing = [target for target in TARGETS if not engine.has_image(client, tags[target])]
+        for target in missing:
+            # The classic builder also makes the stages before the one that is wanted.
+            build = _Build(target, progress)
+            build.follow(
+                client.api.build(
+                    fileobj=recipe.context(*contents.values()),
+                    custom_context=True,
+                    dockerfile=recipe.DOCKERFILE,
+                    target=target,
+                    tag=tags[target],
+                    buildargs=recipe.arguments(os.environ),
+                    rm=True,
+                    forcerm=True,
+                    decode=True,
+                    timeout=None,
+                )
+            )
+    return Images(airflow=tags["airflow"], postgres=tags["postgres"], built=bool(missing))
+
+
+def save(image: str, archive: Path) -> None:
+    """Write an image to a tar archive.
+
+    Raises:
+        EnvironmentFailure: Docker does not have it or does not answer, or the disk is full.
+    """
+    with engine.connected() as client:
+        layers = client.images.get(image).save(named=True)
+        try:
+            with archive.open("wb") as file:
+                file.writelines(layers)
+        except OSError as error:  # The SDK's errors are some too.
+            raise EnvironmentFailure(f"{image} cannot be written to {archive}: {error}") from error
+
+
+class _Build:
+    """Follows what Docker tells about a build.
+
+    Args:
+        target: Of the Dockerfile.
+        progress: Gets each step, and what a long step says.
+    """
+
+    def __init__(self, target: str, progress: Callable[[str], None]) -> None:
+        self._target = target
+        self._progress = progress
+        self._step = ""
+        self._said: deque[str] = deque(maxlen=LINES_SHOWN)
+        self._base = engine.Transfer("base image", "Downloading", progress)
+
+    def follow(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Read all messages.
+
+        Raises:
+            EnvironmentFailure: A step failed, or the build ended without an image.
+        """
+        done, error, rest = False, "", ""
+        for message in messages:  # Also after an error: the SDK's connection is free at the end.
+            error = error or str(message.get("error", ""))
+            self._base.follow(message)
+            # A message may hold half a line, or many.
+            *lines, rest = (rest + str(message.get("stream", ""))).split("\n")
+            for line in lines:
+                self._line(COLOUR.sub("", line).strip())
+                done = done or line.startswith("Successfully tagged")
+        self._line(COLOUR.sub("", rest).strip())
+        if error or not done:
+            raise self._failure(error or "Docker ended the build without a word")
+
+    def _line(self, line: str) -> None:
+        if not line:
+            return
+        step = STEP.match(line)
+        if step:
+            self._said.clear()  # What the steps before said is of no use to anybody.
+            self._step = f"{self._target} {step[1]}: {_one_line(step[2])}"
+            self._progress(self._step)
+        elif not line.startswith(("--->", "Removing intermediate container")):
+            self._said.append(line)
+            self._progress(f"{self._step} · {line}")
+
+    def _failure(self, error: str) -> EnvironmentFailure:
+        said = "\n".join(self._said)
+        if "no space left" in (error + said).lower():
+            return EnvironmentFailure(
+                f"the disk is full: the image {self._target} cannot be built",
+                "`docker system df` shows what Docker keeps, `docker image prune` frees some.",
+            )
+        return EnvironmentFailure(
+            f"the image {self._target} cannot be built: {error}", f"{self._step}\n{said}".strip()
+        )
+
+
+def _one_line(text: str, length: int = 60) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= length else f"{words[: length - 1]}…"

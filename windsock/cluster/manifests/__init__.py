@@ -1,0 +1,1 @@
+"""The manifests: rendered, compared, applied, removed."""

@@ -1,0 +1,216 @@
+"""Bring a namespace to what the manifests say, and back to nothing.
+
+Objects are applied on the server under our name. Each carries a digest of what was applied
+(`windsock.dev/applied`), so that one list of each kind is enough to see that nothing changed; what
+somebody else changed on the cluster since is seen too, because what is there must still hold
+everything that the manifest says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster.api.client import name_of
+from windsock.cluster.api.failures import Refusal
+from windsock.cluster.api.workloads import has_condition, is_going
+from windsock.cluster.dev_mode import as_wanted_beside
+from windsock.cluster.manifests import probes
+from windsock.cluster.manifests.inventory import (
+    APPLIED,
+    explicit,
+    is_ours,
+    key_of,
+    list_all,
+    outdated,
+    rank,
+    some,
+    visible,
+)
+from windsock.cluster.manifests.removal import delete_and_wait
+from windsock.cluster.manifests.served import only_served
+from windsock.errors import ConfigurationError, EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from windsock.cluster.api.client import Cluster
+    from windsock.cluster.api.connection import Object
+    from windsock.cluster.manifests.inventory import Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What applying did, each as `Kind name`."""
+
+    created: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    pruned: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = {
+            "created": self.created,
+            "changed": self.changed,
+            "removed": self.pruned,
+            "skipped, not served": self.skipped,
+        }
+        told = [f"{len(names)} {word}" for word, names in counts.items() if names]
+        return ", ".join(told) or "nothing changed"
+
+
+def apply(
+    cluster: Cluster,
+    objects: Sequence[Object],
+    *,
+    progress: Callable[[str], None],
+    skip_unserved: bool = False,
+) -> Applied:
+    """Apply all objects in the order they need, then remove those of ours that are no longer there.
+
+    Args:
+        cluster: With its namespace, which exists.
+        objects: Everything the environment consists of, the Secret aside.
+        progress: Gets what is applied.
+        skip_unserved: Go on without the objects whose kind the cluster does not serve.
+
+    Raises:
+        ConfigurationError: An object belongs to no namespace, or to another one.
+        EnvironmentFailure: A kind is not served (nothing has been applied then), or the cluster
+            refused an object.
+    """
+    wanted, skipped = only_served(cluster, objects, skip_unserved=skip_unserved)
+    _check_places(cluster, wanted)
+    live = _live(cluster, wanted)
+    _check_owner(cluster, live, wanted)
+    outcomes: dict[str, list[str]] = {"created": [], "changed": [], "unchanged": []}
+    for item in sorted(wanted, key=rank):
+        outcome = _apply_one(cluster, item, before=live.get(key_of(item)), progress=progress)
+        outcomes[outcome].append(name_of(item))
+    pruned = prune(cluster, {key_of(item) for item in wanted})
+    return Applied(
+        created=tuple(outcomes["created"]),
+        changed=tuple(outcomes["changed"]),
+        unchanged=tuple(outcomes["unchanged"]),
+        pruned=tuple(pruned),
+        skipped=tuple(name_of(item) for item in skipped),
+    )
+
+
+def _apply_one(
+    cluster: Cluster, item: Object, *, before: Object | None, progress: Callable[[str], None]
+) -> str:
+    """Apply an object, unless it is there as it should be; what became of it."""
+    marked = as_wanted_beside(before, _marked(item))
+    if before is not None and (_failed_job(before) or is_going(before)):
+        progress(f"waiting for the old {name_of(item)} to go")
+        delete_and_wait(cluster, before)  # so that it is tried again
+        before = None
+    if before is not None and _covers(before, marked):
+        return "unchanged"
+    progress(name_of(item))
+    try:
+        after = cluster.apply(marked)
+    except Refusal as error:
+        if before is None or not probes.may_keep_half_of_one(error):
+            raise
+        probes.forget(cluster, before, wanted=marked)
+        after = cluster.apply(marked)
+    if before is None:
+        return "created"
+    return "unchanged" if visible(before) == visible(after) else "changed"
+
+
+def is_applied(cluster: Cluster, item: Object) -> bool:
+    """Whether an object in the cluster is what was applied last, of this very content."""
+    live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
+    annotations = (live or {"metadata": {}})["metadata"].get("annotations") or {}
+    return bool(annotations.get(APPLIED) == _marked(item)["metadata"]["annotations"][APPLIED])
+
+
+def prune(cluster: Cluster, kept: set[Key]) -> list[str]:
+    """Delete what windsock applied once and is no longer rendered; never volumes or Secrets.
+
+    Args:
+        cluster: With its namespace.
+        kept: Every object that stays.
+
+    Returns:
+        What was deleted, each as `Kind name`.
+    """
+    return [name_of(item) for item in outdated(cluster, kept) if cluster.delete(item)]
+
+
+def _check_places(cluster: Cluster, objects: Iterable[Object]) -> None:
+    for item in objects:
+        place = item["metadata"].get("namespace", cluster.namespace)
+        if not cluster.namespaced(item["apiVersion"], item["kind"]):
+            raise ConfigurationError(
+                f"{name_of(item)} belongs to the whole cluster, not to a namespace",
+                "windsock applies objects of its namespace only; take it out of kube/.",
+            )
+        if place != cluster.namespace:
+            raise ConfigurationError(
+                f"{name_of(item)} is in namespace {place}, the environment in {cluster.namespace}",
+                "Take the namespace out of kube/: it is set for all objects.",
+            )
+
+
+def _live(cluster: Cluster, objects: Iterable[Object]) -> dict[Key, Object]:
+    """Every object in the namespace of the kinds that occur, ours or not."""
+    pairs = list(dict.fromkeys((item["apiVersion"], item["kind"]) for item in objects))
+    listed = list_all(cluster, pairs, selector="")
+    return {key_of(item): item for items in listed for item in items}
+
+
+def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[Object]) -> None:
+    """Refuse to take over what somebody else made: it may be another team's database."""
+    foreign = [
+        name_of(item) for item in wanted if key_of(item) in live and not is_ours(live[key_of(item)])
+    ]
+    if foreign:
+        raise EnvironmentFailure(
+            f"{some(foreign)} in namespace {cluster.namespace} was not made by windsock; nothing "
+            "was applied",
+            "Choose another namespace: `windsock.cluster.namespace` in invoke.yaml.",
+        )
+
+
+def _failed_job(item: Object) -> bool:
+    return item["kind"] == "Job" and has_condition(item, "Failed")
+
+
+# --- whether it is as it should be --------------------------------------------------------------
+
+
+def _marked(item: Object) -> Object:
+    """The object with the digest of itself in it."""
+    text = json.dumps(item, sort_keys=True)
+    marked = explicit(item)
+    annotations = marked["metadata"].setdefault("annotations", {})
+    annotations[APPLIED] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return marked
+
+
+def _covers(live: Any, wanted: Any) -> bool:
+    """Whether what is there holds everything that is wanted, beside what the cluster added.
+
+    Numbers may be written in another way on the cluster (`0.5` CPU is `500m` there): such an object
+    counts as changed and is applied, which then changes nothing.
+    """
+    if wanted in (None, "", [], {}):  # the cluster may leave out what is empty
+        return live in (None, "", [], {})
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(
+            _covers(live.get(key), value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(live, list)
+            and len(live) == len(wanted)
+            and all(_covers(*pair) for pair in zip(live, wanted, strict=True))
+        )
+    return bool(live == wanted)

@@ -1,0 +1,104 @@
+"""The environment's keys and passwords as a Kubernetes Secret, made once and kept.
+
+The Secret in the namespace is the truth: the database was made with its passwords, and a colleague
+or another machine may have made it. What is in it is taken over into this machine's secrets folder,
+whose admin password the commands use.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster.api.client import MANAGED
+from windsock.cluster.api.failures import CONFLICT, Refusal
+from windsock.errors import EnvironmentFailure
+from windsock.local.secrets import ADMIN, Secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from windsock.cluster.api.client import Cluster
+
+NAME = "airflow-secrets"
+DATABASE = "airflow"
+WAREHOUSE = "warehouse"
+HOST = "postgres"
+
+_KEYS = {
+    "fernet_key": "AIRFLOW__CORE__FERNET_KEY",
+    "jwt_secret": "AIRFLOW__API_AUTH__JWT_SECRET",
+    "api_secret_key": "AIRFLOW__API__SECRET_KEY",
+    "owner_password": "POSTGRES_OWNER_PASSWORD",
+    "database_password": "POSTGRES_AIRFLOW_PASSWORD",
+    "warehouse_password": "POSTGRES_WAREHOUSE_PASSWORD",
+}
+"""Field of `Secrets` → key of the Secret, where the value is the field's own."""
+
+
+def ensure(cluster: Cluster, folder: Path) -> Secrets:
+    """The environment's secrets; the Secret is made if the namespace has none.
+
+    Args:
+        cluster: With the namespace.
+        folder: This machine's secrets folder.
+
+    Raises:
+        EnvironmentFailure: The Secret lacks a key, or may not be read or made.
+    """
+    found = cluster.get("v1", "Secret", NAME)
+    if found is None:
+        own = Secrets.ensure(folder)
+        try:
+            cluster.create(secret_object(own))
+        except Refusal as error:
+            if error.code != CONFLICT:
+                raise
+            found = cluster.get("v1", "Secret", NAME)  # somebody was faster: theirs is the truth
+            if found is None:
+                raise
+        else:
+            return own
+    return Secrets.adopt(folder, _values(found.get("data") or {}))
+
+
+def secret_object(secrets: Secrets) -> dict[str, Any]:
+    """The Secret, as it is applied."""
+    airflow = f"{DATABASE}:{secrets.database_password}@{HOST}:5432/{DATABASE}"
+    warehouse = f"{WAREHOUSE}:{secrets.warehouse_password}@{HOST}:5432/{WAREHOUSE}"
+    values = {key: getattr(secrets, name) for name, key in _KEYS.items()}
+    values |= {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{airflow}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{airflow}",
+        "AIRFLOW_CONN_WAREHOUSE": f"postgres://{warehouse}",
+        "users.json": json.dumps({ADMIN: secrets.admin_password}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": NAME,
+            "labels": dict(MANAGED),
+        },
+        "type": "Opaque",
+        "stringData": values,
+    }
+
+
+def _values(data: Mapping[str, str]) -> dict[str, str]:
+    """The fields of `Secrets` in a Secret's base64 data."""
+    try:
+        values = {name: _text(data[key]) for name, key in _KEYS.items()}
+        values["admin_password"] = json.loads(_text(data["users.json"]))[ADMIN]
+    except (KeyError, ValueError) as error:
+        raise EnvironmentFailure(
+            f"the Secret {NAME} in the cluster cannot be used: {error}",
+            "`invoke down --volumes` removes it with the database that it belongs to.",
+        ) from error
+    return values
+
+
+def _text(encoded: str) -> str:
+    return base64.b64decode(encoded).decode()

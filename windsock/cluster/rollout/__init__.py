@@ -1,0 +1,1 @@
+"""A rollout, followed until it is ready or never will be."""

@@ -1,0 +1,93 @@
+"""Containers that a probe of theirs finds wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from windsock.cluster.api.workloads import has_condition
+from windsock.cluster.rollout.reasons.finding import LINES_HINT, Finding
+from windsock.cluster.rollout.reasons.surroundings import time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from windsock.cluster.api.connection import Object
+
+PROBE_HINT = f"It starts too slowly or is stuck. {LINES_HINT}"
+_WRONG_HINT = f"It is broken, or its readiness probe in kube/ asks for something else. {LINES_HINT}"
+
+_CLEAR_PATIENCE = 10.0
+_STARTING_PATIENCE = 90.0
+"""Where nothing answers, it may be starting still: on a slow node that takes its time."""
+
+_PROBE = re.compile(r"\w+ probe")
+_WRONG_ANSWER = re.compile(r"probe errored|statuscode: (?!429|503)")
+"""A container that does not answer may be starting, and one that answers 503 says so itself."""
+
+_SLOW = re.compile(r"timed out|timeout|deadline exceeded", re.IGNORECASE)
+"""On a node that has much to do, a probe may take longer than it is given."""
+
+
+def killed_by_probe(events: Sequence[Object], *, judged_since: str | None) -> str:
+    """What the probe said for which Kubernetes ended a container; empty if none did.
+
+    Args:
+        events: About its pod.
+        judged_since: When what it waits for was there; an earlier end tells nothing about it. None
+            while that is not there yet.
+    """
+    if judged_since is None:
+        return ""
+    for event in reversed(events):
+        probe = _PROBE.search(event["message"]) if event["reason"] == "Killing" else None
+        if probe and (not judged_since or time_of(event) > judged_since):
+            return _last_words(events, probe[0]) or str(event["message"])
+    return ""
+
+
+def unready(
+    pod: Object, events: Sequence[Object], *, judged_since: str | None
+) -> Iterator[Finding]:
+    """A container that runs and does not get ready.
+
+    Args:
+        pod: On its way, or stuck.
+        events: About it.
+        judged_since: As for `killed_by_probe`; one whose startup probe has passed says by itself
+            that it waits for nothing.
+    """
+    if pod["status"].get("phase") != "Running" or has_condition(pod, "Ready"):
+        return
+    failing = [event for event in events if event["reason"] == "Unhealthy"]
+    statuses = pod["status"].get("containerStatuses") or []
+    status = next((each for each in statuses if not each.get("ready")), None)
+    if not failing or status is None or not all(each.get("started") for each in statuses):
+        return
+    has_begun = "startupProbe" in _spec(pod, status["name"])
+    if judged_since is None and not has_begun:
+        return
+    said = _last_words(events, "readiness probe")
+    clear = said and not _SLOW.search(said) and (has_begun or _WRONG_ANSWER.search(said))
+    yield Finding(
+        about=f"Pod {pod['metadata']['name']}",
+        why=f"it runs, but is not ready: {said or str(failing[-1]['message']).strip()}",
+        hint=_WRONG_HINT if clear else PROBE_HINT,
+        patience=_CLEAR_PATIENCE if clear else _STARTING_PATIENCE,
+        container=status["name"],
+    )
+
+
+def _last_words(events: Sequence[Object], probe: str) -> str:
+    """What was said last of one of the probes, for example the `liveness probe`."""
+    said = (
+        str(event["message"]).strip()
+        for event in reversed(events)
+        if event["reason"] == "Unhealthy" and probe in event["message"].lower()
+    )
+    return next(said, "")
+
+
+def _spec(pod: Object, container: str) -> dict[str, Any]:
+    found = (each for each in pod["spec"]["containers"] if each["name"] == container)
+    return next(found, {})

@@ -1,0 +1,127 @@
+"""A whole workload: what makes its pods, a Job that failed, and its pods one by one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from windsock.cluster.api.workloads import component_of, condition, containers, is_going
+from windsock.cluster.rollout.reasons.containers import crashes, ending, waiting
+from windsock.cluster.rollout.reasons.finding import LINES_HINT, Finding
+from windsock.cluster.rollout.reasons.placement import placement
+from windsock.cluster.rollout.reasons.probes import unready
+from windsock.cluster.rollout.reasons.surroundings import PREPARING
+from windsock.cluster.rollout.reasons.volumes import volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from windsock.cluster.api.connection import Object
+    from windsock.cluster.rollout.reasons.surroundings import Surroundings
+
+
+def findings(
+    workload: Object, *, pods: Sequence[Object], makers: Sequence[Object], around: Surroundings
+) -> Iterator[Finding]:
+    """Everything that keeps a workload from getting ready.
+
+    Args:
+        workload: As it is on the cluster.
+        pods: Of its present revision.
+        makers: What makes its pods: itself, or a ReplicaSet.
+        around: What else is in the namespace.
+    """
+    since = _judged_since(workload, around)
+    if workload["kind"] == "Job":
+        yield from _job(workload, pods)
+    else:
+        for pod in pods:
+            yield from crashes(pod, around.of(pod), judged_since=since)
+    for pod in pods:
+        if not is_going(pod):
+            yield from waiting(pod)
+            yield from placement(pod, around)
+            yield from volumes(pod, around)
+            yield from unready(pod, around.of(pod), judged_since=since)
+    if not pods:
+        for maker in makers:
+            yield from _not_made(maker, around.of(maker))
+    late = condition(workload, "Progressing", status="False")
+    if late is not None and late.get("reason") == "ProgressDeadlineExceeded":
+        yield Finding(about=_name(workload), why=str(late.get("message", "it does not progress")))
+
+
+def _judged_since(workload: Object, around: Surroundings) -> str | None:
+    """When all that a workload waits for by itself was there; None while it is not.
+
+    Until then its probes fail, as they should, for as long as the database takes.
+    """
+    if component_of(workload) in PREPARING:
+        return ""
+    return around.prepared_at if around.prepared else None
+
+
+def _name(item: Object) -> str:
+    return f"{item['kind']} {item['metadata']['name']}"
+
+
+def _not_made(maker: Object, events: Sequence[Object]) -> Iterator[Finding]:
+    for event in events[-1:]:
+        if event["reason"] != "FailedCreate":
+            continue
+        message = _after_colon(event["message"])
+        if "exceeded quota" in message:
+            hint = "Free some of the namespace's quota, or ask for more: `kubectl get quota`."
+        elif "PodSecurity" in message:
+            hint = "The namespace enforces a PodSecurity profile that the pod does not fulfil."
+        elif "serviceaccount" in message and "not found" in message:
+            # Kubernetes makes an account usable a moment after it was applied.
+            yield Finding(about=_name(maker), why=message, patience=15.0)
+            continue
+        else:
+            hint = "The cluster's admission rules forbid the pod."
+        why = f"its pod may not be made: {message}"
+        yield Finding(about=_name(maker), why=why, hint=hint, patience=2.0)
+
+
+def _after_colon(message: str) -> str:
+    return re.sub(r"^(Error creating: |create Pod \S+ in \S+ \S+ failed error: )", "", message)
+
+
+def _job(job: Object, pods: Sequence[Object]) -> Iterator[Finding]:
+    """A Job tries again some times; a second failure, or no new try for long, ends our patience."""
+    failed = [pod for pod in pods if pod["status"].get("phase") == "Failed"]
+    over = condition(job, "Failed", status="True")
+    if not failed:
+        if over is not None:
+            why = f"it failed: {over.get('message', 'no pod is left')}"
+            # Jobs and pods are watched apart: that its pod has failed may be told a moment later,
+            # and says more.
+            yield Finding(about=_name(job), why=why, patience=2.0)
+        return
+    pod = failed[-1]
+    active = any(pod["status"].get("phase") in {"Pending", "Running"} for pod in pods)
+    patience = 0.0 if over is not None or len(failed) > 1 else 15.0 + 60.0 * active
+    yield _failed_pod(job, pod, patience=patience)
+
+
+def _failed_pod(job: Object, pod: Object, *, patience: float) -> Finding:
+    about = f"Pod {pod['metadata']['name']}"
+    for status in containers(pod):
+        ended = (status.get("state") or {}).get("terminated")
+        if ended and ended.get("exitCode") != 0:
+            return Finding(
+                about=about,
+                why=f"{_component_word(job)} failed: {ending(ended, pod)}",
+                hint=LINES_HINT,
+                patience=patience,
+                container=status["name"],
+            )
+    why = pod["status"].get("message") or pod["status"].get("reason") or "its pod failed"
+    return Finding(about=about, why=str(why), patience=patience)
+
+
+def _component_word(job: Object) -> str:
+    labels = job["metadata"].get("labels") or {}
+    migrates = labels.get("app.kubernetes.io/component") == "migrate"
+    return "the migration of the database" if migrates else "the Job"

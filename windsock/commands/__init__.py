@@ -1,0 +1,1 @@
+"""What a person types, one module a group. Each command reads its arguments and calls one flow."""

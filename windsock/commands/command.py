@@ -1,0 +1,119 @@
+"""What every command has: its errors in words, and the settings that its flags lie over.
+
+Exit codes are told in windsock/errors.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke import Context, Exit, task
+from invoke.util import yaml
+
+from windsock import config
+from windsock.commands.late import LateModule
+from windsock.errors import WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from invoke import Task
+
+    from windsock import flow
+    from windsock.terminal import console
+else:
+    console = LateModule("windsock.terminal.console")
+    flow = LateModule("windsock.flow")
+
+INTERRUPTED = 130
+
+AS_FOR_UP = dict.fromkeys(("target", "context", "namespace"), "As for `invoke up`.")
+"""Help of the flags that choose a cluster."""
+
+TAKE_OVER = "Also if somebody else syncs to the namespace: they are told."
+"""Help of `--take-over` where nobody stays to sync."""
+
+
+def command(**options: Any) -> Callable[[Callable[..., int | None]], Task[Any]]:
+    """As Invoke's `task`, for a body that may return an exit code and raise `WindsockError`."""
+
+    def wrap(body: Callable[..., int | None]) -> Task[Any]:
+        made: Task[Any] = task(**options)(reports_errors(body))
+        return made
+
+    return wrap
+
+
+def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:
+    """Show an expected error as a person wants it, and end with its exit code."""
+
+    @functools.wraps(body)
+    def run(*arguments: Any, **options: Any) -> None:
+        # A terminal that is closed, or a job that is cancelled, is an interrupt as well.
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(name) is not signal.SIG_IGN:  # `nohup` means what it says.
+                signal.signal(name, signal.default_int_handler)
+        try:
+            code = body(*arguments, **options)
+        except WindsockError as error:
+            console.Console().error(error)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            console.Console().line("interrupted")
+            code = INTERRUPTED
+        except BrokenPipeError:  # The reader of our output, say `head`, has gone: no failure.
+            sys.stderr.close()
+            code = 0
+        if code:
+            raise Exit(code=code)
+
+    return run
+
+
+def workspace(
+    context: Context,
+    *,
+    kube_context: str = "",
+    namespace: str = "",
+    skip_unserved: bool = False,
+    take_over: bool = False,
+    **overrides: str,
+) -> flow.Workspace:
+    """The settings of this project with the flags of a command laid over them."""
+    values: dict[str, Any] = dict(context.config.windsock)
+    values.update({name: value for name, value in overrides.items() if value})
+    cluster = {
+        "context": kube_context,
+        "namespace": namespace,
+        "skip_unserved": skip_unserved,
+        "take_over": take_over,
+    }
+    values["cluster"] = {
+        **values["cluster"],
+        **{name: value for name, value in cluster.items() if value},
+    }
+    if kube_context:
+        values["target"] = "context"
+    settings = config.load(values, project=Path(context.config.project))
+    return flow.Workspace(settings=settings, console=console.Console())
+
+
+def check_invoke_yaml(path: Path) -> None:
+    """Say what is wrong with invoke.yaml, before Invoke reads it and shows a traceback.
+
+    Raises:
+        Exit: It is no YAML, or no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)  # type: ignore[no-untyped-call] # Invoke's own copy
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise Exit(f"✗ {path} cannot be read: {error}", code=2) from None
+    if values is not None and not isinstance(values, dict):
+        raise Exit(f"✗ {path} must be a mapping, like `windsock: {{dags: dags}}`", code=2)

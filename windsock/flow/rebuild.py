@@ -1,0 +1,276 @@
+"""A change of what Airflow is built of, while `invoke up` follows the saves: said, and rolled out.
+
+The files are few and change rarely, so they are looked at twice a second: a stat each. What changed
+is told by content, once the files are at rest, so that a save that changes nothing and an edit that
+is undone mean nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windsock.errors import WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from windsock.config import Settings
+    from windsock.targets.base import Target
+    from windsock.terminal.console import Console
+
+LOOK_SECONDS = 0.5
+"""Between two looks at the files, and at the terminal for an answer."""
+
+COMMAND = "invoke up --detach"
+"""What rebuilds and rolls out in another terminal."""
+
+NOT_REBUILT = "not rebuilt; saves are synced as before"
+
+Stamp = tuple[int, int, int]
+Content = dict[Path, bytes]
+"""File → digest; a file that does not exist has none."""
+
+
+class SourcesWatch:
+    """Notices which of some files differ from what they were when it was made.
+
+    Args:
+        files: Names them; raises `WindsockError` if one of them names another that is not there.
+    """
+
+    def __init__(self, files: Callable[[], Iterable[Path]]) -> None:
+        self._files = files
+        self._known: list[Path] = []
+        self._stamps = self._look()
+        self._built = self.now()
+
+    def now(self) -> Content:
+        """What stands in the files."""
+        return {path: digest for path in self._paths() if (digest := _digest(path)) is not None}
+
+    def _paths(self) -> list[Path]:
+        # What cannot be told goes on with those that were known; a rebuild says what is wrong.
+        with suppress(WindsockError):
+            self._known = list(self._files())
+        return self._known
+
+    def _look(self) -> dict[Path, Stamp]:
+        found = {}
+        for path in self._paths():
+            with suppress(OSError):
+                status = path.stat()
+                found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        return found
+
+    def at_rest(self) -> bool:
+        """Whether no file was touched since the last look."""
+        before, self._stamps = self._stamps, self._look()
+        return self._stamps == before
+
+    def changed(self) -> frozenset[Path]:
+        """The files that differ from what is built."""
+        now = self.now()
+        paths = {*now, *self._built}
+        return frozenset(path for path in paths if now.get(path) != self._built.get(path))
+
+    def built(self, content: Content) -> None:
+        """Say that what runs is built of this."""
+        self._built = content
+
+
+def _digest(path: Path) -> bytes | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return None
+
+
+class Rebuilder:
+    """Says what a change means, and does what the setting `rebuild` wants.
+
+    Args:
+        settings: Of the environment.
+        console: Of the terminal.
+        target: Makes the target anew, as the files are now.
+        running: The target as it was brought up: what is gone back to.
+        show: Shows what Airflow makes of the DAG folder, after a rebuild.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        console: Console,
+        *,
+        target: Callable[[], Target],
+        running: Target,
+        show: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._console = console
+        self._target = target
+        self._running = running
+        self._show = show
+        self._clock = clock
+        self._watch = SourcesWatch(running.sources)
+        self._moving = False
+        self._told: Content = self._watch.now()
+        self._asking = False
+
+    def look(self) -> None:
+        """Look at the files and for an answer, and do what follows; returns when it is done."""
+        if self._asking and (answer := self._console.answer()) is not None:
+            self._asking = False
+            if answer.lower() in {"y", "yes"}:
+                self._rebuild()
+            else:
+                self._console.line(f"not now; `{COMMAND}` in another terminal rebuilds")
+        if not self._watch.at_rest():
+            self._moving = True
+        elif self._moving:
+            self._moving = False
+            self._consider()
+
+    def _consider(self) -> None:
+        now = self._watch.now()
+        if now == self._told:
+            return
+        fresh = {path for path in {*now, *self._told} if now.get(path) != self._told.get(path)}
+        self._told = now
+        if self._asking:
+            self._console.withdraw()
+            self._asking = False
+        try:
+            self._judge(fresh, now)
+        except WindsockError as error:  # A file may name another that is yet to be written.
+            self._console.warn(f"{_names(fresh)} changed, and cannot be built as it is now:")
+            self._console.error(error)
+
+    def _judge(self, fresh: Collection[Path], now: Content) -> None:
+        """Say what a change means, and act on it.
+
+        Args:
+            fresh: What has changed since the last word on it.
+            now: What stands in all of the files.
+
+        Raises:
+            WindsockError: It cannot be told from what stands in them.
+        """
+        if not self._running.meaning(fresh):
+            self._console.warn(
+                f"{_names(fresh)} changed: nothing to do on the target {self._running.name}, "
+                "only other targets are built of it"
+            )
+            return
+        changed = self._watch.changed()
+        if not changed or self._runs_already(now):
+            self._console.good(f"{_names(fresh)} changed: what runs is built of it already")
+            return
+        self._console.warn(f"{_names(changed)} changed: {self._running.meaning(changed)}")
+        self._act()
+
+    def _runs_already(self, now: Content) -> bool:
+        """Whether another terminal has rebuilt meanwhile."""
+        target = self._target()
+        with suppress(WindsockError):
+            if target.running() is not None:
+                self._running = target
+                self._watch.built(now)
+                return True
+        return False
+
+    def _act(self) -> None:
+        wanted = self._settings.rebuild
+        if wanted == "auto":
+            self._rebuild()
+        elif wanted == "ask" and self._console.interactive:
+            self._asking = True
+            self._console.ask("rebuild and restart now? [y/N]")
+        else:
+            self._console.line(
+                f"  `{COMMAND}` in another terminal does it; here with --rebuild auto"
+            )
+
+    def _rebuild(self) -> None:
+        """Build, and roll out; whatever of it fails is said, and what ran before runs again."""
+        started = self._clock()
+        content = self._told
+        try:
+            target = self._target()
+            with target.bringing_up():
+                target.prepare(self._console)  # Nothing that runs is touched by it.
+                if not self._rolled_out(target):
+                    self._console.warn(NOT_REBUILT)
+                    return
+            self._running = target
+            self._watch.built(content)
+            self._console.good(f"rebuilt and rolled out in {self._clock() - started:.1f} s")
+            self._show()
+        except WindsockError as error:
+            self._console.error(error)
+            if self._watch.changed():
+                self._console.warn(NOT_REBUILT)
+
+    def _rolled_out(self, target: Target) -> bool:
+        try:
+            self._deploy(target)
+        except WindsockError as error:
+            self._console.error(error)
+            self._console.warn("going back to what ran before")
+            self._deploy(self._running)
+            return False
+        return True
+
+    def _deploy(self, target: Target) -> None:
+        target.deploy(self._console)
+        target.wait(self._console).save(self._settings.state_folder)
+
+
+def _names(paths: Collection[Path]) -> str:
+    return ", ".join(sorted({path.name for path in paths}))
+
+
+def beside(
+    work: Callable[[threading.Event], int],
+    look: Callable[[], None],
+    *,
+    every: float = LOOK_SECONDS,
+) -> int:
+    """Run `work` in a thread, and `look` in this one again and again until it is done.
+
+    An interrupt arrives in this thread, wherever it is, and leaves the other behind.
+
+    Args:
+        work: Gets an event that is set when it is left behind, after which it must say nothing
+            more. Its result is returned, what it raises is raised.
+        look: Called each time that `every` has passed.
+        every: Seconds.
+    """
+    outcome: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def run() -> None:
+        try:
+            outcome.put(work(left))
+        except BaseException as error:  # noqa: BLE001 - raised in the other thread
+            outcome.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while True:
+            with suppress(queue.Empty):
+                came = outcome.get(timeout=every)
+                break
+            look()
+    finally:
+        left.set()
+    if isinstance(came, BaseException):
+        raise came
+    return came

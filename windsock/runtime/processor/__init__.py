@@ -1,0 +1,1 @@
+"""Airflow's dag-processor, woken by events."""

@@ -1,0 +1,1 @@
+"""The agent and its snapshot store: standard library only, it stands alone."""

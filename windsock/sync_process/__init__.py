@@ -1,0 +1,1 @@
+"""The supervised process of an environment: it syncs saves and answers the commands."""

@@ -1,0 +1,142 @@
+"""Talk to the sync process of an environment: one JSON object a line over its unix socket.
+
+Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk), `synced`
+(waits until the store holds it), `allow-empty` (the emptied folder is meant), `take-over` (from
+somebody else who syncs) and `attach` (from then on every event of the sync comes, a line each; see
+`windsock.sync_process.board`).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.model import Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Message = dict[str, Any]
+
+GRACE = 2.0
+"""Seconds that a request may take longer than the deadline it carries, for its answer to arrive."""
+
+
+class ControlClient:
+    """One client of the sync process at `path`.
+
+    Args:
+        path: Of the unix socket; `Environment.control_socket`.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = Path(path)
+        self._clock = clock
+
+    def status(self, *, timeout: float = 5.0) -> Message:
+        """What the sync process knows: connected, halted, the snapshot, the files with errors.
+
+        Raises:
+            EnvironmentFailure: No sync process answers.
+        """
+        return self._ask({"request": "status"}, timeout=timeout)
+
+    def barrier(self, *, timeout: float = 60.0) -> Settled:
+        """Wait until Airflow has parsed exactly the tree that is on disk now.
+
+        Args:
+            timeout: In seconds.
+
+        Raises:
+            DeadlineExceeded: It did not come so far in time; says what is missing.
+            EnvironmentFailure: No sync process answers, or it cannot sync.
+        """
+        answer = self._ask({"request": "barrier", "timeout": timeout}, timeout=timeout + GRACE)
+        return Settled(
+            snapshot=answer["snapshot"], errors=answer["errors"], dags=tuple(answer["dags"])
+        )
+
+    def answers(self) -> bool:
+        """Whether a sync process listens."""
+        try:
+            self.status()
+        except WindsockError:
+            return False
+        return True
+
+    def synced(self, *, timeout: float = 60.0) -> str:
+        """Wait until the store holds exactly what is on disk now, whether Airflow runs or not.
+
+        Args:
+            timeout: In seconds.
+
+        Returns:
+            The snapshot's tree id.
+
+        Raises:
+            DeadlineExceeded: It did not come so far in time.
+            EnvironmentFailure: No sync process answers, or it cannot sync.
+        """
+        answer = self._ask({"request": "synced", "timeout": timeout}, timeout=timeout + GRACE)
+        return str(answer["snapshot"])
+
+    def allow_empty(self, *, timeout: float = 5.0) -> Message:
+        """Say that an emptied DAG folder is meant, so that its deletion is synced."""
+        return self._ask({"request": "allow-empty"}, timeout=timeout)
+
+    def take_over(self, *, timeout: float = 60.0) -> str:
+        """Take the sync over from somebody else; who that was, or nothing if it was ours."""
+        answer = self._ask({"request": "take-over", "timeout": timeout}, timeout=timeout + GRACE)
+        return str(answer["from"])
+
+    def attach(self) -> Iterator[Message]:
+        """Every event from now on; ends when the sync process ends.
+
+        Raises:
+            EnvironmentFailure: No sync process answers.
+        """
+        with self._connect() as peer, peer.makefile("rwb") as stream:
+            stream.write(json.dumps({"request": "attach"}).encode() + b"\n")
+            stream.flush()
+            for line in stream:
+                yield json.loads(line)
+
+    def _connect(self) -> socket.socket:
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            peer.connect(str(self._path))
+        except OSError as error:
+            peer.close()
+            raise EnvironmentFailure(
+                "the sync process does not answer",
+                "`invoke status` tells what runs; `invoke up` starts what is missing.",
+            ) from error
+        return peer
+
+    def _ask(self, request: Message, *, timeout: float) -> Message:
+        with self._connect() as peer, peer.makefile("rwb") as stream:
+            peer.settimeout(timeout)
+            try:
+                stream.write(json.dumps(request).encode() + b"\n")
+                stream.flush()
+                line = stream.readline()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"the sync process did not answer within {timeout:.0f} s",
+                    "`invoke logs sync` shows what it does.",
+                ) from None
+            except OSError as error:
+                line, cause = b"", error
+                raise EnvironmentFailure(f"the sync process ended: {cause}") from error
+        if not line:
+            raise EnvironmentFailure("the sync process ended", "`invoke logs sync` tells why.")
+        answer: Message = json.loads(line)
+        if "error" in answer:
+            kind = DeadlineExceeded if answer.get("kind") == "deadline" else EnvironmentFailure
+            raise kind(answer["error"], answer.get("hint", ""))
+        return answer

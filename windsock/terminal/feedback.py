@@ -1,0 +1,250 @@
+"""What Airflow made of a save, in the words of a terminal: one line for each save.
+
+Takes the events of the sync process one by one and prints through a `Console`. An import error is
+printed as soon as it is known, headed by the user's own file and line; everything that went well is
+one line when the whole save is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windsock.terminal.console import Console
+
+Event = dict[str, Any]
+
+NAMES_SHOWN = 4
+"""How many files or DAG ids a line names before it only counts the rest."""
+
+FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+@dataclass
+class Save:
+    """One save that Airflow has not wholly parsed yet.
+
+    Attributes:
+        paths: The first few that changed.
+        count: How many did.
+        affected: The DAG files that are parsed for it; None as long as nobody said which.
+        dags: DAG id → number of tasks, of what was parsed so far.
+        files: DAG file → whether it is broken, of what was parsed so far.
+        removed: The ids of DAGs that are gone.
+    """
+
+    paths: list[str]
+    count: int
+    affected: set[str] | None = None
+    dags: dict[str, int] = field(default_factory=dict)
+    files: dict[str, bool] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+
+    @property
+    def broken(self) -> int:
+        """How many files do not import."""
+        return sum(self.files.values())
+
+
+class Feedback:
+    """Prints events as lines.
+
+    Args:
+        console: Where to.
+        dags_folder: As the tracebacks name it; it is left out of the lines.
+    """
+
+    def __init__(self, console: Console, dags_folder: str) -> None:
+        self._console = console
+        self._folder = dags_folder
+        self._saves: dict[str, Save] = {}
+
+    def show(self, event: Event) -> None:
+        """Print what an event means to a person; many mean nothing yet."""
+        handler = getattr(self, "_on_" + str(event.get("type", "")).replace("-", "_"), None)
+        if handler is not None:
+            handler(event)
+
+    def _on_sent(self, event: Event) -> None:
+        self._saves.pop(event["snapshot"], None)  # An undone edit: it is the newest once more.
+        self._saves[event["snapshot"]] = Save(paths=event["paths"], count=event["count"])
+
+    def _on_problem(self, event: Event) -> None:
+        self._console.warn(f"{event['path']} is not synced: {event['reason']}")
+
+    def _on_halted(self, event: Event) -> None:
+        self._console.warn(f"sync halted: {event['reason']}")
+        self._console.line("  Airflow keeps the DAGs as they were. If this is meant, run")
+        self._console.line("  `invoke sync --allow-empty`; put the files back to go on.")
+
+    def _on_resumed(self, _: Event) -> None:
+        self._console.good("sync goes on")
+
+    def _on_refused(self, event: Event) -> None:
+        self._console.bad(f"the save could not be stored: {event['message']}")
+        self._console.line("  It is tried again; nothing is lost.")
+
+    def _on_disconnected(self, event: Event) -> None:
+        self._console.warn(f"disconnected: {event['reason']}; trying again")
+
+    def _on_settings(self, event: Event) -> None:
+        if "error" in event:
+            self._console.bad(event["error"])
+            self._console.line(f"  {event['hint']}")
+        else:
+            self._console.good(f"settings: {event['summary'] or 'nothing in the file'}")
+
+    def _on_restarting(self, event: Event) -> None:
+        self._console.line(f"  plugins changed: restarting {', '.join(event['components'])}")
+
+    def _on_restarted(self, event: Event) -> None:
+        self._console.good(f"restarted, with the new plugins{_time(event['seconds'])}")
+
+    def _on_restart_failed(self, event: Event) -> None:
+        self._console.bad(f"plugins changed, but the restart failed: {event['error']}")
+        for line in event["hint"].splitlines():
+            self._console.line(f"  {line}")
+
+    def _on_note(self, event: Event) -> None:
+        self._console.warn(event["message"])
+
+    def _on_connected(self, _: Event) -> None:
+        self._console.good("connected")
+
+    def _on_behind(self, event: Event) -> None:
+        if event["count"]:
+            files = "file" if event["count"] == 1 else "files"
+            self._console.line(f"  behind by {event['count']} {files}")
+
+    def _on_caught_up(self, _: Event) -> None:
+        self._console.good("caught up")
+
+    def _on_held(self, event: Event) -> None:
+        self._console.bad(event["reason"])
+        self._console.line("  Your saves are not synced; nothing of yours is lost.")
+        self._console.line(f"  {event['hint']}")
+
+    def _on_removed(self, event: Event) -> None:
+        save = self._saves.get(event["snapshot"])
+        if save is not None:
+            save.removed += event["dags"]
+
+    def _on_parsing(self, event: Event) -> None:
+        save = self._saves.get(event["snapshot"])
+        if save is not None:
+            save.affected = (save.affected or set()).union(event["files"])
+
+    def _on_parsed(self, event: Event) -> None:
+        save = self._saves.get(event["snapshot"]) if self._is_awaited(event["file"]) else None
+        if save is not None:
+            save.dags.update(event["dags"])
+            save.files[event["file"]] = bool(event["errors"])
+        if save is not None or event["news"]:
+            for path, trace in event["errors"].items():
+                show_error(
+                    self._console, path, trace, folder=self._folder, seconds=event.get("since_save")
+                )
+        if save is None and event["news"] and not event["errors"]:
+            self._console.good(f"{event['file']} imports again")
+
+    def _is_awaited(self, file: str) -> bool:
+        """Whether a save affects a file: others are parsed at any time, by Airflow's clock."""
+        return any(save.affected is None or file in save.affected for save in self._saves.values())
+
+    def _on_settled(self, event: Event) -> None:
+        if event["snapshot"] not in self._saves:
+            return
+        settled = list(self._saves)[: list(self._saves).index(event["snapshot"]) + 1]
+        # Older saves that this one overtook are parsed with it; newer ones are yet to come.
+        save = _together([self._saves.pop(snapshot) for snapshot in settled])
+        if save.broken and not save.dags and not save.removed:
+            return
+        self._console.good(f"{_saved(save)} → {_outcome(save)}{_time(event.get('since_save'))}")
+
+
+def show_error(
+    console: Console, path: str, trace: str, *, folder: str, seconds: float | None = None
+) -> None:
+    """Print an import error, headed by the user's own file and line.
+
+    Args:
+        console: Where to.
+        path: The file, relative to the DAG folder.
+        trace: As Airflow stored it.
+        folder: The DAG folder as the traceback names it.
+        seconds: Since the save that broke it.
+    """
+    where, lines = own_traceback(path, trace, folder.rstrip("/") + "/")
+    what = lines[-1].strip() if lines else "import failed"
+    console.bad(f"{where}  {what}{_time(seconds)}")
+    for line in lines[:-1]:
+        console.faint(f"    {line}")
+
+
+def own_traceback(path: str, trace: str, folder: str) -> tuple[str, list[str]]:
+    """The part of a traceback that is the user's own.
+
+    Args:
+        path: The file, relative to the DAG folder.
+        trace: As Airflow stored it.
+        folder: The DAG folder as the traceback names it, ending in a slash.
+
+    Returns:
+        Where it broke as `file:line` relative to the folder, and the lines from the first frame in
+        the user's own folder on, with paths made relative.
+    """
+    lines = trace.rstrip().splitlines()
+    frames = [
+        (index, match["file"].removeprefix(folder), match["line"])
+        for index, line in enumerate(lines)
+        if (match := FRAME.match(line)) and match["file"].startswith(folder)
+    ]
+    if not frames:
+        return path, lines[-1:]
+    _, file, number = frames[-1]
+    return f"{file}:{number}", [line.replace(folder, "") for line in lines[frames[0][0] :]]
+
+
+def _together(saves: list[Save]) -> Save:
+    """Saves that were parsed at one go, as one."""
+    paths = sorted({path for save in saves for path in save.paths})
+    return Save(
+        paths=paths,
+        count=max(len(paths), *(save.count for save in saves)),
+        dags={dag: tasks for save in saves for dag, tasks in save.dags.items()},
+        removed=[dag for save in saves for dag in save.removed],
+        files={file: broken for save in saves for file, broken in save.files.items()},
+    )
+
+
+def _saved(save: Save) -> str:
+    if save.count > NAMES_SHOWN:
+        return f"{save.count} files"
+    return ", ".join(save.paths)
+
+
+def _outcome(save: Save) -> str:
+    parts = []
+    if save.dags:
+        tasks = [
+            f"{dag} ({count} {'task' if count == 1 else 'tasks'})"
+            for dag, count in sorted(save.dags.items())
+        ]
+        parts.append(_some(tasks))
+    gone = sorted(set(save.removed) - set(save.dags))
+    if gone:
+        parts.append(f"removed {_some(gone)}")
+    if save.broken:
+        parts.append(f"{save.broken} broken")
+    return "; ".join(parts) or "no DAG affected"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else f"  {seconds:.2f} s"
