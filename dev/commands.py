@@ -36,7 +36,7 @@ def cluster_debian_up(context: Context) -> None:
     """Bring up a test bed: Kubernetes built from Debian's packages, for lack of a registry."""
     console = workspace(context).console
     kubeconfig = cluster.up(console.line)
-    console.good(f"export KUBECONFIG={kubeconfig}, then `invoke up --context debian`")
+    console.success(f"export KUBECONFIG={kubeconfig}, then `invoke up --context debian`")
 
 
 @command()

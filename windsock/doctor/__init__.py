@@ -119,7 +119,7 @@ def _plain(findings: Iterable[Finding]) -> list[dict[str, str]]:
 
 
 def _show(console: Console, findings: Iterable[Finding]) -> None:
-    shows = {OK: console.good, WARNING: console.warn, PROBLEM: console.bad}
+    shows = {OK: console.success, WARNING: console.warning, PROBLEM: console.failure}
     for finding in findings:
         shows[finding.level](f"{finding.check:<12} {finding.what}")
         for line in finding.advice.splitlines():

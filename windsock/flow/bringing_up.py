@@ -66,7 +66,7 @@ def up(work: Workspace, *, detach: bool) -> int:
             environment = bring_up(work, target, ending)
         else:
             import_settings(work, environment)
-            console.good("already up")
+            console.success("already up")
         if detach:
             ending.how = None
             _announce(console, environment, detach=True)
@@ -190,12 +190,12 @@ def _bring_up(
             show_dags(work, environment)
         except BaseException:
             if goes_on and described.exists():  # It is stopped where its cluster was made anew.
-                work.console.warn("what ran before goes on as it was")
+                work.console.warning("what ran before goes on as it was")
             else:
                 ending.how = target.give_up
                 ending.run(work.console)
             raise
-    work.console.good(f"up in {time.monotonic() - started:.1f} s")
+    work.console.success(f"up in {time.monotonic() - started:.1f} s")
     return environment
 
 
@@ -208,14 +208,14 @@ def show_dags(work: Workspace, environment: Environment) -> None:
         settled = client.barrier(timeout=FIRST_PARSE_SECONDS)
     except DeadlineExceeded as error:
         # A DAG folder may be large, or a file may hang: neither must keep Airflow from its users.
-        work.console.warn(error.message)
+        work.console.warning(error.message)
         return
     except EnvironmentFailure as error:
         if not client.status()["halted"]:
             raise
         work.console.error(error)  # It must be up for its hint, `invoke sync --allow-empty`.
         return
-    work.console.good(f"{len(settled.dags)} DAGs parsed")
+    work.console.success(f"{len(settled.dags)} DAGs parsed")
     for path, trace in sorted(settled.errors.items()):
         show_error(work.console, path, trace, folder=environment.dags_folder)
 
@@ -228,7 +228,7 @@ def import_settings(work: Workspace, environment: Environment) -> None:
     path = settings.path(settings.airflow_settings)
     changes = run(path, environment, state_folder=settings.state_folder)
     if changes is not None:
-        work.console.good(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
+        work.console.success(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
 
 
 def _announce(console: Console, environment: Environment, *, detach: bool) -> None:

@@ -48,7 +48,7 @@ def dags_errors(work: Workspace, *, as_json: bool) -> int:
         for path, trace in sorted(settled.errors.items()):
             show_error(work.console, path, trace, folder=environment.dags_folder)
         if not settled.errors:
-            work.console.good(f"all files import ({len(settled.dags)} DAGs)")
+            work.console.success(f"all files import ({len(settled.dags)} DAGs)")
     return DagError.exit_code if settled.errors else 0
 
 
@@ -69,13 +69,13 @@ def dags_trigger(
     run = client.trigger(dag_id, conf=configuration)
     url = client.run_url(dag_id, run.run_id)
     if not as_json:
-        work.console.good(f"{dag_id}: run {run.run_id} is queued  {url}")
+        work.console.success(f"{dag_id}: run {run.run_id} is queued  {url}")
     if wait:
         run = client.wait(dag_id, run.run_id, timeout=max(0.0, deadline - time.monotonic()))
     if as_json:
         work.console.json({"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url})
     elif wait:
-        show = work.console.good if run.state == "success" else work.console.bad
+        show = work.console.success if run.state == "success" else work.console.failure
         show(f"{dag_id}: {run.state}")
     return DagError.exit_code if wait and run.state != "success" else 0
 
@@ -115,7 +115,7 @@ def dags_check(work: Workspace, *, as_json: bool) -> int:
             show_error(work.console, path, trace, folder=str(folder))
         if not outcome["errors"]:
             dags = ", ".join(sorted(outcome["dags"])) or "no DAG"
-            work.console.good(f"{outcome['file']}: {dags}  {outcome['seconds']:.2f} s")
+            work.console.success(f"{outcome['file']}: {dags}  {outcome['seconds']:.2f} s")
     if as_json:
         work.console.json(outcomes)
     broken = sum(bool(outcome["errors"]) for outcome in outcomes)
@@ -133,4 +133,4 @@ def settings_export(work: Workspace, *, output: str) -> None:
         return
     path = work.settings.path(output)
     path.write_text(text, encoding="utf-8")
-    work.console.good(f"wrote {path}")
+    work.console.success(f"wrote {path}")

@@ -24,12 +24,12 @@ def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> in
     environment = work.environment()
     if take_over:
         before = ControlClient(environment.control_socket).take_over()
-        work.console.good("the sync is ours now" if before else "the sync was ours already")
+        work.console.success("the sync is ours now" if before else "the sync was ours already")
         if before:
             work.console.line(f"  before: {before}")
     if allow_empty:
         ControlClient(environment.control_socket).allow_empty()
-        work.console.good("the emptied folder is synced")
+        work.console.success("the emptied folder is synced")
         return 0
     folder = environment.dags_folder
     greeting = f"watching {folder}; Ctrl-C leaves the environment running"
@@ -81,7 +81,7 @@ def follow(
             if not stops:
                 work.console.line("the environment was stopped")
                 return 0
-            work.console.warn("the sync process is gone")
+            work.console.warning("the sync process is gone")
             return WindsockError.exit_code
 
 

@@ -45,9 +45,9 @@ def status(work: Workspace, *, as_json: bool) -> int:
         return WindsockError.exit_code
     for item in components:
         show = (
-            work.console.good
+            work.console.success
             if item.state == "running" and item.healthy is not False
-            else work.console.bad
+            else work.console.failure
         )
         show(f"{item.name:<14} {item.state:<9} {item.detail}")
     if environment is not None and sync is not None:
@@ -99,7 +99,7 @@ def open_ui(work: Workspace) -> None:
     work.console.line(f"{environment.url}  user {environment.user}")
     work.console.line(f"password in {environment.password_file}")
     if not webbrowser.open(environment.url):
-        work.console.warn("no browser could be opened here; open the address above")
+        work.console.warning("no browser could be opened here; open the address above")
 
 
 def version(work: Workspace, *, as_json: bool) -> None:

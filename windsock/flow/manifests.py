@@ -22,7 +22,7 @@ def build(work: Workspace) -> None:
     for name in (images.airflow, images.postgres):
         work.console.write(name)
     if registry := work.settings.cluster.registry:
-        work.console.faint(
+        work.console.detail(
             f"they are in this machine's Docker; `invoke up` and `invoke deploy` push them to "
             f"{registry}, what it lacks, for the target `context`"
         )
@@ -43,5 +43,5 @@ def diff(work: Workspace) -> int:
         work.console.line(name, "strong")
         work.console.write(text)
     if not changes:
-        work.console.good("nothing would change")
+        work.console.success("nothing would change")
     return DIFFERS if changes else 0

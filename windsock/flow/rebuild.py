@@ -150,7 +150,7 @@ class Rebuilder:
         try:
             self._judge(fresh, now)
         except WindsockError as error:  # A file may name another that is yet to be written.
-            self._console.warn(f"{_names(fresh)} changed, and cannot be built as it is now:")
+            self._console.warning(f"{_names(fresh)} changed, and cannot be built as it is now:")
             self._console.error(error)
 
     def _judge(self, fresh: Collection[Path], now: Content) -> None:
@@ -164,16 +164,16 @@ class Rebuilder:
             WindsockError: It cannot be told from what stands in them.
         """
         if not self._running.meaning(fresh):
-            self._console.warn(
+            self._console.warning(
                 f"{_names(fresh)} changed: nothing to do on the target {self._running.name}, "
                 "only other targets are built of it"
             )
             return
         changed = self._watch.changed()
         if not changed or self._runs_already(now):
-            self._console.good(f"{_names(fresh)} changed: what runs is built of it already")
+            self._console.success(f"{_names(fresh)} changed: what runs is built of it already")
             return
-        self._console.warn(f"{_names(changed)} changed: {self._running.meaning(changed)}")
+        self._console.warning(f"{_names(changed)} changed: {self._running.meaning(changed)}")
         self._act()
 
     def _runs_already(self, now: Content) -> bool:
@@ -207,23 +207,23 @@ class Rebuilder:
             with target.bringing_up():
                 target.prepare(self._console)  # Nothing that runs is touched by it.
                 if not self._rolled_out(target):
-                    self._console.warn(NOT_REBUILT)
+                    self._console.warning(NOT_REBUILT)
                     return
             self._running = target
             self._watch.built(content)
-            self._console.good(f"rebuilt and rolled out in {self._clock() - started:.1f} s")
+            self._console.success(f"rebuilt and rolled out in {self._clock() - started:.1f} s")
             self._show()
         except WindsockError as error:
             self._console.error(error)
             if self._watch.changed():
-                self._console.warn(NOT_REBUILT)
+                self._console.warning(NOT_REBUILT)
 
     def _rolled_out(self, target: Target) -> bool:
         try:
             self._deploy(target)
         except WindsockError as error:
             self._console.error(error)
-            self._console.warn("going back to what ran before")
+            self._console.warning("going back to what ran before")
             self._deploy(self._running)
             return False
         return True

@@ -72,7 +72,7 @@ def _run_pytest(work: Workspace, request: TestRequest) -> int:
     command = [sys.executable, "-m", "pytest", *request.arguments(work.settings)]
     code = subprocess.call(command, cwd=work.settings.project)
     if code == PYTEST_NOTHING_RAN and request.affected:
-        work.console.good(f"no test is affected by the changes since {request.affected}")
+        work.console.success(f"no test is affected by the changes since {request.affected}")
         return 0
     return code
 

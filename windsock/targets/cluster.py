@@ -302,7 +302,7 @@ class ClusterTarget:
     def deploy(self, console: Console) -> None:
         """Apply what changed."""
         if self._port.reason:
-            console.warn(f"port {self._port.reason}: using {self._port.port}")
+            console.warning(f"port {self._port.reason}: using {self._port.port}")
         with contextlib.ExitStack() as claim:
             with console.step("applied") as step:
                 self.ensure_secret()

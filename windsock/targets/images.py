@@ -71,7 +71,7 @@ class BuiltHere:
             step.detail = "built" if self._kept.built else "unchanged"
             remark = self._deliver(self._kept, step)
         if remark:
-            console.warn(remark)
+            console.warning(remark)
 
     def _deliver(self, images: Images, step: Step) -> str:
         """Bring them to where the nodes find them; returns what there is to say about it."""
@@ -193,7 +193,7 @@ class BuiltByOkteto:
         with console.step("images") as step:
             step.detail = self._deployment.images.airflow
         if self._deployment.recipe != okteto.recipe(image.wanted(self._settings)):
-            console.warn(
+            console.warning(
                 "the images there were built from other files than those here (docker/, "
                 "requirements): `okteto deploy` builds and deploys yours"
             )

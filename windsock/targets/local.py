@@ -215,10 +215,10 @@ class LocalTarget:
         fresh_database = not self._layout.database.exists()
         for choice in self._ports.values():
             if choice.reason and choice.name == "api":
-                console.warn(f"port {choice.reason}: using {choice.port}")
+                console.warning(f"port {choice.reason}: using {choice.port}")
         with console.step("PostgreSQL") as step:
             for note in self._postgres.initialize():
-                console.faint(note)
+                console.detail(note)
             if fresh_database:
                 forget_imports(self._layout.state)
             self._supervisor.apply(self._programs())

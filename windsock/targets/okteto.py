@@ -58,7 +58,7 @@ class OktetoTarget(ClusterTarget):
         if self._deployment.url:
             console.line(f"UI for all who may see the namespace: {self._deployment.url}")
         for name in sorted(self._replaced):
-            console.warn(
+            console.warning(
                 f"the {name} is not there: an `okteto up` has taken its place, until `okteto down`"
             )
 

@@ -53,7 +53,7 @@ class Console:
         self._live = ""
 
     def _styled(self, text: str, style: str) -> str:
-        codes = {"good": "32", "bad": "31", "warn": "33", "faint": "2", "strong": "1"}
+        codes = {"success": "32", "failure": "31", "warning": "33", "detail": "2", "strong": "1"}
         return f"\x1b[{codes[style]}m{text}\x1b[0m" if self._use_colour() else text
 
     def _use_colour(self) -> bool:
@@ -72,25 +72,25 @@ class Console:
             self._status.write(shown)
             self._status.flush()
 
-    def good(self, text: str) -> None:
+    def success(self, text: str) -> None:
         """Print a line that says something worked."""
-        self.line(f"{self._styled('✓', 'good')} {text}")
+        self.line(f"{self._styled('✓', 'success')} {text}")
 
-    def bad(self, text: str) -> None:
+    def failure(self, text: str) -> None:
         """Print a line that says something failed."""
-        self.line(f"{self._styled('✗', 'bad')} {text}")
+        self.line(f"{self._styled('✗', 'failure')} {text}")
 
-    def warn(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         """Print a line that asks for attention."""
-        self.line(f"{self._styled('!', 'warn')} {text}")
+        self.line(f"{self._styled('!', 'warning')} {text}")
 
-    def faint(self, text: str) -> None:
+    def detail(self, text: str) -> None:
         """Print a line of lesser weight: detail under another line."""
-        self.line(text, "faint")
+        self.line(text, "detail")
 
     def error(self, error: WindsockError) -> None:
         """Print an error as a person wants it: what, and what to do; no traceback."""
-        self.bad(error.message)
+        self.failure(error.message)
         for hint in error.hint.splitlines():
             self.line(f"  {hint}")
 
@@ -115,7 +115,7 @@ class Console:
         """
         with contextlib.suppress(OSError, ValueError, termios.error):
             termios.tcflush(self._answers, termios.TCIFLUSH)
-        self._rewrite(f"{self._styled('?', 'warn')} {question} ")
+        self._rewrite(f"{self._styled('?', 'warning')} {question} ")
 
     def answer(self) -> str | None:
         """What was answered to `ask`, without waiting; None if nothing yet, empty for Enter alone.
@@ -144,11 +144,11 @@ class Console:
             yield step
         except BaseException:
             self._end_step(live)
-            self.bad(f"{title} ({self._clock() - started:.1f} s)")
+            self.failure(f"{title} ({self._clock() - started:.1f} s)")
             raise
         self._end_step(live)
         detail = f": {step.detail}" if step.detail else ""
-        self.good(f"{title}{detail} ({self._clock() - started:.1f} s)")
+        self.success(f"{title}{detail} ({self._clock() - started:.1f} s)")
 
     def _rewrite(self, text: str) -> None:
         with self._writing:

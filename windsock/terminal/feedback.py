@@ -72,46 +72,46 @@ class Feedback:
         self._saves[event["snapshot"]] = Save(paths=event["paths"], count=event["count"])
 
     def _on_problem(self, event: Event) -> None:
-        self._console.warn(f"{event['path']} is not synced: {event['reason']}")
+        self._console.warning(f"{event['path']} is not synced: {event['reason']}")
 
     def _on_halted(self, event: Event) -> None:
-        self._console.warn(f"sync halted: {event['reason']}")
+        self._console.warning(f"sync halted: {event['reason']}")
         self._console.line("  Airflow keeps the DAGs as they were. If this is meant, run")
         self._console.line("  `invoke sync --allow-empty`; put the files back to go on.")
 
     def _on_resumed(self, _: Event) -> None:
-        self._console.good("sync goes on")
+        self._console.success("sync goes on")
 
     def _on_refused(self, event: Event) -> None:
-        self._console.bad(f"the save could not be stored: {event['message']}")
+        self._console.failure(f"the save could not be stored: {event['message']}")
         self._console.line("  It is tried again; nothing is lost.")
 
     def _on_disconnected(self, event: Event) -> None:
-        self._console.warn(f"disconnected: {event['reason']}; trying again")
+        self._console.warning(f"disconnected: {event['reason']}; trying again")
 
     def _on_settings(self, event: Event) -> None:
         if "error" in event:
-            self._console.bad(event["error"])
+            self._console.failure(event["error"])
             self._console.line(f"  {event['hint']}")
         else:
-            self._console.good(f"settings: {event['summary'] or 'nothing in the file'}")
+            self._console.success(f"settings: {event['summary'] or 'nothing in the file'}")
 
     def _on_restarting(self, event: Event) -> None:
         self._console.line(f"  plugins changed: restarting {', '.join(event['components'])}")
 
     def _on_restarted(self, event: Event) -> None:
-        self._console.good(f"restarted, with the new plugins{_time(event['seconds'])}")
+        self._console.success(f"restarted, with the new plugins{_time(event['seconds'])}")
 
     def _on_restart_failed(self, event: Event) -> None:
-        self._console.bad(f"plugins changed, but the restart failed: {event['error']}")
+        self._console.failure(f"plugins changed, but the restart failed: {event['error']}")
         for line in event["hint"].splitlines():
             self._console.line(f"  {line}")
 
     def _on_note(self, event: Event) -> None:
-        self._console.warn(event["message"])
+        self._console.warning(event["message"])
 
     def _on_connected(self, _: Event) -> None:
-        self._console.good("connected")
+        self._console.success("connected")
 
     def _on_behind(self, event: Event) -> None:
         if event["count"]:
@@ -119,10 +119,10 @@ class Feedback:
             self._console.line(f"  behind by {event['count']} {files}")
 
     def _on_caught_up(self, _: Event) -> None:
-        self._console.good("caught up")
+        self._console.success("caught up")
 
     def _on_held(self, event: Event) -> None:
-        self._console.bad(event["reason"])
+        self._console.failure(event["reason"])
         self._console.line("  Your saves are not synced; nothing of yours is lost.")
         self._console.line(f"  {event['hint']}")
 
@@ -147,7 +147,7 @@ class Feedback:
                     self._console, path, trace, folder=self._folder, seconds=event.get("since_save")
                 )
         if save is None and event["news"] and not event["errors"]:
-            self._console.good(f"{event['file']} imports again")
+            self._console.success(f"{event['file']} imports again")
 
     def _is_awaited(self, file: str) -> bool:
         """Whether a save affects a file: others are parsed at any time, by Airflow's clock."""
@@ -161,7 +161,7 @@ class Feedback:
         save = _together([self._saves.pop(snapshot) for snapshot in settled])
         if save.broken and not save.dags and not save.removed:
             return
-        self._console.good(f"{_saved(save)} → {_outcome(save)}{_time(event.get('since_save'))}")
+        self._console.success(f"{_saved(save)} → {_outcome(save)}{_time(event.get('since_save'))}")
 
 
 def show_error(
@@ -178,9 +178,9 @@ def show_error(
     """
     where, lines = own_traceback(path, trace, folder.rstrip("/") + "/")
     what = lines[-1].strip() if lines else "import failed"
-    console.bad(f"{where}  {what}{_time(seconds)}")
+    console.failure(f"{where}  {what}{_time(seconds)}")
     for line in lines[:-1]:
-        console.faint(f"    {line}")
+        console.detail(f"    {line}")
 
 
 def own_traceback(path: str, trace: str, folder: str) -> tuple[str, list[str]]:

@@ -57,9 +57,9 @@ def _run(command: str, console: Console) -> int:
         console.line(f"Kubernetes: {', '.join(state.parts) or 'nothing runs'}")
         console.line(f"docker: {'started by us' if state.docker else 'not started by us'}")
         if not state.ready:
-            console.bad("Kubernetes is not up")
+            console.failure("Kubernetes is not up")
             return 3
-        console.good("Kubernetes is up")
+        console.success("Kubernetes is up")
         console.write(str(places.KUBECONFIG))
     return 0
 

@@ -98,7 +98,7 @@ def main() -> int:
         console.error(error)
         return error.exit_code
     assert found is not None
-    console.good(f"kubectl {found[0]}.{found[1]}: {shutil.which('kubectl')}")
+    console.success(f"kubectl {found[0]}.{found[1]}: {shutil.which('kubectl')}")
     return 0
 
 

@@ -27,7 +27,7 @@ class Clock:
 def test_data_goes_to_stdout_and_status_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console.write("data")
-    console.good("done")
+    console.success("done")
     out, err = capsys.readouterr()
     assert out == "data\n"
     assert err == "✓ done\n"
@@ -36,7 +36,7 @@ def test_data_goes_to_stdout_and_status_to_stderr(capsys: pytest.CaptureFixture[
 def test_the_words_carry_the_meaning_without_colour() -> None:
     status = io.StringIO()
     console = Console(status=status)
-    for show in (console.good, console.bad, console.warn, console.faint, console.line):
+    for show in (console.success, console.failure, console.warning, console.detail, console.line):
         show("it")
     assert status.getvalue() == "✓ it\n✗ it\n! it\nit\nit\n"
 
@@ -44,11 +44,11 @@ def test_the_words_carry_the_meaning_without_colour() -> None:
 def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     coloured = Terminal()
-    Console(status=coloured).bad("it")
+    Console(status=coloured).failure("it")
     assert "\x1b[31m" in coloured.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
     plain = Terminal()
-    Console(status=plain).bad("it")
+    Console(status=plain).failure("it")
     assert plain.getvalue() == "✗ it\n"
 
 
@@ -103,13 +103,13 @@ def test_a_question_stays_the_last_line_and_is_answered_from_the_input() -> None
     with os.fdopen(reading) as answers, os.fdopen(writing, "w") as person:
         console = Console(status=status, colour=False, answers=answers)
         console.ask("now?")
-        console.good("saved")
+        console.success("saved")
         assert status.getvalue().endswith("\r\x1b[2K✓ saved\n? now? ")
         assert console.answer() is None
         person.write("y\n")
         person.flush()
         assert console.answer() == "y"
-        console.good("done")
+        console.success("done")
         assert status.getvalue().endswith("? now? ✓ done\n")
         person.close()
         assert console.answer() == ""
@@ -136,7 +136,7 @@ def test_a_line_of_another_thread_does_not_tear_a_step() -> None:
     console = Console(status=status, colour=False)
     with console.step("images") as step:
         step.progress("one")
-        console.good("saved")
+        console.success("saved")
     shown = status.getvalue()
     assert "\r\x1b[2K✓ saved\n  images: one …" in shown
     assert shown.endswith("\r\x1b[2K✓ images (0.0 s)\n")
