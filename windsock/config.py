@@ -186,7 +186,7 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
         )
     if settings.rebuild not in REBUILDS:
         raise ConfigurationError(
-            f"windsock.flow.rebuild is {settings.rebuild!r}", f"Use one of: {', '.join(REBUILDS)}."
+            f"windsock.rebuild is {settings.rebuild!r}", f"Use one of: {', '.join(REBUILDS)}."
         )
     _check_range("windsock.local.port", settings.local.port, 1, 65535)
     _check_range("windsock.cluster.port", settings.cluster.port, 1, 65535)

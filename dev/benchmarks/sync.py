@@ -31,7 +31,7 @@ from windsock.cluster.manifests.settings import STORE
 from windsock.errors import DeadlineExceeded
 from windsock.sync_process.control import ControlClient
 from windsock.targets import choose
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _measure(bench: Bench, ours: BenchEnvironment, *, folder: Path, kubeconfig: 
     extra = many_files(ours.dags)
     bench.say("windsock: invoke up")
     with ours.up() as environment:
-        place = Remembered.load(ours.state)
+        place = Location.load(ours.state)
         if place is None:
             raise AssertionError("it is up")
         cluster = Cluster.connect(

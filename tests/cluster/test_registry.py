@@ -29,7 +29,7 @@ from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
 from windsock.errors import WindsockError
 from windsock.targets.cluster import ClusterTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,8 +115,8 @@ def target(
         "pull_secret": SECRET,
     }
     settings = load({"state": str(tmp_path / "state"), "cluster": own}, project=ROOT)
-    place = Remembered(target="context", context=cluster.context, namespace=room.namespace)
-    target = ClusterTarget(settings, place=place, variables={})
+    place = Location(target="context", context=cluster.context, namespace=room.namespace)
+    target = ClusterTarget(settings, location=place, variables={})
     (tmp_path / "build").mkdir()
     with made(tmp_path / "build") as images:
         monkeypatch.setattr(image, "ensure", lambda _, **__: images)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from windsock.config import Settings
@@ -24,11 +24,11 @@ def target(settings: Settings) -> Target:
         ConfigurationError: A target that needs a context has none, or an environment of another
             target is up here.
     """
-    remembered = Remembered.load(settings.state_folder)
-    wanted = _wanted(settings, remembered)
-    if remembered is not None and remembered != wanted:
+    location = Location.load(settings.state_folder)
+    wanted = _wanted(settings, location)
+    if location is not None and location != wanted:
         raise ConfigurationError(
-            f"{remembered} is up here, not {wanted}",
+            f"{location} is up here, not {wanted}",
             "Run `invoke down` first, or keep both by giving one a state folder of its own: "
             "INVOKE_WINDSOCK_STATE=.windsock-2 invoke …",
         )
@@ -38,7 +38,7 @@ def target(settings: Settings) -> Target:
     from windsock.targets.okteto import OktetoTarget  # noqa: PLC0415 - heavy
 
     kind = OktetoTarget if wanted.target == "okteto" else ClusterTarget
-    return kind(settings, place=wanted, variables=dict(os.environ))
+    return kind(settings, location=wanted, variables=dict(os.environ))
 
 
 def cluster_target(settings: Settings) -> ClusterTarget:
@@ -71,44 +71,44 @@ def _local(settings: Settings) -> LocalTarget:
 
 def explain(settings: Settings) -> str:
     """The choice in words."""
-    remembered = Remembered.load(settings.state_folder)
-    wanted = _wanted(settings, remembered)
+    location = Location.load(settings.state_folder)
+    wanted = _wanted(settings, location)
     if settings.target != "auto":
         return str(wanted)
-    if remembered is not None:
+    if location is not None:
         return f"{wanted} (auto: it is up here)"
     return f"{wanted} (auto: {LOCAL})"
 
 
-def _wanted(settings: Settings, remembered: Remembered | None) -> Remembered:
+def _wanted(settings: Settings, location: Location | None) -> Location:
     cluster = settings.cluster
     if settings.target == "auto":
-        return _again(settings, remembered) if remembered else Remembered(target="local")
+        return _again(settings, location) if location else Location(target="local")
     if settings.target == "local":
-        return Remembered(target="local")
+        return Location(target="local")
     if settings.target == "kind":
         context = f"kind-{cluster.kind_name}"
-        return Remembered(target="kind", context=context, namespace=cluster.namespace)
+        return Location(target="kind", context=context, namespace=cluster.namespace)
     if settings.target == "okteto":
         from windsock.cluster import okteto  # noqa: PLC0415 - only here
 
         # Okteto made this context for its user: nobody has to allow it once more.
         place = okteto.place(os.environ)
-        return Remembered(target="okteto", context=place.context, namespace=place.namespace)
+        return Location(target="okteto", context=place.context, namespace=place.namespace)
     if not cluster.context:
         raise ConfigurationError(
             "the target `context` needs the name of a kube context",
             "Name it: `invoke up --context NAME`. `kubectl config get-contexts` lists them.",
         )
     check_allowed(settings, cluster.context)
-    return Remembered(target="context", context=cluster.context, namespace=cluster.namespace)
+    return Location(target="context", context=cluster.context, namespace=cluster.namespace)
 
 
-def _again(settings: Settings, remembered: Remembered) -> Remembered:
+def _again(settings: Settings, location: Location) -> Location:
     """Where the environment is that is up here; its context may have lost its leave since."""
-    if remembered.target == "context":
-        check_allowed(settings, remembered.context)
-    return remembered
+    if location.target == "context":
+        check_allowed(settings, location.context)
+    return location
 
 
 def check_allowed(settings: Settings, context: str) -> None:

@@ -47,19 +47,19 @@ from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync.protocol import TAKE_OVER_HINT, StoreBusy
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.service import PodSettings
-from windsock.targets.applied import Applied
+from windsock.targets.applied_record import AppliedRecord
 from windsock.targets.base import Component
-from windsock.targets.claim import Claim
 from windsock.targets.folder import check_folders, remove_state
-from windsock.targets.here import (
+from windsock.targets.images import BuiltHere, DeliveredToKind, PushedToRegistry
+from windsock.targets.location import Location
+from windsock.targets.namespace_lease import NamespaceLease
+from windsock.targets.this_machine import (
     describe,
     module_program,
     run_as_described,
     sync_program,
     sync_says,
 )
-from windsock.targets.images import BuiltHere, DeliveredToKind, PushedToRegistry
-from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -88,22 +88,22 @@ class ClusterTarget:
     """
 
     def __init__(
-        self, settings: Settings, *, place: Remembered, variables: Mapping[str, str]
+        self, settings: Settings, *, location: Location, variables: Mapping[str, str]
     ) -> None:
-        self.name = place.target
-        self._place = place
+        self.name = location.target
+        self._location = location
         self._settings = settings
         self._inherited = variables
         self._layout = Layout(state=settings.state_folder)
-        self._applied = Applied(self._layout.state)
+        self._applied = AppliedRecord(self._layout.state)
 
     # --- the parts, made when first needed ----------------------------------------------------
 
     @cached_property
     def _cluster(self) -> Cluster:
         return Cluster.connect(
-            context=self._place.context,
-            namespace=self._place.namespace,
+            context=self._location.context,
+            namespace=self._location.namespace,
             kubeconfig=self._settings.cluster.kubeconfig or None,
         )
 
@@ -143,8 +143,8 @@ class ClusterTarget:
         )
 
     @cached_property
-    def _claim(self) -> Claim:
-        return Claim(
+    def _lease(self) -> NamespaceLease:
+        return NamespaceLease(
             self._cluster.within(lease.ANSWER_SECONDS),
             client=self._client,
             take_over=self._settings.cluster.take_over,
@@ -197,11 +197,11 @@ class ClusterTarget:
         return manifests.objects(
             self._settings.project,
             overlay=self._overlay,
-            namespace=self._place.namespace,
+            namespace=self._location.namespace,
             airflow_image=images.airflow,
             postgres_image=images.postgres,
             settings=settings.variables(
-                self._settings, namespace=self._place.namespace, base_url=self._base_url
+                self._settings, namespace=self._location.namespace, base_url=self._base_url
             ),
             dags_folder=self._told_dags_folder,
             pull_secret=self._settings.cluster.pull_secret,
@@ -221,8 +221,8 @@ class ClusterTarget:
             store=settings.STORE,
             processor_socket=settings.PROCESSOR_SOCKET,
             pod=PodSettings(
-                context=self._place.context,
-                namespace=self._place.namespace,
+                context=self._location.context,
+                namespace=self._location.namespace,
                 kubeconfig=self._settings.cluster.kubeconfig,
                 client=self._client,
             ),
@@ -230,9 +230,9 @@ class ClusterTarget:
 
     def _forward_program(self) -> Program:
         forward = ForwardSettings(
-            context=self._place.context,
+            context=self._location.context,
             kubeconfig=self._settings.cluster.kubeconfig or None,
-            namespace=self._place.namespace,
+            namespace=self._location.namespace,
             selector=workloads.selector("api-server"),
             remote_port=API_PORT,
             local_port=self._port.port,
@@ -261,14 +261,14 @@ class ClusterTarget:
         environment = Environment.load(self._layout.state)
         if not all(self._health(environment).values()):
             return None
-        self._claim.settle()
+        self._lease.use_take_over()
         return environment
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
         """See `Target`."""
         with StateLock(self._layout.state).held():
-            self._place.save(self._layout.state)
+            self._location.save(self._layout.state)
             yield
 
     def prepare(self, console: Console) -> None:
@@ -278,7 +278,7 @@ class ClusterTarget:
         with console.step("cluster") as step:
             if self.name == "kind" and self._kind.ensure(step.progress):
                 self._stop_here()  # What still runs here talks to a cluster that is gone.
-            step.detail = f"Kubernetes {self._cluster.version()}, {self._place}"
+            step.detail = f"Kubernetes {self._cluster.version()}, {self._location}"
             self._check_served()
         self._images.prepare(console)
 
@@ -286,7 +286,7 @@ class ClusterTarget:
         """Raise if somebody else, say Tilt, applies what is there and our sync is part of it."""
         if self._applied.by_others():
             raise EnvironmentFailure(
-                f"what is in {self._place} was deployed by others, and windsock only syncs to it",
+                f"others deployed what is in {self._location}, and windsock only syncs to it",
                 "Is it just being updated? Try again in a moment, or bring it up as it was brought "
                 "up (`tilt up`). To have windsock deploy there: `invoke down` first.",
             )
@@ -303,12 +303,12 @@ class ClusterTarget:
         """Apply what changed."""
         if self._port.reason:
             console.warning(f"port {self._port.reason}: using {self._port.port}")
-        with contextlib.ExitStack() as claim:
+        with contextlib.ExitStack() as stack:
             with console.step("applied") as step:
                 self.ensure_secret()
-                claim.enter_context(self._claim.held())
+                stack.enter_context(self._lease.for_change())
                 objects = self.objects()
-                self._applied.forget()
+                self._applied.clear()
                 done = apply.apply(
                     self._cluster,
                     objects,
@@ -318,7 +318,7 @@ class ClusterTarget:
                 step.detail = str(done)
             with console.step("rolled out") as step:
                 self._roll_out(objects, step.progress)
-        self._applied.remember(objects)
+        self._applied.save(objects)
 
     def ensure_secret(self) -> None:
         """Make the namespace and its Secret, or take over the passwords that are in it."""
@@ -330,10 +330,10 @@ class ClusterTarget:
         check_folders(self._settings)
         with console.step("rolled out by others") as step:
             self.ensure_secret()
-            with self._claim.held():
-                self._applied.forget()
+            with self._lease.for_change():
+                self._applied.clear()
                 self._roll_out(self._applied_by_others(), step.progress)
-        self._applied.remember_others()
+        self._applied.save_by_others()
 
     def _applied_by_others(self) -> list[dict[str, Any]]:
         """What `join` waits for: what would be applied, with the migration that is there.
@@ -387,7 +387,7 @@ class ClusterTarget:
             return  # It is just starting.
         if not held:
             return
-        if not self._claim.settle():
+        if not self._lease.use_take_over():
             raise EnvironmentFailure(held, TAKE_OVER_HINT)
         client.take_over()
 
@@ -402,7 +402,7 @@ class ClusterTarget:
         if self._applied.by_others():
             return True
         objects = self.objects()
-        if not self._applied.is_exactly(objects):
+        if not self._applied.matches(objects):
             return False
         # It holds what is one environment's own: its settings and its port.
         try:
@@ -429,14 +429,14 @@ class ClusterTarget:
     def give_up(self, console: Console) -> None:
         """See `Target`: what is in the cluster stays, so that it can be looked at."""
         self._stop_here()
-        self._claim.release()
-        console.line(f"what was applied stays in {self._place}; `invoke down` removes it")
+        self._lease.release()
+        console.line(f"what was applied stays in {self._location}; `invoke down` removes it")
 
     def leave(self, console: Console) -> None:
         """End what runs on this machine; what is in the cluster goes on."""
         self._stop_here()
-        self._applied.forget()
-        console.line(f"left running in {self._place}")
+        self._applied.clear()
+        console.line(f"left running in {self._location}")
 
     def end(self, console: Console) -> None:
         """See `Target`."""
@@ -448,14 +448,14 @@ class ClusterTarget:
             self._stop_here()
             if self.name != "kind" or self._kind.exists():
                 step.detail = self._remove(volumes=volumes, progress=step.progress)
-        Remembered.forget(self._layout.state)
+        Location.remove(self._layout.state)
         if volumes:
             remove_state(self._layout, console)
 
     def _remove(self, *, volumes: bool, progress: Callable[[str], None]) -> str:
         """Take it out of the cluster, unless it is somebody else's by now; returns what to say."""
         try:
-            with self._claim.held_for_removal() as check:
+            with self._lease.for_removal() as check:
 
                 def tell(text: str) -> None:
                     check()
@@ -464,7 +464,7 @@ class ClusterTarget:
                 hidden = removal.delete_all(self._cluster, volumes=volumes, progress=tell)
         except StoreBusy as busy:
             return (
-                f"here; {self._place} stays: {busy.message} "
+                f"here; {self._location} stays: {busy.message} "
                 "(`invoke down --take-over` removes it all the same)"
             )
         return f"all but any {' or '.join(hidden)}, which this account may not list" * bool(hidden)
@@ -472,7 +472,7 @@ class ClusterTarget:
     def _stop_here(self) -> None:
         """End what runs on this machine."""
         (self._layout.state / ENVIRONMENT_FILE).unlink(missing_ok=True)
-        self._applied.forget()
+        self._applied.clear()
         if self._layout.secrets.exists():
             self._supervisor.shutdown()
 
@@ -486,23 +486,23 @@ class ClusterTarget:
         """
         if self.name != "kind":
             raise ConfigurationError(
-                f"windsock did not make the cluster of {self._place}",
+                f"windsock did not make the cluster of {self._location}",
                 "`invoke down --volumes` removes everything that windsock made in it.",
             )
         with console.step(f"deleted the kind cluster {self._kind.name}"):
-            with contextlib.ExitStack() as claim:
-                if self._kind.deletable(namespace=self._place.namespace):
-                    self._hold_for_deletion(claim)
-                self._kind.delete(namespace=self._place.namespace)
+            with contextlib.ExitStack() as stack:
+                if self._kind.deletable(namespace=self._location.namespace):
+                    self._hold_for_deletion(stack)
+                self._kind.delete(namespace=self._location.namespace)
             self._registry.remove()
         self._stop_here()
 
-    def _hold_for_deletion(self, claim: contextlib.ExitStack) -> None:
+    def _hold_for_deletion(self, stack: contextlib.ExitStack) -> None:
         try:
-            claim.enter_context(self._claim.held_for_removal())
+            stack.enter_context(self._lease.for_removal())
         except StoreBusy as busy:
             raise EnvironmentFailure(
-                f"{busy.message} (namespace {self._place.namespace})",
+                f"{busy.message} (namespace {self._location.namespace})",
                 "Ask them; `invoke down --cluster --take-over` deletes the cluster all the same.",
             ) from None
 

@@ -46,13 +46,13 @@ from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync_process.control import ControlClient
 from windsock.targets.base import Component
 from windsock.targets.folder import check_folders, links, remove_state
-from windsock.targets.here import (
+from windsock.targets.location import Location
+from windsock.targets.this_machine import (
     describe,
     run_as_described,
     sync_program,
     sync_says,
 )
-from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -197,7 +197,7 @@ class LocalTarget:
     def bringing_up(self) -> Iterator[None]:
         """See `Target`."""
         with StateLock(self._layout.state).held():
-            Remembered(target=self.name).save(self._layout.state)
+            Location(target=self.name).save(self._layout.state)
             yield
 
     def prepare(self, console: Console) -> None:
@@ -335,7 +335,7 @@ class LocalTarget:
                 self._stop_everything()
         else:
             console.line("nothing is up")
-        Remembered.forget(self._layout.state)
+        Location.remove(self._layout.state)
         if volumes:
             remove_state(self._layout, console)
         else:

@@ -7,7 +7,7 @@ import pytest
 from windsock.config import load
 from windsock.errors import ConfigurationError
 from windsock.targets import choose
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,16 +56,16 @@ def test_an_allowed_context_is_taken(tmp_path: Path) -> None:
 
 def test_auto_is_what_is_up_here(tmp_path: Path) -> None:
     settings = load({}, project=tmp_path)
-    Remembered(target="kind", context="kind-demo", namespace="anna").save(settings.state_folder)
+    Location(target="kind", context="kind-demo", namespace="anna").save(settings.state_folder)
     assert choose.target(settings).name == "kind"
     assert choose.explain(settings).endswith("(auto: it is up here)")
-    Remembered.forget(settings.state_folder)
+    Location.remove(settings.state_folder)
     assert choose.target(settings).name == "local"
 
 
 def test_a_context_that_is_up_here_needs_leave_as_long_as_it_is(tmp_path: Path) -> None:
     allowed = load({"cluster": {"allowed_contexts": ["lab"]}}, project=tmp_path)
-    place = Remembered(target="context", context="lab", namespace="anna")
+    place = Location(target="context", context="lab", namespace="anna")
     place.save(allowed.state_folder)
     assert choose.explain(allowed).startswith(str(place))
     with pytest.raises(ConfigurationError, match="may not deploy to the context 'lab'") as caught:
@@ -75,7 +75,7 @@ def test_a_context_that_is_up_here_needs_leave_as_long_as_it_is(tmp_path: Path) 
 
 def test_two_targets_do_not_share_a_state_folder(tmp_path: Path) -> None:
     settings = load({"target": "kind"}, project=tmp_path)
-    Remembered(target="local").save(settings.state_folder)
+    Location(target="local").save(settings.state_folder)
     with pytest.raises(ConfigurationError, match="local is up here, not kind") as caught:
         choose.target(settings)
     assert "INVOKE_WINDSOCK_STATE" in caught.value.hint

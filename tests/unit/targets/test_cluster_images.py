@@ -16,7 +16,7 @@ from windsock.config import Settings
 from windsock.errors import EnvironmentFailure
 from windsock.targets import cluster
 from windsock.targets.cluster import ClusterTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,8 +96,8 @@ class Rig:
     def __init__(self, settings: Settings, target: str = "kind") -> None:
         self.cluster, self.kind, self.registry = FakeCluster(), FakeKind(), FakeRegistry()
         self.console = KeptConsole()
-        place = Remembered(target=target, context="kind-windsock", namespace="windsock")
-        self.target = ClusterTarget(settings, place=place, variables={})
+        place = Location(target=target, context="kind-windsock", namespace="windsock")
+        self.target = ClusterTarget(settings, location=place, variables={})
         parts = {"_cluster": self.cluster, "_kind": self.kind, "_registry": self.registry}
         vars(self.target).update(parts)
 

@@ -16,7 +16,7 @@ from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync.protocol import StoreBusy
 from windsock.targets.cluster import ClusterTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ class FakeClaim:
         self.taken = False
 
     @contextlib.contextmanager
-    def held_for_removal(self) -> Iterator[Callable[[], None]]:
+    def for_removal(self) -> Iterator[Callable[[], None]]:
         if self.busy is not None:
             raise self.busy
         self.taken = True
@@ -91,12 +91,12 @@ class Rig:
         (self.state / ENVIRONMENT_FILE).write_text("{}")
         self.kind, self.claim, self.console = FakeKind(), FakeClaim(), KeptConsole()
         self.supervisor, self.registry, self.images = Fake(), Fake(), Fake()
-        place = Remembered(target=target, context="kind-windsock", namespace="mine")
-        self.target = ClusterTarget(Settings(project=project), place=place, variables={})
+        place = Location(target=target, context="kind-windsock", namespace="mine")
+        self.target = ClusterTarget(Settings(project=project), location=place, variables={})
         vars(self.target).update(
             _cluster=FakeCluster(),
             _kind=self.kind,
-            _claim=self.claim,
+            _lease=self.claim,
             _supervisor=self.supervisor,
             _registry=self.registry,
             _images=self.images,

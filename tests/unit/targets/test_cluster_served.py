@@ -14,7 +14,7 @@ from windsock.cluster.manifests import render as manifests
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
 from windsock.targets.cluster import ClusterTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +50,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def target(api: FakeApi, folder: Path, *, skip_unserved: bool) -> ClusterTarget:
     (folder / "dags").mkdir()
     settings = load({"cluster": {"skip_unserved": skip_unserved}}, project=folder)
-    place = Remembered(target="context", context="fake", namespace=NAMESPACE)
-    made = ClusterTarget(settings, place=place, variables={})
+    place = Location(target="context", context="fake", namespace=NAMESPACE)
+    made = ClusterTarget(settings, location=place, variables={})
     vars(made).update(_cluster=api.cluster(NAMESPACE))
     return made
 

@@ -13,7 +13,7 @@ from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
 from windsock.targets import cluster
 from windsock.targets.cluster import ClusterTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def target(tmp_path: Path, sync: FakeSync, monkeypatch: pytest.MonkeyPatch) -> ClusterTarget:
     settings = load({"state": "state"}, project=tmp_path)
-    place = Remembered(target="context", context="lab", namespace="mine")
-    made = ClusterTarget(settings, place=place, variables={})
+    place = Location(target="context", context="lab", namespace="mine")
+    made = ClusterTarget(settings, location=place, variables={})
     state = SimpleNamespace(running=True, description="pid 3", since=datetime.now(UTC))
     supervisor = SimpleNamespace(alive=lambda: True, states=lambda: {"sync": state})
     vars(made).update(_cluster=None, _supervisor=supervisor, _loopback=None)

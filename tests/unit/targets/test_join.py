@@ -9,7 +9,7 @@ from tests.unit.fakes import KeptConsole
 from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
 from windsock.targets.cluster import ClusterTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def test_the_migration_that_others_applied_is_waited_for_whatever_its_name(
     for name in ("dags", "state"):
         (tmp_path / name).mkdir()
     settings = load({"state": "state"}, project=tmp_path)
-    place = Remembered(target="context", context="lab", namespace="mine")
-    target = ClusterTarget(settings, place=place, variables={})
+    place = Location(target="context", context="lab", namespace="mine")
+    target = ClusterTarget(settings, location=place, variables={})
     vars(target).update(_cluster=Applied())
     ours = [thing("Deployment", "airflow-scheduler"), thing("Job", "airflow-migrate-0123456789")]
     monkeypatch.setattr(target, "objects", lambda: ours)

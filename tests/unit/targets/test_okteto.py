@@ -12,14 +12,14 @@ from windsock.cluster import dev_mode, okteto
 from windsock.cluster.images.image import Images
 from windsock.config import load
 from windsock.targets.cluster import ClusterTarget
+from windsock.targets.location import Location
 from windsock.targets.okteto import OktetoTarget
-from windsock.targets.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[3]
-PLACE = Remembered(target="okteto", context="okteto_example_com", namespace="anna")
+PLACE = Location(target="okteto", context="okteto_example_com", namespace="anna")
 DEPLOYED = okteto.Deployment(
     images=Images(airflow="r.example/airflow@sha256:1", postgres="r.example/postgres@sha256:2"),
     recipe="windsock-airflow:old windsock-postgres:old",
@@ -30,7 +30,7 @@ DEPLOYED = okteto.Deployment(
 def target(values: Mapping[str, Any]) -> OktetoTarget:
     """A target in a namespace where `DEPLOYED` runs."""
     settings = load({"target": "okteto", **values}, project=ROOT)
-    made = OktetoTarget(settings, place=PLACE, variables={})
+    made = OktetoTarget(settings, location=PLACE, variables={})
     made.__dict__["_deployment"] = DEPLOYED
     return made
 

@@ -12,7 +12,7 @@ from windsock.config import load
 from windsock.model import ENVIRONMENT_FILE
 from windsock.targets.cluster import ClusterTarget
 from windsock.targets.local import LocalTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 ROOT = Path(__file__).parents[3]
 AIRFLOW = "api-server, scheduler, dag-processor, triggerer"
@@ -36,8 +36,8 @@ def local(project: Path) -> LocalTarget:
 
 @pytest.fixture
 def cluster(project: Path) -> ClusterTarget:
-    place = Remembered(target="context", context="lab", namespace="mine")
-    return ClusterTarget(load({"state": "state"}, project=project), place=place, variables={})
+    place = Location(target="context", context="lab", namespace="mine")
+    return ClusterTarget(load({"state": "state"}, project=project), location=place, variables={})
 
 
 def test_the_local_target_watches_the_files_of_every_target(

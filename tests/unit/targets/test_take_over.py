@@ -17,7 +17,7 @@ from windsock.config import load
 from windsock.errors import EnvironmentFailure
 from windsock.targets import cluster
 from windsock.targets.cluster import ClusterTarget
-from windsock.targets.remembered import Remembered
+from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,14 +37,14 @@ def bob(room: FakeRoom) -> Lease:
 def target(tmp_path: Path, room: FakeRoom) -> ClusterTarget:
     (tmp_path / "dags").mkdir()
     settings = load({"state": "state", "cluster": {"take_over": True}}, project=tmp_path)
-    place = Remembered(target="context", context="lab", namespace="mine")
-    made = ClusterTarget(settings, place=place, variables={})
+    place = Location(target="context", context="lab", namespace="mine")
+    made = ClusterTarget(settings, location=place, variables={})
     vars(made).update(_cluster=room, _supervisor=SimpleNamespace(alive=lambda: True))
     return made
 
 
 def claim(target: ClusterTarget) -> None:
-    with target._claim.held():
+    with target._lease.for_change():
         pass
 
 

@@ -1,7 +1,7 @@
-"""Where the environment of a state folder was brought up, so that later commands find it.
+"""Where the environment of a state folder runs.
 
-Written before the first thing is made there and removed when it is down: what a killed `invoke up`
-left behind is found by the next command, without any flag.
+The file is written before the first thing is made there, and removed when the environment is down.
+So the next command finds what a killed `invoke up` left behind, without any flag.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ FILE = "target.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remembered:
-    """A place for an environment.
+class Location:
+    """Where an environment runs.
 
     Attributes:
         target: `local`, `kind`, `context` or `okteto`.
@@ -39,13 +39,13 @@ class Remembered:
         return f"{self.target} (context {self.context}, namespace {self.namespace})"
 
     def save(self, state: Path) -> None:
-        """Remember it."""
+        """Write it to the state folder."""
         private_folder(state)
         write_whole(state / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
-    def load(cls, state: Path) -> Remembered | None:
-        """The place of the environment that is, or may be, up; None if there is none.
+    def load(cls, state: Path) -> Location | None:
+        """The location of the environment that is, or may be, up; None if there is none.
 
         Raises:
             EnvironmentFailure: The file is damaged.
@@ -57,10 +57,11 @@ class Remembered:
         except (OSError, ValueError, TypeError) as error:
             raise EnvironmentFailure(
                 f"{state / FILE} cannot be used: {error}",
-                "Remove it, then name the target: `invoke down --target …`.",
+                "Remove it. Then run `invoke up` as before, or name the target and take it down: "
+                "`INVOKE_WINDSOCK_TARGET=kind invoke down`.",
             ) from error
 
     @staticmethod
-    def forget(state: Path) -> None:
-        """Nothing is up any more."""
+    def remove(state: Path) -> None:
+        """Remove the file: nothing is up any more."""
         (state / FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What this environment applied last, remembered as a digest in its state folder."""
+"""A record of the objects that this environment applied last: their digest, in its state folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 FILE = "applied.json"
 BY_OTHERS = "applied by others"
-"""Instead of a digest: what is there is none of our business."""
+"""Stands in place of the digest when somebody else, say Tilt, applies the objects."""
 
 
-class Applied:
-    """The note about what was applied.
+class AppliedRecord:
+    """The record of one environment.
 
     Args:
         state: The state folder.
@@ -27,24 +27,24 @@ class Applied:
     def __init__(self, state: Path) -> None:
         self._file = state / FILE
 
-    def remember(self, objects: Sequence[dict[str, Any]]) -> None:
-        """Exactly these have been applied, and are rolled out."""
+    def save(self, objects: Sequence[dict[str, Any]]) -> None:
+        """Record that exactly these objects were applied and rolled out."""
         write_whole(self._file, _digest(objects))
 
-    def remember_others(self) -> None:
-        """Somebody else applies what is there."""
+    def save_by_others(self) -> None:
+        """Record that somebody else applies the objects."""
         write_whole(self._file, BY_OTHERS)
 
-    def forget(self) -> None:
-        """Nobody knows: something is being changed."""
+    def clear(self) -> None:
+        """Remove the record: the objects are about to change."""
         self._file.unlink(missing_ok=True)
 
     def by_others(self) -> bool:
-        """Whether somebody else applies what is there."""
+        """Whether somebody else applies the objects."""
         return self._read() == BY_OTHERS
 
-    def is_exactly(self, objects: Sequence[dict[str, Any]]) -> bool:
-        """Whether these were applied, and nothing else since."""
+    def matches(self, objects: Sequence[dict[str, Any]]) -> bool:
+        """Whether exactly these objects were applied last."""
         return self._read() == _digest(objects)
 
     def _read(self) -> str:

@@ -1,4 +1,7 @@
-"""Whose namespace it is: the lease that the sync holds, held also while the objects change."""
+"""The lease of a namespace, while a command of ours changes what is in the namespace.
+
+It is the same lease that the sync process has while it syncs.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Claim:
+class NamespaceLease:
     """The right of one environment to change what is in a namespace.
 
     Args:
         cluster: With the namespace.
         client: Who this environment is; see `lease.identity`.
-        take_over: Take it from whoever has it, once.
+        take_over: Take the lease from whoever has it, once.
     """
 
     def __init__(self, cluster: lease.Leases, *, client: str, take_over: bool) -> None:
@@ -28,35 +31,35 @@ class Claim:
         self._lease = lease.Lease(cluster, client=client)
         self._take_over = take_over
 
-    def settle(self) -> bool:
-        """It is ours: what is deployed later takes it from nobody.
+    def use_take_over(self) -> bool:
+        """End the permission to take the lease from somebody else: it is meant for one time.
 
         Returns:
-            Whether it was still to be taken, because this account may not use leases: then only
-            the store itself can be.
+            Whether the permission was still unused. It is where this account may not use leases;
+            then only the store itself can be taken over.
         """
-        pending, self._take_over = self._take_over, False
-        return pending
+        unused, self._take_over = self._take_over, False
+        return unused
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it while things in the namespace change; the sync process goes on.
+    def for_change(self) -> Iterator[None]:
+        """Have the lease while objects change; the sync process goes on with it.
 
         Raises:
-            EnvironmentFailure: Somebody else syncs to it, or has taken it over meanwhile.
+            EnvironmentFailure: Somebody else syncs, or has taken the lease over meanwhile.
         """
         lost: list[StoreBusy] = []
         keeper = lease.Keeper(
             self._lease,
             lost=lost.append,
-            note=lambda _: None,  # The sync process tells of it.
+            note=lambda _: None,  # The sync process reports it.
         )
         try:
             keeper.take(take_over=self._take_over)
         except StoreBusy as busy:
             raise self._busy(busy) from None
         if keeper.holds:
-            self.settle()  # Who has it from us since shall keep it.
+            self.use_take_over()
         try:
             yield
         finally:
@@ -72,15 +75,15 @@ class Claim:
         )
 
     @contextlib.contextmanager
-    def held_for_removal(self) -> Iterator[Callable[[], None]]:
-        """Hold it while everything is removed, and give it back in the end, whatever came of it.
+    def for_removal(self) -> Iterator[Callable[[], None]]:
+        """Have the lease while everything is removed, and release it in any case.
 
         Yields:
-            Raises EnvironmentFailure if somebody else has taken it over meanwhile: what is in the
-            namespace from then on is theirs.
+            A check that raises EnvironmentFailure if somebody else has taken the lease over
+            meanwhile: from then on the objects in the namespace are theirs.
 
         Raises:
-            StoreBusy: Somebody else syncs to it.
+            StoreBusy: Somebody else syncs to the namespace.
         """
         lost: list[StoreBusy] = []
 
@@ -93,21 +96,21 @@ class Claim:
 
         keeper = lease.Keeper(self._lease, lost=lost.append, note=lambda _: None)
         try:
-            with _without_a_namespace_too():
+            with _namespace_may_be_gone():
                 keeper.take(take_over=self._take_over)
             yield check
         finally:
             keeper.release()
 
     def release(self) -> None:
-        """Let others have it."""
+        """Let others have the lease."""
         with contextlib.suppress(WindsockError):  # It expires by itself.
             self._lease.release()
 
 
 @contextlib.contextmanager
-def _without_a_namespace_too() -> Iterator[None]:
-    """Where there is none any more, nobody can hold it, and nothing is left to remove."""
+def _namespace_may_be_gone() -> Iterator[None]:
+    """Ignore that there is no namespace: then there is no lease, and nothing to remove."""
     try:
         yield
     except Refusal as error:

@@ -13,7 +13,7 @@ from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusa
 from windsock.cluster.api.lease import API_VERSION, KIND, NAME, Lease
 from windsock.errors import EnvironmentFailure
 from windsock.sync.protocol import StoreBusy
-from windsock.targets.claim import Claim
+from windsock.targets.namespace_lease import NamespaceLease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +58,8 @@ def bob(room: Room) -> Lease:
     return Lease(room, client="bob@desk#2")
 
 
-def claim(room: lease.Leases, *, take_over: bool = False) -> Claim:
-    return Claim(room, client="anna@laptop#1", take_over=take_over)
+def claim(room: lease.Leases, *, take_over: bool = False) -> NamespaceLease:
+    return NamespaceLease(room, client="anna@laptop#1", take_over=take_over)
 
 
 def until_raises(check: Callable[[], None], room: Room) -> None:
@@ -70,7 +70,7 @@ def until_raises(check: Callable[[], None], room: Room) -> None:
 
 
 def test_it_is_renewed_as_long_as_the_removal_lasts_and_given_back(room: Room) -> None:
-    with claim(room).held_for_removal() as check:
+    with claim(room).for_removal() as check:
         for _ in range(3):
             assert room.renewed.acquire(timeout=PATIENCE)
         assert room.holder() == "anna@laptop#1"
@@ -79,7 +79,7 @@ def test_it_is_renewed_as_long_as_the_removal_lasts_and_given_back(room: Room) -
 
 
 def test_it_is_given_back_after_a_removal_that_failed(room: Room) -> None:
-    with pytest.raises(KeyboardInterrupt), claim(room).held_for_removal():
+    with pytest.raises(KeyboardInterrupt), claim(room).for_removal():
         raise KeyboardInterrupt
     assert room.holder() == ""
 
@@ -88,15 +88,15 @@ def test_what_somebody_else_syncs_to_is_not_removed_unless_it_is_taken_over(
     room: Room, bob: Lease
 ) -> None:
     bob.hold()
-    with pytest.raises(StoreBusy), claim(room).held_for_removal():
+    with pytest.raises(StoreBusy), claim(room).for_removal():
         pytest.fail("it is removed")
     assert room.holder() == "bob@desk#2"
-    with claim(room, take_over=True).held_for_removal():
+    with claim(room, take_over=True).for_removal():
         assert room.holder() == "anna@laptop#1"
 
 
 def test_a_removal_stops_when_somebody_takes_it_over_meanwhile(room: Room, bob: Lease) -> None:
-    with claim(room).held_for_removal() as check:
+    with claim(room).for_removal() as check:
         bob.hold(take_over=True)
         with pytest.raises(EnvironmentFailure, match=r"bob@desk.* is theirs"):
             until_raises(check, room)
@@ -116,11 +116,11 @@ class Refusing(FakeRoom):
 def test_without_a_namespace_or_the_right_to_use_leases_everything_is_removed_all_the_same(
     code: int,
 ) -> None:
-    with claim(Refusing(code)).held_for_removal() as check:
+    with claim(Refusing(code)).for_removal() as check:
         check()
 
 
 @pytest.mark.parametrize("code", [CONFLICT, 503])
 def test_any_other_refusal_is_one(code: int) -> None:
-    with pytest.raises(EnvironmentFailure), claim(Refusing(code)).held_for_removal():
+    with pytest.raises(EnvironmentFailure), claim(Refusing(code)).for_removal():
         pytest.fail("it is removed")
