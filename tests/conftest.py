@@ -30,7 +30,10 @@ KEPT = "WINDSOCK_E2E"
 
 # The same examples each time, so that a run fails because of a change and not by luck. To search
 # for new ones: `pytest tests/unit --hypothesis-profile=default`.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+# How fast the machine is at the moment is no fault of a test.
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("repeatable")
 
 # A shell ignores SIGINT in what it runs in the background, and so would every command that a test
