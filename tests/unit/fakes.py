@@ -46,7 +46,7 @@ class KeptConsole(Console):
 
     def __init__(self) -> None:
         self.data, self.status = io.StringIO(), io.StringIO()
-        super().__init__(data=self.data, status=self.status, colour=False)
+        super().__init__(data=self.data, status=self.status)
 
     @property
     def said(self) -> str:

@@ -233,7 +233,7 @@ def import_settings(work: Workspace, environment: Environment) -> None:
 
 def _announce(console: Console, environment: Environment, *, detach: bool) -> None:
     console.line()
-    console.line(f"  Airflow {environment.airflow}   {environment.url}", "strong")
+    console.line(f"  Airflow {environment.airflow}   {environment.url}", "heading")
     console.line(f"  user {environment.user}, password in {environment.password_file}")
     console.line(f"  DAGs in {environment.dags_folder}")
     console.line()

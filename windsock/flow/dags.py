@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def dags_list(work: Workspace, *, as_json: bool) -> None:
     """List the DAGs Airflow knows."""
     dags = airflow_client(work.environment()).dags()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "dag_id": dag.dag_id,
             "file": dag.file,
@@ -29,11 +29,12 @@ def dags_list(work: Workspace, *, as_json: bool) -> None:
     if as_json:
         work.console.json(rows)
         return
-    width = max((len(str(row["dag_id"])) for row in rows), default=0)
-    for row in rows:
-        note = "  (paused)" if row["paused"] else ""
-        note += "  (its file does not import any more)" if row["import_error"] else ""
-        work.console.write(f"{row['dag_id']:<{width}}  {row['file']}{note}")
+    work.console.table((row["dag_id"], row["file"], _remarks(row)) for row in rows)
+
+
+def _remarks(row: dict[str, Any]) -> str:
+    remarks = {"paused": "(paused)", "import_error": "(its file does not import any more)"}
+    return "  ".join(text for name, text in remarks.items() if row[name])
 
 
 def dags_errors(work: Workspace, *, as_json: bool) -> int:

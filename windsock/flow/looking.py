@@ -27,9 +27,11 @@ def status(work: Workspace, *, as_json: bool) -> int:
         sync = ControlClient(environment.control_socket).status()
     except WindsockError:
         pass  # Nothing is up, or the sync is not: the table says so.
-    healthy = bool(components) and all(
-        item.state == "running" and item.healthy is not False for item in components
-    )
+    outcomes = [
+        "success" if item.state == "running" and item.healthy is not False else "failure"
+        for item in components
+    ]
+    healthy = bool(outcomes) and "failure" not in outcomes
     if as_json:
         work.console.json(
             {
@@ -43,13 +45,10 @@ def status(work: Workspace, *, as_json: bool) -> int:
     if not components:
         work.console.line("nothing is up; `invoke up` starts it")
         return WindsockError.exit_code
-    for item in components:
-        show = (
-            work.console.success
-            if item.state == "running" and item.healthy is not False
-            else work.console.failure
-        )
-        show(f"{item.name:<14} {item.state:<9} {item.detail}")
+    work.console.outcomes(
+        (outcome, (item.name, item.state, item.detail))
+        for outcome, item in zip(outcomes, components, strict=True)
+    )
     if environment is not None and sync is not None:
         work.console.line(f"{sync['summary']}")
         work.console.line(f"{environment.url}")

@@ -40,7 +40,7 @@ def diff(work: Workspace) -> int:
     """Print what would change; exit code 1 if anything would."""
     changes = choose.cluster_target(work.settings).diff()
     for name, text in changes:
-        work.console.line(name, "strong")
+        work.console.line(name, "heading")
         work.console.write(text)
     if not changes:
         work.console.success("nothing would change")

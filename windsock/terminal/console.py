@@ -7,32 +7,36 @@ is no terminal; the words carry the meaning either way.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import select
 import sys
 import termios
-import threading
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from rich.live import Live
 
     from windsock.errors import WindsockError
+    from windsock.terminal.screen import Screen
+
+MARKS = {"success": "✓", "failure": "✗", "warning": "!"}
 
 
 class Console:
-    """Prints steps, lines and errors for people, and data for scripts.
+    """Prints steps, lines, tables and errors for people, and data for scripts.
 
     Args:
         data: Where answers go (stdout).
         status: Where progress goes (stderr).
-        colour: Whether to use colour; None asks the stream and the environment.
         clock: Monotonic seconds, for the duration of a step.
         answers: Where a person's answers come from (stdin).
 
-    Lines may come from several threads: what is being shown live, a step or a question, stays the
-    last line of the terminal.
+    Lines may come from several threads: a running step or a question stays the last line of the
+    terminal.
     """
 
     def __init__(
@@ -40,59 +44,71 @@ class Console:
         *,
         data: TextIO | None = None,
         status: TextIO | None = None,
-        colour: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
         answers: TextIO | None = None,
     ) -> None:
         self._data = data if data is not None else sys.stdout
         self._status = status if status is not None else sys.stderr
-        self._colour = colour
         self._clock = clock
         self._answers = answers if answers is not None else sys.stdin
-        self._writing = threading.Lock()
-        self._live = ""
+        self._question: Live | None = None
 
-    def _styled(self, text: str, style: str) -> str:
-        codes = {"success": "32", "failure": "31", "warning": "33", "detail": "2", "strong": "1"}
-        return f"\x1b[{codes[style]}m{text}\x1b[0m" if self._use_colour() else text
+    @functools.cached_property
+    def _screen(self) -> Screen:
+        return _screen(self._status)
 
-    def _use_colour(self) -> bool:
-        if self._colour is None:
-            import os  # noqa: PLC0415 - read when first needed, so a test can set it
-
-            self._colour = self._status.isatty() and not os.environ.get("NO_COLOR")
-        return self._colour
-
-    def line(self, text: str = "", style: str | None = None) -> None:
+    def line(self, text: str = "", style: str = "") -> None:
         """Print one line of status."""
-        shown = (self._styled(text, style) if style else text) + "\n"
-        with self._writing:
-            if self._live:
-                shown = f"\r\x1b[2K{shown}{self._live}"
-            self._status.write(shown)
-            self._status.flush()
+        self._print((text, style))
 
     def success(self, text: str) -> None:
-        """Print a line that says something worked."""
-        self.line(f"{self._styled('✓', 'success')} {text}")
+        """Print that something worked."""
+        self._print(_mark("success"), (text, ""))
 
     def failure(self, text: str) -> None:
-        """Print a line that says something failed."""
-        self.line(f"{self._styled('✗', 'failure')} {text}")
+        """Print that something failed."""
+        self._print(_mark("failure"), (text, ""))
 
     def warning(self, text: str) -> None:
-        """Print a line that asks for attention."""
-        self.line(f"{self._styled('!', 'warning')} {text}")
+        """Print what asks for attention."""
+        self._print(_mark("warning"), (text, ""))
 
     def detail(self, text: str) -> None:
-        """Print a line of lesser weight: detail under another line."""
+        """Print a line of lesser weight below another line."""
         self.line(text, "detail")
 
+    def _print(self, *parts: tuple[str, str]) -> None:
+        if self._status.isatty():
+            self._screen.print_line(*parts)
+        else:
+            self._status.write("".join(text for text, _ in parts) + "\n")
+            self._status.flush()
+
     def error(self, error: WindsockError) -> None:
-        """Print an error as a person wants it: what, and what to do; no traceback."""
+        """Print what went wrong and what to do about it, without a traceback."""
         self.failure(error.message)
         for hint in error.hint.splitlines():
             self.line(f"  {hint}")
+
+    def outcomes(self, rows: Iterable[tuple[str, Sequence[str]]]) -> None:
+        """Print a table of status.
+
+        Args:
+            rows: Of each its outcome, one of `MARKS`, and its cells.
+        """
+        self._status.write(
+            self._screen.columns(
+                [[_mark(outcome), (first, "")], *([(cell, "")] for cell in others)]
+                for outcome, (first, *others) in rows
+            )
+        )
+        self._status.flush()
+
+    def table(self, rows: Iterable[Sequence[str]]) -> None:
+        """Print a table of data to stdout."""
+        screen = _screen(self._data)
+        self._data.write(screen.columns([[(cell, "")] for cell in row] for row in rows))
+        self._data.flush()
 
     def write(self, text: str) -> None:
         """Print one line of data to stdout."""
@@ -105,76 +121,77 @@ class Console:
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody reads the status and can answer."""
+        """Whether a person reads the status and can answer."""
         return self._status.isatty() and self._answers is not None and self._answers.isatty()
 
     def ask(self, question: str) -> None:
-        """Show a question; `answer` tells what came of it. To be used if `interactive`.
+        """Show a question, to be answered through `answer`. Only if `interactive`.
 
-        What was typed before is no answer to it, and is dropped.
+        What was typed before the question is dropped: it does not answer it.
         """
         with contextlib.suppress(OSError, ValueError, termios.error):
             termios.tcflush(self._answers, termios.TCIFLUSH)
-        self._rewrite(f"{self._styled('?', 'warning')} {question} ")
+        self._question = self._screen.question(("?", "warning"), (f" {question} ", ""))
 
     def answer(self) -> str | None:
-        """What was answered to `ask`, without waiting; None if nothing yet, empty for Enter alone.
+        """The line that answers `ask`, without waiting: None so far, empty for Enter alone.
 
         The end of the input is an empty answer.
         """
         if not select.select([self._answers], [], [], 0)[0]:
             return None
-        with self._writing:
-            self._live = ""  # The terminal has gone to the next line by the person's Enter.
+        self.withdraw()  # Enter has moved the terminal to its next line: the question stays there.
         return self._answers.readline().strip()
 
     def withdraw(self) -> None:
         """Take the question of `ask` back."""
-        self._rewrite("")
+        if self._question is not None:
+            self._question.stop()
+            self._question = None
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        """Show a step of a longer piece of work, with its time when it ends."""
+        """Show a step of a longer piece of work, and its time when it ends."""
         started = self._clock()
-        live = self._status.isatty()
-        if live:
-            self._rewrite(f"  {title} …")
-        step = Step(self._rewrite if live else None, title)
+        step = Step()
+
+        def line(text: str, digits: int = 1) -> str:
+            return f"{title}{text and f': {text}'} ({self._clock() - started:.{digits}f} s)"
+
+        moving: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if self._status.isatty():
+            moving = self._screen.moving(lambda: line(step.doing, 0))
         try:
-            yield step
+            with moving:
+                yield step
         except BaseException:
-            self._end_step(live)
-            self.failure(f"{title} ({self._clock() - started:.1f} s)")
+            self.failure(line(""))
             raise
-        self._end_step(live)
-        detail = f": {step.detail}" if step.detail else ""
-        self.success(f"{title}{detail} ({self._clock() - started:.1f} s)")
-
-    def _rewrite(self, text: str) -> None:
-        with self._writing:
-            self._live = text
-            self._status.write(f"\r\x1b[2K{text}")
-            self._status.flush()
-
-    def _end_step(self, live: bool) -> None:
-        if live:
-            self._rewrite("")
+        self.success(line(step.detail))
 
 
 class Step:
-    """A running step: what it is doing, and what it adds to its closing line.
+    """A running step.
 
-    Args:
-        rewrite: Replaces the current line of a terminal; None when there is none.
-        title: Of the step.
+    Attributes:
+        doing: What it is doing, as a terminal shows it.
+        detail: What it adds to its closing line.
     """
 
-    def __init__(self, rewrite: Callable[[str], None] | None, title: str) -> None:
-        self._rewrite = rewrite
-        self._title = title
+    def __init__(self) -> None:
+        self.doing = ""
         self.detail = ""
 
     def progress(self, text: str) -> None:
         """Show what the step is doing now; on a terminal only."""
-        if self._rewrite is not None:
-            self._rewrite(f"  {self._title}: {text} …")
+        self.doing = text
+
+
+def _mark(outcome: str) -> tuple[str, str]:
+    return f"{MARKS[outcome]} ", outcome
+
+
+def _screen(stream: TextIO) -> Screen:
+    from windsock.terminal.screen import Screen  # noqa: PLC0415 - lines for a file need no rich
+
+    return Screen(stream)

@@ -498,7 +498,7 @@ def test_version_names_the_airflow_of_the_lock(work: FakeWorkspace, tmp_path: Pa
 
 def test_dags_are_listed_with_their_files(up: FakeWorkspace, airflow: FakeAirflow) -> None:
     flow.dags_list(up, as_json=False)
-    assert "old    old.py  (paused)\n" in up.kept.data.getvalue()
+    assert "old    old.py    (paused)\n" in up.kept.data.getvalue()
     assert airflow.paths("GET") == ["/api/v2/dags"]
 
 

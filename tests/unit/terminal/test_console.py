@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import select
 
 import pytest
@@ -12,8 +13,33 @@ from windsock.terminal.console import Console
 
 
 class Terminal(io.StringIO):
+    """A terminal that tells what stands on it."""
+
     def isatty(self) -> bool:
         return True
+
+    @property
+    def lines(self) -> list[str]:
+        """Without colours, as a person reads them."""
+        rows, row = [""], 0
+        for part in re.split(r"(\x1b\[[0-9;?]*[a-zA-Z]|[\r\n])", self.getvalue()):
+            if part == "\n":
+                row += 1
+                rows += [""] * (row + 1 - len(rows))
+            elif part == "\x1b[2K":
+                rows[row] = ""
+            elif part == "\x1b[1A":
+                row -= 1
+            elif part != "\r" and not part.startswith("\x1b"):
+                rows[row] += part
+        return rows
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
 
 
 class Clock:
@@ -42,14 +68,39 @@ def test_the_words_carry_the_meaning_without_colour() -> None:
 
 
 def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_COLOR", raising=False)
     coloured = Terminal()
     Console(status=coloured).failure("it")
-    assert "\x1b[31m" in coloured.getvalue()
+    assert coloured.getvalue() == "\x1b[31m✗ \x1b[0mit\n"
     monkeypatch.setenv("NO_COLOR", "1")
     plain = Terminal()
     Console(status=plain).failure("it")
     assert plain.getvalue() == "✗ it\n"
+
+
+@pytest.mark.parametrize("text", ["a [bold] :smile: 17 'x'", "word " * 60, "\udcff.py", ""])
+def test_a_terminal_gets_each_line_as_it_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    status = Terminal()
+    Console(status=status).line(text)
+    assert status.getvalue() == f"{text}\n"
+
+
+def test_a_table_stands_in_columns_without_blanks_at_its_end() -> None:
+    data, status = io.StringIO(), io.StringIO()
+    console = Console(data=data, status=status)
+    console.table([("sales", "sales.py", ""), ("x" * 200, "[a].py", "(paused)")])
+    assert data.getvalue() == f"{'sales':<200}  sales.py\n{'x' * 200}  [a].py    (paused)\n"
+    console.outcomes([("success", ["postgres", "running"]), ("failure", ["scheduler", "failed"])])
+    assert status.getvalue() == "✓ postgres   running\n✗ scheduler  failed\n"
+
+
+def test_a_table_on_a_narrow_terminal_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    data = Terminal()
+    Console(data=data).table([("sales_of_yesterday", "folder/sales.py")])
+    shown = "".join(data.getvalue().split())
+    assert sorted(shown) == sorted("sales_of_yesterday" + "folder/sales.py")
+    assert max(map(len, data.lines)) <= 20
 
 
 def test_an_error_is_its_message_and_its_hint_line_by_line() -> None:
@@ -85,41 +136,63 @@ def test_a_step_that_fails_says_so_and_hands_the_failure_on(error: BaseException
     assert status.getvalue() == "✗ PostgreSQL (0.0 s)\n"
 
 
-def test_on_a_terminal_a_step_shows_its_progress_in_place() -> None:
-    status = Terminal()
-    with Console(status=status, colour=False).step("Airflow") as step:
+def test_a_terminal_shows_what_a_step_is_doing_below_the_lines_of_others() -> None:
+    status, clock = Terminal(), Clock()
+    console = Console(status=status, clock=clock)
+    with console.step("Airflow") as step:
         step.progress("waiting for scheduler")
-    lines = status.getvalue().split("\r\x1b[2K")
-    assert lines[1:4] == [
-        "  Airflow …",
-        "  Airflow: waiting for scheduler …",
-        "✓ Airflow (0.0 s)\n",
-    ]
+        clock.now = 2.0
+        console.success("saved")
+        *lines, last = status.lines
+        assert lines == ["✓ saved"]
+        assert last[1:] == " Airflow: waiting for scheduler (2 s)"
+    assert status.lines == ["✓ saved", "✓ Airflow (2.0 s)", ""]
+
+
+def test_a_step_in_a_narrow_terminal_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    status = Terminal()
+    console = Console(status=status)
+    with console.step("Airflow") as step:
+        step.progress("waiting for the scheduler, the triggerer and others")
+        console.line("saved")
+        assert max(map(len, status.lines)) <= 20
+    assert [line for line in status.lines if line] == ["saved", "✓ Airflow (0.0 s)"]
 
 
 def test_a_question_stays_the_last_line_and_is_answered_from_the_input() -> None:
     reading, writing = os.pipe()
     status = Terminal()
     with os.fdopen(reading) as answers, os.fdopen(writing, "w") as person:
-        console = Console(status=status, colour=False, answers=answers)
+        console = Console(status=status, answers=answers)
         console.ask("now?")
         console.success("saved")
-        assert status.getvalue().endswith("\r\x1b[2K✓ saved\n? now? ")
+        assert status.lines == ["✓ saved", "? now? "]
         assert console.answer() is None
         person.write("y\n")
         person.flush()
+        status.write("y\n")  # The terminal's echo.
         assert console.answer() == "y"
         console.success("done")
-        assert status.getvalue().endswith("? now? ✓ done\n")
+        assert status.lines == ["✓ saved", "? now? y", "✓ done", ""]
         person.close()
         assert console.answer() == ""
+
+
+def test_a_question_that_is_withdrawn_leaves_nothing_behind() -> None:
+    status = Terminal()
+    console = Console(status=status, answers=io.StringIO())
+    console.ask("now?")
+    console.withdraw()
+    console.line("saved")
+    assert status.lines == ["saved", ""]
 
 
 def test_what_was_typed_before_the_question_is_no_answer_to_it() -> None:
     person, terminal = os.openpty()
     try:
         with os.fdopen(terminal) as answers:
-            console = Console(status=Terminal(), colour=False, answers=answers)
+            console = Console(status=Terminal(), answers=answers)
             os.write(person, b"\n")
             assert select.select([answers], [], [], 20)[0]
             console.ask("now?")
@@ -129,17 +202,6 @@ def test_what_was_typed_before_the_question_is_no_answer_to_it() -> None:
             assert console.answer() == "y"
     finally:
         os.close(person)
-
-
-def test_a_line_of_another_thread_does_not_tear_a_step() -> None:
-    status = Terminal()
-    console = Console(status=status, colour=False)
-    with console.step("images") as step:
-        step.progress("one")
-        console.success("saved")
-    shown = status.getvalue()
-    assert "\r\x1b[2K✓ saved\n  images: one …" in shown
-    assert shown.endswith("\r\x1b[2K✓ images (0.0 s)\n")
 
 
 def test_only_a_terminal_on_both_sides_is_interactive() -> None:
