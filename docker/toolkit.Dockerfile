@@ -27,8 +27,7 @@ COPY docker/install.sh /opt/build/docker/
 COPY docker/certs/ /usr/local/share/ca-certificates/windsock/
 RUN sh /opt/build/docker/install.sh certificates
 COPY --from=kubectl /bin/kubectl /usr/local/bin/kubectl
-# The packages of a developer's own environment, pinned: the project's pytest options need the tests'
-# packages too. They change less often than windsock.
+# The pinned packages. They change less often than windsock.
 COPY requirements.txt /opt/build/
 RUN cd /opt/build && python3 -m venv /opt/toolkit \
     && sed '/^-e/d' requirements.txt >packages.txt \

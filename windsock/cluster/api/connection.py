@@ -78,9 +78,8 @@ class Connection:
             other=0,
             raise_on_status=False,  # a 429 or 503 is an answer, whether it says when to come back
         )
-        configuration.socket_options = keepalive.socket_options()
         try:
-            api = kubernetes.config.new_client_from_config(  # type: ignore[no-untyped-call] # its own
+            api = kubernetes.config.new_client_from_config(
                 config_file=kubeconfig, context=context, client_configuration=configuration
             )
             host = urlsplit(configuration.host).hostname
@@ -93,6 +92,7 @@ class Connection:
                 f"`kubectl --context {context} get pods` reads the same kubeconfig.",
             ) from error
         pool = api.rest_client.pool_manager
+        pool.connection_pool_kw["socket_options"] = keepalive.socket_options()
         return cls(configuration, pool, context=context)
 
     def request(
@@ -250,7 +250,7 @@ class Connection:
     def _sign_in(self) -> dict[str, str]:
         try:
             with self._signing_in:  # it may fetch a fresh token
-                token = self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
+                token = self._configuration.get_api_key_with_prefix("authorization")
         except Exception as error:  # each way to sign in fails in its own ways
             raise failures.not_signed_in(error, context=self.context) from error
         return {"authorization": token} if token else {}
