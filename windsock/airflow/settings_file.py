@@ -128,11 +128,25 @@ def read(path: Path, *, environment: Mapping[str, str] | None = None) -> Entries
     return _Reader(path, environment if environment is not None else os.environ).read(text)
 
 
-def variables_in(text: str, *, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment variables that a settings file names, as far as they are set."""
-    known = os.environ if environment is None else environment
+def content(path: Path, *, environment: Mapping[str, str] | None = None) -> str:
+    """All that decides what `read` returns: the text, and the variables that it names.
+
+    Args:
+        path: Of the file.
+        environment: For `${NAME}`; this process's own by default.
+
+    Returns:
+        Text that holds secrets; empty if there is no such file.
+    """
+    try:
+        text = path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+    known = environment if environment is not None else os.environ
     names = {name for escaped, name in _VARIABLE.findall(text) if not escaped}
-    return {name: known[name] for name in names if name in known}
+    return json.dumps(
+        [text, {name: known[name] for name in names if name in known}], sort_keys=True
+    )
 
 
 @dataclass(frozen=True)

@@ -1,51 +1,285 @@
-"""Import airflow_settings.yaml into an environment, once for each content."""
+"""Import `airflow_settings.yaml` into an environment, once for each content.
+
+The file wins: what it names is made so, what it no longer names is deleted if windsock imported it
+before, and what a person made in the UI stays. Airflow masks secrets, so whether a password changed
+cannot be seen there; a record next to the environment has a keyed digest of each entry as it was
+imported. See docs/settings.md.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from windsock.airflow import settings_export as objects
+    from windsock.airflow.api import Airflow
+    from windsock.airflow.settings_file import Entries
     from windsock.model import Environment
 
 RECORD = "imported-settings.json"
-DIGEST = "imported-settings.digest"
+
+KINDS = ("connections", "variables", "pools")
+IDENTIFIERS = {"connections": "connection_id", "variables": "key", "pools": "name"}
+DEFAULT_POOL = "default_pool"
+MASK = "***"
+"""What Airflow shows in place of a secret."""
+
+_OWNER_ONLY = 0o600
 
 
-def import_settings(
-    path: Path, environment: Environment, *, state_folder: Path
-) -> objects.Changes | None:
+def import_settings(path: Path, environment: Environment, *, state_folder: Path) -> Changes | None:
     """Make Airflow's connections, variables and pools as the file says, if it changed.
 
     Args:
         path: Of the YAML file; one that was deleted takes away what it brought.
         environment: Whose Airflow to change.
-        state_folder: Where it is remembered what was imported.
+        state_folder: Where the record of what was imported is.
 
     Returns:
         What was done, or None if the file is as it was at the last import.
 
     Raises:
         ConfigurationError: The file cannot be used, or Airflow refuses an entry.
-        EnvironmentFailure: Airflow does not answer.
+        EnvironmentFailure: Airflow does not answer, or the record cannot be used.
     """
-    # Here, so that a command that imports nothing does not pay for an HTTP client.
-    from windsock.airflow import settings_export as objects  # noqa: PLC0415 - see above
+    # A command that imports nothing does not pay for YAML and an HTTP client.
+    from windsock.airflow import settings_file  # noqa: PLC0415 - see above
     from windsock.airflow.api import Airflow  # noqa: PLC0415 - see above
 
-    seen = state_folder / DIGEST
-    digest = objects.digest(path)
-    if (seen.read_text(encoding="utf-8") if seen.exists() else "") == digest:
+    record = ImportRecord.load(state_folder / RECORD)
+    content = settings_file.content(path)
+    if record.is_imported(content):
         return None
     with Airflow.of(environment) as client:
-        changes = objects.apply(objects.load(path), client, record=state_folder / RECORD)
-    seen.write_text(digest, encoding="utf-8")
+        changes = apply(settings_file.read(path), client, record=record)
+    record.imported(content)
     return changes
 
 
 def forget_imports(state_folder: Path) -> None:
-    """A fresh database holds nothing of what was imported before."""
-    for name in (RECORD, DIGEST):
-        (state_folder / name).unlink(missing_ok=True)
+    """A fresh database has nothing of what was imported before."""
+    (state_folder / RECORD).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What an import did to one kind of object: ids, in order."""
+
+    added: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.updated or self.removed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What an import did; false if it did nothing."""
+
+    connections: Change = field(default_factory=Change)
+    variables: Change = field(default_factory=Change)
+    pools: Change = field(default_factory=Change)
+
+    def __bool__(self) -> bool:
+        return bool(self.connections or self.variables or self.pools)
+
+    def summary(self) -> str:
+        """One line: `connections +1 ~1 -1, variables unchanged (3)`; empty if there are none."""
+        parts = []
+        for kind in KINDS:
+            change: Change = getattr(self, kind)
+            signs = (("+", change.added), ("~", change.updated), ("-", change.removed))
+            counts = [f"{sign}{len(ids)}" for sign, ids in signs if ids]
+            if counts:
+                parts.append(f"{kind} {' '.join(counts)}")
+            elif change.unchanged:
+                parts.append(f"{kind} unchanged ({len(change.unchanged)})")
+        return ", ".join(parts)
+
+
+def apply(entries: Entries, api: Airflow, *, record: ImportRecord) -> Changes:
+    """Make Airflow's connections, variables and pools as the file says.
+
+    Doing it twice changes nothing the second time.
+
+    Args:
+        entries: Of the settings file.
+        api: The Airflow to change.
+        record: Of earlier imports.
+
+    Raises:
+        ConfigurationError: Airflow refuses an entry.
+        EnvironmentFailure: Airflow does not answer, or the record cannot be written.
+    """
+    done: dict[str, Change] = {}
+    for kind in KINDS:
+        wanted = {entity[IDENTIFIERS[kind]]: entity for entity in entries.bodies(kind)}
+        # Recorded first: an import that dies halfway still knows what it made.
+        record.begin(kind, wanted)
+        done[kind] = _apply_kind(kind, wanted, api=api, record=record)
+        record.finish(kind, wanted)
+    return Changes(**done)
+
+
+def _apply_kind(
+    kind: str, wanted: Mapping[str, dict[str, Any]], *, api: Airflow, record: ImportRecord
+) -> Change:
+    present = {item[IDENTIFIERS[kind]]: item for item in api.objects(kind)}
+    added = [key for key in wanted if key not in present]
+    updated = [
+        key
+        for key in wanted
+        if key in present
+        and not (record.has(kind, key, wanted[key]) and _shows(present[key], wanted[key]))
+    ]
+    removed = [
+        key
+        for key in record.ids(kind)
+        if key not in wanted and key in present and key != DEFAULT_POOL
+    ]
+    # Airflow never empties a stored password: only a new connection is without one.
+    recreated = [
+        key
+        for key in updated
+        if kind == "connections" and _loses_its_password(present[key], wanted[key])
+    ]
+    if recreated:
+        api.change_objects(kind, delete=recreated)
+    api.change_objects(kind, write=[wanted[key] for key in [*added, *updated]], delete=removed)
+    touched = {*added, *updated}
+    return Change(
+        added=tuple(added),
+        updated=tuple(updated),
+        removed=tuple(removed),
+        unchanged=tuple(key for key in wanted if key not in touched),
+    )
+
+
+def _loses_its_password(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return bool(present.get("password")) and not wanted.get("password")
+
+
+def _shows(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether what Airflow shows agrees with what is wanted; a mask agrees with any secret."""
+    return all(
+        _agrees(_parsed(key, present.get(key)), _parsed(key, value))
+        for key, value in wanted.items()
+    )
+
+
+def _parsed(key: str, value: Any) -> Any:
+    """JSON as its value: Airflow writes it anew when it looks for secrets, `1.10` as `1.1`."""
+    if key in {"value", "extra"} and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
+def _agrees(shown: Any, wanted: Any) -> bool:
+    if isinstance(shown, dict) and isinstance(wanted, dict):
+        return shown.keys() == wanted.keys() and all(
+            _agrees(shown[key], wanted[key]) for key in wanted
+        )
+    if isinstance(shown, list) and isinstance(wanted, list):
+        return len(shown) == len(wanted) and all(map(_agrees, shown, wanted))
+    if isinstance(shown, str) and MASK in shown:
+        return wanted not in (None, "")
+    if wanted is None or wanted == "":
+        return shown in (None, "") or (wanted is None and shown == {})
+    return type(shown) is type(wanted) and bool(shown == wanted)  # `true` is not `1`.
+
+
+class ImportRecord:
+    """What windsock imported, in a file for its owner only.
+
+    All digests are keyed: a password in a known file cannot be guessed from its digest.
+
+    Args:
+        path: Of the JSON file.
+        key: Of the digests, hexadecimal.
+        entries: For each kind, id → digest of the entry; empty while its import is under way.
+        content: Digest of the settings file that was imported last; empty if there was none.
+    """
+
+    def __init__(
+        self, path: Path, *, key: str, entries: dict[str, dict[str, str]], content: str
+    ) -> None:
+        self._path = path
+        self._key = key
+        self._entries = entries
+        self._content = content
+
+    @classmethod
+    def load(cls, path: Path) -> ImportRecord:
+        """Read a record; one that does not exist is empty.
+
+        Raises:
+            EnvironmentFailure: It cannot be used.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            entries = {kind: dict(values[kind]) for kind in KINDS}
+            return cls(path, key=values["key"], entries=entries, content=values.get("content", ""))
+        except FileNotFoundError:
+            entries = {kind: {} for kind in KINDS}
+            return cls(path, key=secrets.token_hex(16), entries=entries, content="")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EnvironmentFailure(
+                f"{path} cannot be used: {error}",
+                "Delete it. What an earlier import made is then never removed.",
+            ) from error
+
+    def _save(self) -> None:
+        """Write the file, whole or not at all."""
+        fresh = self._path.with_name(self._path.name + ".new")
+        values = {"key": self._key, "content": self._content, **self._entries}
+        try:
+            fresh.unlink(missing_ok=True)
+            fresh.touch(mode=_OWNER_ONLY)
+            fresh.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            fresh.replace(self._path)
+        except OSError as error:
+            raise EnvironmentFailure(f"{self._path} cannot be written: {error}") from error
+
+    def is_imported(self, content: str) -> bool:
+        """Whether this is the content that was imported last."""
+        return hmac.compare_digest(self._content, self._digest(content) if content else "")
+
+    def imported(self, content: str) -> None:
+        """Record the content that was imported."""
+        self._content = self._digest(content) if content else ""
+        self._save()
+
+    def ids(self, kind: str) -> list[str]:
+        """What an import made, or may have made."""
+        return sorted(self._entries[kind])
+
+    def has(self, kind: str, key: str, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry was imported as it is now."""
+        return hmac.compare_digest(self._entries[kind].get(key, ""), self._digest(entry))
+
+    def begin(self, kind: str, wanted: Mapping[str, Any]) -> None:
+        """Record what is about to be made."""
+        self._entries[kind] = dict.fromkeys(wanted, "") | self._entries[kind]
+        self._save()
+
+    def finish(self, kind: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record what was made."""
+        self._entries[kind] = {key: self._digest(entry) for key, entry in wanted.items()}
+        self._save()
+
+    def _digest(self, value: Any) -> str:
+        text = json.dumps(value, sort_keys=True).encode()
+        return hashlib.blake2b(text, key=bytes.fromhex(self._key), digest_size=16).hexdigest()

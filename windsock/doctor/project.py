@@ -94,13 +94,13 @@ def watches(folder: Path, *, limits: Path = INOTIFY) -> Iterator[Finding]:
 
 def airflow_settings(settings: Settings, variables: Mapping[str, str]) -> Iterator[Finding]:
     """Whether airflow_settings.yaml can be used."""
-    from windsock.airflow import settings_export as objects  # noqa: PLC0415 - yaml only where it is used
+    from windsock.airflow import settings_file  # noqa: PLC0415 - yaml only where it is used
 
     path = settings.path(settings.airflow_settings)
     if not path.exists():
         yield Finding(OK, f"no {path.name}: nothing to import")
         return
-    entries = objects.load(path, environment=variables)
+    entries = settings_file.read(path, environment=variables)
     counts = (
         plural(len(entries.connections), "connection"),
         plural(len(entries.variables), "variable"),

@@ -126,9 +126,9 @@ def dags_check(work: Workspace, *, as_json: bool) -> int:
 
 def settings_export(work: Workspace, *, output: str) -> None:
     """Write connections, variables and pools as YAML."""
-    from windsock.airflow import settings_export as objects  # noqa: PLC0415 - yaml only where it is used
+    from windsock.airflow.settings_export import export  # noqa: PLC0415 - yaml only where it is used
 
-    text = objects.export(airflow_client(work.environment()))
+    text = export(airflow_client(work.environment()))
     if not output:
         work.console.write(text.rstrip("\n"))
         return

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from windsock.airflow.settings_export import apply, export, load
+from windsock.airflow.settings_export import export
+from windsock.airflow.settings_file import read
+from windsock.airflow.settings_import import ImportRecord, apply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +40,7 @@ def test_an_import_is_done_once_exported_and_taken_back(subject: Subject, tmp_pa
 
     def imported(text: str) -> str:
         file.write_text(text, encoding="utf-8")
-        return apply(load(file), subject.api, record=record).summary()
+        return apply(read(file), subject.api, record=ImportRecord.load(record)).summary()
 
     try:
         assert imported(SETTINGS) == "connections +2, variables +3, pools +1"

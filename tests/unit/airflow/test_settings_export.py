@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from tests.unit.airflow.fake_airflow import FakeAirflow
-from windsock.airflow.settings_export import Changes, apply, export, load
+from windsock.airflow.settings_export import export
+from windsock.airflow.settings_file import read
+from windsock.airflow.settings_import import Changes, ImportRecord, apply
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Project:
 
     def load(self, text: str) -> Changes:
         self.file.write_text(text, encoding="utf-8")
-        return apply(load(self.file), self.api, record=self.record)
+        return apply(read(self.file), self.api, record=ImportRecord.load(self.record))
 
     def ids(self, kind: str) -> list[str]:
         return sorted(self.fake.objects[kind])
@@ -98,6 +100,21 @@ def test_what_was_changed_by_hand_is_put_right(project: Project) -> None:
     assert project.fake.objects["variables"]["currency"]["value"] == "EUR"
 
 
+@pytest.mark.parametrize(
+    ("in_the_file", "in_the_ui"),
+    [("true", "1"), ("1", "true"), ("0", ""), ("0", "false"), ("1", "1.0"), ('"a"', "b")],
+)
+def test_what_only_looks_alike_is_put_right(
+    project: Project, in_the_file: str, in_the_ui: str
+) -> None:
+    text = f"airflow:\n  variables:\n  - variable_name: it\n    variable_value: '{in_the_file}'\n"
+    project.load(text)
+    project.fake.objects["variables"]["it"]["value"] = in_the_ui
+    assert project.load(text).variables.updated == ("it",)
+    assert project.fake.objects["variables"]["it"]["value"] == in_the_file
+    assert not project.load(text)
+
+
 def test_what_the_file_no_longer_names_is_removed(project: Project) -> None:
     project.load(SETTINGS)
     changes = project.load("airflow:\n")
@@ -135,9 +152,10 @@ def test_what_an_import_that_died_made_is_still_known_to_be_ours(project: Projec
                 raise Died
 
     project.file.write_text(SETTINGS, encoding="utf-8")
-    entries = load(project.file)
+    entries = read(project.file)
+    record = ImportRecord.load(project.record)
     with pytest.raises(Died):
-        apply(entries, DyingApi(), record=project.record)  # type: ignore[arg-type] # a stub
+        apply(entries, DyingApi(), record=record)  # type: ignore[arg-type] # a stub
     assert project.ids("variables") == ["api_key", "currency", "version"]
     project.load("airflow:\n")
     assert project.ids("connections") == project.ids("variables") == []

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windsock.airflow.settings_export import digest, load
+from windsock.airflow.settings_file import content
+from windsock.airflow.settings_file import read as load
 from windsock.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -329,21 +330,21 @@ def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_the_digest_changes_with_a_variable_that_the_file_names(file: Path) -> None:
+def test_the_content_changes_with_a_variable_that_the_file_names(file: Path) -> None:
     file.write_text("airflow: # ${SECRET} $${OTHER}\n")
-    first = digest(file, environment={"SECRET": "1", "OTHER": "1"})
-    assert digest(file, environment={"SECRET": "1", "OTHER": "2", "UNNAMED": "2"}) == first
-    assert digest(file, environment={"SECRET": "2", "OTHER": "1"}) != first
+    first = content(file, environment={"SECRET": "1", "OTHER": "1"})
+    assert content(file, environment={"SECRET": "1", "OTHER": "2", "UNNAMED": "2"}) == first
+    assert content(file, environment={"SECRET": "2", "OTHER": "1"}) != first
 
 
-def test_the_digest_changes_with_the_content_only(file: Path) -> None:
-    assert digest(file) == ""
+def test_the_content_changes_with_the_text_only(file: Path) -> None:
+    assert content(file) == ""
     file.write_text(ALL)
-    first = digest(file)
+    first = content(file)
     file.write_text(ALL)
-    assert digest(file) == first != ""
+    assert content(file) == first != ""
     file.write_text(ALL + "\n")
-    assert digest(file) != first
+    assert content(file) != first
 
 
 @given(text=st.text(alphabet="airflow:- {}[]'\"\n&*<>!|${}***conn_id type_extra?,", max_size=60))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from tests.unit.airflow.fake_airflow import FakeAirflow
 from tests.unit.fakes import environment
 from windsock.airflow.api import Airflow
-from windsock.airflow.settings_import import forget_imports, import_settings
+from windsock.airflow.settings_import import RECORD, forget_imports, import_settings
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -110,3 +112,18 @@ def test_a_fresh_database_gets_everything_again(project: Project) -> None:
     assert project.pools == {"one"}
     forget_imports(project.state)
     forget_imports(project.state)
+
+
+def test_the_digest_of_a_file_is_keyed_and_for_its_owner(project: Project, tmp_path: Path) -> None:
+    project.write("one")
+    project.run()
+    (tmp_path / "other").mkdir()
+    other = Project(tmp_path / "other", project.airflow)
+    other.write("one")
+    other.run()
+    records = []
+    for each in (project, other):
+        file = each.state / RECORD
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        records.append(json.loads(file.read_text()))
+    assert records[0]["content"] != records[1]["content"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.fakes import environment
 from windsock.airflow import settings_import as importing
-from windsock.airflow.settings_export import Changes
+from windsock.airflow.settings_import import Changes
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
 from windsock.sync import events
 from windsock.sync.protocol import StoreBusy
