@@ -166,7 +166,8 @@ def test_no_job_runs_an_image_that_is_updated_in_containers(
     built, same = tilt.named("docker_build", AIRFLOW), tilt.named("docker_build", MIGRATE)
     assert (built["dockerfile"], built["target"]) == (same["dockerfile"], same["target"])
     copied = {name for name in same["only"] if name.endswith(".py")}
-    needed = {"windsock/__init__.py", "windsock/runtime/__init__.py", *_imported("migration")}
+    [shared] = re.findall(r"^COPY (windsock/__init__\.py .+) \S+$", DOCKERFILE, re.MULTILINE)
+    needed = {*shared.split(), "windsock/runtime/__init__.py", *_imported("migration")}
     assert copied >= needed
 
 
@@ -219,11 +220,12 @@ def test_what_is_copied_into_a_container_goes_where_the_image_has_it(tilt: Tilt)
     [code] = re.findall(r"PYTHONPATH=(\S+)", DOCKERFILE)
     entrypoint = tilt.named("docker_build", AIRFLOW)["entrypoint"]
     [live] = re.findall(rf"cp -R {code} (\S+)", entrypoint[2])
-    copied = dict(re.findall(rf"^COPY (windsock/\S+) {code}(/\S+)$", DOCKERFILE, re.MULTILINE))
-    wanted = {
-        "windsock/__init__.py": f"{live}{copied['windsock/__init__.py']}__init__.py",
-        "windsock/runtime": live + copied["windsock/runtime"].rstrip("/"),
-    }
+    copied = re.findall(rf"^COPY (windsock/.+) {code}(/\S+)/$", DOCKERFILE, re.MULTILINE)
+    wanted = {}
+    for sources, place in copied:
+        for source in sources.split():
+            name = Path(source).name
+            wanted[source] = live + (place if place.endswith(f"/{name}") else f"{place}/{name}")
     assert f"export PYTHONPATH={live};" in entrypoint[2]
     assert {call["local_path"]: call["remote_path"] for call in tilt.calls["sync"]} == wanted
     [rebuild] = tilt.calls["fall_back_on"]

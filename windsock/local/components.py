@@ -123,7 +123,8 @@ class Layout:
 def runtime_sources() -> dict[str, Path]:
     """Everything of windsock that runs in Airflow's processes: path below PYTHONPATH → file."""
     package = Path(windsock.__file__).parent
-    paths = [package / "__init__.py", *sorted((package / "runtime").rglob("*.py"))]
+    shared = [package / f"{name}.py" for name in ("__init__", "events", "json_lines")]
+    paths = [*shared, *sorted((package / "runtime").rglob("*.py"))]
     return {f"windsock/{path.relative_to(package).as_posix()}": path for path in paths}
 
 

@@ -153,7 +153,12 @@ def test_airflow_gets_the_runtime_and_nothing_else_of_the_toolkit(layout: Layout
     folder = ensure_runtime(layout)
     copied = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert "windsock/runtime/processor/manager.py" in copied
-    assert {path.split("/")[1] for path in copied} == {"__init__.py", "runtime"}
+    assert {path.split("/")[1] for path in copied} == {
+        "__init__.py",
+        "events.py",
+        "json_lines.py",
+        "runtime",
+    }
     assert [path.name for path in layout.runtimes.iterdir()] == [folder.name]
 
 
@@ -169,7 +174,10 @@ def test_a_newer_windsock_has_a_runtime_of_its_own(
 ) -> None:
     old = ensure_runtime(layout)
     newer = tmp_path / "newer"
-    shutil.copytree(Path(windsock.__file__).parent / "runtime", newer / "runtime")
+    package = Path(windsock.__file__).parent
+    shutil.copytree(package / "runtime", newer / "runtime")
+    for name in ("events.py", "json_lines.py"):
+        shutil.copy(package / name, newer)
     (newer / "__init__.py").write_text("__version__ = 'newer'")
     monkeypatch.setattr(windsock, "__file__", str(newer / "__init__.py"))
     new = ensure_runtime(layout)

@@ -75,8 +75,9 @@ def test_a_missing_file_is_named(project: Path) -> None:
 def test_the_code_beside_airflow_goes_along_and_nothing_else_of_windsock(project: Path) -> None:
     names = recipe.content(Settings(project=project), "airflow").keys()
     ours = {name for name in names if name.startswith("windsock/")}
-    assert {"windsock/__init__.py", "windsock/runtime/start.py"} <= ours
-    assert all(name.startswith("windsock/runtime/") for name in ours - {"windsock/__init__.py"})
+    shared = {"windsock/__init__.py", "windsock/events.py", "windsock/json_lines.py"}
+    assert shared | {"windsock/runtime/start.py"} <= ours
+    assert all(name.startswith("windsock/runtime/") for name in ours - shared)
 
 
 def test_the_context_holds_all_that_the_dockerfile_copies(project: Path) -> None:
@@ -86,8 +87,8 @@ def test_the_context_holds_all_that_the_dockerfile_copies(project: Path) -> None
         assert archive.getmember("docker/bootstrap.sh").mode == 0o755
     for line in (project / recipe.DOCKERFILE).read_text().splitlines():
         if line.startswith("COPY"):
-            source = line.split()[1].rstrip("/")
-            assert any(Path(name).is_relative_to(source) for name in names)
+            for source in line.split()[1:-1]:
+                assert any(Path(name).is_relative_to(source.rstrip("/")) for name in names)
 
 
 def test_the_same_files_make_the_same_context(project: Path) -> None:

@@ -1,0 +1,481 @@
+"""The events of an environment: what happened to a save, from the folder to Airflow's answer.
+
+Each event is one frozen record. The dag-processor, the sync and the sync process make them, and
+every reader (terminal, tests, editors) gets the same records, as one JSON object a line.
+docs/events.md describes them for who reads the lines.
+
+The schema is open: a reader ignores fields and types that it does not know. `SCHEMA` is raised
+when a field changes its meaning; lines of a newer schema are ignored as a whole.
+
+Runs in Airflow's processes too: it needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+SCHEMA = 1
+
+
+# --- the sync ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connected:
+    """The agent answers.
+
+    Attributes:
+        snapshot: What the store holds; null if it is empty.
+        pid: The agent's process id, on its own machine.
+        again: Whether this session has been connected before.
+    """
+
+    snapshot: str | None
+    pid: int
+    again: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disconnected:
+    """The agent is gone.
+
+    Attributes:
+        reason: Why.
+        retry: Seconds until the next attempt.
+    """
+
+    reason: str
+    retry: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Busy:
+    """Somebody else syncs: nothing is sent until the sync is taken over.
+
+    Attributes:
+        reason: Who, and since when.
+        hint: What to do about it.
+    """
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behind:
+    """The folder and the store differ after a connection was made.
+
+    Attributes:
+        count: In how many paths.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """The store has a new snapshot.
+
+    Attributes:
+        snapshot: Its id.
+        paths: The first few paths that changed.
+        count: How many changed.
+        bytes: How much content was sent; 0 if the agent's answer was lost.
+        since_save: Seconds from the first sign of the change.
+    """
+
+    snapshot: str
+    paths: tuple[str, ...]
+    count: int
+    bytes: int
+    since_save: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaughtUp:
+    """The folder and the store are equal.
+
+    Attributes:
+        snapshot: What both hold.
+    """
+
+    snapshot: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotSynced:
+    """A path is not sent; told once for each path and reason.
+
+    Attributes:
+        path: In the DAG folder.
+        reason: Why.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncedAgain:
+    """A path that was not sent is sent, or is gone.
+
+    Attributes:
+        path: In the DAG folder.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halted:
+    """Nothing is sent: the folder is empty or missing, and nobody has confirmed that it should be.
+
+    Attributes:
+        reason: What is the matter.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """The reason to halt is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """The store did not take a save, and is as it was.
+
+    Attributes:
+        code: For programs: no_space, too_large, not_writable and others.
+        message: For people.
+        retry: Seconds until the next attempt.
+    """
+
+    code: str
+    message: str
+    retry: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something to know that changes nothing.
+
+    Attributes:
+        message: For people.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessorConnection:
+    """The agent has found the dag-processor, or has lost it.
+
+    Attributes:
+        connected: Whether it is there.
+    """
+
+    connected: bool
+
+
+# --- the dag-processor ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parsing:
+    """A save affects these DAG files; they are parsed now.
+
+    Attributes:
+        snapshot: The save.
+        files: Paths in the DAG folder.
+        since_save: Seconds since the save; null if another session sent it.
+    """
+
+    snapshot: str
+    files: tuple[str, ...]
+    since_save: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parsed:
+    """Airflow has parsed a file and stored its DAGs.
+
+    Attributes:
+        snapshot: That the file was read from.
+        file: Path in the DAG folder.
+        dags: DAG id → number of tasks.
+        errors: Path → traceback, of what does not import.
+        seconds: How long the parse took; 0 if Airflow does not say.
+        news: Whether the errors differ from those of the parse before.
+        since_save: Seconds since the save; null if another session sent it.
+    """
+
+    snapshot: str
+    file: str
+    dags: dict[str, int]
+    errors: dict[str, str]
+    seconds: float
+    news: bool = False
+    since_save: float | None = None
+
+    def same_outcome(self, other: Parsed | None) -> bool:
+        """Whether another parse of the file brought the same DAGs and errors."""
+        return other is not None and (self.dags, self.errors) == (other.dags, other.errors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """DAGs are gone, with their file or from it.
+
+    Attributes:
+        snapshot: The save.
+        file: Path in the DAG folder.
+        dags: Their ids.
+        since_save: Seconds since the save; null if another session sent it.
+    """
+
+    snapshot: str
+    file: str
+    dags: tuple[str, ...]
+    since_save: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """Airflow has parsed all that a save affects.
+
+    Attributes:
+        snapshot: The save.
+        seconds: Since the dag-processor noticed it.
+        since_save: Seconds since the save; null if another session sent it.
+    """
+
+    snapshot: str
+    seconds: float
+    since_save: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessorState:
+    """All that the dag-processor knows; it greets each client with it.
+
+    Attributes:
+        snapshot: The newest one that it has seen; null if there is none.
+        awaited: The files that are yet to be parsed from it.
+        files: The last parse of each file.
+    """
+
+    snapshot: str | None
+    awaited: tuple[str, ...]
+    files: tuple[Parsed, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockProcessor:
+    """The greeting of a stock dag-processor, which cannot say what it does.
+
+    Attributes:
+        missing: What this Airflow lacks.
+    """
+
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """The answer to the agent's question which snapshots are still needed.
+
+    Attributes:
+        snapshots: Those that a DAG or an unfinished run may still read.
+    """
+
+    snapshots: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestRefused:
+    """The dag-processor cannot answer a request.
+
+    Attributes:
+        reason: Why.
+    """
+
+    reason: str
+
+
+# --- the sync process -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attached:
+    """The first line for each client that attaches: it misses nothing from now on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsImported:
+    """airflow_settings.yaml was imported after a save.
+
+    Attributes:
+        summary: What changed in Airflow; empty if nothing did.
+    """
+
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsFailed:
+    """airflow_settings.yaml could not be imported.
+
+    Attributes:
+        message: Why.
+        hint: What to do about it.
+    """
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarting:
+    """Plugins changed, and Airflow's components are restarted to load them.
+
+    Attributes:
+        components: Their names.
+    """
+
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarted:
+    """Airflow's components are healthy again, with the new plugins.
+
+    Attributes:
+        seconds: How long it took.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartFailed:
+    """Plugins changed, and a component did not become healthy again.
+
+    Attributes:
+        message: Why.
+        hint: What to do about it.
+    """
+
+    message: str
+    hint: str
+
+
+Event = (
+    Connected
+    | Disconnected
+    | Busy
+    | Behind
+    | Sent
+    | CaughtUp
+    | NotSynced
+    | SyncedAgain
+    | Halted
+    | Resumed
+    | Refused
+    | Note
+    | ProcessorConnection
+    | Parsing
+    | Parsed
+    | Removed
+    | Settled
+    | ProcessorState
+    | StockProcessor
+    | References
+    | RequestRefused
+    | Attached
+    | SettingsImported
+    | SettingsFailed
+    | Restarting
+    | Restarted
+    | RestartFailed
+)
+
+
+# --- as JSON ----------------------------------------------------------------------------------
+
+
+def type_of(record: type) -> str:
+    """The value of `type` in the lines of a record: `CaughtUp` is `caught-up`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", record.__name__).lower()
+
+
+RECORDS: dict[str, Any] = {type_of(record): record for record in get_args(Event)}
+HINTS = {record: get_type_hints(record) for record in RECORDS.values()}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The JSON object of an event; lists and records inside it are as the event has them."""
+    return {"schema": SCHEMA, "type": type_of(type(event)), **vars(event)}
+
+
+def to_line(event: Event) -> bytes:
+    """An event as a line."""
+    return json.dumps(to_json(event), default=vars).encode() + b"\n"
+
+
+def from_json(value: Any) -> Event | None:
+    """The event of a JSON object; None if it is none, or one of a newer schema."""
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        return None
+    record = RECORDS.get(str(value.get("type")))
+    try:
+        event: Event | None = None if record is None else _record(record, value)
+    except ValueError:
+        return None
+    return event
+
+
+def from_line(line: bytes | str) -> Event | None:
+    """The event of a line; None if the line is cut, malformed, unknown or of a newer schema."""
+    try:
+        return from_json(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _record(record: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - one kind of error for all that is wrong
+    taken = {}
+    for field in fields(record):
+        if field.name in value:
+            taken[field.name] = _value(HINTS[record][field.name], value[field.name])
+        elif field.default is MISSING:
+            raise ValueError(f"{field.name} is missing")
+    return record(**taken)
+
+
+def _value(kind: Any, value: Any) -> Any:
+    """A JSON value as a field has it.
+
+    Raises:
+        ValueError: It is of another type.
+    """
+    if is_dataclass(kind):
+        return _record(kind, value)
+    inner = get_args(kind)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_value(inner[0], each) for each in value)
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {name: _value(inner[1], each) for name, each in value.items()}
+    types = inner if get_origin(kind) is UnionType else (kind,)
+    if float in types and type(value) is int:
+        return float(value)
+    if type(value) not in types:
+        raise ValueError(f"{value!r} is no {kind}")
+    return value
