@@ -248,9 +248,12 @@ class Connection:
         return context
 
     def _sign_in(self) -> dict[str, str]:
+        keys = self._configuration.api_key
         try:
             with self._signing_in:  # it may fetch a fresh token
-                token = self._configuration.get_api_key_with_prefix("authorization")
+                # The client calls the token so from release 36 on.
+                name = "BearerToken" if "BearerToken" in keys else "authorization"
+                token = self._configuration.get_api_key_with_prefix(name)
         except Exception as error:  # each way to sign in fails in its own ways
             raise failures.not_signed_in(error, context=self.context) from error
         return {"authorization": token} if token else {}

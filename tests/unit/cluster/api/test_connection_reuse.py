@@ -64,6 +64,7 @@ def connection(url: str, *, sign_in: Any = lambda *_: "") -> Connection:
         proxy=None,
         no_proxy=None,
         tls_server_name=None,
+        api_key={},
         get_api_key_with_prefix=sign_in,
     )
     pool = urllib3.PoolManager(retries=urllib3.Retry(connect=0, read=0))
