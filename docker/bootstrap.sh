@@ -21,10 +21,10 @@ dag-processor)
     exec python -m windsock.runtime.start "$@"
     ;;
 scheduler)
-    # Where the image of pods is changed and that of the pod template is not (Tilt), this names it.
-    if [ -n "${WINDSOCK_WORKER_IMAGE:-}" ]; then
-        export AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_REPOSITORY="${WINDSOCK_WORKER_IMAGE%:*}"
-        export AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_TAG="${WINDSOCK_WORKER_IMAGE##*:}"
+    # The pod of a task: `${WINDSOCK_WORKER_…}` in it is filled in from the environment.
+    if [ -n "${WINDSOCK_POD_TEMPLATE:-}" ]; then
+        python -c 'import os, sys; print(os.path.expandvars(sys.stdin.read()))' \
+            <"$WINDSOCK_POD_TEMPLATE" >"$AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE"
     fi
     exec python -m windsock.runtime.start "$@"
     ;;

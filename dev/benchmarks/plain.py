@@ -55,14 +55,16 @@ NEEDED = (
     *("AIRFLOW__API__WORKERS", "AIRFLOW__LOGGING__BASE_LOG_FOLDER"),
     "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH",
-    "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE",
-    "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE",
     "AIRFLOW__KUBERNETES_EXECUTOR__DELETE_WORKER_PODS",
     "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT",
 )
 """Without these it does not work in a cluster; everything else is Airflow's default."""
+
+POD_TEMPLATE_FILE = "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE"
+POD_TEMPLATE = "/opt/airflow/pod-template/pod_template.yaml"
+"""Where the pod of the scheduler has it; nothing in it is filled in there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,19 +161,22 @@ def _forward_settings(cluster: Cluster, wanted: Settings) -> ForwardSettings:
 
 def _objects(cluster: Cluster, wanted: Settings, dags: Mapping[str, str]) -> list[Object]:
     images = image.wanted(wanted)
-    tuned = settings.variables(wanted, namespace=cluster.namespace, base_url=f"http://{LOOPBACK}")
     rendered = manifests.objects(
         wanted.project,
         overlay="context",
         namespace=cluster.namespace,
         airflow_image=images.airflow,
         postgres_image=images.postgres,
-        settings={name: tuned[name] for name in NEEDED} | _without_bytecode(),
+        settings=settings.variables(wanted, base_url=f"http://{LOOPBACK}"),
         dags_folder=DAGS_FOLDER,
     )
+    data = manifests.settings_of(rendered)["data"]
+    kept = {name: data[name] for name in NEEDED}
+    data.clear()
+    data.update(kept, **{POD_TEMPLATE_FILE: POD_TEMPLATE}, **_without_bytecode())
     objects = [item for item in rendered if item["metadata"]["name"] not in LEFT_OUT]
     for item in objects:
-        _make_plain(item, dags)
+        _make_plain(item, dags, image=images.airflow)
     return [_dags_object(objects[0], dags), *objects]
 
 
@@ -189,10 +194,13 @@ def _dags_object(like: Object, dags: Mapping[str, str]) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
-def _make_plain(item: Object, dags: Iterable[str]) -> None:
+def _make_plain(item: Object, dags: Iterable[str], *, image: str) -> None:
     name = item["metadata"]["name"]
-    if item["kind"] == "ConfigMap" and name == manifests.POD_TEMPLATE:
+    if item["kind"] == "ConfigMap" and name.startswith(manifests.POD_TEMPLATE):
         template = yaml.safe_load(item["data"][manifests.POD_TEMPLATE_KEY])
+        for filled_in in ("affinity", "imagePullSecrets"):  # one node, which has the image
+            del template["spec"][filled_in]
+        template["spec"]["containers"][0]["image"] = image
         del template["spec"]["containers"][0]["command"]
         _mount_dags(template["spec"], dags)
         item["data"][manifests.POD_TEMPLATE_KEY] = yaml.safe_dump(template, sort_keys=False)

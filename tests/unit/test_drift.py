@@ -79,8 +79,7 @@ def tilt(tmp_path_factory: pytest.TempPathFactory) -> Tilt:
 def objects(tilt: Tilt) -> list[Manifest]:
     """What Tilt applies."""
     [call] = tilt.calls["k8s_yaml"]
-    found: list[Manifest] = json.loads(call["yaml"])
-    return found
+    return list(yaml.safe_load_all(call["yaml"]))
 
 
 def containers(objects: list[Manifest]) -> Iterator[Manifest]:
@@ -93,7 +92,7 @@ def elsewhere(folder: Path, settings: Manifest, **changes: Any) -> Tilt:
     """The Tiltfile of a project with other settings; it renders one Job and nothing else."""
     shutil.copy(ROOT / "Tiltfile", folder)
     (folder / "invoke.yaml").write_text(yaml.safe_dump({"windsock": settings}))
-    job = yaml.safe_dump({"kind": "Job", "metadata": {"name": "airflow-migrate-1"}})
+    job = yaml.safe_dump({"kind": "Job", "metadata": {"name": "airflow-migrate"}})
     options: Any = {"context": KIND, "local": lambda *_: job, "folder": folder, **changes}
     return Tilt(**options)
 
@@ -242,7 +241,8 @@ def test_tasks_run_in_the_image_that_tilt_built(tilt: Tilt, objects: list[Manife
     [scheduler] = [item for item in containers(objects) if item["name"] == "scheduler"]
     variables = {item["name"]: item.get("value") for item in scheduler["env"]}
     assert variables["WINDSOCK_WORKER_IMAGE"] == scheduler["image"]
-    assert "WINDSOCK_WORKER_IMAGE" in (ROOT / "docker/bootstrap.sh").read_text(encoding="utf-8")
+    template = (ROOT / "kube/base/pod_template.yaml").read_text(encoding="utf-8")
+    assert "image: ${WINDSOCK_WORKER_IMAGE}" in template
 
 
 # --- Tilt: resources ------------------------------------------------------------------------------
@@ -322,7 +322,12 @@ BASE: list[Manifest] = [
     item
     for path in (ROOT / "kube/base").glob("*.yaml")
     for item in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    if "kind" in item  # a patch has none
 ]
+EVERY_POD: Manifest = {
+    each["path"]: each["value"]
+    for each in yaml.safe_load((ROOT / "kube/base/every-pod.yaml").read_text(encoding="utf-8"))
+}
 SERVICES = {item["metadata"]["name"]: item for item in BASE if item["kind"] == "Service"}
 
 
@@ -368,8 +373,8 @@ def test_the_report_that_okteto_keeps_is_the_one_that_is_written() -> None:
 
 def test_okteto_up_takes_the_place_of_a_workload_that_is_there() -> None:
     for name, part in OKTETO["dev"].items():
-        pod = base("Deployment", name)["spec"]["template"]["spec"]
-        context = pod["securityContext"]
+        assert base("Deployment", name)
+        context = EVERY_POD["/spec/template/spec/securityContext"]
         assert part["securityContext"] == {key: context[key] for key in part["securityContext"]}
         assert [item.partition(":")[0] for item in part["sync"]] == [DEFAULTS.dags]
         for forward in part["forward"]:
@@ -476,7 +481,7 @@ def commands() -> list[list[str]]:
     found = [shlex.split(item["command"]) for part in sections for item in part["commands"]]
     text = (ROOT / "Tiltfile").read_text(encoding="utf-8")
     flags = ["--target", "kind"]
-    for words, rest in re.findall(r"= ?invoke \+ \[([^]]+)\]( \+ flags)?", text):
+    for words, rest in re.findall(r"\binvoke \+ \[([^]]+)\]( \+ flags)?", text):
         found.append(["invoke", *re.findall(r"'([^']*)'", words), *(flags if rest else [])])
     return found
 

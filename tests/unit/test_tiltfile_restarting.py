@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Start = Callable[[str], AbstractContextManager[subprocess.Popen[str]]]
 
-JOB = "kind: Job\nmetadata: {name: airflow-migrate-1}"
+JOB = "kind: Job\nmetadata: {name: airflow-migrate}"
 
 
 @pytest.fixture

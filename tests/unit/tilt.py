@@ -7,7 +7,6 @@ a call that Tilt would refuse for its arguments fails here, too.
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +148,6 @@ class Tilt:
             "k8s_context": lambda: self.context,
             "local": self._local,
             "decode_yaml_stream": _documents,
-            "encode_yaml_stream": json.dumps,
             "fail": self._fail,
         }
         recorders = {name: self._recorder(name, *INTERFACE[name]) for name in INTERFACE}

@@ -21,10 +21,18 @@ def build(context: Context) -> None:
     flow.build(workspace(context))
 
 
-@command(help=dict(AS_FOR_UP))  # Invoke empties it when it has read it.
-def render(c: Context, target: str = "", context: str = "", namespace: str = "") -> None:
+@command(
+    help={
+        **AS_FOR_UP,
+        "tilt": "Print what the Tiltfile needs: images without a registry, volumes that stay.",
+    }
+)
+def render(
+    c: Context, target: str = "", context: str = "", namespace: str = "", tilt: bool = False
+) -> None:
     """Print the manifests exactly as `invoke up` would apply them, without the Secret."""
-    flow.render(workspace(c, kube_context=context, namespace=namespace, target=target))
+    work = workspace(c, kube_context=context, namespace=namespace, target=target)
+    flow.render(work, tilt=tilt)
 
 
 @command(

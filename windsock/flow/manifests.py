@@ -28,11 +28,11 @@ def build(work: Workspace) -> None:
         )
 
 
-def render(work: Workspace) -> None:
+def render(work: Workspace, *, tilt: bool) -> None:
     """Print the manifests as YAML documents."""
     import yaml  # noqa: PLC0415 - only here
 
-    objects = choose.cluster_target(work.settings).objects()
+    objects = choose.cluster_target(work.settings).objects(tilt=tilt)
     work.console.write(yaml.safe_dump_all(objects, sort_keys=False).rstrip("\n"))
 
 

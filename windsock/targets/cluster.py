@@ -24,6 +24,7 @@ from windsock.cluster.access.forward import ForwardSettings
 from windsock.cluster.api import lease, workloads
 from windsock.cluster.api.client import OURS, Cluster
 from windsock.cluster.api.failures import Unreachable
+from windsock.cluster.images import image
 from windsock.cluster.images.named_registry import NamedRegistry
 from windsock.cluster.images.registry import Registry
 from windsock.cluster.kind import Kind
@@ -191,20 +192,23 @@ class ClusterTarget:
     def _overlay(self) -> str:
         return self._settings.cluster.overlay or self.name
 
-    def objects(self) -> list[dict[str, Any]]:
-        """Everything that is applied, the Secret aside."""
-        images = self._images.names()
+    def objects(self, *, tilt: bool = False) -> list[dict[str, Any]]:
+        """Everything that is applied, the Secret aside.
+
+        Args:
+            tilt: As Tilt applies it: it builds the images, and gives them a registry.
+        """
+        images = image.wanted(self._settings) if tilt else self._images.names()
         return manifests.objects(
             self._settings.project,
             overlay=self._overlay,
             namespace=self._location.namespace,
             airflow_image=images.airflow,
             postgres_image=images.postgres,
-            settings=settings.variables(
-                self._settings, namespace=self._location.namespace, base_url=self._base_url
-            ),
+            settings=settings.variables(self._settings, base_url=self._base_url),
             dags_folder=self._told_dags_folder,
             pull_secret=self._settings.cluster.pull_secret,
+            components=["tilt"] if tilt else [],
         )
 
     @cached_property
@@ -338,7 +342,7 @@ class ClusterTarget:
     def _applied_by_others(self) -> list[dict[str, Any]]:
         """What `join` waits for: what would be applied, with the migration that is there.
 
-        A Job is called after its content: one that was applied by hand has another name.
+        A Job that is done may have been deleted since.
         """
         jobs = self._cluster.items("batch/v1", "Job", selector=OURS)
         return [*(item for item in self.objects() if item["kind"] != "Job"), *jobs]

@@ -44,9 +44,9 @@ class OktetoTarget(ClusterTarget):
     def _told_dags_folder(self) -> str:
         return self._settings.dags_folder.name
 
-    def objects(self) -> list[dict[str, Any]]:
+    def objects(self, *, tilt: bool = False) -> list[dict[str, Any]]:
         """See `ClusterTarget`; with a note of what the images were built from."""
-        objects = super().objects()
+        objects = super().objects(tilt=tilt)
         for item in objects:
             if item["kind"] == "ConfigMap" and item["metadata"]["name"] == manifests.SETTINGS:
                 item["metadata"]["annotations"] = {okteto.RECIPE: self._deployment.recipe}

@@ -5,10 +5,12 @@ import re
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from windsock.cluster.manifests import settings
 from windsock.local.database_folder import MAJOR
@@ -61,15 +63,22 @@ def test_a_role_is_a_module_of_the_runtime(
     assert run(*arguments).stdout == f"python -m {started}\n"
 
 
-def test_a_scheduler_may_be_told_the_image_of_its_tasks(run: Run, tmp_path: Path) -> None:
-    python = tmp_path / "bin" / "python"
-    python.write_text("#!/bin/sh\nenv\n")
-    image = "localhost:5001/windsock-airflow:tilt-1234"
-    told = run("scheduler", WINDSOCK_WORKER_IMAGE=image).stdout.splitlines()
-    setting = "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER"
-    assert f"{setting}_REPOSITORY=localhost:5001/windsock-airflow" in told
-    assert f"{setting}_TAG=tilt-1234" in told
-    assert setting not in run("scheduler").stdout
+def test_the_scheduler_fills_in_the_pod_of_a_task(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "python").write_text(
+        f'#!/bin/sh\n[ "$1" != -c ] || exec {sys.executable} "$@"\necho "python $*"\n'
+    )
+    mounted, own = tmp_path / "mounted.yaml", tmp_path / "own.yaml"
+    mounted.write_text("image: ${WINDSOCK_WORKER_IMAGE}\nname: $(OTHER) $0 ${UNKNOWN}\n")
+    done = run(
+        "scheduler",
+        WINDSOCK_POD_TEMPLATE=str(mounted),
+        WINDSOCK_WORKER_IMAGE="localhost:5001/windsock-airflow:tilt-1234",
+        AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE=str(own),
+    )
+    assert done.stdout == "python -m windsock.runtime.start scheduler\n"
+    assert own.read_text().rstrip() == (
+        "image: localhost:5001/windsock-airflow:tilt-1234\nname: $(OTHER) $0 ${UNKNOWN}"
+    )
 
 
 def test_any_other_command_is_run_as_it_is(
@@ -155,5 +164,7 @@ def test_postgresql_is_set_up_as_on_the_local_target() -> None:
 
 def test_paths_are_those_of_the_settings() -> None:
     text = (ROOT / "docker/install.sh").read_text() + (ROOT / "docker/Dockerfile").read_text()
-    for path in (settings.STORE, settings.LOGS, str(Path(settings.PROCESSOR_SOCKET).parent)):
+    kube = yaml.safe_load((ROOT / "kube/base/settings.yaml").read_text())["data"]
+    logs = kube["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]
+    for path in (settings.STORE, logs, str(Path(settings.PROCESSOR_SOCKET).parent)):
         assert path in text

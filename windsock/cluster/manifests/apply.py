@@ -105,9 +105,9 @@ def _apply_one(
 ) -> str:
     """Apply an object, unless it is there as it should be; what became of it."""
     marked = as_wanted_beside(before, _marked(item))
-    if before is not None and (_failed_job(before) or is_going(before)):
+    if before is not None and (is_going(before) or _must_go_first(before, marked)):
         progress(f"waiting for the old {name_of(item)} to go")
-        delete_and_wait(cluster, before)  # so that it is tried again
+        delete_and_wait(cluster, before)
         before = None
     if before is not None and _covers(before, marked):
         return "unchanged"
@@ -127,8 +127,7 @@ def _apply_one(
 def is_applied(cluster: Cluster, item: Object) -> bool:
     """Whether an object in the cluster is what was applied last, of this very content."""
     live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
-    annotations = (live or {"metadata": {}})["metadata"].get("annotations") or {}
-    return bool(annotations.get(APPLIED) == _marked(item)["metadata"]["annotations"][APPLIED])
+    return live is not None and _digest_of(live) == _digest_of(_marked(item))
 
 
 def prune(cluster: Cluster, kept: set[Key]) -> list[str]:
@@ -179,8 +178,16 @@ def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[
         )
 
 
-def _failed_job(item: Object) -> bool:
-    return item["kind"] == "Job" and has_condition(item, "Failed")
+def _must_go_first(before: Object, wanted: Object) -> bool:
+    """Whether it is a Job of another content, which cannot be changed, or one that failed."""
+    if before["kind"] != "Job":
+        return False
+    return has_condition(before, "Failed") or _digest_of(before) != _digest_of(wanted)
+
+
+def _digest_of(item: Object) -> str | None:
+    """The digest of what was applied last."""
+    return (item["metadata"].get("annotations") or {}).get(APPLIED)
 
 
 # --- whether it is as it should be --------------------------------------------------------------

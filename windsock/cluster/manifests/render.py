@@ -1,15 +1,18 @@
-"""kube/, rendered by kustomize and changed as objects: never as text.
+"""kube/, rendered by kustomize.
 
-What differs between two environments (namespace, image tags, settings) is put into the objects
-after kustomize has rendered them, so that kube/ stays what `kubectl apply -k` can read.
+What differs between two environments (namespace, images, settings) is a kustomization of its own on
+top of the overlay, so that kube/ stays what `kubectl apply -k` can read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -17,8 +20,7 @@ import yaml
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 Manifest = dict[str, Any]
 
@@ -28,9 +30,11 @@ POSTGRES_IMAGE = "windsock-postgres:dev"
 
 SETTINGS = "airflow-settings"
 POD_TEMPLATE = "airflow-pod-template"
+"""The names of two ConfigMaps; kustomize adds a digest to that of the pod template."""
+
 POD_TEMPLATE_KEY = "pod_template.yaml"
-MIGRATE = "airflow-migrate"
 DAGS_FOLDER = "WINDSOCK_DAGS_FOLDER"
+PULL_SECRETS = "WINDSOCK_WORKER_PULL_SECRETS"
 CHECKSUM = "windsock.dev/configuration"
 """Annotation of pods: a digest of the ConfigMaps that they read when they start."""
 
@@ -38,6 +42,7 @@ UI_ONLY = "AIRFLOW__API__BASE_URL"
 """The setting that only the API server must restart for: another port on this machine."""
 
 API_SERVER = "airflow-api-server"
+WORKLOADS = "Deployment|StatefulSet|DaemonSet|Job"
 OLDEST_KUBECTL = (1, 27)
 RENDER_SECONDS = 60
 
@@ -52,6 +57,7 @@ def objects(
     settings: Mapping[str, str],
     dags_folder: str,
     pull_secret: str = "",
+    components: Sequence[str] = (),
 ) -> list[Manifest]:
     """Everything that an environment consists of, the Secret aside.
 
@@ -59,74 +65,81 @@ def objects(
         project: The folder that holds kube/.
         overlay: A folder below kube/overlays.
         namespace: Where the objects go.
-        airflow_image: Tag of the image of Airflow.
-        postgres_image: Tag of the image of the database.
-        settings: The data of the ConfigMap `airflow-settings`.
+        airflow_image: Name of the image of Airflow.
+        postgres_image: Name of the image of the database.
+        settings: What goes into the ConfigMap `airflow-settings`, over what is in it.
         dags_folder: The folder on this machine, which tracebacks name.
         pull_secret: A Secret that pods pull their images with; empty means none.
+        components: Folders below kube/components, besides those of the overlay.
 
     Raises:
         ConfigurationError: kubectl is missing or too old, or the overlay cannot be rendered, or
             lacks the settings.
         EnvironmentFailure: kubectl does not end.
     """
-    rendered = render(project, overlay)
+    patches = [
+        _patch("ConfigMap", SETTINGS, {"data": dict(settings)}),
+        _variable("dag-processor", DAGS_FOLDER, dags_folder),
+    ]
+    if pull_secret:
+        secrets = [{"name": pull_secret}]
+        patches.append(
+            # In the pods, not in their accounts: so a pod that could not pull is made anew.
+            _patch(
+                "Deployment|StatefulSet|DaemonSet|Job", ".*", _pod({"imagePullSecrets": secrets})
+            )
+        )
+        patches.append(_variable("scheduler", PULL_SECRETS, json.dumps(secrets)))
+    folder = _overlay(project, overlay)
+    with tempfile.TemporaryDirectory(prefix="windsock-kube-") as name:
+        top = Path(name).resolve()
+        kustomization = {
+            "namespace": namespace,
+            "resources": [_relative(folder, top)],
+            "components": [
+                _relative(project / "kube" / "components" / each, top) for each in components
+            ],
+            "images": [
+                _image(AIRFLOW_IMAGE, airflow_image),
+                _image(POSTGRES_IMAGE, postgres_image),
+            ],
+            "patches": patches,
+        }
+        (top / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+        rendered = _kustomize(top, overlay=folder)
     settings_of(rendered)
-    return complete(
-        rendered,
-        namespace=namespace,
-        images={AIRFLOW_IMAGE: airflow_image, POSTGRES_IMAGE: postgres_image},
-        settings=settings,
-        dags_folder=dags_folder,
-        pull_secret=pull_secret,
-    )
+    return _with_checksums(rendered)
 
 
-def complete(
-    rendered: Sequence[Manifest],
-    *,
-    namespace: str,
-    images: Mapping[str, str],
-    settings: Mapping[str, str],
-    dags_folder: str,
-    pull_secret: str = "",
-) -> list[Manifest]:
-    """Put into rendered objects what is an environment's own.
+def _relative(folder: Path, top: Path) -> str:
+    """Kustomize takes no absolute path."""
+    return os.path.relpath(folder.resolve(), top)
 
-    Args:
-        rendered: Objects of our own, which are changed.
-        namespace: Where they go.
-        images: Name in kube/ → tag.
-        settings: The data of the ConfigMap `airflow-settings`.
-        dags_folder: The folder on this machine.
-        pull_secret: A Secret that pods pull their images with; empty means none.
 
-    Returns:
-        The same objects.
-    """
-    for item in rendered:
-        item["metadata"]["namespace"] = namespace
-        for subject in item.get("subjects") or []:
-            if subject["kind"] == "ServiceAccount":
-                subject["namespace"] = namespace
-        _set_images(_pod(item), images)
-        _set_pull_secret(_pod(item), pull_secret)
-        _set_variable(_pod(item), DAGS_FOLDER, dags_folder)
-        if _is(item, "ConfigMap", SETTINGS):
-            item["data"] = dict(settings)
-        elif _is(item, "ConfigMap", POD_TEMPLATE):
-            _complete_pod_template(item, images, pull_secret)
-    configuration = {
-        item["metadata"]["name"]: item.get("data") or {}
-        for item in rendered
-        if item["kind"] == "ConfigMap"
-    }
-    for item in rendered:
-        _annotate(item, configuration)
-        if _is(item, "Job", MIGRATE):
-            # A Job cannot be changed: another one has another name.
-            item["metadata"]["name"] = f"{MIGRATE}-{_digest(item['spec'])}"
-    return list(rendered)
+def _image(known: str, wanted: str) -> dict[str, str]:
+    """An entry of `images:`, for an image with a tag or a digest."""
+    name = known.partition(":")[0]
+    new, at, digest = wanted.partition("@")
+    if at:
+        return {"name": name, "newName": new, "digest": digest}
+    new, _, tag = wanted.rpartition(":")
+    return {"name": name, "newName": new, "newTag": tag}
+
+
+def _patch(kind: str, name: str, change: Manifest) -> Manifest:
+    """An entry of `patches:`; what it names may be missing in an overlay."""
+    body = {"apiVersion": "v1", "kind": "Any", "metadata": {"name": "any"}, **change}
+    return {"target": {"kind": kind, "name": name}, "patch": yaml.safe_dump(body)}
+
+
+def _pod(spec: Manifest) -> Manifest:
+    return {"spec": {"template": {"spec": spec}}}
+
+
+def _variable(component: str, name: str, value: str) -> Manifest:
+    """An entry of `patches:` for an environment variable of a component of Airflow."""
+    container = {"name": component, "env": [{"name": name, "value": value}]}
+    return _patch("Deployment", f"airflow-{component}", _pod({"containers": [container]}))
 
 
 def settings_of(objects: Sequence[Manifest]) -> Manifest:
@@ -139,27 +152,36 @@ def settings_of(objects: Sequence[Manifest]) -> Manifest:
     if found is None:
         raise ConfigurationError(
             f"the overlay has no ConfigMap {SETTINGS}, from which every pod gets its settings",
-            "Keep that of kube/base; windsock fills it.",
+            "Keep the one of kube/base; windsock puts an environment's own settings into it.",
         )
     return found
 
 
 def render(project: Path, overlay: str) -> list[Manifest]:
-    """What `kubectl kustomize` makes of an overlay.
+    """What `kubectl kustomize` makes of an overlay alone.
 
     Raises:
         ConfigurationError: As for `objects`.
         EnvironmentFailure: As for `objects`.
     """
-    folder = project / "kube" / "overlays" / overlay
+    folder = _overlay(project, overlay)
+    return _kustomize(folder, overlay=folder)
+
+
+def _overlay(project: Path, name: str) -> Path:
+    folder = project / "kube" / "overlays" / name
     if not folder.is_dir():
         known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
         raise ConfigurationError(
             f"there is no overlay {folder}", f"There are: {', '.join(known) or 'none'}."
         )
+    return folder
+
+
+def _kustomize(folder: Path, *, overlay: Path) -> list[Manifest]:
     result = _kubectl("kustomize", str(folder))
     if result.returncode != 0:
-        raise _refused(folder, result.stderr.strip())
+        raise _refused(overlay, result.stderr.strip())
     return [item for item in yaml.safe_load_all(result.stdout) if item]
 
 
@@ -209,58 +231,32 @@ def _is(item: Manifest, kind: str, name: str) -> bool:
     return bool(item["kind"] == kind and item["metadata"]["name"] == name)
 
 
-def _pod(item: Manifest) -> Manifest:
-    """The pod that a workload makes; empty for anything else."""
-    template = (item.get("spec") or {}).get("template")
-    return template if isinstance(template, dict) and "spec" in template else {}
+def _with_checksums(rendered: list[Manifest]) -> list[Manifest]:
+    """Let a change of a ConfigMap roll the workloads that read it, and no others.
 
-
-def _containers(pod: Manifest) -> Iterator[Manifest]:
-    spec = pod.get("spec") or {}
-    yield from spec.get("initContainers") or []
-    yield from spec.get("containers") or []
-
-
-def _set_images(pod: Manifest, images: Mapping[str, str]) -> None:
-    for container in _containers(pod):
-        if "image" in container:
-            container["image"] = images.get(container["image"], container["image"])
-
-
-def _set_pull_secret(pod: Manifest, name: str) -> None:
-    """In the pods, not in their accounts: so a pod that could not pull is made anew."""
-    if pod and name:
-        pod["spec"].setdefault("imagePullSecrets", []).append({"name": name})
-
-
-def _set_variable(pod: Manifest, name: str, value: str) -> None:
-    for container in _containers(pod):
-        for variable in container.get("env") or []:
-            if variable["name"] == name:
-                variable["value"] = value
-
-
-def _complete_pod_template(item: Manifest, images: Mapping[str, str], pull_secret: str) -> None:
-    """Workers run the same image as everything else."""
-    template = yaml.safe_load(item["data"][POD_TEMPLATE_KEY])
-    _set_images(template, images)
-    _set_pull_secret(template, pull_secret)
-    item["data"][POD_TEMPLATE_KEY] = yaml.safe_dump(template, sort_keys=False)
-
-
-def _annotate(item: Manifest, configuration: Mapping[str, Mapping[str, str]]) -> None:
-    """Let a change of a ConfigMap roll the workloads that read it, and no others."""
-    pod = _pod(item)
-    text = json.dumps(pod.get("spec"))
-    used: dict[str, Any] = {
-        name: data for name, data in configuration.items() if f'"{name}"' in text
+    A digest in the names of the settings would do that too, but a pod of a task that waits for a
+    node would lose its settings when the next ones are applied.
+    """
+    configuration = {
+        item["metadata"]["name"]: item.get("data") or {}
+        for item in rendered
+        if item["kind"] == "ConfigMap"
     }
-    if not used:
-        return
-    if SETTINGS in used and item["metadata"]["name"] != API_SERVER:
-        used[SETTINGS] = {key: value for key, value in used[SETTINGS].items() if key != UI_ONLY}
-    annotations = pod.setdefault("metadata", {}).setdefault("annotations", {})
-    annotations[CHECKSUM] = _digest(used)
+    for item in rendered:
+        pod = (item.get("spec") or {}).get("template")
+        if not isinstance(pod, dict):
+            continue
+        text = json.dumps(pod.get("spec"))
+        used: dict[str, Any] = {
+            name: data for name, data in configuration.items() if f'"{name}"' in text
+        }
+        if SETTINGS in used and item["metadata"]["name"] != API_SERVER:
+            others = {key: value for key, value in used[SETTINGS].items() if key != UI_ONLY}
+            used[SETTINGS] = others
+        if used:
+            annotations = pod.setdefault("metadata", {}).setdefault("annotations", {})
+            annotations[CHECKSUM] = _digest(used)
+    return rendered
 
 
 def _digest(value: object) -> str:

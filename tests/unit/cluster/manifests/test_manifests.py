@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 import stat
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from windsock.cluster.manifests import render as manifests
-from windsock.cluster.manifests import settings
-from windsock.config import Settings
 from windsock.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,65 +18,87 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[4]
 BASE = ROOT / "kube" / "base"
-IMAGES = {
-    manifests.AIRFLOW_IMAGE: "windsock-airflow:1111",
-    manifests.POSTGRES_IMAGE: "windsock-postgres:2222",
-}
+AIRFLOW, POSTGRES = "windsock-airflow:1111", "windsock-postgres:2222"
+SETTINGS = {"AIRFLOW__CORE__PARALLELISM": "8", manifests.UI_ONLY: "http://127.0.0.1:1"}
 needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kustomize is part of kubectl, which is not installed"
 )
 
 Manifest = dict[str, Any]
+Objects = dict[tuple[str, str], Manifest]
 
 
 def base() -> list[Manifest]:
-    """The objects of kube/base, without the labels that kustomize adds."""
+    """The objects of the files of kube/base."""
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
-    found = [
+    return [
         item
         for name in kustomization["resources"]
         for item in yaml.safe_load_all((BASE / name).read_text())
     ]
-    template = (BASE / manifests.POD_TEMPLATE_KEY).read_text()
-    found.append(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": manifests.POD_TEMPLATE},
-            "data": {manifests.POD_TEMPLATE_KEY: template},
-        }
-    )
-    return found
 
 
-def complete(
-    items: list[Manifest] | None = None, **changes: Any
-) -> dict[tuple[str, str], Manifest]:
+def rendered(project: Path = ROOT, **changes: Any) -> Objects:
+    """The objects of an environment; the pod template is known without its digest."""
     arguments: dict[str, Any] = {
+        "overlay": "context",
         "namespace": "anna",
-        "images": IMAGES,
-        "settings": {"AIRFLOW__CORE__PARALLELISM": "8", manifests.UI_ONLY: "http://127.0.0.1:1"},
+        "airflow_image": AIRFLOW,
+        "postgres_image": POSTGRES,
+        "settings": SETTINGS,
         "dags_folder": "/home/anna/dags",
         **changes,
     }
-    done = manifests.complete(base() if items is None else items, **arguments)
-    return {(item["kind"], item["metadata"]["name"]): item for item in done}
+    return {
+        (
+            item["kind"],
+            re.sub(r"^(airflow-pod-template)-\w+$", r"\1", item["metadata"]["name"]),
+        ): item
+        for item in manifests.objects(project, **arguments)
+    }
 
 
-def worker(objects: dict[tuple[str, str], Manifest]) -> Manifest:
+@pytest.fixture(scope="module")
+def objects() -> Objects:
+    return rendered()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose kube/ may be changed."""
+    shutil.copytree(ROOT / "kube", tmp_path / "kube")
+    return tmp_path
+
+
+def overlay(project: Path, name: str, **kustomization: Any) -> None:
+    folder = project / "kube" / "overlays" / name
+    folder.mkdir(exist_ok=True)
+    text = yaml.safe_dump({"resources": ["../../base"], **kustomization})
+    (folder / "kustomization.yaml").write_text(text)
+
+
+def worker(objects: Objects) -> Manifest:
+    """The pod of a task, as the scheduler's bootstrap.sh writes it."""
+    [scheduler] = pod_of(objects, "airflow-scheduler")["spec"]["containers"]
+    variables = {each["name"]: each.get("value", "") for each in scheduler["env"]}
     text = objects["ConfigMap", manifests.POD_TEMPLATE]["data"][manifests.POD_TEMPLATE_KEY]
-    pod: Manifest = yaml.safe_load(text)
+    pod: Manifest = yaml.safe_load(Template(text).safe_substitute(variables))
     return pod
 
 
-def pods(objects: dict[tuple[str, str], Manifest]) -> Iterator[tuple[str, Manifest]]:
+def pod_of(objects: Objects, deployment: str) -> Manifest:
+    pod: Manifest = objects["Deployment", deployment]["spec"]["template"]
+    return pod
+
+
+def pods(objects: Objects) -> Iterator[tuple[str, Manifest]]:
     yield "worker", worker(objects)
     for (kind, name), item in objects.items():
         if kind in ("Deployment", "StatefulSet", "Job"):
             yield name, item["spec"]["template"]
 
 
-def checksums(objects: dict[tuple[str, str], Manifest]) -> dict[str, str]:
+def checksums(objects: Objects) -> dict[str, str]:
     return {
         name: pod["metadata"]["annotations"][manifests.CHECKSUM]
         for name, pod in pods(objects)
@@ -90,99 +110,118 @@ def rolled(before: dict[str, str], after: dict[str, str]) -> set[str]:
     return {name for name, digest in after.items() if before.get(name) != digest}
 
 
-# --- what is put into the objects -----------------------------------------------------------------
+# --- what an environment puts into kube/ ----------------------------------------------------------
 
 
-def test_everything_goes_to_the_namespace_that_was_asked_for() -> None:
-    objects = complete()
+@needs_kubectl
+def test_everything_goes_to_the_namespace_that_was_asked_for(objects: Objects) -> None:
     assert {item["metadata"]["namespace"] for item in objects.values()} == {"anna"}
     (subject,) = objects["RoleBinding", "airflow-scheduler"]["subjects"]
     assert subject["namespace"] == "anna"
 
 
-def test_every_container_runs_an_image_with_a_digest() -> None:
-    used = {
-        container["image"] for _, pod in pods(complete()) for container in pod["spec"]["containers"]
+@needs_kubectl
+@pytest.mark.parametrize(
+    "image",
+    [AIRFLOW, "registry.example:5000/anna/windsock-airflow:1", "host/a/b:okteto@sha256:0123"],
+)
+def test_every_container_runs_the_images_of_the_environment(image: str) -> None:
+    found = {
+        name: container["image"]
+        for name, pod in pods(rendered(airflow_image=image))
+        for container in pod["spec"]["containers"]
     }
-    assert used == set(IMAGES.values())
+    assert found.pop("postgres") == POSTGRES
+    assert set(found.values()) == {image}
+    assert "worker" in found
 
 
-def test_the_settings_are_those_of_the_environment() -> None:
-    wanted = {"AIRFLOW__CORE__PARALLELISM": "3"}
-    assert complete(settings=wanted)["ConfigMap", manifests.SETTINGS]["data"] == wanted
+@needs_kubectl
+def test_the_settings_of_the_environment_go_over_those_of_kube(objects: Objects) -> None:
+    data = objects["ConfigMap", manifests.SETTINGS]["data"]
+    assert SETTINGS.items() <= data.items()
+    assert data["AIRFLOW__CORE__EXECUTOR"] == "KubernetesExecutor"
 
 
-def test_the_dag_processor_knows_the_folder_on_this_machine() -> None:
-    (container,) = complete()["Deployment", "airflow-dag-processor"]["spec"]["template"]["spec"][
-        "containers"
-    ]
+@needs_kubectl
+def test_a_setting_may_be_any_text() -> None:
+    settings = {"ONE": "two\nlines: 'and' \"quotes\"", "TWO": "8", "THREE": "", "FOUR": "$HOME=1"}
+    data = rendered(settings=settings)["ConfigMap", manifests.SETTINGS]["data"]
+    assert settings.items() <= data.items()
+
+
+@needs_kubectl
+def test_the_dag_processor_knows_the_folder_on_this_machine(objects: Objects) -> None:
+    (container,) = pod_of(objects, "airflow-dag-processor")["spec"]["containers"]
     assert {"name": manifests.DAGS_FOLDER, "value": "/home/anna/dags"} in container["env"]
 
 
-def test_another_image_makes_another_migration_and_the_same_one_does_not() -> None:
-    def job(tag: str) -> str:
-        objects = complete(images={**IMAGES, manifests.AIRFLOW_IMAGE: tag})
-        (name,) = (name for kind, name in objects if kind == "Job")
-        return name
-
-    assert job("a:1") == job("a:1")
-    assert job("a:1") != job("a:2")
-    assert job("a:1").startswith("airflow-migrate-")
-
-
-def test_the_same_input_gives_the_same_objects() -> None:
-    assert complete() == complete()
+@needs_kubectl
+def test_the_same_input_gives_the_same_objects(objects: Objects) -> None:
+    assert rendered() == objects
 
 
 # --- what rolls what ------------------------------------------------------------------------------
 
 
-def test_a_changed_setting_rolls_all_of_airflow_and_not_the_database() -> None:
-    before = checksums(complete())
-    after = checksums(complete(settings={"AIRFLOW__CORE__PARALLELISM": "9"}))
+@needs_kubectl
+def test_a_changed_setting_rolls_all_of_airflow_and_not_the_database(objects: Objects) -> None:
+    after = checksums(rendered(settings={**SETTINGS, "AIRFLOW__CORE__PARALLELISM": "9"}))
     components = {f"airflow-{name}" for name in ("scheduler", "dag-processor", "triggerer")}
-    assert components | {"airflow-api-server"} <= rolled(before, after)
+    assert components | {"airflow-api-server"} <= rolled(checksums(objects), after)
     assert "postgres" not in after
 
 
-def test_another_port_on_this_machine_rolls_the_api_server_alone() -> None:
-    values = {"AIRFLOW__CORE__PARALLELISM": "8"}
-    before = checksums(complete(settings={**values, manifests.UI_ONLY: "http://127.0.0.1:1"}))
-    after = checksums(complete(settings={**values, manifests.UI_ONLY: "http://127.0.0.1:2"}))
-    assert rolled(before, after) == {"airflow-api-server"}
+@needs_kubectl
+def test_another_port_on_this_machine_rolls_the_api_server_alone(objects: Objects) -> None:
+    after = checksums(rendered(settings={**SETTINGS, manifests.UI_ONLY: "http://127.0.0.1:2"}))
+    assert rolled(checksums(objects), after) == {"airflow-api-server"}
 
 
-def test_a_changed_pod_template_rolls_the_scheduler_alone() -> None:
-    items = base()
-    items[-1]["data"][manifests.POD_TEMPLATE_KEY] += "  priority: 7\n"
-    assert rolled(checksums(complete()), checksums(complete(items))) == {"airflow-scheduler"}
+@needs_kubectl
+def test_a_changed_pod_template_rolls_the_scheduler_alone(objects: Objects, project: Path) -> None:
+    with (project / "kube/base" / manifests.POD_TEMPLATE_KEY).open("a") as file:
+        file.write("  priority: 7\n")
+    changed = rendered(project)
+    assert rolled(checksums(objects), checksums(changed)) == {"airflow-scheduler"}
+    mounted = yaml.safe_dump(pod_of(changed, "airflow-scheduler"))
+    name = changed["ConfigMap", manifests.POD_TEMPLATE]["metadata"]["name"]
+    assert name not in yaml.safe_dump(pod_of(objects, "airflow-scheduler"))
+    assert name in mounted
 
 
 # --- kube/ itself ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name, _ in pods(complete())])
-def test_pods_keep_to_the_restricted_profile(name: str) -> None:
-    spec = dict(pods(complete()))[name]["spec"]
-    context = spec["securityContext"]
-    assert context["runAsNonRoot"] is True
-    assert context["runAsUser"] == 50000
-    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in spec["containers"]:
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert container["imagePullPolicy"] == "IfNotPresent"
+@needs_kubectl
+def test_pods_keep_to_the_restricted_profile(objects: Objects) -> None:
+    for name, pod in pods(objects):
+        context = pod["spec"]["securityContext"]
+        assert context == worker(objects)["spec"]["securityContext"], name
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] == 50000
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["spec"]["enableServiceLinks"] is False
+        for container in pod["spec"]["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["imagePullPolicy"] == "IfNotPresent"
 
 
-def test_only_the_scheduler_has_a_token() -> None:
+@needs_kubectl
+def test_only_the_scheduler_has_a_token(objects: Objects) -> None:
     with_token = {
-        name for name, pod in pods(complete()) if pod["spec"]["automountServiceAccountToken"]
+        name for name, pod in pods(objects) if pod["spec"]["automountServiceAccountToken"]
     }
     assert with_token == {"airflow-scheduler"}
 
 
-def test_workers_get_no_secret_and_cannot_write_snapshots() -> None:
-    pod = worker(complete())
+@needs_kubectl
+def test_workers_get_no_secret_and_cannot_write_snapshots(objects: Objects) -> None:
+    pod = worker(objects)
+    assert pod["spec"].pop("imagePullSecrets") == []
     assert "secret" not in yaml.safe_dump(pod).lower()
     (mount,) = [
         mount for mount in pod["spec"]["containers"][0]["volumeMounts"] if mount["name"] == "dags"
@@ -191,10 +230,11 @@ def test_workers_get_no_secret_and_cannot_write_snapshots() -> None:
     assert pod["spec"]["containers"][0]["name"] == "base", "the executor looks for this name"
 
 
-def test_only_the_dag_processor_may_write_snapshots() -> None:
+@needs_kubectl
+def test_only_the_dag_processor_may_write_snapshots(objects: Objects) -> None:
     writers = {
         name
-        for name, pod in pods(complete())
+        for name, pod in pods(objects)
         for container in pod["spec"]["containers"]
         for mount in container.get("volumeMounts", [])
         if mount["name"] == "dags" and not mount.get("readOnly")
@@ -202,24 +242,27 @@ def test_only_the_dag_processor_may_write_snapshots() -> None:
     assert writers == {"airflow-dag-processor"}
 
 
-def test_the_pods_fit_on_a_small_node() -> None:
+@needs_kubectl
+def test_the_pods_fit_on_a_small_node(objects: Objects) -> None:
     def number(quantity: str) -> int:
         return int(quantity.rstrip("mMi"))
 
     wanted = [
         container["resources"]["requests"]
-        for name, pod in pods(complete())
+        for name, pod in pods(objects)
         for container in pod["spec"]["containers"]
     ]
     assert sum(number(request["cpu"]) for request in wanted) <= 500, "millicores, of 2000"
     assert sum(number(request["memory"]) for request in wanted) <= 2048, "MiB"
 
 
-def test_a_template_without_affinity_is_else_the_one_of_base() -> None:
-    plain = yaml.safe_load((BASE / manifests.POD_TEMPLATE_KEY).read_text())
-    del plain["spec"]["affinity"]
-    component = ROOT / "kube/components/any-node" / manifests.POD_TEMPLATE_KEY
-    assert yaml.safe_load(component.read_text()) == plain
+@needs_kubectl
+@pytest.mark.parametrize(("overlay", "bound"), [("context", True), ("kind", False)])
+def test_a_task_runs_where_the_rest_of_airflow_does(overlay: str, bound: bool) -> None:
+    found = rendered(overlay=overlay)
+    scheduler = pod_of(found, "airflow-scheduler")["spec"].get("affinity", {})
+    assert worker(found)["spec"]["affinity"] == scheduler
+    assert bool(scheduler) is bound
 
 
 # --- rendering ------------------------------------------------------------------------------------
@@ -228,11 +271,11 @@ def test_a_template_without_affinity_is_else_the_one_of_base() -> None:
 @needs_kubectl
 @pytest.mark.parametrize("overlay", ["kind", "context", "ha", "okteto"])
 def test_an_overlay_renders_and_every_object_is_labelled(overlay: str) -> None:
-    rendered = manifests.render(ROOT, overlay)
-    kinds = {item["kind"] for item in rendered}
+    found = manifests.render(ROOT, overlay)
+    kinds = {item["kind"] for item in found}
     assert {"StatefulSet", "Deployment", "Job", "ConfigMap", "NetworkPolicy"} <= kinds
     assert "Secret" not in kinds
-    for item in rendered:
+    for item in found:
         labels = item["metadata"]["labels"]
         assert labels["app.kubernetes.io/part-of"] == "windsock"
         assert labels["app.kubernetes.io/managed-by"] == "windsock"
@@ -250,7 +293,7 @@ NAMESPACED = {
 
 @needs_kubectl
 def test_nothing_for_okteto_is_what_its_namespaces_forbid() -> None:
-    objects = complete(manifests.render(ROOT, "okteto"))
+    objects = rendered(overlay="okteto")
     claims = [item for item in objects.values() if item["kind"] == "PersistentVolumeClaim"]
     for item in objects.values():
         assert (item["apiVersion"], item["kind"]) in NAMESPACED
@@ -263,7 +306,7 @@ def test_nothing_for_okteto_is_what_its_namespaces_forbid() -> None:
 
 @needs_kubectl
 def test_no_pod_for_okteto_reaches_for_its_node() -> None:
-    found = dict(pods(complete(manifests.render(ROOT, "okteto"))))
+    found = dict(pods(rendered(overlay="okteto")))
     assert "worker" in found
     for pod in found.values():
         spec = pod["spec"]
@@ -280,34 +323,22 @@ def test_no_pod_for_okteto_reaches_for_its_node() -> None:
 
 
 @needs_kubectl
-def test_a_storage_class_for_many_nodes_frees_the_pods(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "kube", tmp_path / "kube")
-    overlay = tmp_path / "kube/overlays/many"
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(
-        "resources: [../../base]\ncomponents: [../../components/read-write-many]\n"
-    )
-    rendered = manifests.render(tmp_path, "many")
-    claims = [item for item in rendered if item["kind"] == "PersistentVolumeClaim"]
+def test_a_storage_class_for_many_nodes_frees_the_pods(project: Path) -> None:
+    overlay(project, "many", components=["../../components/read-write-many"])
+    found = rendered(project, overlay="many")
+    claims = [item for item in found.values() if item["kind"] == "PersistentVolumeClaim"]
     assert [item["spec"]["accessModes"] for item in claims] == [["ReadWriteMany"]] * 2
-    assert "affinity" not in yaml.safe_dump_all(rendered).lower()
+    assert [name for name, pod in pods(found) if pod["spec"].get("affinity")] == []
 
 
 @needs_kubectl
 @pytest.mark.parametrize("many_nodes", [False, True])
 def test_two_dag_processors_run_where_their_volume_can_be_mounted(
-    tmp_path: Path, many_nodes: bool
+    project: Path, many_nodes: bool
 ) -> None:
-    shutil.copytree(ROOT / "kube", tmp_path / "kube")
     components = ["../../components/ha", *["../../components/read-write-many"] * many_nodes]
-    (tmp_path / "kube/overlays/ha/kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": ["../../base"], "components": components})
-    )
-    [processor] = [
-        item
-        for item in manifests.render(tmp_path, "ha")
-        if item["kind"] == "Deployment" and item["metadata"]["name"] == "airflow-dag-processor"
-    ]
+    overlay(project, "ha", components=components)
+    processor = rendered(project, overlay="ha")["Deployment", "airflow-dag-processor"]
     assert processor["spec"]["replicas"] == 2
     assert processor["spec"]["strategy"]["type"] == "RollingUpdate"
     affinity = processor["spec"]["template"]["spec"].get("affinity")
@@ -321,40 +352,19 @@ def test_two_dag_processors_run_where_their_volume_can_be_mounted(
 
 
 @needs_kubectl
-def test_an_overlay_that_drops_the_settings_is_told_so(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "kube", tmp_path / "kube")
+def test_an_overlay_that_drops_the_settings_is_told_so(project: Path) -> None:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "airflow-settings"}}
     patch = yaml.safe_dump({**body, "$patch": "delete"})
-    (tmp_path / "kube/overlays/context/kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": ["../../base"], "patches": [{"patch": patch}]})
-    )
+    overlay(project, "context", patches=[{"patch": patch}])
     with pytest.raises(ConfigurationError, match="no ConfigMap airflow-settings"):
-        manifests.objects(
-            tmp_path,
-            overlay="context",
-            namespace="anna",
-            airflow_image="windsock-airflow:1111",
-            postgres_image="windsock-postgres:2222",
-            settings={},
-            dags_folder="/dags",
-        )
+        rendered(project)
 
 
 @needs_kubectl
-def test_the_whole_of_an_environment_comes_in_one_call() -> None:
-    own = Settings(project=ROOT)
-    objects = manifests.objects(
-        ROOT,
-        overlay="context",
-        namespace="anna",
-        airflow_image="windsock-airflow:1111",
-        postgres_image="windsock-postgres:2222",
-        settings=settings.variables(own, namespace="anna", base_url="http://127.0.0.1:1"),
-        dags_folder="/dags",
-    )
-    assert len(objects) == len(base())
-    assert manifests.settings_of(objects)["data"]
-    assert ":dev" not in yaml.safe_dump_all(objects)
+def test_nothing_of_the_names_in_kube_is_left(objects: Objects) -> None:
+    assert len(objects) == len(base()) + 1
+    text = yaml.safe_dump_all(objects.values())
+    assert ":dev" not in text
 
 
 def test_an_unknown_overlay_is_refused_with_those_there_are() -> None:
@@ -410,15 +420,15 @@ def test_empty_documents_are_no_objects(kubectl: Callable[..., None]) -> None:
     assert manifests.render(ROOT, "context") == [{"kind": "ConfigMap", "metadata": {"name": "one"}}]
 
 
-def test_objects_of_the_users_own_overlay_are_kept_as_they_are() -> None:
-    own = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "mine"},
-        "data": {"key": "windsock-airflow:dev"},
-    }
-    kept = complete([*base(), copy.deepcopy(own)])["ConfigMap", "mine"]
-    assert kept["data"] == own["data"]
+@needs_kubectl
+def test_objects_of_the_users_own_overlay_are_kept_as_they_are(project: Path) -> None:
+    overlay(
+        project,
+        "context",
+        configMapGenerator=[{"name": "mine", "literals": ["key=windsock-airflow:dev"]}],
+        generatorOptions={"disableNameSuffixHash": True},
+    )
+    assert rendered(project)["ConfigMap", "mine"]["data"] == {"key": "windsock-airflow:dev"}
 
 
 def test_the_role_of_a_person_covers_what_kube_is_made_of_and_the_scheduler_may() -> None:
@@ -441,11 +451,13 @@ def test_the_role_of_a_person_covers_what_kube_is_made_of_and_the_scheduler_may(
             assert may[rule["apiGroups"][0], resource] >= set(rule["verbs"])
 
 
+@needs_kubectl
 def test_every_pod_pulls_with_the_secret_that_the_settings_name() -> None:
-    for name, pod in pods(complete(pull_secret="ghcr")):
+    for name, pod in pods(rendered(pull_secret="ghcr")):
         assert pod["spec"]["imagePullSecrets"] == [{"name": "ghcr"}], name
 
 
-def test_without_one_no_pod_names_a_secret_to_pull_with() -> None:
-    for name, pod in pods(complete()):
-        assert "imagePullSecrets" not in pod["spec"], name
+@needs_kubectl
+def test_without_one_no_pod_names_a_secret_to_pull_with(objects: Objects) -> None:
+    for name, pod in pods(objects):
+        assert not pod["spec"].get("imagePullSecrets"), name

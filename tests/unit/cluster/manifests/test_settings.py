@@ -5,7 +5,6 @@ from pathlib import Path
 
 import yaml
 
-from windsock.airflow import settings as airflow_settings
 from windsock.cluster.manifests import settings
 from windsock.config import Settings
 
@@ -15,20 +14,19 @@ ROOT = Path(__file__).parents[4]
 def variables(**changes: object) -> dict[str, str]:
     return settings.variables(
         Settings(project=Path(), **changes),  # type: ignore[arg-type] # names of its fields
-        namespace="windsock",
         base_url="http://127.0.0.1:8080",
     )
 
 
 def test_kube_applied_by_hand_gives_the_same_airflow() -> None:
-    base = yaml.safe_load((ROOT / "kube/base/settings.yaml").read_text())
-    assert base["data"] == variables()
+    base = yaml.safe_load((ROOT / "kube/base/settings.yaml").read_text())["data"]
+    assert {name: base.get(name) for name in variables()} == variables()
 
 
-def test_what_all_targets_share_holds_in_a_cluster_too() -> None:
-    shared = airflow_settings.shared(Settings(project=Path()), store=settings.STORE)
-    del shared["core.executor"]
-    assert airflow_settings.environment_variables(shared).items() <= variables().items()
+def test_the_executor_is_the_one_of_kube_unless_the_project_names_another() -> None:
+    assert "AIRFLOW__CORE__EXECUTOR" not in variables()
+    changed = variables(airflow={"core.executor": "LocalExecutor"})
+    assert changed["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
 
 
 def test_a_setting_of_the_project_wins() -> None:
