@@ -13,9 +13,8 @@ from windsock.cluster.api.client import OURS, name_of
 from windsock.cluster.api.watching import Interest, Observer
 from windsock.cluster.api.workloads import component_of, containers, is_going, pods_of, progress_of
 from windsock.cluster.dev_mode import is_clone, is_replaced
-from windsock.cluster.rollout import reasons as diagnosis
-from windsock.cluster.rollout.reasons import Finding, Surroundings
-from windsock.cluster.rollout.reasons.finding import LINES_HINT, SILENT_HINT
+from windsock.cluster.rollout.reasons import Reason, Surroundings, activity, reasons_of
+from windsock.cluster.rollout.reasons.reason import LINES_HINT, SILENT_HINT, Cause
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -92,10 +91,10 @@ def _is_workload(item: Object) -> bool:
 
 
 @dataclass
-class _Seen:
-    """A finding that lasts."""
+class _Lasting:
+    """A reason that lasts."""
 
-    finding: Finding
+    reason: Reason
     since: float
 
 
@@ -121,7 +120,7 @@ class _Rollout:
         self._observer = observer
         self._wanted = wanted
         self._clock = clock
-        self._lasting: dict[tuple[str, str], _Seen] = {}
+        self._lasting: dict[tuple[str, Cause], _Lasting] = {}
         self._replaced: set[str] = set()
 
     def _workloads(self) -> list[Object]:
@@ -162,7 +161,7 @@ class _Rollout:
             done = progress_of(workload)
             if not done.done:
                 current, older = self._pods(workload)
-                doing = diagnosis.activity(current, older, events)
+                doing = activity(current, older, events)
                 name = component_of(workload)
                 found[name_of(workload)] = f"{name} {done.ready}/{done.wanted}: {doing}"
         missing = set(self._wanted) - {(item["kind"], item["metadata"]["name"]) for item in there}
@@ -182,27 +181,27 @@ class _Rollout:
             pods=self._observer.items("Pod"),
         )
         now = self._clock()
-        lasting: dict[tuple[str, str], _Seen] = {}
+        lasting: dict[tuple[str, Cause], _Lasting] = {}
         for workload in self._workloads():
             if name_of(workload) not in names:
                 continue
             current, older = self._pods(workload)
             self._unstick(workload, older)
             makers = workloads.makers(workload, self._observer.items("ReplicaSet"))
-            for finding in diagnosis.findings(workload, pods=current, makers=makers, around=around):
-                known = self._lasting.get(finding.identity)
+            for reason in reasons_of(workload, pods=current, makers=makers, around=around):
+                known = self._lasting.get(reason.identity)
                 since = known.since if known else now
-                lasting[finding.identity] = _Seen(finding, since)
-                if now - since >= finding.patience:
-                    raise self._failure(workload, finding)
+                lasting[reason.identity] = _Lasting(reason, since)
+                if now - since >= reason.patience:
+                    raise self._failure(workload, reason)
         self._lasting = lasting
-        due = [seen.since + seen.finding.patience - now for seen in lasting.values()]
+        due = [each.since + each.reason.patience - now for each in lasting.values()]
         return min(due, default=float("inf"))
 
     def suspicions(self) -> str:
         """What has been found and has not lasted long enough to be sure, a line each."""
-        findings = (seen.finding for seen in self._lasting.values())
-        return "".join(f"{finding.about}: {finding.why}\n" for finding in findings)
+        reasons = (each.reason for each in self._lasting.values())
+        return "".join(f"{reason.about}: {reason.why}\n" for reason in reasons)
 
     def _unstick(self, workload: Object, older: Iterable[Object]) -> None:
         """Replace broken pods of an old revision: a StatefulSet waits for them for ever."""
@@ -211,21 +210,23 @@ class _Rollout:
                 if _is_broken(pod) and not is_going(pod):
                     self._replace(pod)
 
-    def _failure(self, workload: Object, finding: Finding) -> EnvironmentFailure:
+    def _failure(self, workload: Object, reason: Reason) -> EnvironmentFailure:
         lines: list[str] = []
-        if finding.container:
+        if reason.container:
             lines = last_lines(
                 self._cluster,
-                finding.about.removeprefix("Pod "),
-                finding.container,
+                reason.about.removeprefix("Pod "),
+                reason.container,
                 lines=LINES_SHOWN,
-                previous=finding.previous,
+                previous=reason.previous,
             )
-        said = "".join(f"  | {line}\n" for line in lines)
-        hint = finding.hint if lines else finding.hint.replace(LINES_HINT, SILENT_HINT)
+        shown = "".join(f"  | {line}\n" for line in lines)
+        hint = reason.cause.value
+        if not lines:
+            hint = hint.replace(LINES_HINT, SILENT_HINT)
         return EnvironmentFailure(
-            f"{component_of(workload)} does not get ready: {finding.about}: {finding.why}",
-            f"{said}{hint}".rstrip(),
+            f"{component_of(workload)} does not get ready: {reason.about}: {reason.why}",
+            f"{shown}{hint}".rstrip(),
         )
 
 
@@ -324,7 +325,7 @@ def _state_of(workload: Object, pods: Sequence[Object], older: Sequence[Object])
     done = progress_of(workload)
     name = component_of(workload)
     around = Surroundings()
-    bad = next(iter(diagnosis.findings(workload, pods=pods, makers=(), around=around)), None)
+    bad = next(iter(reasons_of(workload, pods=pods, makers=(), around=around)), None)
     if done.done:
         if is_replaced(workload):
             detail = "`okteto up` has taken its place; `okteto down` gives it back"
@@ -337,6 +338,6 @@ def _state_of(workload: Object, pods: Sequence[Object], older: Sequence[Object])
         return State(component=name, state="running", detail=detail)
     if bad is not None:
         return State(component=name, state="failed", detail=f"{bad.about}: {bad.why}")
-    doing = diagnosis.activity(pods, older, ())
+    doing = activity(pods, older, ())
     detail = f"{done.ready}/{done.wanted} ready: {doing}"
     return State(component=name, state="starting", detail=detail)

@@ -125,7 +125,7 @@ def test_a_cluster_that_is_ill_for_a_moment_fails_no_rollout(
 
 @pytest.mark.parametrize(
     ("logged", "shown"),
-    [([b"2026 my last words"], r"  \| .*my last words\nAbove: "), ([], "It has said nothing.")],
+    [([b"2026 my last words"], r"  \| .*my last words\nAbove: "), ([], "Its log is empty.")],
 )
 def test_a_crash_loop_ends_it_with_the_last_lines(
     api: FakeApi, cluster: Cluster, logged: list[bytes], shown: str

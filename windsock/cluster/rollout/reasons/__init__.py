@@ -1,15 +1,15 @@
 """Why a pod does not get ready: read from its status and its events, as a person would.
 
-Nothing here asks the cluster or knows the time: `findings` looks at what is there, and says for how
-long each finding must last before it counts. Most states that end a rollout are passed through by
-healthy ones, too: a volume is unbound, and a node full, for some moments.
+Nothing in this package asks the cluster or knows the time: `reasons_of` looks at what it is given,
+and names for how long each reason must last before it counts. A healthy rollout passes through most
+of the states that end one: a volume is unbound, and a node full, for some moments.
 """
 
 from __future__ import annotations
 
 from windsock.cluster.rollout.reasons.activity import activity
-from windsock.cluster.rollout.reasons.finding import Finding
+from windsock.cluster.rollout.reasons.reason import Cause, Reason
 from windsock.cluster.rollout.reasons.surroundings import Surroundings
-from windsock.cluster.rollout.reasons.workload import findings
+from windsock.cluster.rollout.reasons.workload import reasons_of
 
-__all__ = ["Finding", "Surroundings", "activity", "findings"]
+__all__ = ["Cause", "Reason", "Surroundings", "activity", "reasons_of"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.workloads import containers, is_going
-from windsock.cluster.rollout.reasons.finding import LINES_HINT, Finding
-from windsock.cluster.rollout.reasons.probes import PROBE_HINT, killed_by_probe
+from windsock.cluster.rollout.reasons.probes import killed_by_probe
+from windsock.cluster.rollout.reasons.reason import Cause, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,9 +34,7 @@ def ending(ended: Mapping[str, Any], pod: Object) -> str:
     return f"it ended with exit code {ended.get('exitCode')}{message}"
 
 
-def crashes(
-    pod: Object, events: Sequence[Object], *, judged_since: str | None
-) -> Iterator[Finding]:
+def crashes(pod: Object, events: Sequence[Object], *, judged_since: str | None) -> Iterator[Reason]:
     """Containers that end and are started again, over and over.
 
     Args:
@@ -59,10 +57,10 @@ def crashes(
         else:
             continue
         again = f", {count} times" if count > 1 else ""
-        yield Finding(
+        yield Reason(
+            cause=Cause.STUCK if probe else Cause.ENDED,
             about=f"Pod {pod['metadata']['name']}",
             why=f"it was restarted, because its {probe}" if probe else ending(ended, pod) + again,
-            hint=PROBE_HINT if probe else LINES_HINT,
             patience=patience,
             container=status["name"],
             previous="terminated" not in state,
@@ -76,54 +74,42 @@ _ENDED_AGAIN_PATIENCE = 3.0
 
 # --- containers that do not start ---------------------------------------------------------------
 
-_IMAGE_HINT = (
-    "`invoke build` makes it in this machine's Docker. A cluster whose nodes use another one needs "
-    "a registry that both reach; name yours in invoke.yaml:\n"
-    "windsock:\n  cluster:\n    registry: ghcr.io/anna"
-)
-_REGISTRY_HINT = (
-    "Can the cluster's nodes reach that registry? One that wants a login needs a Secret of it in "
-    "the namespace, named in invoke.yaml: windsock.cluster.pull_secret (docs/kubernetes.md)."
-)
-_STUCK: dict[str, tuple[str, float]] = {
-    "ErrImageNeverPull": (_IMAGE_HINT, 0.0),
-    "ErrImagePull": (_IMAGE_HINT, 4.0),
-    "ImagePullBackOff": (_IMAGE_HINT, 1.0),
-    "InvalidImageName": ("Check the image's name in kube/ and invoke.yaml.", 0.0),
-    "ImageInspectError": (_IMAGE_HINT, 2.0),
-    "RegistryUnavailable": ("The registry does not answer the cluster.", 4.0),
-    "CreateContainerConfigError": (
-        "Something that the container needs is missing: a Secret, a ConfigMap or a key in one.",
-        3.0,
-    ),
-    "CreateContainerError": ("The node cannot make the container.", 5.0),
-    "RunContainerError": ("The node cannot start the container: is its command in the image?", 2.0),
+_STUCK: dict[str, tuple[Cause, float]] = {
+    "ErrImageNeverPull": (Cause.IMAGE_MISSING, 0.0),
+    "ErrImagePull": (Cause.IMAGE_MISSING, 4.0),
+    "ImagePullBackOff": (Cause.IMAGE_MISSING, 1.0),
+    "InvalidImageName": (Cause.IMAGE_NAME, 0.0),
+    "ImageInspectError": (Cause.IMAGE_MISSING, 2.0),
+    "RegistryUnavailable": (Cause.REGISTRY_SILENT, 4.0),
+    "CreateContainerConfigError": (Cause.CONFIGURATION_MISSING, 3.0),
+    "CreateContainerError": (Cause.NOT_CREATED, 5.0),
+    "RunContainerError": (Cause.NOT_STARTED, 2.0),
 }
-"""Reason of a waiting container → what to do, and the patience with it in seconds."""
+"""Kubernetes' reason of a waiting container → the cause, and the patience with it in seconds."""
 
 UNREAD = "failed to sync"
-"""How a busy kubelet says, with the same reason, that it has not read a Secret or a ConfigMap yet.
-It looks again by itself, and only then knows whether something is missing."""
+"""How the message of a busy kubelet begins, under the same reason, while it has not read a Secret
+or a ConfigMap yet. It looks again by itself, and only then knows whether something is missing."""
 _UNREAD_PATIENCE = 30.0
 
 
-def waiting(pod: Object) -> Iterator[Finding]:
+def waiting(pod: Object) -> Iterator[Reason]:
     """Containers that wait for something that will not come by itself."""
     for status in containers(pod):
         state = (status.get("state") or {}).get("waiting") or {}
         reason = state.get("reason", "")
         if reason not in _STUCK:
             continue
-        hint, patience = _STUCK[reason]
+        cause, patience = _STUCK[reason]
         if state.get("message", "").startswith(UNREAD):
             patience = _UNREAD_PATIENCE
-        if hint == _IMAGE_HINT and "/" in status.get("image", ""):
-            hint = _REGISTRY_HINT
+        if cause is Cause.IMAGE_MISSING and "/" in status.get("image", ""):
+            cause = Cause.IMAGE_REFUSED
         words = f": {state['message'].strip()}" if state.get("message") else ""
         image = f" {status.get('image')}" if "Image" in reason else ""
-        yield Finding(
+        yield Reason(
+            cause=cause,
             about=f"Pod {pod['metadata']['name']}",
             why=f"{reason}{image}{words}",
-            hint=hint,
             patience=patience,
         )

@@ -1,4 +1,4 @@
-"""Containers that a probe of theirs finds wrong."""
+"""Containers whose probe fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.workloads import has_condition
-from windsock.cluster.rollout.reasons.finding import LINES_HINT, Finding
+from windsock.cluster.rollout.reasons.reason import Cause, Reason
 from windsock.cluster.rollout.reasons.surroundings import time_of
 
 if TYPE_CHECKING:
@@ -14,27 +14,24 @@ if TYPE_CHECKING:
 
     from windsock.cluster.api.connection import Object
 
-PROBE_HINT = f"It starts too slowly or is stuck. {LINES_HINT}"
-_WRONG_HINT = f"It is broken, or its readiness probe in kube/ asks for something else. {LINES_HINT}"
-
 _CLEAR_PATIENCE = 10.0
 _STARTING_PATIENCE = 90.0
 """Where nothing answers, it may be starting still: on a slow node that takes its time."""
 
 _PROBE = re.compile(r"\w+ probe")
 _WRONG_ANSWER = re.compile(r"probe errored|statuscode: (?!429|503)")
-"""A container that does not answer may be starting, and one that answers 503 says so itself."""
+"""A container that does not answer may be starting, and so is one that answers 503."""
 
 _SLOW = re.compile(r"timed out|timeout|deadline exceeded", re.IGNORECASE)
 """On a node that has much to do, a probe may take longer than it is given."""
 
 
 def killed_by_probe(events: Sequence[Object], *, judged_since: str | None) -> str:
-    """What the probe said for which Kubernetes ended a container; empty if none did.
+    """The message of the probe for which Kubernetes ended a container; empty if none did.
 
     Args:
         events: About its pod.
-        judged_since: When what it waits for was there; an earlier end tells nothing about it. None
+        judged_since: When what it waits for was there; an earlier end means nothing. None
             while that is not there yet.
     """
     if judged_since is None:
@@ -46,16 +43,14 @@ def killed_by_probe(events: Sequence[Object], *, judged_since: str | None) -> st
     return ""
 
 
-def unready(
-    pod: Object, events: Sequence[Object], *, judged_since: str | None
-) -> Iterator[Finding]:
+def unready(pod: Object, events: Sequence[Object], *, judged_since: str | None) -> Iterator[Reason]:
     """A container that runs and does not get ready.
 
     Args:
         pod: On its way, or stuck.
         events: About it.
-        judged_since: As for `killed_by_probe`; one whose startup probe has passed says by itself
-            that it waits for nothing.
+        judged_since: As for `killed_by_probe`; one with a startup probe that has
+            passed waits for nothing.
     """
     if pod["status"].get("phase") != "Running" or has_condition(pod, "Ready"):
         return
@@ -69,17 +64,17 @@ def unready(
         return
     said = _last_words(events, "readiness probe")
     clear = said and not _SLOW.search(said) and (has_begun or _WRONG_ANSWER.search(said))
-    yield Finding(
+    yield Reason(
+        cause=Cause.WRONG_PROBE if clear else Cause.STUCK,
         about=f"Pod {pod['metadata']['name']}",
         why=f"it runs, but is not ready: {said or str(failing[-1]['message']).strip()}",
-        hint=_WRONG_HINT if clear else PROBE_HINT,
         patience=_CLEAR_PATIENCE if clear else _STARTING_PATIENCE,
         container=status["name"],
     )
 
 
 def _last_words(events: Sequence[Object], probe: str) -> str:
-    """What was said last of one of the probes, for example the `liveness probe`."""
+    """The last message of one of the probes, for example of the `liveness probe`."""
     said = (
         str(event["message"]).strip()
         for event in reversed(events)

@@ -1,4 +1,4 @@
-"""What is in a namespace beside a workload, as far as it tells why that does not get ready."""
+"""What else is in the namespace of a workload that does not get ready."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREPARING = ("postgres", "migrate")
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What is in the namespace beside the workload.
+    """What else is in the namespace of a workload.
 
     Attributes:
         events: All events.
@@ -40,8 +40,8 @@ class Surroundings:
         return sorted(about, key=time_of)
 
     @property
-    def leaving(self) -> bool:
-        """Whether pods are just going, which frees what they held."""
+    def is_pod_going(self) -> bool:
+        """Whether a pod is just going, which frees what it uses."""
         return any(is_going(pod) for pod in self.pods)
 
     @cached_property

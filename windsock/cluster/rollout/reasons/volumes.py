@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from windsock.cluster.api.workloads import containers
 from windsock.cluster.rollout.reasons.containers import UNREAD
-from windsock.cluster.rollout.reasons.finding import Finding
+from windsock.cluster.rollout.reasons.reason import Cause, Reason
 from windsock.cluster.rollout.reasons.surroundings import time_of
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ _ALL_MOUNTED = {"Pulling", "Pulled", "Created", "Started"}
 """What a node does with a pod once it has all volumes."""
 
 _EARLY = ("no relationship found between node", UNREAD)
-"""What a node says that does not see yet what its pods name, or is too busy to read it. It tries
-again, after twice the time each time; what is missing is "not found"."""
+"""The messages of a node that does not see yet what its pods name, or is too busy to read it. It
+tries again, after twice the time each time; what is missing is "not found"."""
 
 _HARMLESS_CLAIM_EVENTS = {"WaitForFirstConsumer", "WaitForPodScheduled", "ExternalProvisioning"}
 
 
-def volumes(pod: Object, around: Surroundings) -> Iterator[Finding]:
+def volumes(pod: Object, around: Surroundings) -> Iterator[Reason]:
     """Claims of a pod that get no volume, and volumes that its node cannot mount."""
     names = {
         (volume.get("persistentVolumeClaim") or {}).get("claimName")
@@ -40,10 +40,10 @@ def volumes(pod: Object, around: Surroundings) -> Iterator[Finding]:
     failed = _failed_mount(around.of(pod))
     if failed is not None and not any(status.get("started") for status in containers(pod)):
         said = str(failed["message"])
-        yield Finding(
+        yield Reason(
+            cause=Cause.NOT_MOUNTED,
             about=f"Pod {pod['metadata']['name']}",
             why=f"a volume cannot be mounted: {said}",
-            hint="What it names is missing, or the volume is in use on another node.",
             patience=60.0 if any(early in said for early in _EARLY) else 12.0,
         )
 
@@ -70,20 +70,19 @@ def _volume_of(event: Object) -> str | None:
     return found[1] if found else None
 
 
-def _claim(claim: Object, events: Sequence[Object]) -> Iterator[Finding]:
+def _claim(claim: Object, events: Sequence[Object]) -> Iterator[Reason]:
     name = f"PersistentVolumeClaim {claim['metadata']['name']}"
     if claim["status"].get("phase") == "Lost":
-        yield Finding(about=name, why="its volume is lost", hint="`invoke down --volumes`")
+        yield Reason(cause=Cause.VOLUME_LOST, about=name, why="its volume is lost")
         return
     bad = [event for event in events if event["reason"] not in _HARMLESS_CLAIM_EVENTS]
     failing = [
         event for event in bad if event["type"] != "Normal" or event["reason"] == "FailedBinding"
     ]
     if failing:
-        yield Finding(
+        yield Reason(
+            cause=Cause.NO_VOLUME,
             about=name,
             why=f"it gets no volume: {failing[-1]['message']}",
-            hint="The cluster needs a default StorageClass, or kube/ must name one: "
-            "`kubectl get storageclass`.",
             patience=5.0,
         )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from windsock.cluster.api.workloads import component_of, condition, containers, is_going
 from windsock.cluster.rollout.reasons.containers import crashes, ending, waiting
-from windsock.cluster.rollout.reasons.finding import LINES_HINT, Finding
 from windsock.cluster.rollout.reasons.placement import placement
 from windsock.cluster.rollout.reasons.probes import unready
+from windsock.cluster.rollout.reasons.reason import Cause, Reason
 from windsock.cluster.rollout.reasons.surroundings import PREPARING
 from windsock.cluster.rollout.reasons.volumes import volumes
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from windsock.cluster.rollout.reasons.surroundings import Surroundings
 
 
-def findings(
+def reasons_of(
     workload: Object, *, pods: Sequence[Object], makers: Sequence[Object], around: Surroundings
-) -> Iterator[Finding]:
+) -> Iterator[Reason]:
     """Everything that keeps a workload from getting ready.
 
     Args:
@@ -48,7 +48,8 @@ def findings(
             yield from _not_made(maker, around.of(maker))
     late = condition(workload, "Progressing", status="False")
     if late is not None and late.get("reason") == "ProgressDeadlineExceeded":
-        yield Finding(about=_name(workload), why=str(late.get("message", "it does not progress")))
+        why = str(late.get("message", "it does not progress"))
+        yield Reason(cause=Cause.NO_PROGRESS, about=_name(workload), why=why)
 
 
 def _judged_since(workload: Object, around: Surroundings) -> str | None:
@@ -65,39 +66,39 @@ def _name(item: Object) -> str:
     return f"{item['kind']} {item['metadata']['name']}"
 
 
-def _not_made(maker: Object, events: Sequence[Object]) -> Iterator[Finding]:
+def _not_made(maker: Object, events: Sequence[Object]) -> Iterator[Reason]:
     for event in events[-1:]:
         if event["reason"] != "FailedCreate":
             continue
         message = _after_colon(event["message"])
         if "exceeded quota" in message:
-            hint = "Free some of the namespace's quota, or ask for more: `kubectl get quota`."
+            cause = Cause.QUOTA
         elif "PodSecurity" in message:
-            hint = "The namespace enforces a PodSecurity profile that the pod does not fulfil."
+            cause = Cause.POD_SECURITY
         elif "serviceaccount" in message and "not found" in message:
             # Kubernetes makes an account usable a moment after it was applied.
-            yield Finding(about=_name(maker), why=message, patience=15.0)
+            yield Reason(cause=Cause.NO_ACCOUNT, about=_name(maker), why=message, patience=15.0)
             continue
         else:
-            hint = "The cluster's admission rules forbid the pod."
+            cause = Cause.FORBIDDEN
         why = f"its pod may not be made: {message}"
-        yield Finding(about=_name(maker), why=why, hint=hint, patience=2.0)
+        yield Reason(cause=cause, about=_name(maker), why=why, patience=2.0)
 
 
 def _after_colon(message: str) -> str:
     return re.sub(r"^(Error creating: |create Pod \S+ in \S+ \S+ failed error: )", "", message)
 
 
-def _job(job: Object, pods: Sequence[Object]) -> Iterator[Finding]:
+def _job(job: Object, pods: Sequence[Object]) -> Iterator[Reason]:
     """A Job tries again some times; a second failure, or no new try for long, ends our patience."""
     failed = [pod for pod in pods if pod["status"].get("phase") == "Failed"]
     over = condition(job, "Failed", status="True")
     if not failed:
         if over is not None:
             why = f"it failed: {over.get('message', 'no pod is left')}"
-            # Jobs and pods are watched apart: that its pod has failed may be told a moment later,
-            # and says more.
-            yield Finding(about=_name(job), why=why, patience=2.0)
+            # Jobs and pods are watched apart: that its pod has failed may be seen a moment later,
+            # and shows more.
+            yield Reason(cause=Cause.JOB_FAILED, about=_name(job), why=why, patience=2.0)
         return
     pod = failed[-1]
     active = any(pod["status"].get("phase") in {"Pending", "Running"} for pod in pods)
@@ -105,20 +106,20 @@ def _job(job: Object, pods: Sequence[Object]) -> Iterator[Finding]:
     yield _failed_pod(job, pod, patience=patience)
 
 
-def _failed_pod(job: Object, pod: Object, *, patience: float) -> Finding:
+def _failed_pod(job: Object, pod: Object, *, patience: float) -> Reason:
     about = f"Pod {pod['metadata']['name']}"
     for status in containers(pod):
         ended = (status.get("state") or {}).get("terminated")
         if ended and ended.get("exitCode") != 0:
-            return Finding(
+            return Reason(
+                cause=Cause.ENDED,
                 about=about,
                 why=f"{_component_word(job)} failed: {ending(ended, pod)}",
-                hint=LINES_HINT,
                 patience=patience,
                 container=status["name"],
             )
     why = pod["status"].get("message") or pod["status"].get("reason") or "its pod failed"
-    return Finding(about=about, why=str(why), patience=patience)
+    return Reason(cause=Cause.POD_FAILED, about=about, why=str(why), patience=patience)
 
 
 def _component_word(job: Object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from windsock.cluster.rollout.reasons import Finding, Surroundings, findings
+from windsock.cluster.rollout.reasons import Reason, Surroundings, reasons_of
 
 Object = dict[str, Any]
 
@@ -50,7 +50,7 @@ def found(
     of: Object | None = None,
     beside: tuple[Object, ...] = (),
     others: tuple[Object, ...] = (),
-) -> list[Finding]:
+) -> list[Reason]:
     """What is found of a workload.
 
     Args:
@@ -65,7 +65,7 @@ def found(
     around = Surroundings(
         events=events, claims=claims, pods=(*pods, *beside), workloads=(of, *others)
     )
-    return list(findings(of, pods=pods, makers=[of], around=around))
+    return list(reasons_of(of, pods=pods, makers=[of], around=around))
 
 
 def waiting(reason: str, message: str = "") -> Object:

@@ -19,20 +19,20 @@ def test_a_pod_on_its_way_is_no_finding() -> None:
 def test_an_image_that_is_not_there_is_named_with_what_to_do(reason: str) -> None:
     [only] = found(pod(container=waiting(reason, "not found")))
     assert "windsock-airflow:1" in only.why
-    assert "invoke build" in only.hint
+    assert "invoke build" in only.cause.value
     assert only.patience < 5
 
 
 def test_an_image_that_no_registry_brings_is_told_with_the_setting_for_one() -> None:
     [only] = found(pod(container=waiting("ErrImagePull", "not found")))
-    lines = only.hint.splitlines()[-3:]
+    lines = only.cause.value.splitlines()[-3:]
     assert yaml.safe_load("\n".join(lines)) == {"windsock": {"cluster": {"registry": ANY}}}
 
 
 def test_an_image_of_a_registry_is_told_with_the_secret_that_it_may_want() -> None:
     container = waiting("ImagePullBackOff") | {"image": "ghcr.io/anna/windsock-airflow:1"}
     [only] = found(pod(container=container))
-    assert "windsock.cluster.pull_secret" in only.hint
+    assert "windsock.cluster.pull_secret" in only.cause.value
 
 
 @pytest.mark.parametrize("kind", ["secret", "configmap"])

@@ -59,4 +59,4 @@ def test_a_pod_that_cannot_run_beside_another_is_told_once_that_one_has_a_node()
 
 def test_a_pod_that_must_run_beside_one_that_nobody_makes_is_told() -> None:
     [only] = found(dependent())
-    assert "affinity" in only.hint
+    assert "affinity" in only.cause.value

@@ -9,7 +9,7 @@ def test_a_quota_that_forbids_the_pod_is_told_of_what_should_make_it() -> None:
     refused = event("FailedCreate", "Error creating: pods is forbidden: exceeded quota", uid="9")
     [only] = found(events=(refused,))
     assert only.why.startswith("its pod may not be made: pods is forbidden: exceeded quota")
-    assert "quota" in only.hint
+    assert "quota" in only.cause.value
 
 
 def failed(name: str) -> Object:
