@@ -1,4 +1,4 @@
-"""The commands of those who build windsock: benchmarks, and a test bed."""
+"""The commands of those who build windsock: benchmarks, pictures, and a test bed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from windsock.commands.namespace import group
 if TYPE_CHECKING:
     from invoke import Collection, Context
 
+    from dev import pictures
     from dev.benchmarks import kube, reload, sync, up
     from tests.cluster.debian import cluster
 else:
@@ -18,6 +19,7 @@ else:
     reload = LateModule("dev.benchmarks.reload")
     sync = LateModule("dev.benchmarks.sync")
     up = LateModule("dev.benchmarks.up")
+    pictures = LateModule("dev.pictures")
     cluster = LateModule("tests.cluster.debian.cluster")
 
 
@@ -29,6 +31,7 @@ def add_to(commands: Collection) -> None:
     commands.add_collection(
         group("bench", kube=bench_kube, reload=bench_reload, sync=bench_sync, up=bench_up)
     )
+    commands.add_collection(group("docs", pictures=docs_pictures))
 
 
 @command()
@@ -110,3 +113,14 @@ def bench_sync(
     """Measure from save to a pod of a cluster, beside kubectl; in a namespace of its own."""
     work = workspace(c, kube_context=context, namespace=namespace, target=target)
     return sync.run(work, as_json=json, rounds=rounds)
+
+
+@command()
+def docs_pictures(context: Context) -> None:
+    """Draw the pictures of the documentation: a real session, and the plots of the numbers.
+
+    Brings an environment up in a temporary folder, which takes a minute or two.
+    """
+    console = workspace(context).console
+    for path in pictures.draw():
+        console.success(str(path))

@@ -63,6 +63,9 @@ class BenchEnvironment:
         folder: Empty; `state` and `dags` in it are this environment's.
         project: The folder of tasks.py.
         variables: Further environment variables for its commands.
+
+    Attributes:
+        variables: All environment variables of its commands.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class BenchEnvironment:
         self.dags = folder / "dags"
         self.dags.mkdir(parents=True)
         self._project = project
-        self._variables = {
+        self.variables = {
             **os.environ,
             "INVOKE_WINDSOCK_STATE": str(self.state),
             "INVOKE_WINDSOCK_DAGS": str(self.dags),
@@ -111,7 +114,7 @@ class BenchEnvironment:
             result = subprocess.run(
                 self._invoke(*arguments),
                 cwd=self._project,
-                env=self._variables,
+                env=self.variables,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -170,7 +173,7 @@ class BenchEnvironment:
             subprocess.Popen(
                 self._invoke("sync"),
                 cwd=self._project,
-                env=self._variables,
+                env=self.variables,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """A thin, typed client of Airflow's public REST API (3.3).
 
-Synchronous, one object per Airflow. The flows, the pytest plugin and the benchmarks talk to Airflow
-through it and nothing else. Importing this module imports httpx, so `tasks.py` imports it late.
+Synchronous, one object for each Airflow. Importing this module imports httpx: commands import it
+late.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from urllib.parse import quote
 
 from windsock.airflow.records import (
     AssetEvent,
-    Component,
     Dag,
     DagRun,
-    DagVersion,
     ImportFailure,
     LogLine,
     Task,
@@ -39,14 +37,12 @@ __all__ = ["Airflow", "NotFound", "RequestRefused"]
 WAIT_INTERVAL = 0.2
 """Seconds between two looks at a run that is waited for."""
 _SILENCE = 10.0
-"""Seconds after which a waiting stream that says nothing is given up for polling."""
+"""Seconds without a line after which polling replaces a waiting stream."""
 _MAXIMUM_LOG_PAGES = 1000
-
-BulkEntity = dict[str, Any]
 
 
 def _path(*parts: str | int) -> str:
-    """A path of segments, each quoted: run ids hold `+` and `:`, variable keys may hold `/`."""
+    """A path of quoted segments: ids and keys may contain `+`, `:` and `/`."""
     return "/" + "/".join(quote(str(part), safe="") for part in parts)
 
 
@@ -104,27 +100,14 @@ class Airflow:
         """The page of a run in Airflow's UI."""
         return self.url + _path("dags", dag_id, "runs", run_id)
 
-    def task_url(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> str:
-        """The page of a task instance in Airflow's UI."""
-        mapped = ("mapped", map_index) if map_index >= 0 else ()
-        return self.url + _path("dags", dag_id, "runs", run_id, "tasks", task_id, *mapped)
-
-    # Components and DAGs
-
-    def health(self) -> dict[str, Component]:
-        """How the metadata database, scheduler, triggerer and dag-processor are.
-
-        Airflow answers 200 even when a component is unhealthy: read each status.
-        """
-        answer = self._rest.request("GET", "/monitor/health")
-        return {name: Component.read(values) for name, values in answer.items() if values}
+    # DAGs
 
     def version(self) -> str:
         """Airflow's version, for example `3.3.2`."""
         return str(self._rest.request("GET", "/version")["version"])
 
     def dags(self) -> list[Dag]:
-        """Every DAG whose file still holds it, in the order of their ids."""
+        """Every DAG that its file still defines, in the order of their ids."""
         pages = self._rest.pages("/dags", "dags", parameters={"order_by": "dag_id"})
         return [Dag.read(values) for values in pages]
 
@@ -140,15 +123,6 @@ class Airflow:
         """The tasks of the newest version of a DAG."""
         answer = self._rest.request("GET", _path("dags", dag_id, "tasks"))
         return [Task.read(values) for values in answer["tasks"]]
-
-    def dag_versions(self, dag_id: str) -> list[DagVersion]:
-        """The versions that Airflow keeps of a DAG, oldest first."""
-        pages = self._rest.pages(
-            _path("dags", dag_id, "dagVersions"),
-            "dag_versions",
-            parameters={"order_by": "version_number"},
-        )
-        return [DagVersion.read(values) for values in pages]
 
     def import_errors(self) -> list[ImportFailure]:
         """Every DAG file that does not import, in the order of their names."""
@@ -213,8 +187,8 @@ class Airflow:
     ) -> DagRun:
         """Wait until a run has finished, whatever its state.
 
-        Airflow's own waiting stream is used; it is experimental, so where it is missing, ends early
-        or falls silent, the run is polled.
+        Airflow's own waiting stream is experimental. Where it is missing, ends early or sends
+        nothing, the run is polled.
 
         Raises:
             DeadlineExceeded: It has not finished after `timeout` seconds.
@@ -245,7 +219,7 @@ class Airflow:
                 if self._clock() >= deadline:
                     break
         except (NotFound, DeadlineExceeded, EnvironmentFailure, ValueError):
-            return  # The polling that follows tells the difference.
+            return  # `wait` polls from here on.
         finally:
             lines.close()
 
@@ -338,15 +312,15 @@ class Airflow:
         return list(self._rest.pages(f"/{kind}", kind))
 
     def change_objects(
-        self, kind: str, *, write: Sequence[BulkEntity] = (), delete: Sequence[str] = ()
+        self, kind: str, *, write: Sequence[Json] = (), delete: Sequence[str] = ()
     ) -> None:
         """Create or overwrite and delete connections, variables or pools, in one transaction.
 
         Args:
             kind: `connections`, `variables` or `pools`.
             write: Bodies as the API takes them; a field left out keeps its value.
-            delete: Ids; those that do not exist are passed over. An id in both would be gone:
-                Airflow sends the deletion to the database last.
+            delete: Ids; those that do not exist are skipped. An id in both would be deleted:
+                Airflow deletes last.
 
         Raises:
             ConfigurationError: Airflow refuses one of them.

@@ -29,7 +29,7 @@ class Dag:
         dag_id: Its id.
         file: Its file, relative to the DAG folder; None for a DAG that never had one.
         paused: Whether its runs wait.
-        stale: Whether its file no longer holds it.
+        stale: Whether its file no longer defines it.
         import_errors: Whether its file failed at the last parse.
         bundle_version: The snapshot of its last parse.
         parsed: When that was.
@@ -68,18 +68,14 @@ class Task:
     """A task of the newest version of a DAG."""
 
     task_id: str
-    operator: str
     mapped: bool
-    downstream: tuple[str, ...]
 
     @classmethod
     def read(cls, values: Json) -> Task:
         """From an item of `GET /dags/{dag_id}/tasks`."""
         return cls(
             task_id=values["task_id"],
-            operator=values["operator_name"] or "",
             mapped=bool(values["is_mapped"]),
-            downstream=tuple(values["downstream_task_ids"] or ()),
         )
 
 
@@ -95,7 +91,6 @@ class DagRun:
     dag_id: str
     run_id: str
     state: str
-    run_type: str
     queued: datetime | None
     started: datetime | None
     ended: datetime | None
@@ -116,7 +111,6 @@ class DagRun:
             dag_id=values["dag_id"],
             run_id=values["dag_run_id"],
             state=values["state"],
-            run_type=values["run_type"],
             queued=moment(values["queued_at"]),
             started=moment(values["start_date"]),
             ended=moment(values["end_date"]),
@@ -144,7 +138,6 @@ class TaskInstance:
     try_number: int
     started: datetime | None
     ended: datetime | None
-    operator: str
     bundle_version: str | None
 
     @property
@@ -163,7 +156,6 @@ class TaskInstance:
             try_number=values["try_number"],
             started=moment(values["start_date"]),
             ended=moment(values["end_date"]),
-            operator=values["operator_name"] or "",
             bundle_version=version.get("bundle_version"),
         )
 
@@ -187,24 +179,6 @@ class ImportFailure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DagVersion:
-    """One version of a DAG that Airflow keeps."""
-
-    number: int
-    bundle_version: str | None
-    created: datetime | None
-
-    @classmethod
-    def read(cls, values: Json) -> DagVersion:
-        """From an item of `GET /dags/{dag_id}/dagVersions`."""
-        return cls(
-            number=values["version_number"],
-            bundle_version=values["bundle_version"],
-            created=moment(values["created_at"]),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class AssetEvent:
     """A change of an asset, and the runs that it started.
 
@@ -223,25 +197,6 @@ class AssetEvent:
             asset=values["name"] or values["uri"] or "?",
             runs=tuple((run["dag_id"], run["run_id"]) for run in values["created_dagruns"]),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Component:
-    """How one component of Airflow is.
-
-    Attributes:
-        status: `healthy`, `unhealthy`, or None if it has never run.
-        heartbeat: When it last said so; None for the metadata database.
-    """
-
-    status: str | None
-    heartbeat: datetime | None
-
-    @classmethod
-    def read(cls, values: Json) -> Component:
-        """From a member of `GET /monitor/health`."""
-        beats = [value for key, value in values.items() if key.endswith("_heartbeat")]
-        return cls(status=values["status"], heartbeat=moment(beats[0]) if beats else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +238,7 @@ _LOG_CONTEXT = {
     *("ti", "ti_id", "task_id", "dag_id", "run_id", "map_index", "try_number"),
     *("filename", "lineno", "bundle_name", "bundle_version"),
 }
-"""What every line repeats about the task that wrote it: left out of the text."""
+"""What every line repeats about its task; `LogLine.text` leaves it out."""
 
 
 def _traceback(exception: Json) -> str:

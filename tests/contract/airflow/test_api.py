@@ -24,11 +24,7 @@ def finished(subject: Subject, dag_id: str) -> DagRun:
     return subject.api.wait(dag_id, subject.run_id, timeout=PATIENCE)
 
 
-def test_health_names_every_component(subject: Subject) -> None:
-    health = subject.api.health()
-    assert {"metadatabase", "scheduler", "dag_processor"} <= health.keys()
-    assert health["scheduler"].status == "healthy"
-    assert health["scheduler"].heartbeat is not None
+def test_the_version_is_that_of_the_lock(subject: Subject) -> None:
     assert subject.api.version().startswith("3.3.")
 
 
@@ -52,12 +48,11 @@ def test_what_does_not_exist_is_not_found(subject: Subject) -> None:
         subject.api.trigger("nope")
 
 
-def test_tasks_and_versions_of_a_dag(subject: Subject) -> None:
+def test_tasks_of_a_dag(subject: Subject) -> None:
     tasks = {task.task_id: task for task in subject.api.tasks("contract_shapes")}
     assert {"number", "square", "flaky"} <= tasks.keys()
     assert tasks["square"].mapped
     assert not tasks["number"].mapped
-    assert subject.api.dag_versions("contract_shapes")[0].number >= 1
 
 
 def test_a_dag_is_paused_and_unpaused(subject: Subject) -> None:

@@ -99,12 +99,10 @@ class FakeAirflow:
             (method, re.compile(pattern + "$"), handler)
             for method, pattern, handler in (
                 ("GET", "/version", self._version),
-                ("GET", "/monitor/health", self._health),
                 ("GET", "/dags", self._list_dags),
                 ("GET", "/dags/([^/]+)", self._get_dag),
                 ("PATCH", "/dags/([^/]+)", self._patch_dag),
                 ("GET", "/dags/([^/]+)/tasks", self._list_tasks),
-                ("GET", "/dags/([^/]+)/dagVersions", self._list_versions),
                 ("GET", "/importErrors", self._list_import_errors),
                 ("GET", "/assets/events", self._list_events),
                 ("GET", "/dags/([^/]+)/dagRuns", self._list_runs),
@@ -182,18 +180,6 @@ class FakeAirflow:
     def _version(self, *_: Any) -> httpx.Response:
         return httpx.Response(200, json={"version": "3.3.2", "git_version": None})
 
-    def _health(self, *_: Any) -> httpx.Response:
-        answer = {
-            "metadatabase": {"status": "healthy"},
-            "scheduler": {"status": "healthy", "latest_scheduler_heartbeat": MOMENT.format(18)},
-            "triggerer": {"status": None, "latest_triggerer_heartbeat": None},
-            "dag_processor": {
-                "status": "healthy",
-                "latest_dag_processor_heartbeat": MOMENT.format(14),
-            },
-        }
-        return httpx.Response(200, json=answer)
-
     def _list_dags(self, request: httpx.Request, *_: Any) -> httpx.Response:
         known = [self._dag(dag) for _, dag in sorted(self.dags.items()) if not dag.stale]
         return self._page(request, "dags", known)
@@ -233,10 +219,6 @@ class FakeAirflow:
         return httpx.Response(
             200, json={"tasks": list(tasks.values()), "total_entries": len(tasks)}
         )
-
-    def _list_versions(self, request: httpx.Request, *_: Any) -> httpx.Response:
-        version = {"version_number": 1, "bundle_version": None, "created_at": MOMENT.format(1)}
-        return self._page(request, "dag_versions", [version])
 
     def _list_import_errors(self, request: httpx.Request, *_: Any) -> httpx.Response:
         errors = [

@@ -25,7 +25,7 @@ def fake() -> FakeAirflow:
 
 def test_one_login_serves_many_requests(fake: FakeAirflow) -> None:
     api = fake.client()
-    api.health()
+    api.version()
     api.dags()
     assert fake.paths("POST") == ["/auth/token"]
 
@@ -72,7 +72,7 @@ def test_no_answer_names_the_url_and_what_to_run() -> None:
 
     api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(refuse))
     with pytest.raises(EnvironmentFailure) as caught:
-        api.health()
+        api.version()
     assert f"Airflow does not answer at {URL}" in caught.value.message
     assert "invoke status" in caught.value.hint
 
@@ -83,7 +83,7 @@ def test_a_slow_answer_is_a_deadline_exceeded() -> None:
 
     api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(hang))
     with pytest.raises(DeadlineExceeded, match="did not answer"):
-        api.health()
+        api.version()
 
 
 def test_a_server_error_is_an_environment_failure() -> None:
@@ -220,13 +220,6 @@ def test_a_running_run_must_be_stopped_before_it_is_deleted(fake: FakeAirflow) -
     assert api.runs("never") == []
 
 
-def test_health_tells_a_component_that_never_ran(fake: FakeAirflow) -> None:
-    health = fake.client().health()
-    assert health["scheduler"].status == "healthy"
-    assert health["scheduler"].heartbeat is not None
-    assert (health["triggerer"].status, health["triggerer"].heartbeat) == (None, None)
-
-
 def test_a_log_is_read_through_its_pages() -> None:
     pages = {
         None: {"content": [{"event": "one"}], "continuation_token": "next"},
@@ -288,5 +281,3 @@ def test_nothing_to_change_asks_nothing(fake: FakeAirflow) -> None:
 def test_the_ui_pages_are_named_as_airflow_does(fake: FakeAirflow) -> None:
     api = fake.client()
     assert api.run_url("sales", "r+1") == f"{URL}/dags/sales/runs/r%2B1"
-    page = api.task_url("sales", "r", "square", map_index=2)
-    assert page == f"{URL}/dags/sales/runs/r/tasks/square/mapped/2"

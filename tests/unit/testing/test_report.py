@@ -24,7 +24,6 @@ def instance(
         try_number=try_number,
         started=started,
         ended=ended,
-        operator="@task",
         bundle_version=None,
     )
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -63,11 +62,6 @@ def test_percentiles_of_a_hundred_even_samples() -> None:
     assert taken.p95 == pytest.approx(0.95)
 
 
-def test_one_sample_is_its_own_percentiles() -> None:
-    taken = measurement(0.4)
-    assert (taken.p50, taken.p95) == (0.4, 0.4)
-
-
 @given(st.lists(st.floats(min_value=0, max_value=1000), min_size=1, max_size=40))
 def test_percentiles_lie_in_order_between_the_extremes(samples: list[float]) -> None:
     taken = measurement(*samples)
@@ -122,21 +116,6 @@ def test_table_puts_the_systems_of_one_thing_together_and_judges_ours() -> None:
     assert cells[2][-1] == "p50 ≤ 0.3 s: missed"
 
 
-def test_columns_stand_below_each_other() -> None:
-    _, text = shown(report(measurement(0.2), measurement(300.25, system="stock")), as_json=False)
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    bars = {tuple(i for i, sign in enumerate(line) if sign == "|") for line in lines}
-    assert len(bars) == 1
-
-
-def test_text_tells_the_machine_the_failures_and_the_notes() -> None:
-    _, text = shown(report(measurement(failures=("not seen within 30 s",))), as_json=False)
-    assert "2 cores, 24 GiB" in text
-    assert "load before: 0.1 0.2 0.3" in text
-    assert "FAILED edit (windsock): not seen within 30 s" in text
-    assert text.rstrip().endswith("a note")
-
-
 def test_only_a_failure_of_ours_is_an_error() -> None:
     missed = measurement(9.0, target=Target(p50=1))
     assert shown(report(missed), as_json=False)[0] == 0
@@ -169,19 +148,3 @@ def test_json_holds_every_sample_and_verdict() -> None:
     assert tuned["failures"] == ["late"]
     assert "p50" not in tuned
     assert told["listings"] == [{"title": "idle", "rows": [{"component": "sync", "MiB": 41.5}]}]
-
-
-def test_a_listing_shows_what_is_not_known_as_such() -> None:
-    listing = Listing(
-        title="idle", heading=("component", "PSS", "n"), rows=(("sync", None, 2), ("all", 3.25, 3))
-    )
-    cells = rows(listing.as_text())
-    assert cells[2:] == [["sync", "-", "2"], ["all", "3.2", "3"]]
-
-
-def test_this_machine_is_told() -> None:
-    machine = Machine.here(airflow="3.3.2")
-    assert machine.cores >= 1
-    assert machine.memory_gib > 0
-    assert len(machine.load) == 3
-    assert replace(machine, load=(1.0, 2.0, 3.0)).words().endswith("load before: 1 2 3")
