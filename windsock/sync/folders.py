@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from windsock.errors import ConfigurationError
 from windsock.sync.rules import Rules
 from windsock.sync.tree import NOTHING, Problem, Scan, Tree, scan
+from windsock.sync.watch import Hints, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
-
-    from windsock.sync.watch import Wake, Watcher
 
 
 class Folder:
@@ -27,17 +26,22 @@ class Folder:
     Args:
         root: The folder.
         name: Below which its files are in the tree; empty for the DAG folder.
-        watcher: Of this folder.
+        hints: Collects the paths that changed, as paths of the tree.
+        note: See `Watcher`.
 
     Raises:
         ConfigurationError: Its `.windsockignore` is broken.
     """
 
-    def __init__(self, root: Path, *, name: str, watcher: Watcher) -> None:
+    def __init__(self, root: Path, *, name: str, hints: Hints, note: Callable[[str], None]) -> None:
         self.root = root
         self.name = name
         self.prefix = f"{name}/" if name else ""
-        self.watcher = watcher
+        self.watcher = Watcher(
+            root,
+            hint=lambda path: hints.note(None if path is None else self.prefix + path),
+            note=note,
+        )
         self._rules = Rules.load(root)
         self._last = NOTHING
 
@@ -84,16 +88,24 @@ class Folders:
     Args:
         root: The DAG folder.
         further: Name → folder. The name is what Airflow finds the folder's files below.
-        watcher: Of the DAG folder; the others are made to wake it.
+        hints: Collects the paths that changed.
+        note: See `Watcher`.
 
     Raises:
         ConfigurationError: The `.windsockignore` of one is broken.
     """
 
-    def __init__(self, root: Path, *, further: Mapping[str, Path], watcher: Watcher) -> None:
-        self._dags = Folder(root, name="", watcher=watcher)
+    def __init__(
+        self,
+        root: Path,
+        *,
+        further: Mapping[str, Path],
+        hints: Hints,
+        note: Callable[[str], None],
+    ) -> None:
+        self._dags = Folder(root, name="", hints=hints, note=note)
         self._further = [
-            Folder(folder, name=name, watcher=watcher.beside(folder, prefix=f"{name}/"))
+            Folder(folder, name=name, hints=hints, note=note)
             for name, folder in sorted(further.items())
         ]
         self._all = [self._dags, *self._further]
@@ -106,14 +118,6 @@ class Folders:
     def interval(self) -> float:
         """Seconds after which to look even without a wake."""
         return min(folder.watcher.interval for folder in self._all)
-
-    def wait(self, timeout: float) -> Wake | None:
-        """Wait for a quiet moment after a change; None if nothing happened in `timeout` seconds."""
-        return self._dags.watcher.wait(timeout)
-
-    def nudge(self) -> None:
-        """Let `wait` return at once; from any thread."""
-        self._dags.watcher.nudge()
 
     def stop(self) -> None:
         """Stop watching, until the next look."""

@@ -24,7 +24,7 @@ from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
 from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference
 from windsock.sync.upload import ANSWER_TIMEOUT, Applied, BatchRefused, Moved, Upload
-from windsock.sync.watch import Wake, Watcher
+from windsock.sync.watch import Hints, Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -119,7 +119,6 @@ class Session:
         take_over: Take the store from another session that syncs it.
         owns: Whether something beside the store says that it is ours: then it is taken each time.
         clock: Monotonic seconds.
-        watcher: Instead of one for `root` (tests).
         further: Name → folder, of the folders that travel in the same snapshots below their names.
 
     Raises:
@@ -137,7 +136,6 @@ class Session:
         take_over: bool = False,
         owns: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
-        watcher: Watcher | None = None,
         further: Mapping[str, Path] | None = None,
     ) -> None:
         self._connect_transport = connect
@@ -145,17 +143,12 @@ class Session:
         self._pace = pace or Pace()
         self._take_over = take_over
         self._clock = clock
+        self._hints = Hints(quiet=self._pace.quiet, longest=self._pace.longest, clock=clock)
         self._folders = Folders(
             root,
             further=further or {},
-            watcher=watcher
-            or Watcher(
-                root,
-                quiet=self._pace.quiet,
-                longest=self._pace.longest,
-                note=lambda message: self._tell(events.Note(message=message)),
-                clock=clock,
-            ),
+            hints=self._hints,
+            note=lambda message: self._tell(events.Note(message=message)),
         )
         self._client = client or uuid.uuid4().hex
         self._owns = owns
@@ -209,7 +202,7 @@ class Session:
             if self._ended:
                 raise EnvironmentFailure(self._ended, "Start the sync again.")
             self._barriers.append(barrier)
-        self._folders.nudge()
+        self._hints.nudge()
         try:
             return barrier.result(timeout)
         except TimeoutError:
@@ -241,7 +234,7 @@ class Session:
     def allow_empty(self) -> None:
         """The folder is empty, or gone, on purpose: empty the store too."""
         self._empty_allowed = True
-        self._folders.nudge()
+        self._hints.nudge()
 
     # the loop
 
@@ -255,7 +248,7 @@ class Session:
         try:
             while not stop.is_set():
                 pause = min(max(0.0, self._due - self._clock()), STOP_TICK)
-                wake = self._folders.wait(pause)
+                wake = self._hints.wait(pause)
                 if wake is not None or self._clock() >= self._due:
                     self.step(wake)
         except WindsockError as error:
@@ -370,7 +363,7 @@ class Session:
 
     def _converse(self, looking: Future[Scan] | None = None) -> Link:
         transport = self._connect_transport()
-        link = Link(transport, aside=self._aside, ended=self._folders.nudge, clock=self._clock)
+        link = Link(transport, aside=self._aside, ended=self._hints.nudge, clock=self._clock)
         try:
             take_over = self._owns() or (self._take_over and self._connections == 0)
             link.hello(client=self._client, take_over=take_over)

@@ -1,59 +1,67 @@
-"""Know that something changed in a folder. The one owner of watchdog.
+"""Watch folders for changes, by watchdog's `Observer`.
 
-Events are hints: they say *when* to look, a scan says *what* is there. So nothing is lost when the
-kernel's queue overflows, when the folder is replaced, or when events do not come at all: there is
-always a look now and then.
-
-On Linux we use watchdog's inotify reader, `InotifyFD`, below its observers. An observer asks for
-events of reading too, so that each scan would wake us; it watches ignored folders; it holds a file
-that is moved away, and everything after it, back for half a second; and it hides both an overflow
-and an exhausted limit of watches. Elsewhere watchdog's observer has to do.
+A hint says when to look; a scan finds out what is there. So nothing is lost when the kernel drops
+events, when the folder is replaced, or on a file system without events: a scan of everything comes
+at least every ten seconds.
 """
-
-# The names of files are bytes here, whatever the locale; pathlib knows only text.
-# ruff: noqa: PTH116
 
 from __future__ import annotations
 
 import errno
-import os
-import sys
+import logging
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog import events
 
 from windsock.sync.rules import IGNORE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
+    from watchdog.observers.api import BaseObserver
 
     from windsock.sync.rules import Rules
 
 CHECK = 10.0
-"""Seconds between two looks without any event."""
+"""Seconds between two scans without any event."""
 POLL = 1.0
-"""The same where events cannot be had."""
+"""The same where events do not come, or not for all folders."""
+MOVE_DELAY = 0.02
+"""Seconds that a file that was moved away may take to appear elsewhere in the folder."""
 ABSENT = 0.25
-"""The same while there is no folder."""
+"""The same while the folder does not exist."""
 MOST_PATHS = 64
-"""With more changed files than this, a look at everything is quicker."""
+"""With more changed files than this, a scan of everything is quicker."""
 SILENT_FILE_SYSTEMS = frozenset({"9p", "cifs", "fuse.sshfs", "nfs", "nfs4", "smb3", "vboxsf"})
 """Changes made on the other side of these cause no events on this one."""
 LIMIT_HINT = (
     "Raise the limit with `sudo sysctl fs.inotify.max_user_watches=524288 "
     "fs.inotify.max_user_instances=512`."
 )
+LIMIT = f"the limit of inotify watches is reached. {LIMIT_HINT} Until then"
+CHANGES: list[type[events.FileSystemEvent]] = [
+    events.FileCreatedEvent,
+    events.FileModifiedEvent,
+    events.FileAttribEvent,
+    events.FileClosedEvent,
+    events.FileDeletedEvent,
+    events.FileMovedEvent,
+    events.DirCreatedEvent,
+    events.DirAttribEvent,
+    events.DirDeletedEvent,
+    events.DirMovedEvent,
+]
+"""All events but those of reading, and those of a folder in which a file changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """There is something to do.
+    """A reason to scan.
 
     Attributes:
         since: When (monotonic seconds) the first hint came; None if only `nudge` was called.
@@ -86,7 +94,7 @@ class Hints:
         self._nudged = False
 
     def note(self, path: str | None) -> None:
-        """A file changed, or (None) nobody knows what."""
+        """A file changed; None if it is unknown which."""
         now = self._clock()
         with self._condition:
             self._last = now
@@ -99,7 +107,7 @@ class Hints:
                 self._condition.notify()
 
     def nudge(self) -> None:
-        """Wake whoever waits at once, without a change."""
+        """Let `wait` return at once, without a change; from any thread."""
         with self._condition:
             self._nudged = True
             self._condition.notify()
@@ -114,7 +122,7 @@ class Hints:
         return max(0.0, due - self._clock())
 
     def take(self) -> Wake:
-        """The reason to wake; from now on hints belong to the next one."""
+        """The reason to wake; later hints belong to the next one."""
         with self._condition:
             known = self._paths is not None and self._first is not None and not self._nudged
             wake = Wake(self._first, frozenset(self._paths or ()) if known else None)
@@ -122,7 +130,7 @@ class Hints:
             return wake
 
     def wait(self, timeout: float) -> Wake | None:
-        """Wait until it is time; None if it was not within `timeout` seconds."""
+        """Wait for a quiet moment after a change; None if nothing happened in `timeout` seconds."""
         deadline = self._clock() + timeout
         with self._condition:
             while True:
@@ -136,144 +144,192 @@ class Hints:
         return self.take()
 
 
-class Backend(Protocol):
-    """Something that gives hints when the folder changes."""
-
-    def start(self) -> None:
-        """Begin.
-
-        Raises:
-            OSError: The system does not let us.
-        """
-
-    def stop(self) -> None:
-        """End, and wait for all threads."""
-
-    @property
-    def broken(self) -> str:
-        """Why it does not see everything (any more); empty while it does."""
-
-
 class Watcher:
     """Watches one folder, which may be replaced, removed and made again.
 
     Args:
         root: The folder.
-        quiet: See `Hints`.
-        longest: See `Hints`.
-        note: Called with a sentence when watching has to become polling.
-        clock: Monotonic seconds.
-        backend: Makes a backend for a folder, its rules and a hint (tests).
-        hint: Gets the hints instead of this watcher's own `wait`.
+        hint: Called with the path of a file that changed, relative to the folder, or with None if
+            anything may have changed. In a thread of watchdog.
+        note: Called with a sentence when saves are noticed more slowly than usual.
+        observer: Makes an observer (tests).
     """
 
     def __init__(
         self,
         root: Path,
         *,
-        quiet: float = 0.015,
-        longest: float = 0.5,
+        hint: Callable[[str | None], None],
         note: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-        backend: Callable[[Path, Rules, Callable[[str | None], None]], Backend] | None = None,
-        hint: Callable[[str | None], None] | None = None,
+        observer: Callable[[], BaseObserver] | None = None,
     ) -> None:
         self._root = root
-        self._hints = Hints(quiet=quiet, longest=longest, clock=clock)
-        self._hint = hint or self._hints.note
+        self._hint = hint
         self._note = note
-        self._make_backend = backend or _backend
-        self._backend: Backend | None = None
+        self._make_observer = observer or _observer
+        self._observer: BaseObserver | None = None
+        self._changes: _Changes | None = None
         self._armed: tuple[int, int, Rules] | None = None
         self._interval = ABSENT
         self._noted = ""
 
     @property
     def interval(self) -> float:
-        """Seconds after which to look even without a wake."""
+        """Seconds after which to scan even without a hint."""
         return self._interval
 
-    def beside(self, root: Path, *, prefix: str) -> Watcher:
-        """A watcher of another folder, whose hints wake this one.
-
-        Args:
-            root: The folder.
-            prefix: Put before its paths.
-        """
-        return Watcher(
-            root,
-            note=self._note,
-            backend=self._make_backend,
-            hint=lambda path: self._hints.note(None if path is None else prefix + path),
-        )
-
-    def nudge(self) -> None:
-        """Let `wait` return at once; from any thread."""
-        self._hints.nudge()
-
-    def wait(self, timeout: float) -> Wake | None:
-        """Wait for a quiet moment after a change; None if nothing happened in `timeout` seconds."""
-        return self._hints.wait(timeout)
-
     def arm(self, rules: Rules) -> bool:
-        """Make sure that the folder which is there *now* is watched; cheap if it is already.
+        """Watch the folder that exists now; cheap if it is watched already.
 
-        To be called before each scan: what changes after it causes a hint.
+        Call it before each scan: what changes later causes a hint.
 
         Returns:
-            Whether it was watched without a break, so that all changes since the last call have
-            been told.
+            Whether hints came for all changes since the last call.
         """
         try:
-            status = os.stat(self._root)
+            status = self._root.stat()
         except OSError:
             self.stop()
             self._interval = ABSENT
             return False
         wanted = (status.st_dev, status.st_ino, rules)
-        broken = self._backend.broken if self._backend is not None else ""
-        if self._armed == wanted and not broken:
-            return self._backend is not None
-        if self._armed == wanted and broken == _LIMIT:
-            self._poll(broken)
-            return False
-        self.stop()
-        self._armed = wanted
-        reason = _silent_file_system(self._root)
-        if reason:
-            self._poll(reason)
-            return False
-        try:
-            self._backend = self._make_backend(self._root, rules, self._hint)
-            self._backend.start()
-        except OSError as error:
+        if self._armed != wanted or self._broken():
             self.stop()
             self._armed = wanted
-            self._poll(_LIMIT if error.errno in (errno.ENOSPC, errno.EMFILE) else str(error))
-        else:
-            self._interval = CHECK
-        return False
+            self._start(rules)
+            return False
+        if self._changes is not None and self._changes.new_folders:
+            self._changes.new_folders = False
+            self._check_limit()
+        return self._interval == CHECK
 
     def stop(self) -> None:
         """Stop watching, until the next `arm`."""
-        backend, self._backend, self._armed = self._backend, None, None
-        if backend is not None:
-            backend.stop()
+        observer, self._observer, self._armed = self._observer, None, None
+        if observer is not None:
+            _end(observer)
 
-    def _poll(self, reason: str) -> None:
+    def _start(self, rules: Rules) -> None:
+        self._interval = CHECK
+        silent = _silent_file_system(self._root)
+        if silent:
+            self._slow_down(silent)
+            return
+        try:
+            self._observe(rules)
+        except OSError as error:
+            limit = error.errno in (errno.ENOSPC, errno.EMFILE)
+            self._slow_down(LIMIT if limit else str(error))
+        else:
+            self._check_limit()
+
+    def _observe(self, rules: Rules) -> None:
+        folder = self._root.resolve()
+        above = self._root.parent.resolve()
+        itself = {str(folder), str(above / self._root.name)}
+        changes = _Changes(str(folder), rules, self._hint, itself=itself)
+        observer = self._make_observer()
+        try:
+            observer.schedule(changes, str(folder), recursive=True, event_filter=CHANGES)
+            # A folder that is moved away, or a link that leads elsewhere, shows in the one above.
+            observer.schedule(changes, str(above), recursive=False, event_filter=CHANGES)
+            observer.start()
+        except OSError:
+            _end(observer)
+            raise
+        self._observer, self._changes = observer, changes
+
+    def _broken(self) -> bool:
+        if self._observer is None or self._changes is None:
+            return False
+        return self._changes.replaced or not self._observer.is_alive()
+
+    def _check_limit(self) -> None:
+        """Find out whether the limit is reached: watchdog leaves out folders beyond it silently."""
+        if self._observer is None:
+            return
+        try:
+            probe = self._observer.schedule(
+                events.FileSystemEventHandler(), str(Path(__file__).parent), event_filter=[]
+            )
+        except OSError:
+            self._slow_down(LIMIT)
+        else:
+            self._observer.unschedule(probe)
+
+    def _slow_down(self, reason: str) -> None:
         self._interval = POLL
         if reason != self._noted:
             self._noted = reason
-            self._note(f"{reason}: looking at {self._root} every second instead")
+            self._note(f"{reason}: {self._root} is scanned every second")
 
 
-_LIMIT = f"the limit of inotify watches is reached. {LIMIT_HINT} Until then"
+def _observer() -> BaseObserver:
+    # Heavy, and only needed to watch.
+    from watchdog.observers import Observer  # noqa: PLC0415
+    from watchdog.observers.inotify_move_event_grouper import (  # noqa: PLC0415
+        InotifyMoveEventGrouper,
+    )
+
+    # watchdog waits for the other end of a move, half a second by default, and delivers no event
+    # meanwhile. Each save would wait for it whose editor moves a backup to another folder.
+    InotifyMoveEventGrouper.delay = MOVE_DELAY
+    # Folders that are made and moved quickly are found twice. watchdog warns of it: no harm is done.
+    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())
+    return Observer()
 
 
-def _backend(root: Path, rules: Rules, hint: Callable[[str | None], None]) -> Backend:
-    if sys.platform == "linux":
-        return InotifyBackend(root, rules, hint)
-    return ObserverBackend(root, rules, hint)
+def _end(observer: BaseObserver) -> None:
+    observer.stop()
+    if observer.is_alive():
+        observer.join()
+
+
+class _Changes(events.FileSystemEventHandler):
+    """Makes hints of watchdog's events.
+
+    Args:
+        folder: The watched folder, without links in its path.
+        rules: An ignored file causes no hint.
+        hint: Called with a path below the folder, or None.
+        itself: The paths by which events name the folder itself.
+
+    Attributes:
+        replaced: The folder was moved or removed: these are the events of another one.
+        new_folders: Folders were made since this was last set to False.
+    """
+
+    def __init__(
+        self, folder: str, rules: Rules, hint: Callable[[str | None], None], *, itself: set[str]
+    ) -> None:
+        self._prefix = folder.rstrip("/") + "/"
+        self._rules = rules
+        self._hint = hint
+        self._itself = itself
+        self.replaced = False
+        self.new_folders = False
+
+    def on_any_event(self, event: events.FileSystemEvent) -> None:
+        """Called by watchdog for each event."""
+        for path in (event.src_path, event.dest_path):
+            if path in self._itself:
+                self.replaced = self.replaced or not isinstance(event, events.DirAttribEvent)
+                self._hint(None)
+            elif path and str(path).startswith(self._prefix):
+                self._take(str(path).removeprefix(self._prefix), event)
+
+    def _take(self, path: str, event: events.FileSystemEvent) -> None:
+        try:
+            path.encode("utf-8")
+        except UnicodeEncodeError:
+            self._hint(None)
+            return
+        if path != IGNORE_FILE and self._rules.ignores_below(path, is_directory=event.is_directory):
+            return
+        if event.is_directory:
+            self.new_folders = True
+        self._hint(None if event.is_directory or path == IGNORE_FILE else path)
 
 
 def _silent_file_system(root: Path) -> str:
@@ -291,219 +347,4 @@ def _silent_file_system(root: Path) -> str:
             best, kind = point, found
     if kind not in SILENT_FILE_SYSTEMS:
         return ""
-    return f"{best} is a {kind} file system, which does not tell of changes"
-
-
-class InotifyBackend:
-    """Watches all folders that are not ignored, by inotify.
-
-    Args:
-        root: The folder.
-        rules: Ignored folders are not watched, and ignored files do not wake anybody.
-        hint: Called, in watchdog's thread, with the file that changed, or None for anything.
-    """
-
-    def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
-        # Only there on Linux.
-        from watchdog.observers.inotify_c import (  # noqa: PLC0415
-            CallbackId,
-            InotifyConstants,
-            InotifyFD,
-            Mask,
-        )
-
-        self._root = os.fsencode(root)
-        self._rules = rules
-        self._hint = hint
-        self._broken = ""
-        self._paths: dict[WatchDescriptor, bytes] = {}
-        self._watched: set[bytes] = set()
-        self._mask = Mask(
-            InotifyConstants.IN_MODIFY
-            | InotifyConstants.IN_ATTRIB
-            | InotifyConstants.IN_CLOSE_WRITE
-            | InotifyConstants.IN_MOVE
-            | InotifyConstants.IN_CREATE
-            | InotifyConstants.IN_DELETE
-            | InotifyConstants.IN_DELETE_SELF
-            | InotifyConstants.IN_MOVE_SELF
-            | InotifyConstants.IN_ONLYDIR
-            | InotifyConstants.IN_EXCL_UNLINK
-        )
-        self._inotify = InotifyFD()
-        self._identity = CallbackId(id(self))
-        self._lock = threading.RLock()
-
-    @property
-    def broken(self) -> str:
-        """See `Backend`."""
-        if not self._broken and not self._inotify.is_alive():
-            return "watchdog's thread has ended"
-        return self._broken
-
-    def start(self) -> None:
-        """See `Backend`."""
-        self._inotify.start()
-        with self._lock:
-            self._add(b"")
-
-    def stop(self) -> None:
-        """See `Backend`."""
-        with self._lock:
-            self._paths.clear()  # the end of each watch is no change
-        self._inotify.stop()
-        if self._inotify.is_alive():
-            self._inotify.join()
-
-    def on_event(self, event: InotifyEvent) -> None:
-        """Called by watchdog for each event of a folder."""
-        with self._lock:
-            self._take(event)
-
-    def _take(self, event: InotifyEvent) -> None:
-        folder = self._paths.get(event.wd)
-        if folder is None:
-            return
-        if not event.name:
-            if not folder and (event.is_delete_self or event.is_move_self):
-                self._break("the folder was replaced")
-            elif event.is_attrib:
-                self._hint(None)
-            return
-        path = folder + b"/" + event.name if folder else event.name
-        is_directory = bool(event.is_directory)
-        if path == IGNORE_FILE.encode():
-            self._hint(None)  # it does not travel, but it says what does
-            return
-        if self._ignores(path, is_directory=is_directory):
-            return
-        if is_directory:
-            self._follow(event, path)
-        self._hint(None if is_directory else _text(path))
-
-    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
-        """Called by watchdog when a watched folder is gone."""
-        with self._lock:
-            path = self._paths.pop(wd, None)
-            if path is not None:
-                self._watched.discard(path)
-            if path == b"":
-                self._break("the folder is gone")
-
-    def on_queue_overflow(self) -> None:
-        """Called by watchdog when events were lost: watch all folders anew, and look at all."""
-        self._break("events were lost")
-
-    def _follow(self, event: InotifyEvent, path: bytes) -> None:
-        """Watch a folder that came; forget one that was moved away."""
-        if event.is_moved_from:
-            inside = [
-                wd
-                for wd, place in self._paths.items()
-                if place == path or place.startswith(path + b"/")
-            ]
-            for wd in inside:
-                self._watched.discard(self._paths.pop(wd))
-            self._inotify.remove_callbacks([(wd, self._identity) for wd in inside])
-        elif event.is_create or event.is_moved_to:
-            try:
-                self._add(path)
-            except OSError as error:
-                limit = error.errno in (errno.ENOSPC, errno.ENOMEM)
-                self._break(_LIMIT if limit else str(error))
-
-    def _add(self, path: bytes) -> None:
-        """Watch a folder and all in it.
-
-        Raises:
-            OSError: The limit of watches is reached, or the root cannot be watched.
-        """
-        folders = [path]
-        while folders:
-            folder = folders.pop()
-            if folder in self._watched:
-                continue  # it was found in the folder above before its own event came
-            place = os.path.join(self._root, folder) if folder else self._root  # noqa: PTH118
-            try:
-                wd = self._inotify.add_callback(place, self._mask, self, self._identity)
-                if wd < 0:
-                    continue  # watchdog keeps silent about folders that we may not read
-                self._paths[wd] = folder
-                self._watched.add(folder)
-                with os.scandir(place) as items:
-                    for item in items:
-                        inside = folder + b"/" + item.name if folder else item.name
-                        if item.is_dir(follow_symlinks=False) and not self._ignores(
-                            inside, is_directory=True
-                        ):
-                            folders.append(inside)
-            except OSError as error:
-                if not folder or error.errno in (errno.ENOSPC, errno.ENOMEM):
-                    raise
-                # Gone again, or unreadable: the scan will say so.
-
-    def _ignores(self, path: bytes, *, is_directory: bool) -> bool:
-        text = _text(path)
-        return text is not None and self._rules.ignores(text, is_directory=is_directory)
-
-    def _break(self, reason: str) -> None:
-        self._broken = reason
-        self._hint(None)
-
-
-def _text(path: bytes) -> str | None:
-    """A path as text, if it is any."""
-    try:
-        return path.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-
-
-class ObserverBackend(FileSystemEventHandler):
-    """Watches a folder by watchdog's observer for this system (FSEvents, kqueue, …).
-
-    Args:
-        root: The folder.
-        rules: Ignored files do not wake anybody.
-        hint: Called, in watchdog's thread, with the file that changed, or None for anything.
-    """
-
-    def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
-        # Heavy, and only needed here.
-        from watchdog.observers import Observer  # noqa: PLC0415
-
-        self._root = root
-        self._rules = rules
-        self._hint = hint
-        self._observer = Observer()
-
-    @property
-    def broken(self) -> str:
-        """See `Backend`."""
-        return "" if self._observer.is_alive() else "the observer has ended"
-
-    def start(self) -> None:
-        """See `Backend`."""
-        self._observer.schedule(self, str(self._root), recursive=True)
-        self._observer.start()
-
-    def stop(self) -> None:
-        """See `Backend`."""
-        if self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join()
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Called by watchdog for each event."""
-        if event.event_type in ("opened", "closed_no_write"):
-            return
-        for path in (event.src_path, event.dest_path):
-            if path and not self._ignores(os.fsdecode(path)):
-                self._hint(None)
-                return
-
-    def _ignores(self, path: str) -> bool:
-        relative = os.path.relpath(path, self._root)
-        if relative in (".", IGNORE_FILE):
-            return False
-        return self._rules.ignores_below(relative)
+    return f"{best} is a {kind} file system, which reports no changes"
