@@ -274,7 +274,7 @@ def _observer() -> BaseObserver:
     # watchdog waits for the other end of a move, half a second by default, and delivers no event
     # meanwhile. Each save would wait for it whose editor moves a backup to another folder.
     InotifyMoveEventGrouper.delay = MOVE_DELAY
-    # Folders that are made and moved quickly are found twice. watchdog warns of it: no harm is done.
+    # Folders that are made and moved quickly are found twice, of which watchdog warns: no harm.
     warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
     return Observer()
