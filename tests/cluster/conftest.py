@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from windsock.cluster.images.registry import Registry
+from windsock.cluster.images.registry import KindRegistry
 from windsock.cluster.kind import Kind
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _kind() -> Iterator[ClusterAccess]:
     finally:
         if made:
             kind.delete()  # Refused where a test has left an environment: it can be looked at.
-            Registry(KIND_CLUSTER).remove()
+            KindRegistry(KIND_CLUSTER).remove()
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from windsock.cluster.api import lease, workloads
 from windsock.cluster.api.client import OURS, Cluster
 from windsock.cluster.api.failures import Unreachable
 from windsock.cluster.images import image
+from windsock.cluster.images.delivery import SharedEngine, ToKind
 from windsock.cluster.images.named_registry import NamedRegistry
-from windsock.cluster.images.registry import Registry
+from windsock.cluster.images.registry import KindRegistry
 from windsock.cluster.kind import Kind
 from windsock.cluster.manifests import apply, difference, removal, secrets, served, settings
 from windsock.cluster.manifests import render as manifests
@@ -51,7 +52,7 @@ from windsock.sync_process.service import PodSettings
 from windsock.targets.applied_record import AppliedRecord
 from windsock.targets.base import Component
 from windsock.targets.folder import check_folders, remove_state
-from windsock.targets.images import BuiltHere, DeliveredToKind, PushedToRegistry
+from windsock.targets.images import BuiltImages
 from windsock.targets.location import Location
 from windsock.targets.namespace_lease import NamespaceLease
 from windsock.targets.this_machine import (
@@ -117,21 +118,19 @@ class ClusterTarget:
         )
 
     @cached_property
-    def _registry(self) -> Registry:
-        return Registry(self._settings.cluster.kind_name)
+    def _registry(self) -> KindRegistry:
+        return KindRegistry(self._settings.cluster.kind_name)
 
     @cached_property
     def _images(self) -> PodImages:
         if self.name == "kind":
-            return DeliveredToKind(
+            return BuiltImages(
                 self._settings,
-                kind=self._kind,
-                registry=self._registry,
-                on_nodes=self._on_nodes,
+                ToKind(kind=self._kind, registry=self._registry, on_nodes=self._on_nodes),
             )
         if address := self._settings.cluster.registry:
-            return PushedToRegistry(self._settings, registry=NamedRegistry(address))
-        return BuiltHere(self._settings)
+            return BuiltImages(self._settings, NamedRegistry(address))
+        return BuiltImages(self._settings, SharedEngine())
 
     def _on_nodes(self) -> set[str]:
         return self._cluster.node_images()  # There is none before kind has made it.

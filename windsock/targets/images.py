@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 from windsock.cluster import okteto
 from windsock.cluster.images import image, recipe
 from windsock.cluster.images.image import Images
-from windsock.errors import DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from windsock.cluster.images.named_registry import NamedRegistry
-    from windsock.cluster.images.registry import Registry
-    from windsock.cluster.kind import Kind
+    from windsock.cluster.images.delivery import Delivery
     from windsock.config import Settings
-    from windsock.terminal.console import Console, Step
+    from windsock.terminal.console import Console
 
 USERS = {
     "postgres": ("postgres",),
@@ -45,38 +42,41 @@ class PodImages(Protocol):
         """What a change of these files means; see `Target.meaning`."""
 
 
-class BuiltHere:
-    """Images of this machine's Docker engine, for a cluster that uses the same.
+class BuiltImages:
+    """Images that this machine builds and a delivery brings to the nodes.
 
     Args:
         settings: Of the environment.
+        delivery: To its cluster.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, delivery: Delivery) -> None:
         self._settings = settings
+        self._delivery = delivery
         self._kept: Images | None = None
 
     def names(self) -> Images:
-        """See `PodImages`."""
-        return self._kept or image.wanted(self._settings)
+        """What the nodes call them."""
+        images = self._kept or image.wanted(self._settings)
+        return Images(
+            airflow=self._delivery.reference(images.airflow),
+            postgres=self._delivery.reference(images.postgres),
+        )
 
     def keep(self) -> None:
-        """See `PodImages`: what is deployed again if a later change of the files cannot be."""
+        """Deploy these again if a later change of the files cannot be."""
         self._kept = image.wanted(self._settings)
 
     def prepare(self, console: Console) -> None:
-        """Build them if what goes into them changed."""
+        """Build them if what goes into them changed, and deliver what is not there."""
         with console.step("images") as step:
             self._kept = image.ensure(self._settings, progress=step.progress)
             step.detail = "built" if self._kept.built else "unchanged"
-            remark = self._deliver(self._kept, step)
-        if remark:
-            console.warning(remark)
-
-    def _deliver(self, images: Images, step: Step) -> str:
-        """Bring them to where the nodes find them; returns what there is to say about it."""
-        del images, step
-        return ""  # The nodes use this very engine.
+            done = self._delivery.deliver((self._kept.airflow, self._kept.postgres), step.progress)
+            if done.images and self._delivery.destination:
+                step.detail += f", pushed to {self._delivery.destination}"
+        if done.warning:
+            console.warning(done.warning)
 
     def sources(self) -> Sequence[Path]:
         """See `PodImages`."""
@@ -94,79 +94,6 @@ class BuiltHere:
         what = f"the {' and '.join(images)} image{'s' * (len(images) > 1)} must be rebuilt"
         workers = "; workers use it from the next task on" if "airflow" in images else ""
         return f"{what}, and {pods} restarted{workers}"
-
-
-class PushedToRegistry(BuiltHere):
-    """Images of this machine, pushed to a registry from which the nodes pull them.
-
-    Args:
-        settings: Of the environment.
-        registry: That both reach.
-    """
-
-    def __init__(self, settings: Settings, *, registry: NamedRegistry) -> None:
-        super().__init__(settings)
-        self._registry = registry
-
-    def names(self) -> Images:
-        """See `PodImages`; the nodes know them by the registry's name."""
-        return _renamed(super().names(), self._registry.reference)
-
-    def _deliver(self, images: Images, step: Step) -> str:
-        """Push what the registry lacks."""
-        pushed = self._registry.deliver((images.airflow, images.postgres), step.progress)
-        step.detail += f", pushed to {self._registry.address}" if pushed else ""
-        return ""
-
-
-class DeliveredToKind(BuiltHere):
-    """Images of this machine, brought to the nodes of a kind cluster.
-
-    Args:
-        settings: Of the environment.
-        kind: The cluster.
-        registry: Beside it; the nodes pull from it.
-        on_nodes: The names of the images that the nodes have.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        kind: Kind,
-        registry: Registry,
-        on_nodes: Callable[[], Collection[str]],
-    ) -> None:
-        super().__init__(settings)
-        self._kind = kind
-        self._registry = registry
-        self._on_nodes = on_nodes
-
-    def names(self) -> Images:
-        """See `PodImages`; the nodes know them by the registry's name."""
-        return _renamed(super().names(), self._registry.reference)
-
-    def _deliver(self, images: Images, step: Step) -> str:
-        """Bring what the nodes lack, by layers where that can be."""
-        there = self._on_nodes()
-        missing = [
-            name
-            for name in (images.airflow, images.postgres)
-            if self._registry.reference(name) not in there
-        ]
-        if not missing:
-            return ""
-        try:
-            self._registry.deliver(missing, step.progress)
-        except (EnvironmentFailure, DeadlineExceeded) as error:
-            with self._registry.named(missing) as names:
-                self._kind.load(names, save=image.save, progress=step.progress)
-            return " ".join(f"images were loaded whole: {error.message}. {error.hint}".split())
-        return ""
-
-
-def _renamed(images: Images, name: Callable[[str], str]) -> Images:
-    return Images(airflow=name(images.airflow), postgres=name(images.postgres), built=images.built)
 
 
 class BuiltByOkteto:

@@ -85,7 +85,7 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def deliver(tag: str, address: str) -> list[str]:
-    return NamedRegistry(address).deliver([tag], lambda _: None)
+    return list(NamedRegistry(address).deliver([tag], lambda _: None).images)
 
 
 # --- layers ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.fakes import KeptConsole
 from windsock.cluster.images import image
+from windsock.cluster.images.delivery import Delivered
 from windsock.cluster.images.image import Images
 from windsock.cluster.manifests import render as manifests
 from windsock.config import Settings
@@ -175,29 +176,29 @@ def test_another_cluster_gets_the_images_by_their_own_names(
 class FakeNamedRegistry:
     """The registry of the settings, and what it has."""
 
-    address = "ghcr.io/anna"
+    destination = "ghcr.io/anna"
 
     def __init__(self) -> None:
         self.held: set[str] = set()
 
     def reference(self, name: str) -> str:
-        return f"{self.address}/{name}"
+        return f"{self.destination}/{name}"
 
-    def deliver(self, images: Sequence[str], _: Callable[[str], None]) -> list[str]:
+    def deliver(self, images: Sequence[str], _: Callable[[str], None]) -> Delivered:
         missing = [name for name in images if name not in self.held]
         self.held.update(missing)
-        return missing
+        return Delivered(images=missing)
 
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> FakeNamedRegistry:
     fake = FakeNamedRegistry()
-    monkeypatch.setattr(cluster, "NamedRegistry", lambda address: {fake.address: fake}[address])
+    monkeypatch.setattr(cluster, "NamedRegistry", lambda address: {fake.destination: fake}[address])
     return fake
 
 
 def with_registry(settings: Settings, target: str) -> Rig:
-    own = replace(settings.cluster, registry=FakeNamedRegistry.address)
+    own = replace(settings.cluster, registry=FakeNamedRegistry.destination)
     return Rig(replace(settings, cluster=own), target=target)
 
 

@@ -1,7 +1,7 @@
 """The registry that `cluster.registry` names: images go there with the user's own login.
 
 What `docker login` has stored is used, be it in Docker's configuration or in a credential helper;
-windsock keeps no password of a registry and asks for none.
+windsock stores no password of a registry and asks for none.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from windsock.cluster.images import engine, push
+from windsock.cluster.images.delivery import Delivered
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -31,22 +32,19 @@ class NamedRegistry:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.destination = address
         self._host = address.partition("/")[0]
 
     def reference(self, image: str) -> str:
         """What the nodes call an image of this machine."""
-        return f"{self.address}/{image}"
+        return f"{self.destination}/{image}"
 
-    def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> list[str]:
+    def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
         """Push the images that it does not have.
 
         Args:
             images: Tags that Docker has.
             progress: Gets what is done.
-
-        Returns:
-            Those that were pushed.
 
         Raises:
             EnvironmentFailure: It is not reached, or wants another login.
@@ -57,7 +55,7 @@ class NamedRegistry:
             missing = [image for image in images if not self._holds(client, image, login)]
             for image in missing:
                 self._push(client, image, login, progress)
-        return missing
+        return Delivered(images=missing)
 
     def _holds(self, client: DockerClient, image: str, login: push.Login) -> bool:
         """Whether it is known to have an image.

@@ -47,7 +47,7 @@ CONFIGURE = 'mkdir -p "$1" && printf %s "$2" > "$1/hosts.toml"'
 """Run by a node's shell, with a folder and a text as arguments."""
 
 
-class Registry:
+class KindRegistry:
     """The registry of one kind cluster.
 
     Args:

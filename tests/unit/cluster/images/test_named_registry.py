@@ -52,7 +52,7 @@ def silent(_: str) -> None:
 
 
 def deliver(*images: str, address: str = ADDRESS) -> list[str]:
-    return NamedRegistry(address).deliver(images, silent)
+    return list(NamedRegistry(address).deliver(images, silent).images)
 
 
 def refused(docker: FakeDocker, said: str) -> EnvironmentFailure:

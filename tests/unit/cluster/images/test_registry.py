@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.cluster.fake_docker import FakeContainer, FakeDocker
 from windsock.cluster.images import registry
-from windsock.cluster.images.registry import IMAGE, OWNER, Registry
+from windsock.cluster.images.registry import IMAGE, OWNER, KindRegistry
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 
 AIRFLOW = "windsock-airflow:1111"
@@ -33,9 +33,9 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
 
 
 @pytest.fixture
-def demo() -> Registry:
+def demo() -> KindRegistry:
     clock = Clock()
-    return Registry("demo", clock=clock, pause=clock.pause)
+    return KindRegistry("demo", clock=clock, pause=clock.pause)
 
 
 def silent(_: str) -> None:
@@ -43,7 +43,7 @@ def silent(_: str) -> None:
 
 
 def test_an_image_goes_to_the_registry_and_from_there_to_each_node(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     docker.add_node("demo-worker", "worker")
     docker.add_node("demo-balancer", "external-load-balancer")
@@ -59,7 +59,7 @@ def test_an_image_goes_to_the_registry_and_from_there_to_each_node(
 
 
 def test_the_registry_is_started_once_and_joins_the_network_of_kind(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     demo.deliver([AIRFLOW], silent)
     demo.deliver([AIRFLOW], silent)
@@ -72,7 +72,7 @@ def test_the_registry_is_started_once_and_joins_the_network_of_kind(
 
 
 def test_an_image_that_the_registry_has_is_not_pushed_again(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     demo.deliver([AIRFLOW], silent)
     demo.deliver([AIRFLOW], silent)
@@ -81,7 +81,7 @@ def test_an_image_that_the_registry_has_is_not_pushed_again(
 
 
 def test_a_node_learns_where_the_registry_is_without_a_shell_reading_any_name(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     demo.deliver([AIRFLOW], silent)
     [node, shell, option, script, *arguments] = docker.done("exec")[0]
@@ -94,7 +94,7 @@ def test_a_node_learns_where_the_registry_is_without_a_shell_reading_any_name(
     ]
 
 
-def test_a_taken_port_means_another(docker: FakeDocker, demo: Registry) -> None:
+def test_a_taken_port_means_another(docker: FakeDocker, demo: KindRegistry) -> None:
     docker.taken.add(5001)
     demo.deliver([AIRFLOW], silent)
     assert docker.done("push") == [[f"127.0.0.1:40000/{AIRFLOW}"]]
@@ -102,7 +102,7 @@ def test_a_taken_port_means_another(docker: FakeDocker, demo: Registry) -> None:
 
 
 def test_a_registry_that_stopped_comes_back_with_its_layers(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     demo.deliver([AIRFLOW], silent)
     docker.containers.get(NAME).status = "exited"
@@ -115,7 +115,7 @@ def test_a_registry_that_stopped_comes_back_with_its_layers(
 
 
 def test_a_registry_that_cannot_be_pulled_is_said_to_be_that(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     docker.known.remove(IMAGE)
     docker.refusal = "no such host"
@@ -125,25 +125,29 @@ def test_a_registry_that_cannot_be_pulled_is_said_to_be_that(
     assert not docker.kept
 
 
-def test_its_image_is_pulled_if_docker_does_not_have_it(docker: FakeDocker, demo: Registry) -> None:
+def test_its_image_is_pulled_if_docker_does_not_have_it(
+    docker: FakeDocker, demo: KindRegistry
+) -> None:
     docker.known.remove(IMAGE)
     demo.deliver([AIRFLOW], silent)
     assert docker.done("pull") == [[IMAGE]]
 
 
-def test_a_registry_that_has_just_started_is_waited_for(docker: FakeDocker, demo: Registry) -> None:
+def test_a_registry_that_has_just_started_is_waited_for(
+    docker: FakeDocker, demo: KindRegistry
+) -> None:
     docker.unready = 3
     demo.deliver([AIRFLOW], silent)
     assert docker.done("push")
 
 
-def test_a_registry_that_never_answers_is_a_failure(docker: FakeDocker, demo: Registry) -> None:
+def test_a_registry_that_never_answers_is_a_failure(docker: FakeDocker, demo: KindRegistry) -> None:
     docker.unready = 10**6
     with pytest.raises(DeadlineExceeded, match="demo-registry does not answer"):
         demo.deliver([AIRFLOW], silent)
 
 
-def test_a_refused_push_is_a_failure(docker: FakeDocker, demo: Registry) -> None:
+def test_a_refused_push_is_a_failure(docker: FakeDocker, demo: KindRegistry) -> None:
     docker.refusal = "no space left on device"
     with pytest.raises(EnvironmentFailure, match="cannot be pushed") as caught:
         demo.deliver([AIRFLOW], silent)
@@ -152,7 +156,7 @@ def test_a_refused_push_is_a_failure(docker: FakeDocker, demo: Registry) -> None
 
 
 def test_a_node_that_cannot_reach_the_registry_is_a_failure(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     docker.containers.get("demo-control-plane").failing = "crictl"
     with pytest.raises(EnvironmentFailure, match="demo-control-plane") as caught:
@@ -160,14 +164,14 @@ def test_a_node_that_cannot_reach_the_registry_is_a_failure(
     assert caught.value.hint == "connection refused"
 
 
-def test_without_nodes_in_docker_nothing_is_started(docker: FakeDocker, demo: Registry) -> None:
+def test_without_nodes_in_docker_nothing_is_started(docker: FakeDocker, demo: KindRegistry) -> None:
     docker.held.clear()
     with pytest.raises(EnvironmentFailure, match="no node of the kind cluster demo"):
         demo.deliver([AIRFLOW], silent)
     assert not docker.held
 
 
-def test_a_container_of_somebody_else_is_left_alone(docker: FakeDocker, demo: Registry) -> None:
+def test_a_container_of_somebody_else_is_left_alone(docker: FakeDocker, demo: KindRegistry) -> None:
     theirs = FakeContainer(docker, NAME, {}, ["bridge"], port=5001)
     docker.held.append(theirs)
     with pytest.raises(EnvironmentFailure, match="windsock did not make"):
@@ -176,7 +180,7 @@ def test_a_container_of_somebody_else_is_left_alone(docker: FakeDocker, demo: Re
     assert theirs in docker.held
 
 
-def test_what_windsock_made_is_removed(docker: FakeDocker, demo: Registry) -> None:
+def test_what_windsock_made_is_removed(docker: FakeDocker, demo: KindRegistry) -> None:
     demo.deliver([AIRFLOW], silent)
     docker.kept["precious"] = {}
     demo.remove()
@@ -186,7 +190,7 @@ def test_what_windsock_made_is_removed(docker: FakeDocker, demo: Registry) -> No
 
 
 def test_images_have_the_names_of_the_nodes_while_they_are_loaded(
-    docker: FakeDocker, demo: Registry
+    docker: FakeDocker, demo: KindRegistry
 ) -> None:
     with demo.named([AIRFLOW]) as names:
         assert names == [demo.reference(AIRFLOW)] == [f"demo-registry:5000/{AIRFLOW}"]
