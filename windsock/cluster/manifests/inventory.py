@@ -127,6 +127,7 @@ def outdated(cluster: Cluster, kept: set[Key]) -> list[Object]:
     ]
 
 
+# Kubernetes 1.20 only
 def explicit(item: Object) -> Object:
     """A copy with the protocol of every port written out.
 

@@ -29,7 +29,7 @@ def only_served(
     """
     known = cluster.served(item["apiVersion"] for item in objects)
     missing = [item for item in objects if (item["apiVersion"], item["kind"]) not in known]
-    if missing and not skip_unserved:
+    if missing and not skip_unserved:  # Kubernetes 1.20 only: the flag, for policy/v1
         named = ", ".join(f"{name_of(item)} ({item['apiVersion']})" for item in missing)
         raise EnvironmentFailure(
             f"the cluster does not serve {named}; nothing was changed",
