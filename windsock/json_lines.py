@@ -154,8 +154,8 @@ class Server:
 
     def start(self, name: str) -> None:
         """Serve from a thread of its own, until `stop`."""
-        self._waker, woken = socket.socketpair()
-        self._register(woken, lambda _: False)
+        self._waker, self._woken = socket.socketpair()
+        self._register(self._woken, lambda _: False)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -171,6 +171,7 @@ class Server:
         if self._thread is not None:
             self._waker.close()
             self._thread.join()
+            self._woken.close()
         for connection in list(self._connections.values()):
             connection.hang_up()
         self.close()

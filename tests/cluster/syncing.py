@@ -169,7 +169,7 @@ def test_a_second_person_is_told_who_syncs_and_can_take_it_over(
         terminal.wait_for("caught up")
     # Theirs learns of it when it looks at the lease or its connection ends: soon, not at once.
     eventually(
-        lambda: second.control.status()["held"].startswith(who), "the second is told who syncs"
+        lambda: second.control.status()["busy"].startswith(who), "the second is told who syncs"
     )
     left = second.invoke("down", "--volumes")
     assert left.returncode == 0, left.stderr

@@ -27,11 +27,12 @@ from tests.cluster import node, reader
 from tests.cluster.room import SLEEP, deployment, eventually, mount_from_node, namespace, silent
 from tests.cluster.test_sync import PodRig
 from tests.contract.sync.rig import SESSION, Rig, tree_id_of, wait_until
+from windsock import events
 from windsock.cluster.access.streams import DAG_PROCESSOR, ready_pod
 from windsock.cluster.manifests.apply import apply
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import WindsockError
-from windsock.sync import events, protocol
+from windsock.sync import protocol
 from windsock.sync.session import Pace
 
 if TYPE_CHECKING:

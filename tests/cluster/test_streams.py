@@ -19,6 +19,7 @@ import pytest
 
 from tests.cluster.relay import RELAY, proxied, relayed
 from tests.cluster.room import SLEEP, deployment, eventually, namespace, settings, silent
+from windsock import events
 from windsock.cluster.access import streams
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.manifests.apply import apply
@@ -26,7 +27,7 @@ from windsock.cluster.rollout import follow as rollout
 from windsock.errors import EnvironmentFailure, WindsockError
 from windsock.store.agent import Options
 from windsock.store.entries import canonical, identify
-from windsock.sync import events, protocol
+from windsock.sync import protocol
 from windsock.sync.session import Pace, Session
 
 if TYPE_CHECKING:

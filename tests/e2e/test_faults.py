@@ -166,7 +166,7 @@ def test_an_unreadable_file_is_told_and_the_others_are_synced(
         with unreadable(path):
             folder.save("trade.py", dag_source("trade", ["buy", "sell"]))
             told = events.wait_for(
-                lambda event: event["type"] == "problem", "the terminal is told of the file"
+                lambda event: event["type"] == "not-synced", "the terminal is told of the file"
             )
             assert told["path"] == "corner_shop/ledger.txt"
             assert "cannot be read" in told["reason"]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.config import Settings
+    from windsock.events import Event
+    from windsock.json_lines import Connection
     from windsock.targets.base import Checker, Target
 
 Message = dict[str, Any]
@@ -28,6 +30,7 @@ Message = dict[str, Any]
 SETTLED: Message = {"snapshot": "a" * 32, "errors": {}, "dags": ["sales"]}
 IN_STEP: Message = {
     "connected": True,
+    "busy": "",
     "halted": "",
     "snapshot": "a" * 32,
     "settled": True,
@@ -260,7 +263,7 @@ class FakeSync:
     def asked(self) -> list[str]:
         return [request["request"] for request in self.requests]
 
-    def publish(self, *events: Message) -> None:
+    def publish(self, *events: Event) -> None:
         """Tell the attached terminals, of which there must be one."""
         assert self.attached.wait(10)
         assert self._server is not None
@@ -278,26 +281,13 @@ class _AttachTold(ControlServer):
     """A control server that says when a client is attached."""
 
     def __init__(self, *arguments: Any, attached: threading.Event) -> None:
-        self._told = attached
+        self._attached = attached
         super().__init__(*arguments)
 
-    def _pass_on(self, stream: Any) -> None:
-        announcing: Any = _Announcing(stream, self._told)
-        super()._pass_on(announcing)
-
-
-class _Announcing:
-    """A stream that sets an event when it is written to first: the client is attached by then."""
-
-    def __init__(self, stream: Any, event: threading.Event) -> None:
-        self._stream, self._event = stream, event
-
-    def write(self, data: bytes) -> None:
-        self._stream.write(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
-        self._event.set()
+    def _take(self, line: bytes, client: Connection) -> None:
+        super()._take(line, client)
+        if b'"attach"' in line:
+            self._attached.set()
 
 
 def environment(folder: Path, *, socket: Path) -> Environment:

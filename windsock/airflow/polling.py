@@ -1,9 +1,8 @@
-"""What Airflow made of a save where its dag-processor cannot tell: by looking at its API.
+"""What Airflow made of a save where its dag-processor cannot say: by looking at its API.
 
-A stock dag-processor parses each file again and again, by its clock.
-Its results are in the API: the DAGs with the snapshot of their last parse, and the import errors,
-whose tracebacks name the snapshot in their paths. From these come the messages that a live
-dag-processor would have sent (see `windsock.sync_process.board`).
+A stock dag-processor parses each file again and again, by its clock. Its results are in the API:
+the DAGs with the snapshot of their last parse, and the import errors, whose tracebacks name the
+snapshot in their paths. From these the events are made that a live dag-processor would have sent.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ import re
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
+from windsock.events import Event, Parsed, ProcessorState, Removed, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import Dag, ImportFailure
-
-Message = dict[str, Any]
 
 POLL_SECONDS = 1.0
 """Between two looks while a save is not parsed whole."""
@@ -38,7 +36,7 @@ SNAPSHOT = re.compile(r"[^\s\"']*/snapshots/(?P<id>[0-9a-f]{32})")
 
 
 @dataclass(kw_only=True)
-class Parsed:
+class Listed:
     """What the API shows of one file.
 
     Attributes:
@@ -59,15 +57,15 @@ class Parsed:
         if self.stamp is None or (stamp is not None and stamp > self.stamp):
             self.stamp = stamp
 
-    @property
-    def told(self) -> Message:
-        """As a message says it; Airflow's API does not tell how long a parse took."""
-        return {"dags": dict.fromkeys(self.dags, 0), "errors": self.errors, "seconds": 0.0}
+    def parsed(self, snapshot: str, file: str, tasks: Callable[[str], int]) -> Parsed:
+        """As an event; Airflow's API does not say how long a parse took."""
+        dags = {dag_id: tasks(dag_id) for dag_id in self.dags}
+        return Parsed(snapshot=snapshot, file=file, dags=dags, errors=self.errors, seconds=0)
 
 
 def by_file(
     dags: Iterable[Dag], failures: Iterable[ImportFailure], *, snapshot: str, folder: str
-) -> dict[str, Parsed]:
+) -> dict[str, Listed]:
     """File → what is known of it.
 
     Args:
@@ -76,21 +74,21 @@ def by_file(
         snapshot: The newest one.
         folder: The DAG folder, as tracebacks shall name it.
     """
-    found: dict[str, Parsed] = {}
-    listed = [dag for dag in dags if dag.file is not None]
-    turned = {dag.file for dag in listed if dag.bundle_version == snapshot}
-    for dag in listed:
+    found: dict[str, Listed] = {}
+    of_files = [dag for dag in dags if dag.file is not None]
+    parsed_now = {dag.file for dag in of_files if dag.bundle_version == snapshot}
+    for dag in of_files:
         current = dag.bundle_version == snapshot
-        if not current and dag.file in turned:
+        if not current and dag.file in parsed_now:
             continue  # It has gone from a file that stays; Airflow takes a minute to see that.
-        parsed = found.setdefault(str(dag.file), Parsed())
-        parsed.dags.append(dag.dag_id)
-        parsed.take(dag.parsed, current=current)
+        listed = found.setdefault(str(dag.file), Listed())
+        listed.dags.append(dag.dag_id)
+        listed.take(dag.parsed, current=current)
     for failure in failures:
         named = {match["id"] for match in SNAPSHOT.finditer(failure.traceback)}
-        parsed = found.setdefault(failure.file, Parsed())
-        parsed.errors[failure.file] = SNAPSHOT.sub(folder, failure.traceback)
-        parsed.take(failure.seen, current=not named or snapshot in named)
+        listed = found.setdefault(failure.file, Listed())
+        listed.errors[failure.file] = SNAPSHOT.sub(folder, failure.traceback)
+        listed.take(failure.seen, current=not named or snapshot in named)
     return found
 
 
@@ -104,10 +102,10 @@ def may_hold_dags(path: Path) -> bool:
 
 
 class Poll:
-    """Looks at the API, and says what is new.
+    """Looks at the API, and finds what is new.
 
     A file counts as parsed from a snapshot when its results have been stored twice under it: the
-    first ones may come from a parse that began before Airflow turned to the snapshot.
+    first ones may come from a parse that began before Airflow used the snapshot.
 
     Args:
         folder: The DAG folder.
@@ -123,22 +121,22 @@ class Poll:
         self._expected: set[str] = set()
         self._since = self._looked = clock()
         self._first: dict[str, datetime | None] = {}
-        self._told: dict[str, Message] = {}
+        self._published: dict[str, Parsed] = {}
         self._greeted = self._settled = False
 
     # for any thread; never blocks
 
-    def turn(self, snapshot: str, paths: Collection[str] = ()) -> None:
-        """The store has turned to a snapshot.
+    def on_snapshot(self, snapshot: str, paths: Collection[str] = ()) -> None:
+        """The store holds a snapshot.
 
         Args:
-            snapshot: Its tree id.
+            snapshot: Its id.
             paths: What was saved; nothing if it is only known again what is there.
         """
         self._news.put((snapshot, paths))
 
     def begin(self) -> None:
-        """Nobody knows any more what was told: begin with a greeting."""
+        """Begin anew, with the whole state."""
         self._news.put(None)
 
     # for the thread that looks
@@ -148,8 +146,8 @@ class Poll:
         idle = self._settled and self._news.empty()
         return not idle or self._clock() - self._looked >= IDLE_SECONDS
 
-    def look(self, airflow: Airflow) -> list[Message]:
-        """Ask, and return what a live dag-processor would have said since the last look.
+    def look(self, airflow: Airflow) -> list[Event]:
+        """Ask, and return what a live dag-processor would have sent since the last look.
 
         Raises:
             WindsockError: Airflow does not answer.
@@ -160,15 +158,15 @@ class Poll:
         found = by_file(
             airflow.dags(), airflow.import_errors(), snapshot=self._snapshot, folder=folder
         )
-        messages = [] if self._greeted else [self._greeting(found)]
-        fresh = {name for name, parsed in found.items() if self._is_fresh(name, parsed)}
-        gone = sorted(self._told.keys() - found.keys())
-        messages += [self._removed(name, self._told.pop(name)["dags"]) for name in gone]
+        new: list[Event] = [] if self._greeted else [self._greeting(found)]
+        fresh = {name for name, listed in found.items() if self._is_fresh(name, listed)}
+        gone = sorted(self._published.keys() - found.keys())
+        new += [self._removed(name, self._published.pop(name).dags) for name in gone]
         for name in sorted(fresh):
-            messages += self._parsed(name, found[name], airflow)
+            new += self._parsed(name, found[name], airflow)
         if not self._settled and fresh == found.keys() and not self._lacks(found):
-            messages.append(self._settling())
-        return messages
+            new.append(self._settling())
+        return new
 
     def _take_news(self) -> None:
         while not self._news.empty():
@@ -191,25 +189,24 @@ class Poll:
         names = [str(path) for path in paths]
         self._expected.update(name for name in names if may_hold_dags(self._folder / name))
 
-    def _greeting(self, found: dict[str, Parsed]) -> Message:
+    def _greeting(self, found: dict[str, Listed]) -> ProcessorState:
         self._greeted = True
-        for name, parsed in found.items():
-            told = self._told.get(name)
-            if told is None or not _same(told, parsed):
-                self._told[name] = parsed.told
-        return {
-            "type": "hello",
-            "snapshot": None,
-            "awaited": sorted(found),
-            "files": {name: self._told[name] for name in found},
-        }
+        for name, listed in found.items():
+            known = self._published.get(name)
+            if known is None or not _same(known, listed):
+                self._published[name] = listed.parsed(self._snapshot, name, lambda _: 0)
+        return ProcessorState(
+            snapshot=None,
+            awaited=tuple(sorted(found)),
+            files=tuple(self._published[name] for name in found),
+        )
 
-    def _is_fresh(self, name: str, parsed: Parsed) -> bool:
-        if not parsed.current:
+    def _is_fresh(self, name: str, listed: Listed) -> bool:
+        if not listed.current:
             self._first.pop(name, None)
             return False
-        first = self._first.setdefault(name, parsed.stamp)
-        return first is None or (parsed.stamp is not None and parsed.stamp > first)
+        first = self._first.setdefault(name, listed.stamp)
+        return first is None or (listed.stamp is not None and listed.stamp > first)
 
     def _lacks(self, found: Collection[str]) -> bool:
         """Whether something was saved that Airflow is likely to parse, and has not yet."""
@@ -217,37 +214,33 @@ class Poll:
             return False
         return any(name not in found and may_hold_dags(self._folder / name) for name in self._saved)
 
-    def _parsed(self, name: str, parsed: Parsed, airflow: Airflow) -> list[Message]:
+    def _parsed(self, name: str, listed: Listed, airflow: Airflow) -> list[Event]:
         """What became of a file, if that is news or the file was saved."""
-        told = self._told.get(name)
-        if told is not None and _same(told, parsed) and name not in self._saved:
+        known = self._published.get(name)
+        if known is not None and _same(known, listed) and name not in self._saved:
             return []
-        messages = []
-        gone = set(told["dags"] if told else ()) - set(parsed.dags)
-        if gone and not parsed.errors:  # Else they are only not to be had until it is repaired.
-            messages.append(self._removed(name, gone))
-        outcome = parsed.told
-        outcome["dags"] = {dag_id: len(airflow.tasks(dag_id)) for dag_id in parsed.dags}
-        self._told[name] = outcome
+        new: list[Event] = []
+        gone = set(known.dags if known else ()) - set(listed.dags)
+        if gone and not listed.errors:  # Else they are only missing until it is repaired.
+            new.append(self._removed(name, gone))
+        parsed = listed.parsed(self._snapshot, name, lambda dag_id: len(airflow.tasks(dag_id)))
+        self._published[name] = parsed
         self._saved.discard(name)
-        messages.append({"type": "parsed", "snapshot": self._snapshot, "file": name, **outcome})
-        return messages
+        return [*new, parsed]
 
-    def _removed(self, name: str, dag_ids: Iterable[str]) -> Message:
-        dags = sorted(dag_ids)
-        return {"type": "removed", "snapshot": self._snapshot, "file": name, "dags": dags}
+    def _removed(self, name: str, dag_ids: Iterable[str]) -> Removed:
+        return Removed(snapshot=self._snapshot, file=name, dags=tuple(sorted(dag_ids)))
 
-    def _settling(self) -> Message:
+    def _settling(self) -> Settled:
         self._settled = True
         self._saved.clear()
         self._expected.clear()
-        seconds = round(self._clock() - self._since, 4)
-        return {"type": "settled", "snapshot": self._snapshot, "seconds": seconds}
+        return Settled(snapshot=self._snapshot, seconds=round(self._clock() - self._since, 4))
 
 
-def _same(told: Message, parsed: Parsed) -> bool:
+def _same(known: Parsed, listed: Listed) -> bool:
     """Whether nothing but the parse itself is new."""
-    return set(told["dags"]) == set(parsed.dags) and bool(told["errors"] == parsed.errors)
+    return set(known.dags) == set(listed.dags) and known.errors == listed.errors
 
 
 class Polling:
@@ -256,21 +249,21 @@ class Polling:
     Args:
         poll: What it looks with.
         client: Makes a client of the environment's API.
-        tell: Gets each message, as if the dag-processor had sent it.
+        publish: Gets each event, as if the dag-processor had sent it.
     """
 
     def __init__(
-        self, poll: Poll, *, client: Callable[[], Airflow], tell: Callable[[Message], None]
+        self, poll: Poll, *, client: Callable[[], Airflow], publish: Callable[[Event], None]
     ) -> None:
         self._poll = poll
         self._client = client
-        self._tell = tell
+        self._publish = publish
         self._airflow: Airflow | None = None
         self._active = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._snapshot = ""
-        self.missing: tuple[str, ...] = ()
+        self._missing: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
@@ -279,34 +272,37 @@ class Polling:
             return ""
         return (
             "this Airflow finds edits by its own clock, some seconds after a save: windsock cannot "
-            f"wake it, as it lacks {', '.join(self.missing)}"
+            f"wake it, as it lacks {', '.join(self._missing)}"
         )
 
-    def hear(self, message: Message) -> bool:
-        """What the dag-processor says of itself.
+    def begin(self, missing: tuple[str, ...]) -> bool:
+        """The dag-processor is a stock one: poll from now on.
+
+        Args:
+            missing: What this Airflow lacks for the live one.
 
         Returns:
-            Whether it is news that this one is stock.
+            Whether that is news.
         """
-        if message.get("type") == "hello":
-            self._active.clear()
-        if message.get("type") != "stock":
-            return False
         news = not self._active.is_set()
-        self.missing = tuple(message.get("missing", ()))
+        self._missing = missing
         self._poll.begin()
-        self._poll.turn(self._snapshot)
+        self._poll.on_snapshot(self._snapshot)
         self._active.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self.run, name="polling", daemon=True)
             self._thread.start()
         return news
 
-    def turn(self, snapshot: str, paths: Collection[str] = ()) -> None:
-        """See `Poll.turn`."""
+    def end(self) -> None:
+        """The dag-processor is a live one: do not poll."""
+        self._active.clear()
+
+    def on_snapshot(self, snapshot: str, paths: Collection[str] = ()) -> None:
+        """The store holds a snapshot, with these saved paths; never blocks."""
         self._snapshot = snapshot
         if self._active.is_set():
-            self._poll.turn(snapshot, paths)
+            self._poll.on_snapshot(snapshot, paths)
 
     def run(self) -> None:
         """Look again and again, until `stop`."""
@@ -318,17 +314,17 @@ class Polling:
         self._hang_up()
 
     def look(self) -> None:
-        """Look once, and tell; an Airflow that does not answer is asked again later."""
+        """Look once, and publish what is new; an Airflow that does not answer is asked later."""
         try:
             if self._airflow is None:
                 self._airflow = self._client()
-            messages = self._poll.look(self._airflow)
+            new = self._poll.look(self._airflow)
         except WindsockError:
             self._hang_up()
             return
-        for message in messages:
+        for event in new:
             if self._active.is_set():
-                self._tell(message)
+                self._publish(event)
 
     def stop(self) -> None:
         """End `run`."""

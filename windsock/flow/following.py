@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
+from windsock.events import Attached, from_json
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
 
@@ -68,7 +69,7 @@ def follow(
         for event in client.attach():
             if left.is_set():
                 continue
-            if event["type"] == "attached":
+            if isinstance(event, Attached):
                 if greeting:
                     work.console.line(greeting)
                     greeting = ""
@@ -89,7 +90,8 @@ def _show_troubles(client: ControlClient, feedback: Feedback) -> None:
     """Say what was told before anybody listened, and still holds: saves do not get through."""
     with contextlib.suppress(WindsockError):  # It has just ended; that is told next.
         for trouble in client.status().get("troubles", []):
-            feedback.show(trouble)
+            if (event := from_json(trouble)) is not None:
+                feedback.show(event)
 
 
 def _comes_back(work: Workspace, client: ControlClient) -> bool:

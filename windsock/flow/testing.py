@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from windsock.events import Sent, Settled
 from windsock.flow.bringing_up import bring_up
 from windsock.sync_process.control import ControlClient
 
@@ -81,11 +82,12 @@ def _settled_saves(environment: Environment) -> Iterator[str]:
     """The snapshot of each save, once Airflow has parsed it whole."""
     sent: set[str] = set()
     for event in ControlClient(environment.control_socket).attach():
-        if event.get("type") == "sent":
-            sent.add(event["snapshot"])
-        elif event.get("type") == "settled" and event["snapshot"] in sent:
-            sent.clear()
-            yield event["snapshot"]
+        match event:
+            case Sent(snapshot=snapshot):
+                sent.add(snapshot)
+            case Settled(snapshot=snapshot) if snapshot in sent:
+                sent.clear()
+                yield snapshot
 
 
 def ci(work: Workspace, *, junit: str) -> int:

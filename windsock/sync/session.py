@@ -16,13 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.store.entries import Refusal, checked_entries
 from windsock.store.wire import WireError
-from windsock.sync import events
 from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
-from windsock.sync.tree import NOTHING, Problem, Scan, Tree, difference
+from windsock.sync.tree import NOTHING, Difference, Problem, Scan, Tree, difference
 from windsock.sync.upload import ANSWER_TIMEOUT, Applied, BatchRefused, Moved, Upload
 from windsock.sync.watch import Hints, Wake
 
@@ -38,6 +38,9 @@ STOP_TICK = 0.2
 SOON = 0.1
 """Seconds until a file that kept changing is looked at again."""
 EMPTY_TREE = NOTHING.tree
+NO_CHANGES = difference(EMPTY_TREE, EMPTY_TREE)
+PATHS_SHOWN = 8
+"""How many paths an event names."""
 STEADY = 10.0
 """Seconds an agent must have lived, or a batch it must have applied, to be called a good one."""
 PATIENT = 3
@@ -112,8 +115,10 @@ class Session:
     Args:
         root: The DAG folder.
         connect: Starts an agent; called again after each cut.
-        on_event: Told everything (see events.py), from the thread of `run` and from the one that
-            reads what the agent sends, never from both at once. It must not block.
+        on_event: Gets every event, from the thread of `run` and from the one that reads what the
+            agent sends, never from both at once. It must not block.
+        on_snapshot: Gets what the store holds and what has changed in it, before `Sent` and
+            `CaughtUp`, in the same way.
         pace: The times.
         client: Signs what it takes; one that starts again under the same name takes it back.
         take_over: Take the store from another session that syncs it.
@@ -131,6 +136,7 @@ class Session:
         *,
         connect: Callable[[], Transport],
         on_event: Callable[[events.Event], None],
+        on_snapshot: Callable[[Tree, Difference], None] = lambda *_: None,
         pace: Pace | None = None,
         client: str = "",
         take_over: bool = False,
@@ -140,6 +146,7 @@ class Session:
     ) -> None:
         self._connect_transport = connect
         self._on_event = on_event
+        self._on_snapshot = on_snapshot
         self._pace = pace or Pace()
         self._take_over = take_over
         self._clock = clock
@@ -211,25 +218,6 @@ class Session:
                 f"the DAG folder was not synced within {timeout:g} s: {self._state()}",
                 "See `invoke status`.",
             ) from None
-
-    def request(self, message: dict[str, Any]) -> None:
-        """Send a message to the dag-processor; its answer is an event, as is its absence.
-
-        Raises:
-            EnvironmentFailure: The agent is not connected.
-        """
-        link = self._link
-        problem: Exception | str = self._problem
-        if link is not None:
-            try:
-                link.send({"type": "request", "message": message})
-            except LinkLost as error:
-                problem = error
-            else:
-                return
-        raise EnvironmentFailure(
-            f"the sync agent is not connected: {problem}", "It is tried again; wait a moment."
-        )
 
     def allow_empty(self) -> None:
         """The folder is empty, or gone, on purpose: empty the store too."""
@@ -387,7 +375,7 @@ class Session:
             raise
         self._connections += 1
         self._equal = False
-        self._tell(events.Connected(tree=tree, pid=pid, again=self._connections > 1))
+        self._tell(events.Connected(snapshot=tree, pid=pid, again=self._connections > 1))
         if unanswered is not None:
             self._tell_sent(*unanswered)
         return link
@@ -424,9 +412,9 @@ class Session:
         self._due = self._clock() + self._folders.interval
         problems = set(found.problems)
         for problem in sorted(problems - self._told, key=lambda each: each.path):
-            self._tell(events.LeftOut(path=problem.path, reason=problem.reason))
+            self._tell(events.NotSynced(path=problem.path, reason=problem.reason))
         for path in sorted({each.path for each in self._told} - {each.path for each in problems}):
-            self._tell(events.LetIn(path=path))
+            self._tell(events.SyncedAgain(path=path))
         self._told = problems
         return found
 
@@ -476,7 +464,7 @@ class Session:
                 self._since, self._due = since, self._resend.due
                 return False
             if not self._equal:
-                self._tell(events.Behind(paths=len(changes.paths)))
+                self._tell(events.Behind(count=len(changes.paths)))
             self._batch += 1
             upload = Upload(
                 number=self._batch,
@@ -498,21 +486,19 @@ class Session:
         self._refusal, self._repairs = "", 0
         if not self._equal:
             self._equal = True
-            self._tell(events.CaughtUp(tree=found.tree.id, entries=found.tree.entries))
+            self._tell(events.CaughtUp(snapshot=found.tree.id), found.tree)
         return True
 
     def _tell_sent(self, upload: Upload, since: float, applied: Applied | None = None) -> None:
-        self._tell(
-            events.Sent(
-                batch=upload.number,
-                tree=upload.tree.id,
-                difference=upload.difference,
-                content_bytes=applied.content_bytes if applied else 0,
-                seconds=self._clock() - since,
-                store_seconds=applied.seconds if applied else 0.0,
-                entries=upload.tree.entries,
-            )
+        paths = sorted(upload.difference.paths)
+        sent = events.Sent(
+            snapshot=upload.tree.id,
+            paths=tuple(paths[:PATHS_SHOWN]),
+            count=len(paths),
+            bytes=applied.content_bytes if applied else 0,
+            since_save=round(self._clock() - since, 4),
         )
+        self._tell(sent, upload.tree, upload.difference)
 
     def _take_refusal(self, refusal: BatchRefused, barriers: list[Future[str]]) -> bool:
         """Try again later; returns whether the barriers have been answered."""
@@ -538,15 +524,20 @@ class Session:
 
     def _aside(self, frame: Frame) -> None:
         """What the agent says unasked; in the link's reading thread."""
+        event: events.Event | None
         if frame.type == "processor":
-            self._tell(events.ProcessorConnection(connected=bool(frame.header["connected"])))
-        elif frame.type == "undelivered":
-            self._tell(events.Undelivered(message=frame.header["message"]))
+            event = events.ProcessorConnection(connected=bool(frame.header["connected"]))
         else:
-            self._tell(events.ProcessorMessage(message=frame.header["message"]))
+            event = events.from_json(frame.header["message"])
+        if event is not None:
+            self._tell(event)
 
-    def _tell(self, event: events.Event) -> None:
+    def _tell(
+        self, event: events.Event, tree: Tree | None = None, changes: Difference = NO_CHANGES
+    ) -> None:
         with self._telling:
+            if tree is not None:
+                self._on_snapshot(tree, changes)
             self._on_event(event)
 
     def _state(self) -> str:

@@ -2,23 +2,22 @@
 
 Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk), `synced`
 (waits until the store holds it), `allow-empty` (the emptied folder is meant), `take-over` (from
-somebody else who syncs) and `attach` (from then on every event of the sync comes, a line each; see
-`windsock.sync_process.board`).
+somebody else who syncs) and `attach` (from then on every event comes, see `windsock.events`).
 """
 
 from __future__ import annotations
 
-import json
-import socket
-import time
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.events import Event, from_line
+from windsock.json_lines import Client, decode, encode
 from windsock.model import Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 Message = dict[str, Any]
 
@@ -31,12 +30,10 @@ class ControlClient:
 
     Args:
         path: Of the unix socket; `Environment.control_socket`.
-        clock: Monotonic seconds.
     """
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._clock = clock
 
     def status(self, *, timeout: float = 5.0) -> Message:
         """What the sync process knows: connected, halted, the snapshot, the files with errors.
@@ -94,48 +91,44 @@ class ControlClient:
         answer = self._ask({"request": "take-over", "timeout": timeout}, timeout=timeout + GRACE)
         return str(answer["from"])
 
-    def attach(self) -> Iterator[Message]:
-        """Every event from now on; ends when the sync process ends.
+    def attach(self) -> Iterator[Event]:
+        """Every event from now on, `Attached` first; ends when the sync process ends.
 
         Raises:
             EnvironmentFailure: No sync process answers.
         """
-        with self._connect() as peer, peer.makefile("rwb") as stream:
-            stream.write(json.dumps({"request": "attach"}).encode() + b"\n")
-            stream.flush()
-            for line in stream:
-                yield json.loads(line)
+        with self._connect() as client, contextlib.suppress(ConnectionError):
+            client.send(encode({"request": "attach"}))
+            for line in client.lines():
+                event = from_line(line)
+                if event is not None:
+                    yield event
 
-    def _connect(self) -> socket.socket:
-        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _connect(self, timeout: float | None = None) -> Client:
         try:
-            peer.connect(str(self._path))
+            return Client(self._path, timeout=timeout)
         except OSError as error:
-            peer.close()
             raise EnvironmentFailure(
                 "the sync process does not answer",
-                "`invoke status` tells what runs; `invoke up` starts what is missing.",
+                "`invoke status` shows what runs; `invoke up` starts what is missing.",
             ) from error
-        return peer
 
     def _ask(self, request: Message, *, timeout: float) -> Message:
-        with self._connect() as peer, peer.makefile("rwb") as stream:
-            peer.settimeout(timeout)
+        with self._connect(timeout) as client:
             try:
-                stream.write(json.dumps(request).encode() + b"\n")
-                stream.flush()
-                line = stream.readline()
+                client.send(encode(request))
+                answer = decode(next(client.lines(), b""))
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"the sync process did not answer within {timeout:.0f} s",
                     "`invoke logs sync` shows what it does.",
                 ) from None
             except OSError as error:
-                line, cause = b"", error
-                raise EnvironmentFailure(f"the sync process ended: {cause}") from error
-        if not line:
-            raise EnvironmentFailure("the sync process ended", "`invoke logs sync` tells why.")
-        answer: Message = json.loads(line)
+                raise EnvironmentFailure(
+                    f"the sync process ended: {error}", "`invoke logs sync` shows why."
+                ) from error
+        if answer is None:
+            raise EnvironmentFailure("the sync process ended", "`invoke logs sync` shows why.")
         if "error" in answer:
             kind = DeadlineExceeded if answer.get("kind") == "deadline" else EnvironmentFailure
             raise kind(answer["error"], answer.get("hint", ""))

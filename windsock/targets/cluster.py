@@ -48,7 +48,7 @@ from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync.protocol import TAKE_OVER_HINT, StoreBusy
 from windsock.sync_process.control import ControlClient
-from windsock.sync_process.service import PodSettings
+from windsock.sync_process.settings import PodSettings
 from windsock.targets.applied_record import AppliedRecord
 from windsock.targets.base import Component
 from windsock.targets.folder import check_folders, remove_state
@@ -385,7 +385,7 @@ class ClusterTarget:
         """
         client = ControlClient(environment.control_socket)
         try:
-            held = client.status()["held"]
+            held = client.status()["busy"]
         except (WindsockError, KeyError):
             return  # It is just starting.
         if not held:

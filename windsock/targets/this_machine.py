@@ -11,7 +11,7 @@ from windsock.local.programs import Program
 from windsock.local.secrets import ADMIN
 from windsock.model import Environment
 from windsock.sync_process.control import ControlClient
-from windsock.sync_process.service import ServiceSettings
+from windsock.sync_process.settings import ServiceSettings
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from windsock.local.components import Layout
     from windsock.local.processes import Supervisor
     from windsock.local.secrets import Secrets
-    from windsock.sync_process.service import PodSettings
+    from windsock.sync_process.settings import PodSettings
 
 
 def describe(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from windsock import events
 
 if TYPE_CHECKING:
+    from windsock.events import Event
     from windsock.terminal.console import Console
-
-Event = dict[str, Any]
 
 NAMES_SHOWN = 4
 """How many files or DAG ids a line names before it only counts the rest."""
@@ -63,105 +64,98 @@ class Feedback:
 
     def show(self, event: Event) -> None:
         """Print what an event means to a person; many mean nothing yet."""
-        handler = getattr(self, "_on_" + str(event.get("type", "")).replace("-", "_"), None)
-        if handler is not None:
-            handler(event)
+        match event:
+            case events.Sent(snapshot=snapshot):
+                self._saves.pop(snapshot, None)  # An undone edit: it is the newest once more.
+                self._saves[snapshot] = Save(paths=list(event.paths), count=event.count)
+            case events.Parsing(snapshot=snapshot, files=files):
+                if save := self._saves.get(snapshot):
+                    save.affected = (save.affected or set()).union(files)
+            case events.Removed(snapshot=snapshot, dags=dags):
+                if save := self._saves.get(snapshot):
+                    save.removed += dags
+            case events.Parsed():
+                self._show_parsed(event)
+            case events.Settled():
+                self._show_settled(event)
+            case _:
+                self._show_sync(event)
 
-    def _on_sent(self, event: Event) -> None:
-        self._saves.pop(event["snapshot"], None)  # An undone edit: it is the newest once more.
-        self._saves[event["snapshot"]] = Save(paths=event["paths"], count=event["count"])
+    def _show_sync(self, event: Event) -> None:
+        """What happens to the connection, and to the folder as a whole."""
+        console = self._console
+        match event:
+            case events.Connected():
+                console.success("connected")
+            case events.Disconnected(reason=reason):
+                console.warning(f"disconnected: {reason}; trying again")
+            case events.Behind(count=count) if count:
+                console.line(f"  behind by {count} {'file' if count == 1 else 'files'}")
+            case events.CaughtUp():
+                console.success("caught up")
+            case events.Busy(reason=reason, hint=hint):
+                console.failure(reason)
+                console.line("  Your saves are not synced; nothing of yours is lost.")
+                console.line(f"  {hint}")
+            case events.Halted(reason=reason):
+                console.warning(f"sync halted: {reason}")
+                console.line("  Airflow keeps the DAGs as they were. If this is meant, run")
+                console.line("  `invoke sync --allow-empty`; put the files back to go on.")
+            case events.Resumed():
+                console.success("sync goes on")
+            case events.Refused(message=message):
+                console.failure(f"the save could not be stored: {message}")
+                console.line("  It is tried again; nothing is lost.")
+            case _:
+                self._show_others(event)
 
-    def _on_problem(self, event: Event) -> None:
-        self._console.warning(f"{event['path']} is not synced: {event['reason']}")
+    def _show_others(self, event: Event) -> None:
+        console = self._console
+        match event:
+            case events.NotSynced(path=path, reason=reason):
+                console.warning(f"{path} is not synced: {reason}")
+            case events.Note(message=message):
+                console.warning(message)
+            case events.SettingsImported(summary=summary):
+                console.success(f"settings: {summary or 'nothing in the file'}")
+            case events.SettingsFailed(message=message, hint=hint):
+                console.failure(message)
+                console.line(f"  {hint}")
+            case events.Restarting(components=components):
+                console.line(f"  plugins changed: restarting {', '.join(components)}")
+            case events.Restarted(seconds=seconds):
+                console.success(f"restarted, with the new plugins{_time(seconds)}")
+            case events.RestartFailed(message=message, hint=hint):
+                console.failure(f"plugins changed, but the restart failed: {message}")
+                for line in hint.splitlines():
+                    console.line(f"  {line}")
 
-    def _on_halted(self, event: Event) -> None:
-        self._console.warning(f"sync halted: {event['reason']}")
-        self._console.line("  Airflow keeps the DAGs as they were. If this is meant, run")
-        self._console.line("  `invoke sync --allow-empty`; put the files back to go on.")
-
-    def _on_resumed(self, _: Event) -> None:
-        self._console.success("sync goes on")
-
-    def _on_refused(self, event: Event) -> None:
-        self._console.failure(f"the save could not be stored: {event['message']}")
-        self._console.line("  It is tried again; nothing is lost.")
-
-    def _on_disconnected(self, event: Event) -> None:
-        self._console.warning(f"disconnected: {event['reason']}; trying again")
-
-    def _on_settings(self, event: Event) -> None:
-        if "error" in event:
-            self._console.failure(event["error"])
-            self._console.line(f"  {event['hint']}")
-        else:
-            self._console.success(f"settings: {event['summary'] or 'nothing in the file'}")
-
-    def _on_restarting(self, event: Event) -> None:
-        self._console.line(f"  plugins changed: restarting {', '.join(event['components'])}")
-
-    def _on_restarted(self, event: Event) -> None:
-        self._console.success(f"restarted, with the new plugins{_time(event['seconds'])}")
-
-    def _on_restart_failed(self, event: Event) -> None:
-        self._console.failure(f"plugins changed, but the restart failed: {event['error']}")
-        for line in event["hint"].splitlines():
-            self._console.line(f"  {line}")
-
-    def _on_note(self, event: Event) -> None:
-        self._console.warning(event["message"])
-
-    def _on_connected(self, _: Event) -> None:
-        self._console.success("connected")
-
-    def _on_behind(self, event: Event) -> None:
-        if event["count"]:
-            files = "file" if event["count"] == 1 else "files"
-            self._console.line(f"  behind by {event['count']} {files}")
-
-    def _on_caught_up(self, _: Event) -> None:
-        self._console.success("caught up")
-
-    def _on_held(self, event: Event) -> None:
-        self._console.failure(event["reason"])
-        self._console.line("  Your saves are not synced; nothing of yours is lost.")
-        self._console.line(f"  {event['hint']}")
-
-    def _on_removed(self, event: Event) -> None:
-        save = self._saves.get(event["snapshot"])
+    def _show_parsed(self, event: events.Parsed) -> None:
+        save = self._saves.get(event.snapshot) if self._is_awaited(event.file) else None
         if save is not None:
-            save.removed += event["dags"]
-
-    def _on_parsing(self, event: Event) -> None:
-        save = self._saves.get(event["snapshot"])
-        if save is not None:
-            save.affected = (save.affected or set()).union(event["files"])
-
-    def _on_parsed(self, event: Event) -> None:
-        save = self._saves.get(event["snapshot"]) if self._is_awaited(event["file"]) else None
-        if save is not None:
-            save.dags.update(event["dags"])
-            save.files[event["file"]] = bool(event["errors"])
-        if save is not None or event["news"]:
-            for path, trace in event["errors"].items():
+            save.dags.update(event.dags)
+            save.files[event.file] = bool(event.errors)
+        if save is not None or event.news:
+            for path, trace in event.errors.items():
                 show_error(
-                    self._console, path, trace, folder=self._folder, seconds=event.get("since_save")
+                    self._console, path, trace, folder=self._folder, seconds=event.since_save
                 )
-        if save is None and event["news"] and not event["errors"]:
-            self._console.success(f"{event['file']} imports again")
+        if save is None and event.news and not event.errors:
+            self._console.success(f"{event.file} imports again")
 
     def _is_awaited(self, file: str) -> bool:
         """Whether a save affects a file: others are parsed at any time, by Airflow's clock."""
         return any(save.affected is None or file in save.affected for save in self._saves.values())
 
-    def _on_settled(self, event: Event) -> None:
-        if event["snapshot"] not in self._saves:
+    def _show_settled(self, event: events.Settled) -> None:
+        if event.snapshot not in self._saves:
             return
-        settled = list(self._saves)[: list(self._saves).index(event["snapshot"]) + 1]
+        settled = list(self._saves)[: list(self._saves).index(event.snapshot) + 1]
         # Older saves that this one overtook are parsed with it; newer ones are yet to come.
         save = _together([self._saves.pop(snapshot) for snapshot in settled])
         if save.broken and not save.dags and not save.removed:
             return
-        self._console.success(f"{_saved(save)} → {_outcome(save)}{_time(event.get('since_save'))}")
+        self._console.success(f"{_saved(save)} → {_outcome(save)}{_time(event.since_save)}")
 
 
 def show_error(

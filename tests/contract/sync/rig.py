@@ -12,9 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from windsock import events
 from windsock.store.agent import Agent, Options
 from windsock.store.entries import Row, canonical, content_digest, identify
-from windsock.sync import bootstrap, events
+from windsock.sync import bootstrap
 from windsock.sync.session import Pace, Session
 from windsock.sync.transport import (
     ProcessTransport,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.store.store import Store
+    from windsock.sync.tree import Difference
 
 DEADLINE = 30.0
 SESSION = "session"
@@ -275,6 +277,7 @@ class Rig:
         self.kind = kind
         self.options = Options(store=str(self.store), socket=str(self.socket))
         self.events: list[events.Event] = []
+        self.changes: list[Difference] = []
         self.transports: list[Transport] = []
         self.wrap: Callable[[Transport], Transport] = lambda transport: transport
         self._changed = threading.Condition()
@@ -298,6 +301,7 @@ class Rig:
             self.root,
             connect=options.pop("connect", self.connect),
             on_event=self.on_event,
+            on_snapshot=lambda _, changes: self.changes.append(changes),
             pace=options.pop("pace", FAST),
             **options,
         )

@@ -26,11 +26,12 @@ from tests.contract.sync.rig import (
     wait_until,
 )
 from tests.contract.sync.test_processor import listening
+from windsock import events
 from windsock.errors import WindsockError
 from windsock.store.agent import Agent
 from windsock.store.entries import Refusal, Row, canonical, identify
 from windsock.store.store import Store
-from windsock.sync import bootstrap, events, protocol, upload
+from windsock.sync import bootstrap, protocol, upload
 from windsock.sync import folders as folders_module
 from windsock.sync import tree as tree_module
 from windsock.sync.rules import Rules
@@ -139,10 +140,8 @@ def test_a_save_whose_answer_is_lost_is_told_after_the_reconnection(rig: Rig) ->
         armed.set()
         rig.write("a.py", "two")
         second = session.request_scan()
-    assert [event.tree for event in rig.of(events.Sent)] == [first, second]
-    told = rig.of(events.Sent)[-1]
-    assert told.difference.modified == ("a.py",)
-    assert told.entries == rig.of(events.CaughtUp)[-1].entries
+    assert [event.snapshot for event in rig.of(events.Sent)] == [first, second]
+    assert rig.of(events.Sent)[-1].paths == ("a.py",)
     kinds = [type(event) for event in rig.events]
     assert kinds.count(events.Connected) == 2
     assert kinds.index(events.Disconnected) < len(kinds) - 1 - kinds[::-1].index(events.Sent)
@@ -187,7 +186,7 @@ def test_a_cut_in_a_long_batch_goes_on_where_it_was(rig: Rig) -> None:
         session.request_scan()
         rig.assert_equal()
     assert rig.of(events.Disconnected)
-    assert rig.of(events.Sent)[0].content_bytes <= 2_000_000
+    assert rig.of(events.Sent)[0].bytes <= 2_000_000
 
 
 def test_an_agent_that_lives_but_does_not_answer_is_given_up(

@@ -24,7 +24,8 @@ from tests.contract.sync.rig import (
 )
 from tests.contract.sync.test_faults import seen_by_a_reader
 from tests.contract.sync.test_processor import listening, saves
-from windsock.sync import events, protocol
+from windsock import events
+from windsock.sync import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tests.contract.sync.rig import DEADLINE, MemoryTransport, Rig, wait_until
+from windsock import events
 from windsock.store.store import Store
-from windsock.sync import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,39 +104,32 @@ def test_a_processor_that_comes_later_is_poked_then_and_again_when_it_comes_back
     assert told[:3] == [True, False, True]
 
 
-def test_what_the_processor_says_arrives_as_it_was_said(rig: Rig) -> None:
-    said = {"type": "parsed", "file": "é😀.py", "errors": {"a": "Traceback\n…"}, "seconds": 0.19}
+def parsed(error: str) -> events.Parsed:
+    return events.Parsed(
+        snapshot="x", file="é😀.py", dags={}, errors={"é😀.py": error}, seconds=0.19
+    )
+
+
+def test_an_event_of_the_processor_arrives_as_it_was_sent(rig: Rig) -> None:
+    sent = parsed("Traceback\n…")
     with listening(rig) as processor, rig.running() as session:
         session.request_scan()
         processor.next()
-        processor.say(said)
-        assert rig.wait_for(events.ProcessorMessage).message == said
-        processor.say_raw(b'{"type": "settled",')
-        processor.say_raw(b' "snapshot": "x"}\n\nno json\n')
-        assert rig.wait_for(events.ProcessorMessage, count=2).message["type"] == "settled"
-        unreadable = rig.wait_for(events.ProcessorMessage, count=3).message
-        assert unreadable == {"type": "unreadable", "line": "no json"}
+        processor.say_raw(events.to_line(sent))
+        assert rig.wait_for(events.Parsed) == sent
+        line = events.to_line(events.Settled(snapshot="x", seconds=1))
+        processor.say_raw(b'no json\n{"schema": 2, "type": "settled"}\n' + line[:9])
+        processor.say_raw(line[9:])
+        assert rig.wait_for(events.Settled).snapshot == "x"
 
 
-def test_a_long_message_arrives_whole(rig: Rig) -> None:
-    text = "x" * 3_000_000
+def test_a_long_event_arrives_whole(rig: Rig) -> None:
+    sent = parsed("x" * 3_000_000)
     with listening(rig) as processor, rig.running() as session:
         session.request_scan()
         processor.next()
-        processor.say({"type": "parsed", "text": text})
-        assert rig.wait_for(events.ProcessorMessage).message["text"] == text
-
-
-def test_a_request_reaches_the_processor_or_comes_back(rig: Rig) -> None:
-    question = {"type": "status", "number": 7}
-    with rig.running() as session:
-        session.request_scan()
-        session.request(question)
-        assert rig.wait_for(events.Undelivered).message == question
-        with listening(rig) as processor:
-            processor.next()
-            session.request(question)
-            assert processor.next() == question
+        processor.say_raw(events.to_line(sent))
+        assert rig.wait_for(events.Parsed) == sent
 
 
 def saves(rig: Rig, count: int) -> list[str]:

@@ -9,12 +9,11 @@ import pytest
 from windsock.airflow.polling import IDLE_SECONDS, UNLISTED_SECONDS, Poll, Polling
 from windsock.airflow.records import Dag, ImportFailure
 from windsock.errors import EnvironmentFailure
+from windsock.events import Event, Parsed, ProcessorState, Removed, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-Message = dict[str, Any]
 
 OLD, NEW = "0" * 32, "f" * 32
 DAG_FILE = "from airflow.sdk import dag"
@@ -85,8 +84,8 @@ class Rig:
         self.save("a.py", ["a"])
         self.save("b.py", ["bb"])
         self.poll.begin()
-        self.poll.turn(OLD)
-        self.greeting: list[Message] = []
+        self.poll.on_snapshot(OLD)
+        self.greeting: list[Event] = []
         for _ in range(3):
             self.airflow.parse(OLD)
             self.greeting += self.look()
@@ -95,12 +94,12 @@ class Rig:
         (self.folder / name).write_text(DAG_FILE)
         self.airflow.files[name] = content
 
-    def look(self) -> list[Message]:
+    def look(self) -> list[Event]:
         return self.poll.look(self.airflow)  # type: ignore[arg-type] # the edge that is faked
 
-    def parsed(self, snapshot: str = NEW) -> list[Message]:
+    def parsed(self, snapshot: str = NEW) -> list[Event]:
         """What is said until all files have been parsed three times."""
-        said: list[Message] = []
+        said: list[Event] = []
         for _ in range(3):
             self.airflow.parse(snapshot)
             said += self.look()
@@ -112,21 +111,24 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-def parsed(file: str, snapshot: str = NEW, *, errors: Any = (), **dags: int) -> Message:
-    outcome = {"dags": dags, "errors": dict(errors), "seconds": 0.0}
-    return {"type": "parsed", "snapshot": snapshot, "file": file, **outcome}
+def parsed(file: str, snapshot: str = NEW, *, errors: Any = (), **dags: int) -> Parsed:
+    return Parsed(snapshot=snapshot, file=file, dags=dags, errors=dict(errors), seconds=0)
+
+
+def is_settled(event: Event, snapshot: str = NEW) -> bool:
+    return isinstance(event, Settled) and event.snapshot == snapshot
 
 
 def test_it_begins_with_what_is_there_and_settles_once_that_is_parsed_again(rig: Rig) -> None:
-    hello, settled = rig.greeting
-    assert hello["type"] == "hello"
-    assert sorted(hello["files"]) == hello["awaited"] == ["a.py", "b.py"]
-    assert (settled["type"], settled["snapshot"]) == ("settled", OLD)
+    state, settled = rig.greeting
+    assert isinstance(state, ProcessorState)
+    assert sorted(each.file for each in state.files) == list(state.awaited) == ["a.py", "b.py"]
+    assert is_settled(settled, OLD)
 
 
 def test_a_save_is_told_when_it_is_parsed_for_certain(rig: Rig) -> None:
     rig.save("a.py", ["a", "aa"])
-    rig.poll.turn(NEW, ["a.py"])
+    rig.poll.on_snapshot(NEW, ["a.py"])
     assert rig.look() == []
     rig.airflow.parse(NEW, "a.py")  # Of before the turn, for all that anybody knows.
     assert rig.look() == []
@@ -136,18 +138,18 @@ def test_a_save_is_told_when_it_is_parsed_for_certain(rig: Rig) -> None:
     assert rig.look() == []
     rig.airflow.parse(NEW)
     [settled] = rig.look()
-    assert (settled["type"], settled["snapshot"]) == ("settled", NEW)
+    assert is_settled(settled)
 
 
 def test_a_save_that_breaks_a_file_tells_the_traceback_with_the_users_path(rig: Rig) -> None:
     rig.save("a.py", 'File "DAGS/a.py", line 1: no module')
-    rig.poll.turn(NEW, ["a.py"])
+    rig.poll.on_snapshot(NEW, ["a.py"])
     rig.airflow.stored["a.py"] = (rig.airflow.files["a.py"], OLD, rig.airflow.now)
     assert rig.look() == []  # Its traceback names the snapshot of before.
     told, settled = rig.parsed()
     trace = f'File "{rig.folder}/a.py", line 1: no module'
     assert told == parsed("a.py", errors={"a.py": trace})
-    assert settled["type"] == "settled"
+    assert is_settled(settled)
 
 
 def test_a_file_that_breaks_later_by_itself_is_told_too(rig: Rig) -> None:
@@ -159,12 +161,12 @@ def test_a_dag_that_vanishes_with_its_file_or_from_it_is_told(rig: Rig) -> None:
     rig.airflow.files["a.py"] = ["other"]
     (rig.folder / "b.py").unlink()
     del rig.airflow.files["b.py"], rig.airflow.stored["b.py"]
-    rig.poll.turn(NEW, ["a.py"])
+    rig.poll.on_snapshot(NEW, ["a.py"])
     said = rig.parsed()
-    assert [(each["type"], each.get("file"), each.get("dags")) for each in said[:-1]] == [
-        ("removed", "b.py", ["bb"]),
-        ("removed", "a.py", ["a"]),
-        ("parsed", "a.py", {"other": 5}),
+    assert said[:-1] == [
+        Removed(snapshot=NEW, file="b.py", dags=("bb",)),
+        Removed(snapshot=NEW, file="a.py", dags=("a",)),
+        parsed("a.py", other=5),
     ]
 
 
@@ -177,34 +179,34 @@ def test_an_id_that_airflow_has_not_missed_yet_holds_nothing_up(rig: Rig) -> Non
         for dag in dags()
     ]
     rig.airflow.files["ghost"] = ["a"]
-    rig.poll.turn(NEW, ["a.py"])
+    rig.poll.on_snapshot(NEW, ["a.py"])
     said = []
     for _ in range(3):
         rig.airflow.parse(NEW, "a.py", "b.py")
         said += rig.look()
-    assert said[-1]["type"] == "settled"
+    assert is_settled(said[-1])
 
 
 def test_a_new_file_is_waited_for_until_airflow_lists_it(rig: Rig) -> None:
     (rig.folder / "new.py").write_text(DAG_FILE)
-    rig.poll.turn(NEW, ["new.py"])
+    rig.poll.on_snapshot(NEW, ["new.py"])
     assert rig.parsed() == []
     rig.airflow.files["new.py"] = ["new"]
-    assert [each["type"] for each in rig.parsed()] == ["parsed", "settled"]
+    assert [type(each) for each in rig.parsed()] == [Parsed, Settled]
 
 
 def test_one_that_holds_no_dag_after_all_is_not_waited_for_any_more(rig: Rig) -> None:
     (rig.folder / "helper.py").write_text("# Not a DAG of Airflow.")
     (rig.folder / "names.py").write_text("NAME = 1")
-    rig.poll.turn(NEW, ["helper.py", "names.py"])
+    rig.poll.on_snapshot(NEW, ["helper.py", "names.py"])
     assert rig.parsed() == []
     rig.seconds += UNLISTED_SECONDS + 1
-    assert [each["type"] for each in rig.look()] == ["settled"]
+    assert [type(each) for each in rig.look()] == [Settled]
 
 
 def test_it_looks_often_only_while_something_is_awaited(rig: Rig) -> None:
     assert not rig.poll.is_due()
-    rig.poll.turn(NEW, ["a.py"])
+    rig.poll.on_snapshot(NEW, ["a.py"])
     assert rig.poll.is_due()
     rig.parsed()
     assert not rig.poll.is_due()
@@ -216,29 +218,27 @@ def test_it_looks_often_only_while_something_is_awaited(rig: Rig) -> None:
 
 
 class Listening:
-    """A polling, and what it told."""
+    """A polling, and what it published."""
 
     def __init__(self, folder: Path, client: Callable[[], StockAirflow]) -> None:
-        self.told: list[Message] = []
-        self.heard = threading.Condition()
+        self.published: list[Event] = []
+        self.changed = threading.Condition()
         self.polling = Polling(
             Poll(folder),
             client=client,  # type: ignore[arg-type] # the edge that is faked
-            tell=self._hear,
+            publish=self._take,
         )
 
-    def _hear(self, message: Message) -> None:
-        with self.heard:
-            self.told.append(message)
-            self.heard.notify_all()
+    def _take(self, event: Event) -> None:
+        with self.changed:
+            self.published.append(event)
+            self.changed.notify_all()
 
-    def wait_for(self, kind: str) -> Message:
-        with self.heard:
-            assert self.heard.wait_for(lambda: any(m["type"] == kind for m in self.told), 20)
-            return next(m for m in self.told if m["type"] == kind)
-
-
-STOCK = {"type": "stock", "missing": ["fetch_callbacks"]}
+    def wait_settled(self, snapshot: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(
+                lambda: any(is_settled(event, snapshot) for event in self.published), 20
+            )
 
 
 def test_it_begins_with_a_stock_dag_processor_and_ends_with_a_live_one(tmp_path: Path) -> None:
@@ -246,12 +246,12 @@ def test_it_begins_with_a_stock_dag_processor_and_ends_with_a_live_one(tmp_path:
     listening = Listening(tmp_path, lambda: airflow)
     polling = listening.polling
     assert polling.note == ""
-    polling.turn(OLD)
-    assert polling.hear(STOCK)
+    polling.on_snapshot(OLD)
+    assert polling.begin(("fetch_callbacks",))
     assert "lacks fetch_callbacks" in polling.note
-    assert listening.wait_for("settled")["snapshot"] == OLD
-    assert not polling.hear(STOCK)
-    polling.hear({"type": "hello", "files": {}})
+    listening.wait_settled(OLD)
+    assert not polling.begin(("fetch_callbacks",))
+    polling.end()
     assert polling.note == ""
     polling.stop()
     thread = polling._thread
@@ -266,7 +266,7 @@ def test_an_airflow_that_does_not_answer_yet_is_asked_again(tmp_path: Path) -> N
     airflow.error = EnvironmentFailure("it is just starting")
     listening.polling._active.set()
     listening.polling.look()
-    assert (listening.told, airflow.closed) == ([], True)
+    assert (listening.published, airflow.closed) == ([], True)
     airflow.error = None
     listening.polling.look()
-    assert [message["type"] for message in listening.told] == ["hello", "settled"]
+    assert [type(event) for event in listening.published] == [ProcessorState, Settled]

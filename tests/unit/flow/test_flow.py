@@ -18,6 +18,7 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
+from windsock.events import Busy, Note, Parsed, Refused, Sent, Settled, to_json
 from windsock.flow import bringing_up, dags, following
 from windsock.model import ENVIRONMENT_FILE, Environment
 
@@ -299,11 +300,10 @@ def test_each_save_is_a_line_until_the_environment_is_stopped(
     monkeypatch.setattr(following, "RESTART_SECONDS", 1000.0)  # What was stopped is not waited for.
     result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
     sync.publish(
-        {"type": "sent", "snapshot": "b", "paths": ["sales.py"], "count": 1},
-        {"type": "parsed", "snapshot": "b", "file": "sales.py", "dags": {"sales": 4},
-         "errors": {}, "news": False, "seconds": 0.1},
-        {"type": "settled", "snapshot": "b", "seconds": 0.1, "since_save": 0.2},
-    )  # fmt: skip
+        Sent(snapshot="b", paths=("sales.py",), count=1, bytes=9, since_save=0.1),
+        Parsed(snapshot="b", file="sales.py", dags={"sales": 4}, errors={}, seconds=0.1),
+        Settled(snapshot="b", seconds=0.1, since_save=0.2),
+    )
     (up.settings.state_folder / "environment.json").unlink()  # As `invoke down` does first.
     sync.stop()
     assert result() == 0
@@ -315,11 +315,12 @@ def test_who_attaches_later_is_told_what_keeps_the_saves_back(
     up: FakeWorkspace, sync: FakeSync
 ) -> None:
     sync.state["troubles"] = [
-        {"type": "held", "reason": "anna@laptop syncs here", "hint": "`invoke sync --take-over`."},
-        {"type": "refused", "code": "no_space", "message": "the disk is full"},
+        to_json(Busy(reason="anna@laptop syncs here", hint="`invoke sync --take-over`.")),
+        {"schema": 1, "type": "from a later version"},
+        to_json(Refused(code="no_space", message="the disk is full", retry=1)),
     ]
     result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
-    sync.publish({"type": "note", "message": "one more"})
+    sync.publish(Note(message="one more"))
     assert sync.status_asked.wait(20)
     (up.settings.state_folder / "environment.json").unlink()
     sync.stop()
@@ -337,7 +338,7 @@ def test_a_sync_process_that_is_started_again_is_followed_again(
     assert sync.attached.wait(20)
     sync.stop()
     sync.start()
-    sync.publish({"type": "note", "message": "after the crash"})
+    sync.publish(Note(message="after the crash"))
     (up.settings.state_folder / "environment.json").unlink()
     sync.stop()
     assert result() == 0
@@ -703,10 +704,10 @@ def test_watch_runs_again_once_a_save_is_parsed_whole(
     runner.codes = [0, 1]
     result = in_a_thread(lambda: flow.test(up, flow.TestRequest(watch=True)))
     sync.publish(
-        {"type": "settled", "snapshot": "before"},  # A parse of nobody's save.
-        {"type": "sent", "snapshot": "b"},
-        {"type": "settled", "snapshot": "b"},
-        {"type": "settled", "snapshot": "b"},
+        Settled(snapshot="before", seconds=1),  # A parse of nobody's save.
+        Sent(snapshot="b", paths=("a.py",), count=1, bytes=9, since_save=0.1),
+        Settled(snapshot="b", seconds=1),
+        Settled(snapshot="b", seconds=1),
     )
     sync.stop()
     assert result() == 1

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import json
 import socket
 import stat
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from windsock import json_lines
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.events import Attached, Event, Note, to_line
 from windsock.model import Settled
-from windsock.sync_process import server as server_module
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.server import ControlServer
 
@@ -57,10 +57,15 @@ def raises(error: WindsockError) -> Callable[[], Message]:
     return answer
 
 
-def listen(client: ControlClient) -> tuple[Iterator[Message], Message]:
+def listen(client: ControlClient) -> Iterator[Event]:
     """Attach; returns the further events, once the server knows of us."""
-    events = client.attach()
-    return events, next(events)
+    attached = client.attach()
+    assert next(attached) == Attached()
+    return attached
+
+
+def notes(number: int, padding: str = "") -> list[Event]:
+    return [Note(message=f"{each}{padding}") for each in range(number)]
 
 
 def test_a_request_gets_its_answer(process: Process, path: Path) -> None:
@@ -99,7 +104,7 @@ def test_an_error_arrives_as_what_it_was(
 @pytest.mark.parametrize(
     "ask", [lambda client: client.status(), lambda client: next(client.attach())]
 )
-def test_no_process_says_what_to_run(path: Path, ask: Callable[[ControlClient], Message]) -> None:
+def test_no_process_says_what_to_run(path: Path, ask: Callable[[ControlClient], Any]) -> None:
     with pytest.raises(EnvironmentFailure, match="does not answer") as caught:
         ask(ControlClient(path))
     assert "invoke up" in caught.value.hint
@@ -133,42 +138,61 @@ def test_a_process_that_ends_meanwhile_is_no_answer(path: Path) -> None:
 
 
 def test_every_attached_client_gets_every_event_in_order(process: Process, path: Path) -> None:
-    first, hello = listen(ControlClient(path))
-    second, _ = listen(ControlClient(path))
-    assert hello == {"type": "attached"}
-    sent = [{"type": "note", "number": number} for number in range(50)]
-    for message in sent:
-        process.server.publish(message)
+    first, second = listen(ControlClient(path)), listen(ControlClient(path))
+    sent = notes(50)
+    for event in sent:
+        process.server.publish(event)
     process.server.close()
     assert list(first) == sent
     assert list(second) == sent
 
 
 def test_a_client_that_leaves_does_not_disturb_the_others(process: Process, path: Path) -> None:
-    leaver, _ = listen(ControlClient(path))
-    stayer, _ = listen(ControlClient(path))
+    leaver, stayer = listen(ControlClient(path)), listen(ControlClient(path))
     assert isinstance(leaver, Generator)
     leaver.close()
-    for number in range(20):
-        process.server.publish({"number": number})
+    for event in notes(20):
+        process.server.publish(event)
     process.server.close()
     assert len(list(stayer)) == 20
 
 
-def test_a_client_that_does_not_read_is_dropped_and_told_so_by_the_end(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_client_that_does_not_read_is_hung_up_on(
+    process: Process, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "EVENTS_KEPT", 5)
-    process = Process(path)
-    events, _ = listen(ControlClient(path))
-    try:
-        for number in range(50):  # More than the socket's buffers take.
-            process.server.publish({"number": number, "padding": "x" * 100_000})
-        seen = [event["number"] for event in events]  # It ends, without `close`.
-    finally:
-        process.server.close()
-    assert seen == sorted(set(seen))
+    monkeypatch.setattr(json_lines, "MAXIMUM_BYTES", 500_000)
+    attached = listen(ControlClient(path))
+    sent = notes(50, "x" * 100_000)  # More than the socket's buffers take.
+    for event in sent:
+        process.server.publish(event)
+    seen = list(attached)  # It ends, without `close`.
     assert 0 < len(seen) < 50
+    assert seen == sent[: len(seen)]
+
+
+def test_a_line_that_is_no_event_is_passed_over(path: Path) -> None:
+    """It may be cut, or come from another windsock; the terminal goes on, and so does Airflow."""
+    lines = [
+        b'{"schema": 9, "type": "note"}\n',
+        b"{\n",
+        to_line(Note(message="one")),
+        b'{"schema":',
+    ]
+
+    def say(_: bytes, client: json_lines.Connection) -> None:
+        for line in lines:
+            client.send(line)
+        client.hang_up()
+
+    server = json_lines.Server(path, say)
+    server.start("odd")
+    try:
+        assert list(ControlClient(path).attach()) == [Note(message="one")]
+        lines[:] = [b'{"connec']
+        with pytest.raises(EnvironmentFailure, match="the sync process ended"):
+            ControlClient(path).status()
+    finally:
+        server.stop()
 
 
 def test_an_unknown_request_is_refused_and_the_connection_stays(
@@ -190,13 +214,17 @@ def test_an_unknown_request_is_refused_and_the_connection_stays(
     assert answers[2] == {"fine": True}
 
 
-def test_nonsense_ends_only_its_own_connection(process: Process, path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        peer.connect(str(path))
-        peer.sendall(b"\xff\xfe{\n")
-        assert peer.recv(1) == b""
+@pytest.mark.parametrize("line", [b"\xff\xfe{", b"", b"[]", b'{"request": "stat'])
+def test_a_malformed_line_is_refused_and_the_connection_stays(
+    process: Process, path: Path, line: bytes
+) -> None:
     process.answers["status"] = lambda: {"fine": True}
-    assert ControlClient(path).status() == {"fine": True}
+    with json_lines.Client(path, timeout=20) as client:
+        client.send(line + b"\n")
+        answers = client.lines()
+        assert json.loads(next(answers))["error"] == "the line is no JSON object"
+        client.send(b'{"request": "status"}\n')
+        assert json.loads(next(answers)) == {"fine": True}
 
 
 @pytest.mark.usefixtures("process")
@@ -217,52 +245,8 @@ def test_the_socket_of_a_killed_process_is_replaced(path: Path) -> None:
 def test_a_client_that_was_attached_finds_the_successor_not_the_one_that_closed(
     process: Process, path: Path
 ) -> None:
-    events, _ = listen(ControlClient(path))
+    attached = listen(ControlClient(path))
     process.server.close()
-    assert list(events) == []
+    assert list(attached) == []
     with pytest.raises(EnvironmentFailure):
         ControlClient(path).status()
-
-
-def test_clients_are_served_again_after_too_many_files_were_open(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_module, "ACCEPT_PAUSE", 0.001)
-    failures = [OSError(errno.EMFILE, "too many open files"), OSError(errno.ECONNABORTED, "gone")]
-
-    class Listener(socket.socket):
-        def accept(self) -> tuple[socket.socket, Any]:
-            if failures:
-                raise failures.pop()
-            return super().accept()
-
-    with monkeypatch.context() as broken:
-        broken.setattr(socket, "socket", Listener)
-        process = Process(path)
-    process.answers["status"] = lambda: {"fine": True}
-    assert ControlClient(path).status() == {"fine": True}
-    assert not failures
-    process.server.close()
-
-
-def test_closing_ends_the_thread_that_waits_for_clients(path: Path) -> None:
-    before = set(threading.enumerate())
-    process = Process(path)
-    (waiting,) = set(threading.enumerate()) - before
-    process.server.close()
-    waiting.join(20)
-    assert not waiting.is_alive()
-
-
-def test_who_attaches_while_it_closes_is_not_left_waiting(process: Process, path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as early:
-        early.connect(str(path))
-        with early.makefile("rwb") as stream:
-            process.answers["status"] = lambda: {"fine": True}
-            stream.write(b'{"request": "status"}\n')
-            stream.flush()
-            stream.readline()  # Its thread runs by now.
-            process.server.close()
-            stream.write(b'{"request": "attach"}\n')
-            stream.flush()
-            assert stream.readline() == b""

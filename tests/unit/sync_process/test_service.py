@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-import json
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -10,24 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.fakes import environment
-from windsock.airflow import settings_import as importing
-from windsock.airflow.settings_import import Changes
-from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
-from windsock.sync import events
+from windsock import events
+from windsock.errors import DeadlineExceeded, EnvironmentFailure
+from windsock.json_lines import Client, encode
 from windsock.sync.protocol import StoreBusy
 from windsock.sync.session import Session
-from windsock.sync.tree import Difference
+from windsock.sync.tree import Difference, Entry, Tree
 from windsock.sync_process import service as service_module
 from windsock.sync_process.control import ControlClient
-from windsock.sync_process.plugins import PluginRestarts
-from windsock.sync_process.service import VARIABLE, Service, ServiceSettings, SettingsFile
+from windsock.sync_process.service import Service
+from windsock.sync_process.settings import VARIABLE, ServiceSettings
+from windsock.sync_process.settings_file import SettingsFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-Message = dict[str, Any]
 
 text = st.text()
 seconds = st.floats(allow_nan=False, allow_infinity=False)
@@ -62,103 +57,6 @@ def test_settings_survive_their_way_through_a_variable(settings: ServiceSettings
     assert ServiceSettings.from_variable(variables) == settings
 
 
-# --- the settings file ----------------------------------------------------------------------------
-
-
-class Import:
-    """Stands for the import into Airflow: counts, and fails when it is told to."""
-
-    def __init__(self) -> None:
-        self.times = 0
-        self.error: Exception | None = None
-        self.changes: Changes | None = Changes()
-
-    def __call__(self, *_: Any, **__: Any) -> Changes | None:
-        self.times += 1
-        if self.error is not None:
-            raise self.error
-        return self.changes
-
-
-class Watched:
-    """A settings file that is looked at, and what was told of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.told: list[Message] = []
-        self.path = folder / "airflow_settings.yaml"
-        environment(folder / "state", socket=folder / "control.sock").save(folder / "state")
-        self.file = SettingsFile(_settings(folder), self.told.append)
-
-    def look(self) -> list[Message]:
-        self.told.clear()
-        self.file.look()
-        return list(self.told)
-
-
-@pytest.fixture
-def imported(monkeypatch: pytest.MonkeyPatch) -> Import:
-    fake = Import()
-    monkeypatch.setattr(importing, "import_settings", fake)
-    return fake
-
-
-def test_a_settings_file_is_imported_when_it_comes_changes_and_goes(
-    tmp_path: Path, imported: Import
-) -> None:
-    watched = Watched(tmp_path)
-    assert watched.look() == []
-    for change in (
-        lambda: watched.path.write_text("airflow: {}"),
-        lambda: watched.path.write_text("airflow: {pools: []}"),
-        watched.path.unlink,
-    ):
-        change()
-        assert watched.look() == [{"type": "settings", "summary": ""}]
-        assert watched.look() == []
-    assert imported.times == 3
-
-
-def test_what_up_imported_is_not_imported_again(tmp_path: Path, imported: Import) -> None:
-    (tmp_path / "airflow_settings.yaml").write_text("airflow: {}")
-    assert Watched(tmp_path).look() == []
-    assert imported.times == 0
-
-
-def test_a_save_without_a_change_tells_nothing(tmp_path: Path, imported: Import) -> None:
-    watched = Watched(tmp_path)
-    imported.changes = None
-    watched.path.write_text("airflow: {}")
-    assert watched.look() == []
-
-
-def test_a_settings_file_with_a_mistake_is_told_and_tried_again_on_the_next_save(
-    tmp_path: Path, imported: Import
-) -> None:
-    watched = Watched(tmp_path)
-    imported.error = ConfigurationError("line 3: no conn_id", "Add one.")
-    watched.path.write_text("airflow: {connections: [{}]}")
-    assert watched.look() == [
-        {"type": "settings", "error": "line 3: no conn_id", "hint": "Add one."}
-    ]
-    imported.error = None
-    watched.path.write_text("airflow: {}")
-    assert watched.look() == [{"type": "settings", "summary": ""}]
-
-
-def test_a_failure_that_nobody_expected_is_told_too_and_the_looking_goes_on(
-    tmp_path: Path, imported: Import
-) -> None:
-    watched = Watched(tmp_path)
-    imported.error = KeyError("conn_id")
-    watched.path.write_text("airflow: {connections: [{}]}")
-    [told] = watched.look()
-    assert told["error"] == "could not import airflow_settings.yaml: KeyError('conn_id')"
-    assert "test_service.py" in told["hint"]
-    imported.error = None
-    watched.path.write_text("airflow: {}")
-    assert watched.look() == [{"type": "settings", "summary": ""}]
-
-
 # --- the barrier ----------------------------------------------------------------------------------
 
 
@@ -175,17 +73,15 @@ class FakeSession:
     def request_scan(self, *, timeout: float) -> str:
         self.timeouts.append(timeout)
         snapshot = self._snapshots.pop(0) if len(self._snapshots) > 1 else self._snapshots[0]
-        board = self._service._board
-        board.take(events.CaughtUp(tree=snapshot))
+        take = self._service._on_event
+        take(events.CaughtUp(snapshot=snapshot))
+        later: events.Event | None = None
         if snapshot != self._snapshots[-1]:  # Another save, before Airflow is done with this one.
-            threading.Thread(
-                target=board.take, args=(events.CaughtUp(tree=self._snapshots[0]),)
-            ).start()
+            later = events.CaughtUp(snapshot=self._snapshots[0])
         elif self._settles:
-            message = {"type": "settled", "snapshot": snapshot, "seconds": 0.1}
-            threading.Thread(
-                target=board.take, args=(events.ProcessorMessage(message=message),)
-            ).start()
+            later = events.Settled(snapshot=snapshot, seconds=0.1)
+        if later is not None:
+            threading.Thread(target=take, args=(later,)).start()
         return snapshot
 
     def allow_empty(self) -> None:
@@ -198,7 +94,7 @@ class FakeSession:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     made = Service(_settings(tmp_path))
-    made._turn.session.close()  # Its agent was never started; a test puts a fake in its place.
+    made._attempt.session.close()  # Its agent was never started; a test puts a fake in its place.
     made._server.start()
     yield made
     made._server.close()
@@ -206,7 +102,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def put(service: Service, *snapshots: str, settles: bool = True) -> FakeSession:
     fake = FakeSession(service, *snapshots, settles=settles)
-    service._turn.session = fake  # type: ignore[assignment] # the edge that is faked
+    service._attempt.session = fake  # type: ignore[assignment] # the edge that is faked
     return fake
 
 
@@ -223,24 +119,20 @@ def test_a_barrier_ends_when_airflow_has_what_is_on_disk(
 
 
 def test_a_barrier_does_not_pass_over_plugins_that_could_not_be_loaded(
-    service: Service, client: ControlClient
+    service: Service, client: ControlClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise EnvironmentFailure("the scheduler ended", "Its last words.")
 
-    plugins = PluginRestarts(fail, loaded=service._plugins._file, publish=lambda _: None)
-    threading.Thread(target=plugins.run, daemon=True).start()
-    service._plugins = plugins
+    monkeypatch.setattr(service_module, "restart_processes", fail)
+    threading.Thread(target=service._restarts.run, daemon=True).start()
     put(service, "s1")
-    difference = Difference(added=("plugins/a.py",), modified=(), deleted=())
-    plugins.take(
-        events.Sent(
-            batch=1, tree="s1", difference=difference, content_bytes=1, seconds=0, store_seconds=0
-        )
-    )
+    plugin = {"plugins/a.py": Entry(kind="file", mode=0o644, size=1, value="1")}
+    service._on_snapshot(Tree(plugin), Difference(added=tuple(plugin), modified=(), deleted=()))
     with pytest.raises(EnvironmentFailure, match="the restart failed: the scheduler") as told:
         client.barrier(timeout=20)
     assert "Its last words." in told.value.hint
+    assert [each["type"] for each in client.status()["troubles"]] == ["restart-failed"]
 
 
 def test_a_barrier_follows_the_saves_that_come_meanwhile(
@@ -256,22 +148,21 @@ def test_a_barrier_that_takes_too_long_says_what_is_parsed(
     service: Service, client: ControlClient
 ) -> None:
     put(service, "s1", settles=False)
-    message = {"type": "parsing", "snapshot": "s1", "files": ["huge.py"]}
-    service._board.take(events.ProcessorMessage(message=message))
+    service._on_event(events.Parsing(snapshot="s1", files=("huge.py",)))
     with pytest.raises(DeadlineExceeded, match=r"still parsing huge\.py"):
         client.barrier(timeout=0.05)
 
 
 def test_a_dag_processor_that_is_silent_is_named(service: Service, client: ControlClient) -> None:
     put(service, "s1", settles=False)
-    with pytest.raises(DeadlineExceeded, match="the dag-processor has not told") as caught:
+    with pytest.raises(DeadlineExceeded, match="the dag-processor has not reported") as caught:
         client.barrier(timeout=0.05)
     assert "invoke logs dag-processor" in caught.value.hint
 
 
 def test_a_barrier_at_a_halt_says_how_to_go_on(service: Service, client: ControlClient) -> None:
     put(service, "s1")
-    service._board.take(events.Halted(reason="the folder is empty"))
+    service._on_event(events.Halted(reason="the folder is empty"))
     with pytest.raises(EnvironmentFailure, match="the folder is empty") as caught:
         client.barrier(timeout=20)
     assert "--allow-empty" in caught.value.hint
@@ -289,7 +180,7 @@ def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(
         taken.append(session._take_over)
         if len(taken) == 1:
             raise StoreBusy(anna)
-        session._on_event(events.Connected(tree=None, pid=1, again=False))
+        session._on_event(events.Connected(snapshot=None, pid=1, again=False))
         assert stop.wait(20)
 
     monkeypatch.setattr(Session, "run", run)
@@ -299,8 +190,8 @@ def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(
     try:
         attached = client.attach()
         next(attached)
-        assert not service._board.wait_connected(timeout=20)
-        assert client.status()["held"].startswith("anna@laptop syncs here")
+        assert not service._state.wait_connected(timeout=20)
+        assert client.status()["busy"].startswith("anna@laptop syncs here")
         with pytest.raises(EnvironmentFailure, match="anna@laptop") as refused:
             client.barrier(timeout=20)
         assert "--take-over" in refused.value.hint
@@ -324,35 +215,38 @@ def test_a_service_that_waits_for_a_take_over_can_be_stopped(
 
     monkeypatch.setattr(Session, "run", run)
     service = Service(_settings(tmp_path))
-    turn = service._turn
+    attempt = service._attempt
     thread = threading.Thread(target=service.run)
     thread.start()
-    assert not service._board.wait_connected(timeout=20)
+    assert not service._state.wait_connected(timeout=20)
     service.stop()
     thread.join(20)
     assert not thread.is_alive()
-    assert service._turn is turn  # No other one was made, only to be thrown away.
+    assert service._attempt is attempt  # No other one was made, only to be thrown away.
 
 
-def test_a_stock_dag_processor_is_said_at_once_and_to_who_comes_later(
+def test_a_stock_dag_processor_is_reported_at_once_and_to_who_comes_later(
     service: Service, client: ControlClient
 ) -> None:
     attached = client.attach()
-    next(attached)
-    stock = {"type": "stock", "missing": ["fetch_callbacks"]}
-    service._take(events.ProcessorMessage(message=stock))
-    told = next(attached)
-    assert told["type"] == "note"
-    assert "finds edits by its own clock" in told["message"]
-    service._take(events.ProcessorMessage(message=stock))  # After a cut: no news.
-    assert told in client.status()["troubles"]
-    service._take(
-        events.ProcessorMessage(
-            message={"type": "hello", "snapshot": None, "awaited": [], "files": {}}
-        )
-    )
+    assert next(attached) == events.Attached()
+    stock = events.StockProcessor(missing=("fetch_callbacks",))
+    service._on_event(stock)
+    note = next(attached)
+    assert isinstance(note, events.Note)
+    assert "finds edits by its own clock" in note.message
+    service._on_event(stock)  # After a cut: no news.
+    assert events.to_json(note) in client.status()["troubles"]
+    service._on_event(events.ProcessorState(snapshot=None, awaited=(), files=()))
     assert client.status()["troubles"] == []
     service._polling.stop()
+
+
+def test_a_timeout_that_is_no_number_is_refused(service: Service, tmp_path: Path) -> None:
+    put(service, "s1")
+    with Client(tmp_path / "control.sock", timeout=20) as peer:
+        peer.send(encode({"request": "barrier", "timeout": "soon"}))
+        assert "is no number" in next(peer.lines()).decode()
 
 
 def test_events_go_to_the_log_and_to_who_is_attached(
@@ -360,27 +254,22 @@ def test_events_go_to_the_log_and_to_who_is_attached(
 ) -> None:
     attached = client.attach()
     next(attached)
-    service._board.take(events.Note(message="polling"))
-    assert next(attached) == {"type": "note", "message": "polling"}
-    assert json.loads(capsys.readouterr().out) == {"type": "note", "message": "polling"}
+    note = events.Note(message="polling")
+    service._on_event(note)
+    assert next(attached) == note
+    assert events.from_line(capsys.readouterr().out) == note
 
 
 def test_the_settings_file_is_looked_at_while_it_runs_and_a_signal_ends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported: Import
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "SETTINGS_LOOK", 0.001)
-    monkeypatch.setenv(VARIABLE, _settings(tmp_path).as_variable()[VARIABLE])
-    environment(tmp_path / "state", socket=tmp_path / "control.sock").save(tmp_path / "state")
     looked = threading.Event()
-
-    def look(*_: Any, **__: Any) -> Changes | None:
-        looked.set()
-        return imported()
-
-    monkeypatch.setattr(importing, "import_settings", look)
+    monkeypatch.setattr(service_module, "SETTINGS_LOOK", 0.001)
+    monkeypatch.setattr(SettingsFile, "look", lambda _: looked.set())
+    monkeypatch.setenv(VARIABLE, _settings(tmp_path).as_variable()[VARIABLE])
     handlers: dict[int, Any] = {}
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
-    monkeypatch.setattr(Session, "run", lambda session, stop: _until(session, stop, tmp_path))
+    monkeypatch.setattr(Session, "run", _until)
     thread = threading.Thread(target=service_module.main)
     thread.start()
     try:
@@ -393,12 +282,6 @@ def test_the_settings_file_is_looked_at_while_it_runs_and_a_signal_ends_it(
     assert not (tmp_path / "control.sock").exists()
 
 
-def _until(session: Any, stop: threading.Event, folder: Path) -> None:
-    (folder / "airflow_settings.yaml").write_text("airflow: {}")
+def _until(session: Session, stop: threading.Event) -> None:
     assert stop.wait(20)
     session.close()
-
-
-def test_every_setting_of_the_service_is_used(tmp_path: Path) -> None:
-    names = {field.name for field in dataclasses.fields(ServiceSettings)}
-    assert names == set(json.loads(_settings(tmp_path).as_variable()[VARIABLE]))

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.fakes import KeptConsole
+from windsock import events
 from windsock.terminal.feedback import Feedback, own_traceback
 
-Message = dict[str, Any]
+if TYPE_CHECKING:
+    from windsock.events import Event
 
 TRACE = """Traceback (most recent call last):
   File "/venv/airflow/importers/python_importer.py", line 231, in parse
@@ -27,10 +29,10 @@ class Terminal:
         self.console = KeptConsole()
         self.feedback = Feedback(self.console, "/home/me/dags")
 
-    def after(self, *events: Message) -> list[str]:
+    def after(self, *these: Event) -> list[str]:
         """What the events printed, line by line."""
         before = len(self.console.said)
-        for event in events:
+        for event in these:
             self.feedback.show(event)
         return self.console.said[before:].splitlines()
 
@@ -40,40 +42,35 @@ def terminal() -> Terminal:
     return Terminal()
 
 
-def sent(snapshot: str, *paths: str, count: int = 0) -> Message:
-    return {
-        "type": "sent",
-        "snapshot": snapshot,
-        "paths": list(paths),
-        "count": count or len(paths),
-    }
+def sent(snapshot: str, *paths: str, count: int = 0) -> events.Sent:
+    return events.Sent(
+        snapshot=snapshot, paths=paths, count=count or len(paths), bytes=9, since_save=0.01
+    )
 
 
 def parsed(
     snapshot: str, file: str, dags: dict[str, int] | None = None, *, error: str = "", **more: Any
-) -> Message:
-    return {
-        "type": "parsed",
-        "snapshot": snapshot,
-        "file": file,
-        "dags": dags or {},
-        "errors": {file: error} if error else {},
-        "news": bool(error),
-        "seconds": 0.1,
-        **more,
-    }
+) -> events.Parsed:
+    return events.Parsed(
+        snapshot=snapshot,
+        file=file,
+        dags=dags or {},
+        errors={file: error} if error else {},
+        seconds=0.1,
+        **{"news": bool(error), **more},
+    )
 
 
-def parsing(snapshot: str, *files: str) -> Message:
-    return {"type": "parsing", "snapshot": snapshot, "files": list(files)}
+def parsing(snapshot: str, *files: str) -> events.Parsing:
+    return events.Parsing(snapshot=snapshot, files=files)
 
 
-def removed(snapshot: str, file: str, *dags: str) -> Message:
-    return {"type": "removed", "snapshot": snapshot, "file": file, "dags": list(dags)}
+def removed(snapshot: str, file: str, *dags: str) -> events.Removed:
+    return events.Removed(snapshot=snapshot, file=file, dags=dags)
 
 
-def settled(snapshot: str, **more: Any) -> Message:
-    return {"type": "settled", "snapshot": snapshot, "seconds": 0.1, **more}
+def settled(snapshot: str, since_save: float | None = None) -> events.Settled:
+    return events.Settled(snapshot=snapshot, seconds=0.1, since_save=since_save)
 
 
 def test_a_save_is_one_line_once_it_is_parsed_whole(terminal: Terminal) -> None:
@@ -230,64 +227,60 @@ def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("event", "lines"),
     [
-        ({"type": "problem", "path": "x", "reason": "a socket"}, ["! x is not synced: a socket"]),
-        ({"type": "resumed"}, ["✓ sync goes on"]),
-        ({"type": "connected"}, ["✓ connected"]),
-        ({"type": "behind", "count": 0}, []),
-        ({"type": "behind", "count": 1}, ["  behind by 1 file"]),
-        ({"type": "behind", "count": 12}, ["  behind by 12 files"]),
-        ({"type": "caught-up"}, ["✓ caught up"]),
+        (events.NotSynced(path="x", reason="a socket"), ["! x is not synced: a socket"]),
+        (events.Resumed(), ["✓ sync goes on"]),
+        (events.Connected(snapshot="s", pid=1, again=True), ["✓ connected"]),
+        (events.Behind(count=0), []),
+        (events.Behind(count=1), ["  behind by 1 file"]),
+        (events.Behind(count=12), ["  behind by 12 files"]),
+        (events.CaughtUp(snapshot="s"), ["✓ caught up"]),
         (
-            {"type": "held", "reason": "anna@laptop syncs here", "hint": "Ask them."},
+            events.Busy(reason="anna@laptop syncs here", hint="Ask them."),
             [
                 "✗ anna@laptop syncs here",
                 "  Your saves are not synced; nothing of yours is lost.",
                 "  Ask them.",
             ],
         ),
-        ({"type": "disconnected", "reason": "cut"}, ["! disconnected: cut; trying again"]),
-        ({"type": "note", "message": "polling"}, ["! polling"]),
+        (events.Disconnected(reason="cut", retry=1), ["! disconnected: cut; trying again"]),
+        (events.Note(message="polling"), ["! polling"]),
         (
-            {"type": "refused", "message": "the disk is full"},
+            events.Refused(code="no_space", message="the disk is full", retry=1),
             [
                 "✗ the save could not be stored: the disk is full",
                 "  It is tried again; nothing is lost.",
             ],
         ),
         (
-            {"type": "settings", "error": "line 3: no conn_id", "hint": "Add one."},
+            events.SettingsFailed(message="line 3: no conn_id", hint="Add one."),
             ["✗ line 3: no conn_id", "  Add one."],
         ),
-        ({"type": "settings", "summary": "pools +1"}, ["✓ settings: pools +1"]),
-        ({"type": "settings", "summary": ""}, ["✓ settings: nothing in the file"]),
+        (events.SettingsImported(summary="pools +1"), ["✓ settings: pools +1"]),
+        (events.SettingsImported(summary=""), ["✓ settings: nothing in the file"]),
         (
-            {"type": "restarting", "components": ["scheduler", "triggerer"]},
+            events.Restarting(components=("scheduler", "triggerer")),
             ["  plugins changed: restarting scheduler, triggerer"],
         ),
+        (events.Restarted(seconds=7.25), ["✓ restarted, with the new plugins  7.25 s"]),
         (
-            {"type": "restarted", "seconds": 7.25},
-            ["✓ restarted, with the new plugins  7.25 s"],
-        ),
-        (
-            {"type": "restart-failed", "error": "the scheduler ended", "hint": "Its end:\nno"},
+            events.RestartFailed(message="the scheduler ended", hint="Its end:\nno"),
             [
                 "✗ plugins changed, but the restart failed: the scheduler ended",
                 "  Its end:",
                 "  no",
             ],
         ),
-        ({"type": "attached"}, []),
-        ({"type": "from a later version"}, []),
-        ({}, []),
+        (events.Attached(), []),
+        (events.ProcessorConnection(connected=True), []),
     ],
 )
-def test_what_else_happens_is_a_line(terminal: Terminal, event: Message, lines: list[str]) -> None:
+def test_what_else_happens_is_a_line(terminal: Terminal, event: Event, lines: list[str]) -> None:
     assert terminal.after(event) == lines
 
 
 def test_a_halt_says_how_to_go_on(terminal: Terminal) -> None:
     assert "`invoke sync --allow-empty`" in "\n".join(
-        terminal.after({"type": "halted", "reason": "it is empty"})
+        terminal.after(events.Halted(reason="it is empty"))
     )
 
 
@@ -320,7 +313,7 @@ names = st.sampled_from(["a.py", "b.py"])
         )
     )
 )
-def test_after_any_past_a_save_still_has_its_line(past: list[Message]) -> None:
+def test_after_any_past_a_save_still_has_its_line(past: list[Event]) -> None:
     terminal = Terminal()
     terminal.after(*past)
     lines = terminal.after(

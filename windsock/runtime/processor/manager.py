@@ -38,6 +38,7 @@ from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
 from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
 from uuid6 import uuid7
 
+from windsock.events import Parsed, Parsing, ProcessorState, References, Removed, Settled
 from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.processor import database, stock
 from windsock.runtime.processor.burst import Burst
@@ -49,12 +50,10 @@ from windsock.runtime.processor.results import Result, store
 from windsock.runtime.store import changed_paths, current_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow.callbacks.callback_requests import CallbackRequest
     from airflow.dag_processing.bundles.base import BaseDagBundle
-
-    from windsock.runtime.processor.channel import Message
 
 log = structlog.get_logger("windsock")
 
@@ -104,7 +103,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._changed: set[str] = set()
         self._waiting_since: dict[str, float] = {}
         self._uses: dict[str, set[str]] = {}
-        self._outcomes: dict[str, Message] = {}
+        self._outcomes: dict[str, Parsed] = {}
         self._awaited: dict[str, str] = {}
         self._housekeeping_at: dict[str, float] = {}
         self._burst: Burst[Result] = Burst()
@@ -115,33 +114,28 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._source = os.environ.get(SOURCE_VARIABLE) or ""
         self._further = set(os.environ.get(FURTHER_VARIABLE, "").split(os.pathsep)) - {""}
         self._channel = Channel(
-            Path(os.environ[SOCKET_VARIABLE]), self.selector, self._handle_request
+            Path(os.environ[SOCKET_VARIABLE]),
+            greeting=self._state,
+            requests={"poke": self._look_at_once, "references": self._references},
+            selector=self.selector,
         )
 
     # --- requests -----------------------------------------------------------------------------
 
-    def _handle_request(self, message: Message, answer: Callable[[Message], None]) -> None:
-        kind = message.get("type")
-        if kind == "poke":
-            self.request_bundle_refresh(bundle.name for bundle in self._snapshot_bundles())
-            self._started_at = time.monotonic()
-        elif kind == "connected":
-            answer({**self._state(), "type": "hello"})
-        elif kind == "state":
-            answer(self._state())
-        elif kind == "references":
-            names = [bundle.name for bundle in self._snapshot_bundles()]
-            answer({"type": "references", "snapshots": sorted(database.references(names))})
-        else:
-            answer({"type": "refused", "reason": f"unknown request {kind!r}"})
+    def _look_at_once(self) -> None:
+        self.request_bundle_refresh(bundle.name for bundle in self._snapshot_bundles())
+        self._started_at = time.monotonic()
 
-    def _state(self) -> Message:
-        return {
-            "type": "state",
-            "snapshot": self._parsed_snapshot(),
-            "awaited": sorted(self._awaited),
-            "files": self._outcomes,
-        }
+    def _references(self) -> References:
+        names = [bundle.name for bundle in self._snapshot_bundles()]
+        return References(snapshots=tuple(sorted(database.references(names))))
+
+    def _state(self) -> ProcessorState:
+        return ProcessorState(
+            snapshot=self._parsed_snapshot(),
+            awaited=tuple(sorted(self._awaited)),
+            files=tuple(self._outcomes.values()),
+        )
 
     def _snapshot_bundles(self) -> list[SnapshotDagBundle]:
         return [bundle for bundle in self._dag_bundles if isinstance(bundle, SnapshotDagBundle)]
@@ -205,7 +199,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         affected += [name for name in owners if name not in affected]
         self._awaited = {name: new for name in self._awaited if name in present}
         self._awaited.update(dict.fromkeys(affected, new))
-        self._channel.broadcast({"type": "parsing", "snapshot": new, "files": affected})
+        self._channel.broadcast(Parsing(snapshot=new, files=tuple(affected)))
         now = time.monotonic()
         for name in affected:
             self._waiting_since.setdefault(name, now)
@@ -234,7 +228,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _needs_parse(self, name: str, changed: set[str]) -> bool:
         """Whether a file that did not change itself is affected all the same."""
         outcome = self._outcomes.get(name)
-        if outcome is None or outcome["errors"]:
+        if outcome is None or outcome.errors:
             return True  # Never parsed, or broken: what it lacks may just have arrived.
         return not changed.isdisjoint(self._uses.get(name, ()))
 
@@ -255,19 +249,17 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         for name in [name for name in self._outcomes if name not in present]:
             gone = self._outcomes.pop(name)
             self._uses.pop(name, None)
-            removed.update(gone["dags"])
-            self._tell_removed(name, sorted(gone["dags"]), snapshot)
+            removed.update(gone.dags)
+            self._tell_removed(name, sorted(gone.dags), snapshot)
         return removed
 
-    def _tell_removed(self, file: str, dag_ids: list[str], snapshot: str | None) -> None:
-        self._channel.broadcast(
-            {"type": "removed", "snapshot": snapshot, "file": file, "dags": dag_ids}
-        )
+    def _tell_removed(self, file: str, dag_ids: list[str], snapshot: str) -> None:
+        self._channel.broadcast(Removed(snapshot=snapshot, file=file, dags=tuple(dag_ids)))
 
     def _other_owners(self, dag_ids: Iterable[str]) -> list[str]:
         """The files that also define a DAG just deactivated: parsed again, it lives on."""
         gone = set(dag_ids)
-        return [name for name, outcome in self._outcomes.items() if gone & outcome["dags"].keys()]
+        return [name for name, outcome in self._outcomes.items() if gone & outcome.dags.keys()]
 
     def _end_outdated_parse(self, file: DagFileInfo) -> None:
         """Kill a parse of the previous version; a running callback is left to finish."""
@@ -355,7 +347,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _take_companions(self, dag_file: DagFileInfo) -> list[DagFileInfo]:
         """The files of the queue that go along with the parser of this one."""
         waiting = {
-            file: self._outcomes[str(file.rel_path)]["seconds"]
+            file: self._outcomes[str(file.rel_path)].seconds
             for file in self._file_queue
             if file.bundle_path == dag_file.bundle_path and self._may_go_along(file)
         }
@@ -372,7 +364,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """
         name = str(file.rel_path)
         outcome = self._outcomes.get(name)
-        if outcome is None or outcome["errors"] or name in self._alone | self._changed:
+        if outcome is None or outcome.errors or name in self._alone | self._changed:
             return False
         busy = file in self._processors or file in self._callback_to_execute
         return not busy and self._is_ours(file)
@@ -554,7 +546,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _finish(self, result: Result, errors: dict[str, str]) -> None:
         """Tell the outcome of a file."""
-        name, bundle, snapshot = result.name, result.file.bundle_name, result.version
+        name, bundle, snapshot = result.name, result.file.bundle_name, str(result.version)
         dags = {dag.dag_id: len(dag.data["dag"]["tasks"]) for dag in result.parsed.serialized_dags}
         if errors:
             database.keep_running(bundle, name)
@@ -563,8 +555,14 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             if vanished:
                 self._tell_removed(name, vanished, snapshot)
                 self._outcomes.pop(name, None)
-                self._await_owners(bundle, self._other_owners(vanished), str(snapshot))
-        outcome: Message = {"dags": dags, "errors": errors, "seconds": round(result.seconds, 4)}
+                self._await_owners(bundle, self._other_owners(vanished), snapshot)
+        outcome = Parsed(
+            snapshot=snapshot,
+            file=name,
+            dags=dags,
+            errors=errors,
+            seconds=round(result.seconds, 4),
+        )
         self._outcomes[name] = outcome
         if result.overtaken:
             self._waiting_since[name] = time.monotonic()
@@ -573,7 +571,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self._waiting_since.pop(name, None)
             self._changed.discard(name)
             self._awaited.pop(name, None)
-        self._channel.broadcast({"type": "parsed", "snapshot": snapshot, "file": name, **outcome})
+        self._channel.broadcast(outcome)
 
     def _await_owners(self, bundle: str, owners: Sequence[str], snapshot: str) -> None:
         """Parse the other files that define a DAG again: one of them owns it now."""
@@ -581,13 +579,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         for owner in owners:
             self._queue_named(bundle, Path(owner))
         if owners:
-            self._channel.broadcast({"type": "parsing", "snapshot": snapshot, "files": owners})
+            self._channel.broadcast(Parsing(snapshot=snapshot, files=tuple(owners)))
 
     def _settle_if_done(self) -> None:
-        if not self._awaited:
+        snapshot = self._parsed_snapshot()
+        if not self._awaited and snapshot is not None:
             seconds = round(time.monotonic() - self._started_at, 4)
-            snapshot = self._parsed_snapshot()
-            self._channel.broadcast({"type": "settled", "snapshot": snapshot, "seconds": seconds})
+            self._channel.broadcast(Settled(snapshot=snapshot, seconds=seconds))
 
 
 def _snapshot_of(file: DagFileInfo) -> str:
@@ -647,7 +645,9 @@ def main(arguments: Sequence[str]) -> None:
         )
         os.environ.update(stock.clock(os.environ))
         if path:
-            stock.Listener(Path(path), missing=missing, references=_references).start()
+            stock.channel(Path(path), missing=missing, references=_references).start(
+                "windsock-stock"
+            )
     elif path:
         dag_processor_command.DagFileProcessorManager = LiveDagFileProcessorManager
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - parses sys.argv when it runs

@@ -1,24 +1,21 @@
-"""Beside a stock dag-processor: holds the socket of the live one, and says what runs instead.
+"""What a stock dag-processor needs: a quicker clock, and somebody who answers on its socket.
 
-Who waits for the socket (a probe, the sync's agent) finds it; who asks what Airflow made of a save
-is told that this dag-processor cannot say, and asks Airflow's API instead.
+Whoever connects to the socket (a probe, the agent) learns that a stock dag-processor runs. The sync
+process then asks Airflow's API what became of a save.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import selectors
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from windsock.events import References, StockProcessor
 from windsock.runtime.processor.channel import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    Message = dict[str, Any]
 
 PREFIX = "AIRFLOW__DAG_PROCESSOR__"
 BUNDLES = f"{PREFIX}DAG_BUNDLE_CONFIG_LIST"
@@ -42,59 +39,24 @@ def clock(environment: Mapping[str, str]) -> dict[str, str]:
     return {**CLOCK, **({BUNDLES: json.dumps(bundles)} if bundles else {})}
 
 
-class Listener:
-    """Answers on the socket, from a thread of its own.
+def channel(
+    path: Path, *, missing: Sequence[str], references: Callable[[], Sequence[str]]
+) -> Channel:
+    """What listens at the socket of the live dag-processor, once it is started.
 
     Args:
         path: Of the socket; a stale one is replaced.
-        missing: The seams that this Airflow lacks.
+        missing: What this Airflow lacks for the live one.
         references: The snapshots that something may still run.
     """
-
-    def __init__(
-        self, path: Path, *, missing: Sequence[str], references: Callable[[], Sequence[str]]
-    ) -> None:
-        self._hello = {"type": "stock", "missing": list(missing)}
-        self._references = references
-        self._selector = selectors.DefaultSelector()
-        self._channel = Channel(path, self._selector, self._answer)
-        # A parser is a fork of this process, and must not keep a client waiting.
-        os.register_at_fork(after_in_child=self._channel.close)
-
-    def start(self) -> None:
-        """Answer from now on, as long as this process lives."""
-        threading.Thread(target=self._serve, name="windsock-stock", daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            self.turn()
-
-    def turn(self, timeout: float | None = None) -> None:
-        """Wait for a request, and answer it.
-
-        Args:
-            timeout: Seconds; None waits for as long as it takes.
-        """
-        for key, _ in self._selector.select(timeout):
-            handle, forget = key.data
-            peer: Any = key.fileobj
-            if not handle(peer):
-                forget(peer)
-                peer.close()
-
-    def close(self) -> None:
-        """Listen no more; what holds it is about to end."""
-        self._channel.close()
-        self._selector.close()
-
-    def _answer(self, message: Message, answer: Callable[[Message], None]) -> None:
-        kind = message.get("type")
-        if kind in {"connected", "state"}:
-            answer(self._hello)
-        elif kind == "references":
-            try:
-                snapshots = sorted(self._references())
-            except Exception as error:  # noqa: BLE001 - the database may be away; they ask again
-                answer({"type": "refused", "reason": repr(error)})
-            else:
-                answer({"type": "references", "snapshots": snapshots})
+    made = Channel(
+        path,
+        greeting=lambda: StockProcessor(missing=tuple(missing)),
+        requests={
+            "poke": lambda: None,
+            "references": lambda: References(snapshots=tuple(sorted(references()))),
+        },
+    )
+    # A parser is a fork of this process, and must not keep a client waiting.
+    os.register_at_fork(after_in_child=made.close)
+    return made

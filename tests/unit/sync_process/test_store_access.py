@@ -1,4 +1,4 @@
-"""One turn of the sync process in a cluster: whose lease it is, and what a cut costs."""
+"""Who may write the store of a namespace, and what a cut costs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from windsock.cluster.api import client
 from windsock.cluster.api.lease import ANSWER_SECONDS, Lease
 from windsock.store.agent import Options
 from windsock.sync.protocol import StoreBusy
-from windsock.sync_process.service import PodSettings
-from windsock.sync_process.turn import InPod
+from windsock.sync_process.settings import PodSettings
+from windsock.sync_process.store_access import PodStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +49,9 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
 
 @pytest.fixture
-def place(room: Room) -> Iterator[InPod]:
+def access(room: Room) -> Iterator[PodStore]:
     del room  # It must be there first.
-    made = InPod(
+    made = PodStore(
         PodSettings(context="lab", namespace="mine", client="anna@laptop#1"),
         Options(store="/store"),
         take_over=False,
@@ -63,18 +63,20 @@ def place(room: Room) -> Iterator[InPod]:
     made.close()
 
 
-def test_a_reconnection_waits_for_nothing_that_the_cut_has_left(room: Room, place: InPod) -> None:
-    place.connect()
-    place.connect()
+def test_a_reconnection_waits_for_nothing_that_the_cut_has_left(
+    room: Room, access: PodStore
+) -> None:
+    access.connect()
+    access.connect()
     assert room.done == ["dropped", "started"] * 2
     assert room.patience == [ANSWER_SECONDS]
 
 
 def test_a_store_is_not_taken_back_from_who_has_just_taken_the_lease(
-    room: Room, place: InPod
+    room: Room, access: PodStore
 ) -> None:
-    place.connect()
-    assert place.owns()
+    access.connect()
+    assert access.has_lease()
     Lease(room, client=BOB).hold(take_over=True)
     with pytest.raises(StoreBusy, match="bob@desk"):
-        place.owns()
+        access.has_lease()

@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from tests.unit.fakes import environment
+from windsock import events
 from windsock.airflow import health
 from windsock.airflow.health import AIRFLOW
 from windsock.errors import EnvironmentFailure
-from windsock.sync import events
-from windsock.sync.tree import Difference, Entry
-from windsock.sync_process import plugins
-from windsock.sync_process.plugins import LOADED, PluginRestarts, restart_here
+from windsock.sync.tree import Difference, Entry, Tree
+from windsock.sync_process import restarts
+from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,26 +25,20 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 
 
-def entries(plugin: str = "") -> dict[str, Entry]:
-    """A tree with a DAG file, and a plugin if it has a content."""
+def tree(plugin: str = "") -> Tree:
+    """A DAG file, and a plugin if it has a content."""
     files = {"a.py": "1"} | ({"plugins/calendar.py": plugin} if plugin else {})
-    return {path: Entry(kind="file", mode=0o644, size=1, value=v) for path, v in files.items()}
-
-
-def caught_up(plugin: str = "") -> events.CaughtUp:
-    return events.CaughtUp(tree="0" * 32, entries=entries(plugin))
-
-
-def sent(*paths: str, plugin: str = "") -> events.Sent:
-    return events.Sent(
-        batch=1,
-        tree="0" * 32,
-        difference=Difference(added=(), modified=paths, deleted=()),
-        content_bytes=1,
-        seconds=0.1,
-        store_seconds=0.05,
-        entries=entries(plugin),
+    return Tree(
+        {path: Entry(kind="file", mode=0o644, size=1, value=v) for path, v in files.items()}
     )
+
+
+def saved(restarts: PluginRestarts, *paths: str, plugin: str = "") -> None:
+    restarts.on_snapshot(tree(plugin), Difference(added=(), modified=paths, deleted=()))
+
+
+def caught_up(restarts: PluginRestarts, plugin: str = "") -> None:
+    saved(restarts, plugin=plugin)
 
 
 class Rig:
@@ -52,7 +46,7 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.loaded = folder / LOADED
-        self.told: list[dict[str, Any]] = []
+        self.published: list[events.Event] = []
         self.started = threading.Semaphore(0)
         self.go_on = threading.Semaphore(0)
         self.error: Exception | None = None
@@ -60,7 +54,7 @@ class Rig:
 
     def again(self) -> PluginRestarts:
         """As a new process would have it."""
-        made = PluginRestarts(self._restart, loaded=self.loaded, publish=self.told.append)
+        made = PluginRestarts(self._restart, loaded=self.loaded, publish=self.published.append)
         threading.Thread(target=made.run, daemon=True).start()
         return made
 
@@ -71,7 +65,7 @@ class Rig:
             raise self.error
 
     def types(self) -> list[str]:
-        return [each["type"] for each in self.told]
+        return [events.type_of(type(each)) for each in self.published]
 
 
 @pytest.fixture
@@ -80,7 +74,7 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def test_a_change_of_a_plugin_restarts_and_tells(rig: Rig) -> None:
-    rig.restarts.take(sent("a.py", "plugins/calendar.py"))
+    saved(rig.restarts, "a.py", "plugins/calendar.py")
     assert not rig.restarts.wait(timeout=0)
     rig.go_on.release()
     assert rig.restarts.wait(timeout=PATIENCE)
@@ -88,18 +82,18 @@ def test_a_change_of_a_plugin_restarts_and_tells(rig: Rig) -> None:
 
 
 def test_other_changes_restart_nothing(rig: Rig) -> None:
-    rig.restarts.take(caught_up("one"))
-    rig.restarts.take(sent("a.py", "include/plugins/a.py", "plugins.py"))
-    rig.restarts.take(caught_up("one"))
+    caught_up(rig.restarts, "one")
+    saved(rig.restarts, "a.py", "include/plugins/a.py", "plugins.py")
+    caught_up(rig.restarts, "one")
     assert rig.restarts.wait(timeout=0)
     assert rig.types() == []
 
 
 def test_changes_during_a_restart_are_one_more(rig: Rig) -> None:
-    rig.restarts.take(sent("plugins/a.py"))
+    saved(rig.restarts, "plugins/a.py")
     assert rig.started.acquire(timeout=PATIENCE)
-    rig.restarts.take(sent("plugins/b.py"))
-    rig.restarts.take(sent("plugins/c.py"))
+    saved(rig.restarts, "plugins/b.py", plugin="b")
+    saved(rig.restarts, "plugins/c.py", plugin="c")
     rig.go_on.release(2)
     assert rig.restarts.wait(timeout=PATIENCE)
     assert rig.types() == ["restarting", "restarted"] * 2
@@ -107,41 +101,40 @@ def test_changes_during_a_restart_are_one_more(rig: Rig) -> None:
 
 def test_a_change_that_nobody_could_tell_of_is_found_when_all_is_equal_again(rig: Rig) -> None:
     """A cut, or the end of the process, has come between the store's switch and our word of it."""
-    rig.restarts.take(caught_up("one"))
-    for restarts in (rig.restarts, rig.again()):
-        before = len(rig.told)
+    caught_up(rig.restarts, "one")
+    for each in (rig.restarts, rig.again()):
+        before = len(rig.published)
         rig.go_on.release()
-        restarts.take(caught_up(f"edited before {before}"))
-        assert restarts.wait(timeout=PATIENCE)
+        caught_up(each, f"edited before {before}")
+        assert each.wait(timeout=PATIENCE)
         assert rig.types()[before:] == ["restarting", "restarted"]
-    rig.again().take(caught_up(f"edited before {before}"))
-    assert len(rig.told) == 4
+    caught_up(rig.again(), f"edited before {before}")
+    assert len(rig.published) == 4
 
 
 def test_the_first_plugins_of_an_empty_store_are_found_as_well(rig: Rig) -> None:
-    rig.restarts.take(events.Connected(tree=None, pid=1, again=False))
+    rig.restarts.start_empty()
     rig.go_on.release()
     successor = rig.again()
-    successor.take(caught_up("one"))
+    caught_up(successor, "one")
     assert successor.wait(timeout=PATIENCE)
     assert rig.types() == ["restarting", "restarted"]
 
 
 def test_what_others_have_filled_a_store_with_is_loaded_already(rig: Rig) -> None:
-    rig.restarts.take(events.Connected(tree="0" * 32, pid=1, again=False))
-    rig.restarts.take(caught_up("one"))
+    caught_up(rig.restarts, "one")
     assert rig.restarts.wait(timeout=0)
     assert rig.types() == []
 
 
 def test_a_change_that_was_told_is_not_told_twice(rig: Rig) -> None:
-    rig.restarts.take(caught_up())
-    rig.restarts.take(sent("plugins/calendar.py", plugin="one"))
+    caught_up(rig.restarts)
+    saved(rig.restarts, "plugins/calendar.py", plugin="one")
     assert rig.started.acquire(timeout=PATIENCE)
-    rig.restarts.take(caught_up("one"))
+    caught_up(rig.restarts, "one")
     rig.go_on.release()
     assert rig.restarts.wait(timeout=PATIENCE)
-    rig.restarts.take(caught_up("one"))
+    caught_up(rig.restarts, "one")
     assert rig.types() == ["restarting", "restarted"]
 
 
@@ -158,35 +151,37 @@ def test_a_change_that_was_told_is_not_told_twice(rig: Rig) -> None:
 def test_one_that_fails_is_told_and_left_for_the_next_change_or_process(
     rig: Rig, error: Exception, message: str
 ) -> None:
-    rig.restarts.take(caught_up())
+    caught_up(rig.restarts)
     rig.restarts.check()
     rig.error = error
     rig.go_on.release()
-    rig.restarts.take(sent("plugins/calendar.py", plugin="one"))
+    saved(rig.restarts, "plugins/calendar.py", plugin="one")
     assert rig.restarts.wait(timeout=PATIENCE)
-    assert (rig.told[-1]["type"], rig.told[-1]["error"]) == ("restart-failed", message)
+    failed = rig.published[-1]
+    assert isinstance(failed, events.RestartFailed)
+    assert failed.message == message
     with pytest.raises(EnvironmentFailure, match="plugins changed, but the restart failed") as told:
         rig.restarts.check()
     assert message in told.value.message
 
     rig.error = None
     rig.go_on.release(2)
-    rig.restarts.take(sent("plugins/calendar.py", plugin="two"))
+    saved(rig.restarts, "plugins/calendar.py", plugin="two")
     assert rig.restarts.wait(timeout=PATIENCE)
     rig.restarts.check()
     assert rig.types()[2:] == ["restarting", "restarted"]
 
 
 def test_one_that_failed_is_made_up_for_by_the_next_process(rig: Rig) -> None:
-    rig.restarts.take(caught_up("one"))
+    caught_up(rig.restarts, "one")
     rig.error = EnvironmentFailure("the scheduler ended")
     rig.go_on.release()
-    rig.restarts.take(sent("plugins/calendar.py", plugin="two"))
+    saved(rig.restarts, "plugins/calendar.py", plugin="two")
     assert rig.restarts.wait(timeout=PATIENCE)
     rig.error = None
     rig.go_on.release()
     successor = rig.again()
-    successor.take(caught_up("one"))  # Undone: but some may have read what it was meanwhile.
+    caught_up(successor, "one")  # Undone: but some may have read what it was meanwhile.
     assert successor.wait(timeout=PATIENCE)
     assert rig.types()[2:] == ["restarting", "restarted"]
 
@@ -231,27 +226,27 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Machine:
     made = Machine(getattr(request, "param", "RUNNING"))
-    monkeypatch.setattr(plugins, "Supervisor", lambda *_, **__: made)
+    monkeypatch.setattr(restarts, "Supervisor", lambda *_, **__: made)
     client = httpx.Client(transport=httpx.MockTransport(made.answer))
-    monkeypatch.setattr(plugins, "loopback_client", lambda: client)
+    monkeypatch.setattr(restarts, "loopback_client", lambda: client)
     monkeypatch.setattr(health, "POLL_SECONDS", 0.001)
     return made
 
 
 def test_what_runs_is_restarted_and_waited_for(machine: Machine, tmp_path: Path) -> None:
     environment(tmp_path, socket=tmp_path / "socket").save(tmp_path)
-    restart_here(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+    restart_processes(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
     assert set(machine.restarted) == set(AIRFLOW)
     assert machine.was_waited_for
 
 
 @pytest.mark.parametrize("machine", ["STOPPED"], indirect=True)
 def test_what_is_yet_to_start_is_left_alone(machine: Machine, tmp_path: Path) -> None:
-    restart_here(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+    restart_processes(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
     assert not machine.restarted
 
 
 def test_while_an_up_is_on_its_way_that_one_waits(machine: Machine, tmp_path: Path) -> None:
-    restart_here(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+    restart_processes(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
     assert set(machine.restarted) == set(AIRFLOW)
     assert not machine.was_waited_for

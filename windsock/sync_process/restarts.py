@@ -1,8 +1,8 @@
-"""Airflow's plugins: read once, when a component starts; so a change restarts what has read them.
+"""Restarts Airflow's components when plugins change: a component reads them once, when it starts.
 
-The sync process does it, so that a save is enough also where no terminal is attached. What was
-loaded last is kept in a file, by content: a save that nobody could tell of, as it came during a cut
-or a crash, is found when folder and store are known to be equal again.
+The sync process does it, so that a save is enough also where no terminal is attached. A file has
+the digest of the plugins that were loaded last. So a save that came during a cut or a crash is
+noticed as soon as the folder and the store are equal again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from windsock.airflow.health import (
     AIRFLOW,
@@ -23,24 +23,24 @@ from windsock.airflow.health import (
 )
 from windsock.airflow.settings import PLUGINS
 from windsock.errors import EnvironmentFailure, explained
+from windsock.events import Event, Restarted, RestartFailed, Restarting
 from windsock.local.processes import ENDED, Supervisor
 from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
-from windsock.sync import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from windsock.sync.tree import Entry
-    from windsock.sync_process.service import PodSettings
+    from windsock.sync.tree import Difference, Entry, Tree
+    from windsock.sync_process.settings import PodSettings
 
 LOADED = "plugins.loaded"
 """A file of the state folder: the digest of the plugins that Airflow's components have read."""
 
 NO_PLUGINS = "none"
 IN_BETWEEN = "restarting"
-"""Instead of a digest: some components may have read the plugins of before, others newer ones."""
+"""Instead of a digest: some components may have read older plugins than others."""
 
 
 def digest_of(entries: Mapping[str, Entry]) -> str:
@@ -53,7 +53,7 @@ def digest_of(entries: Mapping[str, Entry]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest() if rows else NO_PLUGINS
 
 
-def restart_here(state: Path, *, secrets: Path, timeout: float) -> None:
+def restart_processes(state: Path, *, secrets: Path, timeout: float) -> None:
     """Restart Airflow's components on this machine, if they run, and wait until they are healthy.
 
     Args:
@@ -68,7 +68,7 @@ def restart_here(state: Path, *, secrets: Path, timeout: float) -> None:
     supervisor = Supervisor(state, password=password, inherited={})
     states = supervisor.states()
     if all(name not in states or states[name].state in ENDED for name in AIRFLOW):
-        return  # They are yet to start, and read what is there then.
+        return  # They are yet to start, and will read what is there then.
     supervisor.restart(*AIRFLOW)
     if not (state / ENVIRONMENT_FILE).exists():
         return  # An `up` is on its way, and waits for them itself.
@@ -77,11 +77,11 @@ def restart_here(state: Path, *, secrets: Path, timeout: float) -> None:
 
         def unhealthy() -> list[str]:
             supervisor.check(*AIRFLOW)
-            said, now = airflow_health(client, url), supervisor.states()
+            health, now = airflow_health(client, url), supervisor.states()
             return [
                 name
                 for name in AIRFLOW
-                if not is_healthy(said.get(name) or {}, name, since=now[name].since)
+                if not is_healthy(health.get(name) or {}, name, since=now[name].since)
             ]
 
         wait_until_healthy(
@@ -92,7 +92,7 @@ def restart_here(state: Path, *, secrets: Path, timeout: float) -> None:
         )
 
 
-def restart_in_pods(pod: PodSettings, *, timeout: float) -> None:
+def restart_pods(pod: PodSettings, *, timeout: float) -> None:
     """Give Airflow's components in a namespace new pods, and wait until they are ready.
 
     Args:
@@ -115,9 +115,9 @@ class PluginRestarts:
     """Restarts what has read the plugins, once for all changes that came until then.
 
     Args:
-        restart: Does it, and returns when all is well again.
-        loaded: The file that keeps what was loaded; it outlives this process.
-        publish: Gets `restarting`, `restarted` and `restart-failed` events.
+        restart: Does it, and returns when all components are healthy again.
+        loaded: The file with the digest of what was loaded; it outlives this process.
+        publish: Gets `Restarting`, `Restarted` and `RestartFailed`.
         clock: Monotonic seconds.
     """
 
@@ -126,7 +126,7 @@ class PluginRestarts:
         restart: Callable[[], None],
         *,
         loaded: Path,
-        publish: Callable[[dict[str, Any]], None],
+        publish: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._restart = restart
@@ -137,41 +137,34 @@ class PluginRestarts:
         self._due = self._busy = False
         self._loaded = _read(loaded)
         self._wanted = ""
-        self._failure: dict[str, Any] | None = None
+        self.failure: RestartFailed | None = None
+        """Of the last restart, if it failed."""
 
-    def take(self, event: events.Event) -> None:
-        """Look at an event of the session; never blocks for long."""
-        match event:
-            case events.Connected(tree=None):
-                self._start_with_none()
-            case events.Sent(difference=difference, entries=entries):
-                if any(path.startswith(f"{PLUGINS}/") for path in difference.paths):
-                    self._call(digest_of(entries))
-            case events.CaughtUp(entries=entries):
-                self._compare(digest_of(entries))
-
-    def _start_with_none(self) -> None:
-        """The store is empty: what comes to it is not loaded yet, unless a file says otherwise."""
+    def start_empty(self) -> None:
+        """The store is empty: what comes to it is not loaded yet, unless the file says so."""
         with self._changed:
             if not self._loaded:
-                self._keep(NO_PLUGINS)
+                self._record(NO_PLUGINS)
 
-    def _compare(self, found: str) -> None:
-        """Restart if what is there is neither loaded nor about to be."""
+    def on_snapshot(self, tree: Tree, changes: Difference) -> None:
+        """Restart if the store's plugins are neither loaded nor about to be.
+
+        Args:
+            tree: What the store holds.
+            changes: What has just changed in it; nothing if folder and store are equal again.
+        """
+        if changes and not any(path.startswith(f"{PLUGINS}/") for path in changes.paths):
+            return
+        found = digest_of(tree.entries)
         with self._changed:
-            if not self._loaded:
+            if not self._loaded and not changes:
                 # Nothing is known of a store that others have filled: who runs there has read it.
-                self._keep(found)
+                self._record(found)
                 return
-            on_its_way = (self._due or self._busy) and self._wanted == found
-            if found != self._loaded and not on_its_way:
-                self._call(found)
-
-    def _call(self, wanted: str) -> None:
-        with self._changed:
-            self._wanted = wanted
-            self._due = True
-            self._changed.notify_all()
+            coming = self._wanted if self._due or self._busy else self._loaded
+            if found != coming:
+                self._wanted, self._due = found, True
+                self._changed.notify_all()
 
     def run(self) -> None:
         """Restart whenever it is due; for a daemon thread."""
@@ -180,12 +173,12 @@ class PluginRestarts:
                 self._changed.wait_for(lambda: self._due)
                 self._due, self._busy = False, True
                 wanted = self._wanted
-                self._keep(IN_BETWEEN)
+                self._record(IN_BETWEEN)
             failure = self._do()
             with self._changed:
                 if failure is None:
-                    self._keep(wanted)
-                self._busy, self._failure = False, failure
+                    self._record(wanted)
+                self._busy, self.failure = False, failure
                 self._changed.notify_all()
 
     def wait(self, *, timeout: float) -> bool:
@@ -200,14 +193,8 @@ class PluginRestarts:
         with self._changed:
             return self._changed.wait_for(lambda: not (self._due or self._busy), timeout=timeout)
 
-    @property
-    def failure(self) -> dict[str, Any] | None:
-        """The last restart's `restart-failed` event, if it failed."""
-        with self._changed:
-            return self._failure
-
     def check(self) -> None:
-        """Make sure that what runs has read the plugins as they are.
+        """Make sure that the components have read the plugins as they are.
 
         Raises:
             EnvironmentFailure: The last restart failed; says why.
@@ -215,27 +202,26 @@ class PluginRestarts:
         failure = self.failure
         if failure is not None:
             raise EnvironmentFailure(
-                f"plugins changed, but the restart failed: {failure['error']}", failure["hint"]
+                f"plugins changed, but the restart failed: {failure.message}", failure.hint
             )
 
-    def _do(self) -> dict[str, Any] | None:
-        """Restart, and tell; returns what was told of a failure."""
+    def _do(self) -> RestartFailed | None:
+        """Restart, and publish what came of it."""
         started = self._clock()
-        self._publish({"type": "restarting", "components": list(AIRFLOW)})
+        self._publish(Restarting(components=tuple(AIRFLOW)))
         try:
             self._restart()
         except Exception as error:  # noqa: BLE001 - the next change must find this thread
-            told = explained(error, doing="restart what has read the plugins")
+            cause = explained(error, doing="restart what has read the plugins")
             again = "A save of a plugin tries it again, and so does `invoke restart`."
-            hint = f"{told.hint}\n{again}".lstrip()
-            failure = {"type": "restart-failed", "error": told.message, "hint": hint}
+            failure = RestartFailed(message=cause.message, hint=f"{cause.hint}\n{again}".lstrip())
             self._publish(failure)
             return failure
-        self._publish({"type": "restarted", "seconds": round(self._clock() - started, 3)})
+        self._publish(Restarted(seconds=round(self._clock() - started, 3)))
         return None
 
-    def _keep(self, loaded: str) -> None:
-        """Remember what is loaded; the lock is held, or nothing runs yet."""
+    def _record(self, loaded: str) -> None:
+        """Remember what is loaded; called with the lock, or before anything runs."""
         self._loaded = loaded
         with contextlib.suppress(OSError):  # A restart too many is all that it costs.
             self._file.write_text(loaded, encoding="utf-8")

@@ -1,4 +1,17 @@
-"""One turn of the sync process: a session, and what decides that it is ours to sync."""
+"""Who may write a store, and how its agent is reached.
+
+One session at a time writes a store. Two things see to that, each where the other cannot:
+
+- The *lock* is a file of the store. The agent holds it while it runs, so it decides between
+  sessions whose agents run on one file system. An agent that loses it ends at once.
+- The *lease* is an object of the namespace. It is taken before an agent is started there and
+  renewed while one runs, so it decides between machines, also while the pod is being replaced.
+
+With a lease that is ours the lock is taken from whoever has it: that can only be a session that
+lost the lease, or an earlier agent of ours. Without one (on this machine, or where the account may
+not use leases) the lock decides alone, and is taken over only if a person asks for it. Who is too
+late gets `StoreBusy`, which says who syncs.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +20,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from windsock import events
 from windsock.errors import EnvironmentFailure
 from windsock.store.agent import Options
-from windsock.sync import events
 from windsock.sync.protocol import StoreBusy
 from windsock.sync.session import Pace, Session
 from windsock.sync.transport import Transport, local_transport
@@ -17,11 +30,12 @@ from windsock.sync.transport import Transport, local_transport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from windsock.sync_process.service import PodSettings, ServiceSettings
+    from windsock.sync.tree import Difference, Tree
+    from windsock.sync_process.settings import PodSettings, ServiceSettings
 
 
-class Here:
-    """Agents on this machine: nobody else has this store."""
+class LocalStore:
+    """A store on this machine: its lock alone decides."""
 
     client = ""
 
@@ -32,23 +46,23 @@ class Here:
         """Start an agent."""
         return local_transport(sys.executable, self._options)
 
-    def owns(self) -> bool:
-        """Whether something beside the store says that it is ours."""
+    def has_lease(self) -> bool:
+        """Whether the lock may be taken from whoever has it."""
         return False
 
     def close(self) -> None:
         """Nothing is left to do."""
 
 
-class InPod:
-    """Agents in the pod of the dag-processor, as long as the namespace's lease is ours.
+class PodStore:
+    """A store in a namespace, for as long as its lease is ours.
 
     Args:
-        pod: Where.
+        pod: Names the namespace.
         options: How the agents work.
-        take_over: Take the lease from somebody who holds it.
-        lost: Told when somebody else has taken it.
-        note: Told when this account may not use leases.
+        take_over: Take the lease from somebody who has it.
+        lost: Called when somebody else has taken it.
+        note: Called when this account may not use leases.
         pause: Waits so many seconds, before a lease that looks expired is taken.
     """
 
@@ -82,14 +96,14 @@ class InPod:
         """
         from windsock.cluster.access.streams import exec_transport  # noqa: PLC0415 - heavy
 
-        # The link was lost, or there is none yet: connections beside it may have died with it.
+        # Where one connection was lost, those that wait to be used again may be dead, too.
         self._cluster.connection.drop_idle()
         self._keeper.take(take_over=self._take_over)
         self._take_over = False
         return exec_transport(self._cluster, self._options)
 
-    def owns(self) -> bool:
-        """Whether the lease is ours: looked at anew, while the agent has been starting.
+    def has_lease(self) -> bool:
+        """Whether the lease is ours; asked again, as starting the agent took a while.
 
         Raises:
             StoreBusy: Somebody has just taken it.
@@ -101,19 +115,21 @@ class InPod:
         self._keeper.release()
 
 
-class Turn:
-    """One session, from its start until we stop or somebody else syncs.
+class SyncAttempt:
+    """One session: from its start until we stop it, or until somebody else syncs.
 
     Args:
-        settings: Of the service.
-        tell: Told everything that happens.
+        settings: Of the sync process.
+        on_event: Gets every event.
+        on_snapshot: See `Session`.
         take_over: Take the sync over from somebody else.
     """
 
     def __init__(
         self,
         settings: ServiceSettings,
-        tell: Callable[[events.Event], None],
+        on_event: Callable[[events.Event], None],
+        on_snapshot: Callable[[Tree, Difference], None],
         *,
         take_over: bool,
     ) -> None:
@@ -125,27 +141,26 @@ class Turn:
             keep=settings.keep_snapshots,
             maximum_bytes=settings.maximum_bytes,
         )
-        self._place: Here | InPod
-        if settings.pod is None:
-            self._place = Here(options)
-        else:
-            self._place = InPod(
+        self._store: LocalStore | PodStore = LocalStore(options)
+        if settings.pod is not None:
+            self._store = PodStore(
                 settings.pod,
                 options,
                 take_over=take_over,
                 lost=self._lose,
-                note=lambda message: tell(events.Note(message=message)),
+                note=lambda message: on_event(events.Note(message=message)),
                 pause=self._pause,
             )
         self.session = Session(
             Path(settings.dags_folder),
-            connect=self._place.connect,
-            on_event=tell,
+            connect=self._store.connect,
+            on_event=on_event,
+            on_snapshot=on_snapshot,
             further={name: Path(folder) for name, folder in settings.further.items()},
             pace=Pace(quiet=settings.quiet, longest=settings.longest),
-            client=self._place.client,
+            client=self._store.client,
             take_over=take_over,
-            owns=self._place.owns,
+            owns=self._store.has_lease,
         )
 
     def run(self) -> None:
@@ -157,7 +172,7 @@ class Turn:
         try:
             self.session.run(self._ended)
         finally:
-            self._place.close()
+            self._store.close()
         if self._lost is not None:
             raise self._lost
 

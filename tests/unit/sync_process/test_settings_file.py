@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.fakes import environment
+from windsock.airflow.settings_import import Changes
+from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.events import Event, SettingsFailed, SettingsImported
+from windsock.model import ENVIRONMENT_FILE
+from windsock.sync_process.settings_file import RETRY_SECONDS, SettingsFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+IMPORTED = SettingsImported(summary="")
+AWAY = EnvironmentFailure("Airflow does not answer", "It is starting.")
+
+
+class Watched:
+    """A settings file, an import that does what a test says, and what was published."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "airflow_settings.yaml"
+        self.state = folder / "state"
+        environment(self.state, socket=folder / "control.sock").save(self.state)
+        self.times = 0
+        self.now = 0.0
+        self.error: Exception | None = None
+        self.changes: Changes | None = Changes()
+        self.published: list[Event] = []
+        self.start()
+
+    def start(self) -> None:
+        self.file = SettingsFile(
+            self.path,
+            self.state,
+            self.published.append,
+            run=self._import,
+            clock=lambda: self.now,
+        )
+
+    def _import(self, path: Path, state_folder: Path) -> Changes | None:
+        assert (path, state_folder) == (self.path, self.state)
+        self.times += 1
+        if self.error is not None:
+            raise self.error
+        return self.changes
+
+    def save(self, text: str) -> None:
+        self.path.write_text(f"airflow: {{}} # {text}")
+
+    def look(self) -> list[Event]:
+        self.published.clear()
+        self.file.look()
+        return list(self.published)
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def test_it_is_imported_when_it_comes_changes_and_goes(watched: Watched) -> None:
+    assert watched.look() == []
+    changes: list[Callable[[], None]] = [
+        lambda: watched.save("new"),
+        lambda: watched.save("changed"),
+        watched.path.unlink,
+    ]
+    for change in changes:
+        change()
+        assert watched.look() == [IMPORTED]
+        assert watched.look() == []
+    assert watched.times == 3
+
+
+def test_what_up_imported_is_not_imported_again(watched: Watched) -> None:
+    watched.save("as it was")
+    watched.start()
+    assert watched.look() == []
+    assert watched.times == 0
+
+
+def test_a_save_that_changes_nothing_is_no_event(watched: Watched) -> None:
+    watched.changes = None
+    watched.save("a comment")
+    assert watched.look() == []
+
+
+def test_a_save_while_airflow_is_away_is_tried_again_until_it_is_back(watched: Watched) -> None:
+    """As it is after a plugin was saved, too: that restarts the API."""
+    watched.error = AWAY
+    watched.save("new")
+    failed = SettingsFailed(message=AWAY.message, hint=AWAY.hint)
+    assert watched.look() == [failed]
+    assert watched.look() == []
+    assert watched.times == 1
+    watched.now += RETRY_SECONDS
+    assert watched.look() == []  # It failed once more: no news.
+    assert watched.times == 2
+    watched.error = None
+    watched.now += RETRY_SECONDS
+    assert watched.look() == [IMPORTED]
+    watched.now += RETRY_SECONDS
+    assert watched.look() == []
+    assert watched.times == 3
+
+
+def test_a_save_while_an_up_is_under_way_is_imported_after_it(watched: Watched) -> None:
+    file = watched.state / ENVIRONMENT_FILE
+    text = file.read_text()
+    file.unlink()
+    watched.save("new")
+    assert watched.look() == []
+    file.write_text(text)
+    assert watched.look() == [IMPORTED]
+
+
+def test_a_mistake_in_it_waits_for_the_next_save(watched: Watched) -> None:
+    watched.error = ConfigurationError("line 3: no conn_id", "Add one.")
+    watched.save("a mistake")
+    assert watched.look() == [SettingsFailed(message="line 3: no conn_id", hint="Add one.")]
+    watched.now += 2 * RETRY_SECONDS
+    assert watched.look() == []
+    assert watched.times == 1
+    watched.save("the same mistake")
+    assert len(watched.look()) == 1
+    watched.error = None
+    watched.save("mended now")
+    assert watched.look() == [IMPORTED]
+
+
+def test_a_failure_that_nobody_expected_says_where_it_was(watched: Watched) -> None:
+    watched.error = KeyError("conn_id")
+    watched.save("odd")
+    [failed] = watched.look()
+    assert isinstance(failed, SettingsFailed)
+    assert failed.message == "could not import airflow_settings.yaml: KeyError('conn_id')"
+    assert "test_settings_file.py" in failed.hint

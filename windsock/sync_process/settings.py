@@ -1,0 +1,77 @@
+"""What the sync process is started with: one JSON object in an environment variable, no secrets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE = "WINDSOCK_SERVICE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSettings:
+    """The cluster in which the agent runs, in the pod of the dag-processor.
+
+    Attributes:
+        context: A kube context.
+        namespace: Of the environment.
+        kubeconfig: A file; empty means what kubectl would use.
+        client: Who we are, for others who would sync; see `windsock.cluster.api.lease.identity`.
+    """
+
+    context: str
+    namespace: str
+    kubeconfig: str = ""
+    client: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """What the sync process needs; every path is absolute.
+
+    Attributes:
+        dags_folder: The folder to sync.
+        store: The snapshot store.
+        processor_socket: Where the dag-processor listens.
+        control_socket: Where this process listens.
+        state_folder: Of the environment.
+        airflow_settings: Connections, variables and pools.
+        quiet: Seconds; see `windsock.config.SyncSettings`, as for the following.
+        longest: Seconds.
+        keep_snapshots: A number.
+        maximum_bytes: Bytes.
+        pod: Where the agent runs; None means on this machine.
+        further: Name → folder, of what is synced with the DAG folder.
+        secrets: The folder of the environment's secrets.
+        up_timeout: Seconds until a component that does not become healthy is a failure.
+    """
+
+    dags_folder: str
+    store: str
+    processor_socket: str
+    control_socket: str
+    state_folder: str
+    airflow_settings: str
+    quiet: float
+    longest: float
+    keep_snapshots: int
+    maximum_bytes: int
+    pod: PodSettings | None = None
+    further: dict[str, str] = field(default_factory=dict)
+    secrets: str = ""
+    up_timeout: float = 180.0
+
+    def as_variable(self) -> dict[str, str]:
+        """The environment variable for the process."""
+        return {VARIABLE: json.dumps(asdict(self))}
+
+    @classmethod
+    def from_variable(cls, environment: Mapping[str, str]) -> ServiceSettings:
+        """Read it back."""
+        values = json.loads(environment[VARIABLE])
+        pod = values.pop("pod")
+        return cls(**values, pod=None if pod is None else PodSettings(**pod))

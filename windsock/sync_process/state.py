@@ -1,0 +1,251 @@
+"""What the sync process knows at any moment.
+
+The events of the session, of the dag-processor and of polling come in one by one. They are folded
+into a state that can be asked for and waited on. Those that are news are published, with what only
+this process can add: `since_save`, and whether the errors of a file are `news`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from windsock import events
+from windsock.events import Event, Parsed, Parsing, Removed, Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAVES_REMEMBERED = 64
+
+
+class SyncState:
+    """The state of one sync process.
+
+    Args:
+        publish: Gets every event that is news, in order.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[Event], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publish = publish
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._saves: OrderedDict[str, float] = OrderedDict()
+        self.connected = False
+        self.busy: events.Busy | None = None
+        self._outage: events.Disconnected | None = None
+        self._catching_up = False
+        self.halted: events.Halted | None = None
+        self.refused: events.Refused | None = None
+        self.behind = 0
+        self._greeted = False
+        self.store: str | None = None
+        self.settled: str | None = None
+        self.awaited: set[str] = set()
+        self.problems: dict[str, str] = {}
+        self.files: dict[str, Parsed] = {}
+
+    # --- taking events in ---------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Fold one event in, and publish what is news."""
+        with self._changed:
+            news = self._fold(event)
+            self._changed.notify_all()
+        for each in news:
+            self._publish(each)
+
+    def _fold(self, event: Event) -> list[Event]:  # noqa: C901 - one case an event
+        news = True
+        match event:
+            case events.Connected():
+                news = self._fold_connected(event)
+            case events.Disconnected():
+                self.connected, self.settled = False, None
+                before, self._outage = self._outage, event
+                news = before is None or before.reason != event.reason
+            case events.Busy():
+                self.connected, self.settled, self.busy = False, None, event
+            case events.Behind(count=count):
+                self.behind = count
+                news = self._catching_up
+            case events.Sent():
+                self._fold_sent(event)
+            case events.CaughtUp(snapshot=snapshot):
+                self.store, self.refused, self.behind = snapshot, None, 0
+                news, self._catching_up = self._catching_up, False
+            case events.NotSynced(path=path, reason=reason):
+                self.problems[path] = reason
+            case events.SyncedAgain(path=path):
+                self.problems.pop(path, None)
+                news = False
+            case events.Halted():
+                self.halted = event
+            case events.Resumed():
+                self.halted = None
+            case events.Refused():
+                self.refused = event
+            case _:
+                return self._fold_processor(event)
+        return [event] if news else []
+
+    def _fold_connected(self, event: events.Connected) -> bool:
+        news = event.again or self._outage is not None or self.busy is not None
+        self.connected, self.store, self.busy, self._outage = True, event.snapshot, None, None
+        self._catching_up = news
+        return news
+
+    def _fold_sent(self, event: events.Sent) -> None:
+        self.store, self.refused, self.behind = event.snapshot, None, 0
+        self._saves[event.snapshot] = self._clock() - event.since_save
+        while len(self._saves) > SAVES_REMEMBERED:
+            self._saves.popitem(last=False)
+
+    def _fold_processor(self, event: Event) -> list[Event]:
+        match event:
+            case events.ProcessorState():
+                return self._fold_state(event)
+            case Parsing():
+                self.settled = None
+                self.awaited.update(event.files)
+            case Parsed():
+                return [self._fold_parsed(event)]
+            case Removed():
+                self.files.pop(event.file, None)
+            case Settled():
+                self.awaited.clear()
+                self.settled = event.snapshot
+            case events.ProcessorConnection(connected=False):
+                self.settled = None
+        match event:
+            case Parsing() | Removed() | Settled():
+                return [self._since_save(event)]
+            case (
+                events.Note()
+                | events.SettingsImported()
+                | events.SettingsFailed()
+                | events.Restarting()
+                | events.Restarted()
+                | events.RestartFailed()
+            ):
+                return [event]
+        return []
+
+    def _fold_state(self, state: events.ProcessorState) -> list[Event]:
+        """Take over what the dag-processor knows, and publish what happened while it was away.
+
+        The first greeting of all is no news: whoever asks gets the state.
+        """
+        again, self._greeted = self._greeted, True
+        news: list[Event] = [
+            self._fold_parsed(each) for each in state.files if each != self.files.get(each.file)
+        ]
+        self.files = {each.file: each for each in state.files}
+        self.awaited = set(state.awaited)
+        self.settled = None if self.awaited else state.snapshot
+        if self.settled is not None:
+            news.append(self._since_save(Settled(snapshot=self.settled, seconds=0)))
+        return news if again else []
+
+    def _fold_parsed(self, event: Parsed) -> Event:
+        known = self.files.get(event.file)
+        self.awaited.discard(event.file)
+        self.files[event.file] = event
+        news = event.errors != (known.errors if known is not None else {})
+        return self._since_save(replace(event, news=news))
+
+    def _since_save(self, event: Parsing | Parsed | Removed | Settled) -> Event:
+        saved = self._saves.get(event.snapshot)
+        return (
+            event if saved is None else replace(event, since_save=round(self._clock() - saved, 4))
+        )
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def wait_settled(self, snapshot: str, *, timeout: float) -> bool:
+        """Wait until Airflow has parsed `snapshot` whole, or the store has moved on from it.
+
+        Args:
+            snapshot: A tree id.
+            timeout: In seconds.
+
+        Returns:
+            Whether `snapshot` is what Airflow has parsed.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.settled == snapshot or self.store != snapshot, timeout=timeout
+            )
+            return self.settled == snapshot
+
+    def wait_connected(self, *, timeout: float) -> bool:
+        """Wait until the agent answers, or somebody else turns out to sync; whether it answers."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.connected or self.busy is not None, timeout=timeout)
+            return self.connected
+
+    def take_over(self) -> str:
+        """Forget that somebody else syncs; returns what was known of that."""
+        with self._changed:
+            busy, self.busy = self.busy, None
+            if busy is None:
+                return ""
+            self._outage = events.Disconnected(reason=busy.reason, retry=0)  # until `Connected`
+            return busy.reason
+
+    def as_json(self) -> dict[str, Any]:
+        """All that is worth showing in `invoke status`."""
+        with self._changed:
+            errors = {
+                path: trace
+                for parsed in self.files.values()
+                for path, trace in parsed.errors.items()
+            }
+            dags = sorted({dag for parsed in self.files.values() for dag in parsed.dags})
+            troubles = self._troubles()
+            return {
+                "healthy": self.connected
+                and all(isinstance(each, events.Behind) for each in troubles),
+                "connected": self.connected,
+                "busy": self.busy.reason if self.busy else "",
+                "halted": self.halted.reason if self.halted else "",
+                "snapshot": self.store,
+                "settled": self.settled == self.store and self.store is not None,
+                "awaited": sorted(self.awaited),
+                "dags": dags,
+                "errors": errors,
+                "problems": dict(self.problems),
+                "troubles": [events.to_json(each) for each in troubles],
+                "summary": self._summary(len(dags), len(errors)),
+            }
+
+    def _troubles(self) -> list[Event]:
+        """What stops saves from reaching Airflow now, as the event with which it began."""
+        outage = None if self.connected or self.busy else self._outage
+        behind = events.Behind(count=self.behind) if self.behind else None
+        troubles = (self.busy, outage, self.halted, self.refused, behind)
+        return [each for each in troubles if each is not None]
+
+    def _summary(self, dags: int, errors: int) -> str:
+        if self.halted:
+            return f"sync halted: {self.halted.reason}"
+        if self.busy:
+            return f"sync: {self.busy.reason}. {self.busy.hint}"
+        if not self.connected:
+            return "sync: not connected" + (f": {self._outage.reason}" if self._outage else "")
+        if self.refused:
+            return f"sync: the last save could not be stored: {self.refused.message}"
+        if self.behind:
+            return f"sync: behind by {self.behind} {'file' if self.behind == 1 else 'files'}"
+        parsed = "parsed" if self.settled == self.store else "being parsed"
+        broken = f", {errors} files do not import" if errors else ""
+        return f"sync: in step with the folder; {dags} DAGs {parsed}{broken}"
