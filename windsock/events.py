@@ -2,7 +2,7 @@
 
 Each event is one frozen record. The dag-processor, the sync and the sync process make them, and
 every reader (terminal, tests, editors) gets the same records, as one JSON object a line.
-docs/events.md describes them for who reads the lines.
+docs/events.md describes each field.
 
 The schema is open: a reader ignores fields and types that it does not know. `SCHEMA` is raised
 when a field changes its meaning; lines of a newer schema are ignored as a whole.
@@ -26,13 +26,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Connected:
-    """The agent answers.
-
-    Attributes:
-        snapshot: What the store holds; null if it is empty.
-        pid: The agent's process id, on its own machine.
-        again: Whether this session has been connected before.
-    """
+    """The agent answers."""
 
     snapshot: str | None
     pid: int
@@ -41,12 +35,7 @@ class Connected:
 
 @dataclass(frozen=True, kw_only=True)
 class Disconnected:
-    """The agent is gone.
-
-    Attributes:
-        reason: Why.
-        retry: Seconds until the next attempt.
-    """
+    """The agent is gone."""
 
     reason: str
     retry: float
@@ -54,12 +43,7 @@ class Disconnected:
 
 @dataclass(frozen=True, kw_only=True)
 class Busy:
-    """Somebody else syncs: nothing is sent until the sync is taken over.
-
-    Attributes:
-        reason: Who, and since when.
-        hint: What to do about it.
-    """
+    """Somebody else syncs: nothing is sent until the sync is taken over."""
 
     reason: str
     hint: str
@@ -67,26 +51,14 @@ class Busy:
 
 @dataclass(frozen=True, kw_only=True)
 class Behind:
-    """The folder and the store differ after a connection was made.
-
-    Attributes:
-        count: In how many paths.
-    """
+    """The folder and the store differ after a connection was made."""
 
     count: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """The store has a new snapshot.
-
-    Attributes:
-        snapshot: Its id.
-        paths: The first few paths that changed.
-        count: How many changed.
-        bytes: How much content was sent; 0 if the agent's answer was lost.
-        since_save: Seconds from the first sign of the change.
-    """
+    """The store has a new snapshot."""
 
     snapshot: str
     paths: tuple[str, ...]
@@ -97,23 +69,14 @@ class Sent:
 
 @dataclass(frozen=True, kw_only=True)
 class CaughtUp:
-    """The folder and the store are equal.
-
-    Attributes:
-        snapshot: What both hold.
-    """
+    """The folder and the store are equal."""
 
     snapshot: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotSynced:
-    """A path is not sent; told once for each path and reason.
-
-    Attributes:
-        path: In the DAG folder.
-        reason: Why.
-    """
+    """A path is not sent; told once for each path and reason."""
 
     path: str
     reason: str
@@ -121,22 +84,14 @@ class NotSynced:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncedAgain:
-    """A path that was not sent is sent, or is gone.
-
-    Attributes:
-        path: In the DAG folder.
-    """
+    """A path that was not sent is sent, or is gone."""
 
     path: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Halted:
-    """Nothing is sent: the folder is empty or missing, and nobody has confirmed that it should be.
-
-    Attributes:
-        reason: What is the matter.
-    """
+    """Nothing is sent: the folder is empty or missing, and nobody has said that it should be."""
 
     reason: str
 
@@ -148,13 +103,7 @@ class Resumed:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The store did not take a save, and is as it was.
-
-    Attributes:
-        code: For programs: no_space, too_large, not_writable and others.
-        message: For people.
-        retry: Seconds until the next attempt.
-    """
+    """The store did not take a save, and is as it was."""
 
     code: str
     message: str
@@ -163,22 +112,14 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something to know that changes nothing.
-
-    Attributes:
-        message: For people.
-    """
+    """Something to know that changes nothing."""
 
     message: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorConnection:
-    """The agent has found the dag-processor, or has lost it.
-
-    Attributes:
-        connected: Whether it is there.
-    """
+    """The agent has found the dag-processor, or has lost it."""
 
     connected: bool
 
@@ -188,13 +129,7 @@ class ProcessorConnection:
 
 @dataclass(frozen=True, kw_only=True)
 class Parsing:
-    """A save affects these DAG files; they are parsed now.
-
-    Attributes:
-        snapshot: The save.
-        files: Paths in the DAG folder.
-        since_save: Seconds since the save; null if another session sent it.
-    """
+    """A save affects these DAG files; they are parsed now."""
 
     snapshot: str
     files: tuple[str, ...]
@@ -203,17 +138,7 @@ class Parsing:
 
 @dataclass(frozen=True, kw_only=True)
 class Parsed:
-    """Airflow has parsed a file and stored its DAGs.
-
-    Attributes:
-        snapshot: That the file was read from.
-        file: Path in the DAG folder.
-        dags: DAG id → number of tasks.
-        errors: Path → traceback, of what does not import.
-        seconds: How long the parse took; 0 if Airflow does not say.
-        news: Whether the errors differ from those of the parse before.
-        since_save: Seconds since the save; null if another session sent it.
-    """
+    """Airflow has parsed a file and stored its DAGs."""
 
     snapshot: str
     file: str
@@ -223,21 +148,10 @@ class Parsed:
     news: bool = False
     since_save: float | None = None
 
-    def same_outcome(self, other: Parsed | None) -> bool:
-        """Whether another parse of the file brought the same DAGs and errors."""
-        return other is not None and (self.dags, self.errors) == (other.dags, other.errors)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Removed:
-    """DAGs are gone, with their file or from it.
-
-    Attributes:
-        snapshot: The save.
-        file: Path in the DAG folder.
-        dags: Their ids.
-        since_save: Seconds since the save; null if another session sent it.
-    """
+    """DAGs are gone, with their file or from it."""
 
     snapshot: str
     file: str
@@ -247,13 +161,7 @@ class Removed:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """Airflow has parsed all that a save affects.
-
-    Attributes:
-        snapshot: The save.
-        seconds: Since the dag-processor noticed it.
-        since_save: Seconds since the save; null if another session sent it.
-    """
+    """Airflow has parsed all that a save affects."""
 
     snapshot: str
     seconds: float
@@ -262,13 +170,7 @@ class Settled:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorState:
-    """All that the dag-processor knows; it greets each client with it.
-
-    Attributes:
-        snapshot: The newest one that it has seen; null if there is none.
-        awaited: The files that are yet to be parsed from it.
-        files: The last parse of each file.
-    """
+    """All that the dag-processor knows; it greets each client with it."""
 
     snapshot: str | None
     awaited: tuple[str, ...]
@@ -277,33 +179,21 @@ class ProcessorState:
 
 @dataclass(frozen=True, kw_only=True)
 class StockProcessor:
-    """The greeting of a stock dag-processor, which cannot say what it does.
-
-    Attributes:
-        missing: What this Airflow lacks.
-    """
+    """The greeting of a stock dag-processor, which cannot say what it does."""
 
     missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """The answer to the agent's question which snapshots are still needed.
-
-    Attributes:
-        snapshots: Those that a DAG or an unfinished run may still read.
-    """
+    """The answer to the agent's question which snapshots are still needed."""
 
     snapshots: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRefused:
-    """The dag-processor cannot answer a request.
-
-    Attributes:
-        reason: Why.
-    """
+    """The dag-processor cannot answer a request."""
 
     reason: str
 
@@ -318,23 +208,14 @@ class Attached:
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsImported:
-    """airflow_settings.yaml was imported after a save.
-
-    Attributes:
-        summary: What changed in Airflow; empty if nothing did.
-    """
+    """airflow_settings.yaml was imported after a save."""
 
     summary: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsFailed:
-    """airflow_settings.yaml could not be imported.
-
-    Attributes:
-        message: Why.
-        hint: What to do about it.
-    """
+    """airflow_settings.yaml could not be imported."""
 
     message: str
     hint: str
@@ -342,34 +223,21 @@ class SettingsFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class Restarting:
-    """Plugins changed, and Airflow's components are restarted to load them.
-
-    Attributes:
-        components: Their names.
-    """
+    """Plugins changed, and Airflow's components are restarted to load them."""
 
     components: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted:
-    """Airflow's components are healthy again, with the new plugins.
-
-    Attributes:
-        seconds: How long it took.
-    """
+    """Airflow's components are healthy again, with the new plugins."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestartFailed:
-    """Plugins changed, and a component did not become healthy again.
-
-    Attributes:
-        message: Why.
-        hint: What to do about it.
-    """
+    """Plugins changed, and a component did not become healthy again."""
 
     message: str
     hint: str
