@@ -28,7 +28,8 @@ from windsock.cluster.manifests.apply import apply
 from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
 from windsock.errors import WindsockError
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster.parts import Parts
+from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def target(
     }
     settings = load({"state": str(tmp_path / "state"), "cluster": own}, project=ROOT)
     place = Location(target="context", context=cluster.context, namespace=room.namespace)
-    target = ClusterTarget(settings, location=place, variables={})
+    target = ClusterTarget(Parts(settings=settings, location=place, variables={}))
     (tmp_path / "build").mkdir()
     with made(tmp_path / "build") as images:
         monkeypatch.setattr(image, "ensure", lambda _, **__: images)
@@ -131,7 +132,7 @@ def puller(target: ClusterTarget) -> Object:
     """A deployment that pulls as the pods of the scheduler do."""
     [pod] = [
         item["spec"]["template"]["spec"]
-        for item in target.objects()
+        for item in target.parts.objects()
         if item["metadata"]["name"] == "airflow-scheduler" and item["kind"] == "Deployment"
     ]
     [container] = pod["containers"]

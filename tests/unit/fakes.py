@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from windsock.config import Settings
     from windsock.events import Event
     from windsock.json_lines import Connection
-    from windsock.targets.base import Checker, Target
+    from windsock.targets.base import Checker, Operations, Target
 
 Message = dict[str, Any]
 
@@ -72,6 +72,7 @@ class FakeTarget:
     """
 
     name = "fake"
+    component_names: Sequence[str] = ("scheduler", "sync")
 
     def __init__(
         self,
@@ -153,9 +154,6 @@ class FakeTarget:
     def status(self) -> list[Component]:
         return self.components
 
-    def component_names(self) -> Sequence[str]:
-        return ("scheduler", "sync")
-
     def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
         self.asked.append((component, follow, lines))
         yield from self.log_lines
@@ -204,6 +202,9 @@ class FakeWorkspace(Workspace):
 
     def target(self) -> Target:
         self.wanted.append(self.settings)
+        return self.fake
+
+    def operations(self) -> Operations:
         return self.fake
 
     def checker(self) -> Checker:

@@ -25,7 +25,7 @@ from windsock.cluster import okteto
 from windsock.cluster.images import recipe
 from windsock.cluster.manifests import render as manifests
 from windsock.model import ENVIRONMENT_FILE
-from windsock.targets.cluster import API_PORT
+from windsock.targets.cluster.processes import API_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -88,7 +88,7 @@ def checks(settings: Settings, *, variables: Mapping[str, str]) -> dict[str, Che
         "secrets": lambda: environment.secrets(layout),
         "bringing up": lambda: environment.bringing_up(layout),
         "environment": lambda: environment.components(
-            layout, status=choose.target(settings).status
+            layout, status=choose.operations(settings).status
         ),
         "sync": lambda: environment.sync(layout),
         "tools": lambda: machine.tools(variables),

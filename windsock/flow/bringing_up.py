@@ -121,14 +121,14 @@ def join(work: Workspace) -> int:
     Returns:
         An exit code.
     """
-    target = choose.cluster_target(work.settings)
+    target = choose.cluster_target(work.settings, deployed_by_others=True)
     # Of one that was killed: who waits for this one must not take it for up.
     (work.settings.state_folder / ENVIRONMENT_FILE).unlink(missing_ok=True)
     greeting = "watching for saves; Ctrl-C ends the sync and nothing else"
     ending = Ending()
     try:
-        environment = _bring_up(work, target, ending, prepare=_nothing, deploy=target.join)
-        ending.how = target.leave
+        environment = bring_up(work, target, ending)
+        ending.how = target.end
         try:
             return follow(work, environment, greeting=greeting, stops=True)
         except KeyboardInterrupt:
@@ -138,15 +138,13 @@ def join(work: Workspace) -> int:
         ending.run(work.console)
 
 
-def _nothing(_console: Console) -> None:
-    """Others have prepared it."""
-
-
 def secret(work: Workspace) -> None:
     """Make the namespace and its Secret, for what others deploy."""
+    from windsock.targets.cluster.target import ensure_secret  # noqa: PLC0415 - heavy
+
     target = choose.cluster_target(work.settings)
     with target.bringing_up(), work.console.step("namespace and Secret"):
-        target.ensure_secret()
+        ensure_secret(target.parts)
 
 
 def bring_up(
@@ -163,27 +161,16 @@ def bring_up(
         ending: Of the command; gets what is to be done if it ends right after.
     """
     target, ending = target or work.target(), ending or Ending()
-    return _bring_up(work, target, ending, prepare=target.prepare, deploy=target.deploy)
-
-
-def _bring_up(
-    work: Workspace,
-    target: Target,
-    ending: Ending,
-    *,
-    prepare: Callable[[Console], None],
-    deploy: Callable[[Console], None],
-) -> Environment:
     started = time.monotonic()
     work.console.line(f"target: {choose.explain(work.settings)}")
     described = work.settings.state_folder / ENVIRONMENT_FILE
     goes_on = described.exists()
     with target.bringing_up():
         try:
-            prepare(work.console)
+            target.prepare(work.console)
             goes_on = False
             ending.how = target.give_up
-            deploy(work.console)
+            target.deploy(work.console)
             environment = target.wait(work.console)
             import_settings(work, environment)
             environment.save(work.settings.state_folder)  # From here on others use it.
@@ -247,6 +234,8 @@ def down(work: Workspace, *, volumes: bool, cluster: bool = False) -> None:
     if not cluster:
         work.target().down(work.console, volumes=volumes)
         return
+    from windsock.targets.cluster.target import delete_cluster  # noqa: PLC0415 - heavy
+
     target = choose.cluster_target(work.settings)
-    target.delete_cluster(work.console)
+    delete_cluster(target.parts, work.console)
     target.down(work.console, volumes=True)  # Its database went with the cluster.

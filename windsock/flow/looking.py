@@ -14,12 +14,12 @@ from windsock.targets import versions
 if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
-    from windsock.targets.base import Target
+    from windsock.targets.base import Operations
 
 
 def status(work: Workspace, *, as_json: bool) -> int:
     """Show every component, the sync, and how many DAGs there are."""
-    components = work.target().status()
+    components = work.operations().status()
     sync: dict[str, Any] | None = None
     environment: Environment | None = None
     try:
@@ -59,10 +59,10 @@ def logs(work: Workspace, *, component: str, follow: bool, lines: int) -> None:
     """Print log lines."""
     if lines < 0:
         raise ConfigurationError(f"--lines is {lines}", "Give a number from 0.")
-    target = work.target()
-    _check_component(target, component)
+    operations = work.operations()
+    _check_component(operations, component)
     try:
-        for line in target.logs(component or None, follow=follow, lines=lines):
+        for line in operations.logs(component or None, follow=follow, lines=lines):
             work.console.write(line)
     except KeyboardInterrupt:
         return
@@ -70,17 +70,17 @@ def logs(work: Workspace, *, component: str, follow: bool, lines: int) -> None:
 
 def restart(work: Workspace, *, component: str) -> None:
     """Restart one component or all."""
-    target = work.target()
-    _check_component(target, component)
+    operations = work.operations()
+    _check_component(operations, component)
     work.environment()
-    target.restart(work.console, component or None)
+    operations.restart(work.console, component or None)
 
 
-def _check_component(target: Target, component: str) -> None:
-    if component and component not in target.component_names():
+def _check_component(operations: Operations, component: str) -> None:
+    if component and component not in operations.component_names:
         raise ConfigurationError(
             f"there is no component {component!r}",
-            f"Choose one of: {', '.join(target.component_names())}.",
+            f"Choose one of: {', '.join(operations.component_names)}.",
         )
 
 
@@ -89,7 +89,7 @@ def shell(work: Workspace, *, command: list[str]) -> int:
     environment = work.environment()
     if not command:
         work.console.line(f"a shell in Airflow's environment ({environment.target}); exit to leave")
-    return work.target().shell(command)
+    return work.operations().shell(command)
 
 
 def open_ui(work: Workspace) -> None:

@@ -32,13 +32,18 @@ def render(work: Workspace, *, tilt: bool) -> None:
     """Print the manifests as YAML documents."""
     import yaml  # noqa: PLC0415 - only here
 
-    objects = choose.cluster_target(work.settings).objects(tilt=tilt)
+    objects = choose.cluster_target(work.settings).parts.objects(tilt=tilt)
     work.console.write(yaml.safe_dump_all(objects, sort_keys=False).rstrip("\n"))
 
 
 def diff(work: Workspace) -> int:
     """Print what would change; exit code 1 if anything would."""
-    changes = choose.cluster_target(work.settings).diff()
+    from windsock.cluster.manifests import difference  # noqa: PLC0415 - heavy
+
+    parts = choose.cluster_target(work.settings).parts
+    changes = difference.diff(
+        parts.cluster, parts.objects(), skip_unserved=work.settings.cluster.skip_unserved
+    )
     for name, text in changes:
         work.console.line(name, "heading")
         work.console.write(text)

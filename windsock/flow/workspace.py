@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.config import Settings
-    from windsock.targets.base import Checker, Target
+    from windsock.targets.base import Checker, Operations, Target
     from windsock.terminal.console import Console
 
 
@@ -27,6 +27,10 @@ class Workspace:
     def target(self) -> Target:
         """The target that the settings name."""
         return choose.target(self.settings)
+
+    def operations(self) -> Operations:
+        """What can be done with the environment."""
+        return choose.operations(self.settings)
 
     def once_ours(self) -> Self:
         """The same, for all that follows the first step: a take-over is meant for that one."""

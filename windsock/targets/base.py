@@ -1,4 +1,4 @@
-"""What every target can do: the verbs that the commands are made of."""
+"""What every target can do. The commands are made of these protocols."""
 
 from __future__ import annotations
 
@@ -14,25 +14,8 @@ if TYPE_CHECKING:
     from windsock.terminal.console import Console
 
 
-@dataclass(frozen=True, kw_only=True)
-class Component:
-    """The state of one component, for `invoke status`.
-
-    Attributes:
-        name: For example `scheduler`.
-        state: `running`, `starting`, `stopped` or `failed`.
-        detail: What a person wants to know beside it: a pid, an uptime, why it failed.
-        healthy: None where it has no health of its own.
-    """
-
-    name: str
-    state: str
-    detail: str
-    healthy: bool | None = None
-
-
 class Target(Protocol):
-    """Where an environment runs."""
+    """Brings an environment up, and takes it down."""
 
     name: str
 
@@ -40,14 +23,14 @@ class Target(Protocol):
         """The environment when all of it is up as the settings want it, else None; quick."""
 
     def bringing_up(self) -> AbstractContextManager[None]:
-        """Held while the environment is brought up.
+        """Have the lock of the state folder, and write down where the environment is.
 
         Raises:
-            EnvironmentFailure: Somebody else is bringing it up right now.
+            EnvironmentFailure: Another command is bringing it up.
         """
 
     def prepare(self, console: Console) -> None:
-        """Get the software in place: a venv, or an image."""
+        """Get the software in place: a venv, or an image. What runs is not touched."""
 
     def deploy(self, console: Console) -> None:
         """Start the database and all components, or change what is outdated."""
@@ -56,14 +39,14 @@ class Target(Protocol):
         """Wait until everything is healthy and the environment can be used."""
 
     def sources(self) -> Sequence[Path]:
-        """The files of the project that Airflow and its surroundings are built of, on any target.
+        """The files of the project that Airflow is built of, on any target.
 
         Raises:
-            ConfigurationError: One names a file that is not there.
+            ConfigurationError: One names a file that does not exist.
         """
 
     def meaning(self, changed: Collection[Path]) -> str:
-        """What must be done on this target when these sources have changed; empty if nothing."""
+        """What must be done on this target when these files have changed; empty if nothing."""
 
     def give_up(self, console: Console) -> None:
         """Bringing it up has failed or was interrupted: leave nothing half up on this machine."""
@@ -72,13 +55,35 @@ class Target(Protocol):
         """Stop what `up` or `ci` brought up; what others deployed goes on without this machine."""
 
     def down(self, console: Console, *, volumes: bool) -> None:
-        """Stop everything; with `volumes` also remove what it kept."""
+        """Stop everything; with `volumes` also remove what it stored."""
 
-    def status(self) -> list[Component]:
-        """The state of every component."""
 
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """The state of one component, for `invoke status`.
+
+    Attributes:
+        name: For example `scheduler`.
+        state: `running`, `starting`, `stopped` or `failed`.
+        detail: What else a person wants to know: a pid, an uptime, why it failed.
+        healthy: None where the component reports no health.
+    """
+
+    name: str
+    state: str
+    detail: str
+    healthy: bool | None = None
+
+
+class Operations(Protocol):
+    """What can be done with an environment that is up."""
+
+    @property
     def component_names(self) -> Sequence[str]:
         """The names that `logs` and `restart` take."""
+
+    def status(self) -> list[Component]:
+        """The state of every component; none if nothing is up."""
 
     def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
         """Log lines of one component, or of all with their names before them."""

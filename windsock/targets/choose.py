@@ -10,57 +10,80 @@ from windsock.targets.location import Location
 
 if TYPE_CHECKING:
     from windsock.config import Settings
-    from windsock.targets.base import Checker, Target
-    from windsock.targets.cluster import ClusterTarget
+    from windsock.targets.base import Checker, Operations, Target
+    from windsock.targets.cluster.parts import Parts
+    from windsock.targets.cluster.target import ClusterTarget
     from windsock.targets.local import LocalTarget
 
 LOCAL = "Airflow's own processes on this machine; needs no Docker, no cluster"
 
 
 def target(settings: Settings) -> Target:
-    """The target that the settings name; `auto` is the one that is up here, else `local`.
+    """The target that the settings name; `auto` is the one that is up, else `local`.
 
     Raises:
         ConfigurationError: A target that needs a context has none, or an environment of another
-            target is up here.
+            target is up.
     """
-    location = Location.load(settings.state_folder)
-    wanted = _wanted(settings, location)
-    if location is not None and location != wanted:
-        raise ConfigurationError(
-            f"{location} is up here, not {wanted}",
-            "Run `invoke down` first, or keep both by giving one a state folder of its own: "
-            "INVOKE_WINDSOCK_STATE=.windsock-2 invoke …",
-        )
-    if wanted.target == "local":
+    location = _location(settings)
+    if location.target == "local":
         return _local(settings)
-    from windsock.targets.cluster import ClusterTarget  # noqa: PLC0415 - heavy
-    from windsock.targets.okteto import OktetoTarget  # noqa: PLC0415 - heavy
-
-    kind = OktetoTarget if wanted.target == "okteto" else ClusterTarget
-    return kind(settings, location=wanted, variables=dict(os.environ))
+    return _cluster_target(settings, location)
 
 
-def cluster_target(settings: Settings) -> ClusterTarget:
-    """The target, for what only a cluster has.
+def operations(settings: Settings) -> Operations:
+    """What can be done with the environment of the target that the settings name.
 
     Raises:
-        ConfigurationError: It is no cluster.
+        ConfigurationError: As for `target`.
     """
-    from windsock.targets.cluster import ClusterTarget  # noqa: PLC0415 - heavy
+    location = _location(settings)
+    if location.target == "local":
+        return _local(settings)
+    from windsock.targets.cluster.operations import ClusterOperations  # noqa: PLC0415 - heavy
 
-    found = target(settings)
-    if not isinstance(found, ClusterTarget):
+    return ClusterOperations(_parts(settings, location))
+
+
+def cluster_target(settings: Settings, *, deployed_by_others: bool = False) -> ClusterTarget:
+    """The target, for what only a cluster has.
+
+    Args:
+        settings: Of the environment.
+        deployed_by_others: Bring up only the sync.
+
+    Raises:
+        ConfigurationError: The target is no cluster, or as for `target`.
+    """
+    location = _location(settings)
+    if location.target == "local":
         raise ConfigurationError(
             "the target `local` has no cluster",
             "Name one: `--target kind`, `--target okteto` or `--context NAME`.",
         )
-    return found
+    if deployed_by_others:
+        from windsock.targets.cluster.joining import JoinedTarget  # noqa: PLC0415 - heavy
+
+        return JoinedTarget(_parts(settings, location))
+    return _cluster_target(settings, location)
 
 
 def checker(settings: Settings) -> Checker:
-    """Where `invoke dags.check` imports DAGs: here, without a running Airflow, on any target."""
+    """What imports DAGs without a running Airflow: on this machine, whatever the target is."""
     return _local(settings)
+
+
+def _location(settings: Settings) -> Location:
+    """Where the environment is wanted, which is where it is up, if it is."""
+    up = Location.load(settings.state_folder)
+    wanted = _wanted(settings, up)
+    if up is not None and up != wanted:
+        raise ConfigurationError(
+            f"{up} is up here, not {wanted}",
+            "Run `invoke down` first, or keep both by giving one a state folder of its own: "
+            "INVOKE_WINDSOCK_STATE=.windsock-2 invoke …",
+        )
+    return wanted
 
 
 def _local(settings: Settings) -> LocalTarget:
@@ -69,21 +92,40 @@ def _local(settings: Settings) -> LocalTarget:
     return LocalTarget(settings, variables=dict(os.environ))
 
 
+def _cluster_target(settings: Settings, location: Location) -> ClusterTarget:
+    from windsock.targets.cluster.okteto import OktetoParts, OktetoTarget  # noqa: PLC0415 - heavy
+    from windsock.targets.cluster.target import ClusterTarget  # noqa: PLC0415 - heavy
+
+    parts = _parts(settings, location)
+    return OktetoTarget(parts) if isinstance(parts, OktetoParts) else ClusterTarget(parts)
+
+
+def _parts(settings: Settings, location: Location) -> Parts:
+    from windsock.targets.cluster.okteto import OktetoParts  # noqa: PLC0415 - heavy
+    from windsock.targets.cluster.parts import Parts  # noqa: PLC0415 - heavy
+
+    kind = OktetoParts if location.target == "okteto" else Parts
+    return kind(settings=settings, location=location, variables=dict(os.environ))
+
+
 def explain(settings: Settings) -> str:
     """The choice in words."""
-    location = Location.load(settings.state_folder)
-    wanted = _wanted(settings, location)
+    up = Location.load(settings.state_folder)
+    wanted = _wanted(settings, up)
     if settings.target != "auto":
         return str(wanted)
-    if location is not None:
+    if up is not None:
         return f"{wanted} (auto: it is up here)"
     return f"{wanted} (auto: {LOCAL})"
 
 
-def _wanted(settings: Settings, location: Location | None) -> Location:
+def _wanted(settings: Settings, up: Location | None) -> Location:
+    """Where the environment is wanted; `up` is where it is, or may be, up."""
     cluster = settings.cluster
     if settings.target == "auto":
-        return _again(settings, location) if location else Location(target="local")
+        if up is not None and up.target == "context":
+            check_allowed(settings, up.context)  # The permission may have been taken back.
+        return up or Location(target="local")
     if settings.target == "local":
         return Location(target="local")
     if settings.target == "kind":
@@ -102,13 +144,6 @@ def _wanted(settings: Settings, location: Location | None) -> Location:
         )
     check_allowed(settings, cluster.context)
     return Location(target="context", context=cluster.context, namespace=cluster.namespace)
-
-
-def _again(settings: Settings, location: Location) -> Location:
-    """Where the environment is that is up here; its context may have lost its leave since."""
-    if location.target == "context":
-        check_allowed(settings, location.context)
-    return location
 
 
 def check_allowed(settings: Settings, context: str) -> None:

@@ -78,7 +78,7 @@ class VenvRecipe(TypedDict):
 
 
 class LocalTarget:
-    """See the module, and `windsock.targets.base.Target` for the verbs.
+    """Brings an environment up on this machine, looks into it, and takes it down.
 
     Args:
         settings: Of the environment.
@@ -86,6 +86,7 @@ class LocalTarget:
     """
 
     name = "local"
+    component_names: Sequence[str] = ALL
 
     def __init__(self, settings: Settings, *, variables: Mapping[str, str]) -> None:
         self._settings = settings
@@ -181,7 +182,7 @@ class LocalTarget:
     # --- bringing it up -----------------------------------------------------------------------
 
     def running(self) -> Environment | None:
-        """See `Target`."""
+        """The environment when all of it is up as the settings want it, else None."""
         if not (self._layout.state / ENVIRONMENT_FILE).exists():
             return None
         check_folders(self._settings)
@@ -195,7 +196,7 @@ class LocalTarget:
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
-        """See `Target`."""
+        """Have the lock of the state folder, and write down where the environment is."""
         with StateLock(self._layout.state).held():
             Location(target=self.name).save(self._layout.state)
             yield
@@ -311,22 +312,22 @@ class LocalTarget:
         return venv.sources(recipe["lock"], recipe["extra"])
 
     def sources(self) -> Sequence[Path]:
-        """See `Target`."""
+        """The files of the project that Airflow is built of, on any target."""
         images = (recipe.sources(self._settings, target).values() for target in recipe.OWN)
         return list(
             dict.fromkeys([*self._installed(), *(path for each in images for path in each)])
         )
 
     def meaning(self, changed: Collection[Path]) -> str:
-        """See `Target`."""
+        """What must be done when these files have changed; empty if nothing."""
         if not set(changed) & set(self._installed()):
             return ""
         return f"Airflow's venv must be rebuilt, and {', '.join(AIRFLOW)} restarted"
 
-    # --- the other verbs ----------------------------------------------------------------------
+    # --- taking it down, and looking into it ------------------------------------------------------
 
     def down(self, console: Console, *, volumes: bool) -> None:
-        """See `Target`."""
+        """Stop everything; with `volumes` also remove what it stored."""
         if self._layout.state.exists() and (
             (self._layout.secrets / "secrets.json").exists() or marked(self._layout.state)
         ):
@@ -342,11 +343,11 @@ class LocalTarget:
             venv.remove_unused(self._layout.venvs)
 
     def end(self, console: Console) -> None:
-        """See `Target`."""
+        """Stop what `up` or `ci` brought up."""
         self.down(console, volumes=False)
 
     def give_up(self, console: Console) -> None:
-        """See `Target`: nothing of it stays."""
+        """Stop everything: nothing of it stays."""
         self.down(console, volumes=False)
 
     def _stop_everything(self) -> None:
@@ -358,12 +359,8 @@ class LocalTarget:
         else:
             supervisor.shutdown()
 
-    def component_names(self) -> Sequence[str]:
-        """See `Target`."""
-        return ALL
-
     def status(self) -> list[Component]:
-        """See `Target`."""
+        """The state of every component; none if nothing is up."""
         if not (self._layout.secrets / "secrets.json").exists() or not self._supervisor.alive():
             return []
         health: dict[str, bool] = {}
@@ -376,13 +373,13 @@ class LocalTarget:
         ]
 
     def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
-        """See `Target`."""
+        """Log lines of one component, or of all with their names before them."""
         names = [component] if component else list(ALL)
         files = {name: self._layout.state / "logs" / f"{name}.log" for name in names}
         return follow_logs(files, follow=follow, lines=lines, prefixed=component is None)
 
     def restart(self, console: Console, component: str | None) -> None:
-        """See `Target`."""
+        """Restart one component or all of them, and wait until it is healthy."""
         names = [component] if component else list(ALL)
         with console.step(f"restarted {', '.join(names)}") as step:
             self._supervisor.stop(*names)
@@ -396,7 +393,7 @@ class LocalTarget:
             )
 
     def shell(self, command: Sequence[str]) -> int:
-        """See `Target`."""
+        """Run a command (or an interactive shell) in Airflow's environment; its exit code."""
         variables = {
             **inherited_variables(self._inherited, scripts=self._ready_venv().scripts),
             **self._airflow_variables,
@@ -409,7 +406,7 @@ class LocalTarget:
         return subprocess.call([executable, *wanted[1:]], env=variables)
 
     def check(self, folder: str) -> Iterator[dict[str, Any]]:
-        """See `Target`."""
+        """Import every DAG below `folder`; an outcome a file."""
         parse = self._settings.parse
         command = [
             str(self._ready_venv().python), "-m", "windsock.runtime.check", folder,

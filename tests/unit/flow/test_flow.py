@@ -759,11 +759,11 @@ def test_ci_takes_down_after_an_interrupt(
 
 
 class ClusterFake(FakeTarget):
-    """With the verbs that only a cluster has."""
+    """With what only a cluster has."""
 
-    def join(self, console: Any) -> None:
-        del console
-        self._do("join")
+    @property
+    def parts(self) -> ClusterFake:
+        return self
 
     def leave(self, console: Any) -> None:
         del console
@@ -776,7 +776,8 @@ class ClusterFake(FakeTarget):
 @pytest.fixture
 def cluster(tmp_path: Path, sync: FakeSync, monkeypatch: pytest.MonkeyPatch) -> ClusterFake:
     fake = ClusterFake(environment(tmp_path / "state", socket=sync.path))
-    monkeypatch.setattr("windsock.targets.choose.cluster_target", lambda _: fake)
+    monkeypatch.setattr("windsock.targets.choose.cluster_target", lambda *_, **__: fake)
+    monkeypatch.setattr("windsock.targets.cluster.target.ensure_secret", ClusterFake.ensure_secret)
     return fake
 
 
@@ -802,7 +803,7 @@ def test_a_sync_into_what_others_deployed_applies_nothing_and_removes_nothing(
 ) -> None:
     interrupts(monkeypatch)
     assert flow.join(FakeWorkspace.of(tmp_path, cluster)) == 0
-    assert cluster.verbs == ["lock", "join", "wait", "unlock", "leave"]
+    assert cluster.verbs == [*BRING_UP, "end"]
 
 
 def test_what_a_killed_sync_left_does_not_look_like_one_that_is_up(
@@ -814,7 +815,7 @@ def test_what_a_killed_sync_left_does_not_look_like_one_that_is_up(
     described.parent.mkdir(exist_ok=True)
     described.write_text("left behind")
     seen: list[bool] = []
-    monkeypatch.setattr(cluster, "join", lambda _: seen.append(described.exists()))
+    monkeypatch.setattr(cluster, "deploy", lambda _: seen.append(described.exists()))
     assert flow.join(workspace) == 0
     assert seen == [False]
 

@@ -7,8 +7,9 @@ import pytest
 from tests.unit.fakes import KeptConsole
 from windsock.config import Settings
 from windsock.errors import EnvironmentFailure
-from windsock.targets.applied_record import AppliedRecord
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster.applied_record import AppliedRecord
+from windsock.targets.cluster.parts import Parts
+from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def test_nothing_is_deployed_over_what_others_apply(tmp_path: Path) -> None:
     settings.state_folder.mkdir()
     AppliedRecord(settings.state_folder).save_by_others()
     place = Location(target="context", context="lab", namespace="anna")
-    target = ClusterTarget(settings, location=place, variables={})
+    target = ClusterTarget(Parts(settings=settings, location=place, variables={}))
     with pytest.raises(EnvironmentFailure, match="others deployed") as caught:
         target.prepare(KeptConsole())  # It would ask the cluster next, and there is none.
     assert "tilt up" in caught.value.hint

@@ -15,8 +15,9 @@ from windsock.cluster.images.image import Images
 from windsock.cluster.manifests import render as manifests
 from windsock.config import Settings
 from windsock.errors import EnvironmentFailure
-from windsock.targets import cluster
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster import parts
+from windsock.targets.cluster.parts import Parts
+from windsock.targets.cluster.target import ClusterTarget, delete_cluster
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
@@ -98,9 +99,8 @@ class Rig:
         self.cluster, self.kind, self.registry = FakeCluster(), FakeKind(), FakeRegistry()
         self.console = KeptConsole()
         place = Location(target=target, context="kind-windsock", namespace="windsock")
-        self.target = ClusterTarget(settings, location=place, variables={})
-        parts = {"_cluster": self.cluster, "_kind": self.kind, "_registry": self.registry}
-        vars(self.target).update(parts)
+        self.target = ClusterTarget(Parts(settings=settings, location=place, variables={}))
+        vars(self.target.parts).update(cluster=self.cluster, kind=self.kind, registry=self.registry)
 
     def prepare(self) -> None:
         self.target.prepare(self.console)
@@ -154,7 +154,7 @@ def named_in_manifests(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> tuple[str, 
         return []
 
     monkeypatch.setattr(manifests, "objects", objects)
-    rig.target.objects()
+    rig.target.parts.objects()
     return asked["airflow_image"], asked["postgres_image"]
 
 
@@ -193,7 +193,7 @@ class FakeNamedRegistry:
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> FakeNamedRegistry:
     fake = FakeNamedRegistry()
-    monkeypatch.setattr(cluster, "NamedRegistry", lambda address: {fake.destination: fake}[address])
+    monkeypatch.setattr(parts, "NamedRegistry", lambda address: {fake.destination: fake}[address])
     return fake
 
 
@@ -232,6 +232,6 @@ def test_kind_keeps_to_the_registry_beside_it(
 
 
 def test_the_registry_goes_with_the_cluster(rig: Rig) -> None:
-    rig.target.delete_cluster(rig.console)
+    delete_cluster(rig.target.parts, rig.console)
     assert rig.kind.deleted
     assert rig.registry.removed

@@ -15,7 +15,8 @@ from windsock.config import Settings
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync.protocol import StoreBusy
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster.parts import Parts
+from windsock.targets.cluster.target import ClusterTarget, delete_cluster
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
@@ -25,9 +26,15 @@ if TYPE_CHECKING:
     from windsock.errors import WindsockError
 
 
+OBJECTS: list[dict[str, Any]] = [{"kind": "ConfigMap", "metadata": {"name": manifests.SETTINGS}}]
+
+
 class FakeCluster:
     def version(self) -> str:
         return "1.34"
+
+    def served(self, _: Any) -> set[Any]:
+        return set()
 
 
 class FakeKind:
@@ -54,7 +61,7 @@ class FakeKind:
         self.deleted.append(namespace)
 
 
-class FakeClaim:
+class FakeLease:
     def __init__(self) -> None:
         self.busy: StoreBusy | None = None
         self.taken = False
@@ -89,21 +96,21 @@ class Rig:
         self.state = project / ".windsock"
         (self.state / "secrets").mkdir(parents=True)
         (self.state / ENVIRONMENT_FILE).write_text("{}")
-        self.kind, self.claim, self.console = FakeKind(), FakeClaim(), KeptConsole()
+        self.kind, self.lease, self.console = FakeKind(), FakeLease(), KeptConsole()
         self.supervisor, self.registry, self.images = Fake(), Fake(), Fake()
         place = Location(target=target, context="kind-windsock", namespace="mine")
-        self.target = ClusterTarget(Settings(project=project), location=place, variables={})
-        vars(self.target).update(
-            _cluster=FakeCluster(),
-            _kind=self.kind,
-            _lease=self.claim,
-            _supervisor=self.supervisor,
-            _registry=self.registry,
-            _images=self.images,
-            _applied=type("Applied", (Fake,), {"by_others": lambda _: False})(),
-            _check_served=lambda: None,
-            objects=lambda: [{"kind": "ConfigMap", "metadata": {"name": manifests.SETTINGS}}],
+        parts = Parts(settings=Settings(project=project), location=place, variables={})
+        self.target = ClusterTarget(parts)
+        vars(parts).update(
+            cluster=FakeCluster(),
+            kind=self.kind,
+            lease=self.lease,
+            supervisor=self.supervisor,
+            registry=self.registry,
+            images=self.images,
+            objects=lambda: OBJECTS,
         )
+        parts.applied.save(OBJECTS)
 
     @property
     def stopped(self) -> bool:
@@ -129,7 +136,7 @@ def test_an_environment_whose_kind_cluster_is_gone_is_not_up(
     monkeypatch.setattr(apply, "is_applied", ask)
     rig = Rig(tmp_path)
     assert rig.target.running() is None
-    assert "_cluster" not in vars(rig.target)  # The next one has another address.
+    assert "cluster" not in vars(rig.target.parts)  # The next one has another address.
     assert not rig.stopped
 
 
@@ -147,8 +154,9 @@ def test_a_cluster_that_windsock_cannot_make_must_answer(
 
 @pytest.mark.parametrize("made", [True, False])
 def test_what_talks_to_a_cluster_that_is_gone_is_stopped_when_it_is_made_anew(
-    tmp_path: Path, *, made: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, made: bool
 ) -> None:
+    monkeypatch.setattr(manifests, "render", lambda *_: [])
     rig = Rig(tmp_path)
     rig.kind.makes_it = made
     rig.target.prepare(rig.console)
@@ -157,8 +165,8 @@ def test_what_talks_to_a_cluster_that_is_gone_is_stopped_when_it_is_made_anew(
 
 def test_a_cluster_is_deleted_with_its_registry_and_what_runs_here(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.target.delete_cluster(rig.console)
-    assert rig.claim.taken
+    delete_cluster(rig.target.parts, rig.console)
+    assert rig.lease.taken
     assert rig.kind.deleted == ["mine"]
     assert rig.registry.verbs == ["remove"]
     assert rig.stopped
@@ -167,8 +175,8 @@ def test_a_cluster_is_deleted_with_its_registry_and_what_runs_here(tmp_path: Pat
 def test_what_a_cluster_that_is_gone_has_left_is_removed(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.kind.there = False
-    rig.target.delete_cluster(rig.console)
-    assert not rig.claim.taken
+    delete_cluster(rig.target.parts, rig.console)
+    assert not rig.lease.taken
     assert rig.registry.verbs == ["remove"]
     assert rig.stopped
 
@@ -177,7 +185,7 @@ def test_a_cluster_that_is_not_ours_stays_and_so_does_all_that_runs(tmp_path: Pa
     rig = Rig(tmp_path)
     rig.kind.refusal = ConfigurationError("windsock did not make the kind cluster windsock")
     with pytest.raises(ConfigurationError, match="did not make"):
-        rig.target.delete_cluster(rig.console)
+        delete_cluster(rig.target.parts, rig.console)
     assert not rig.kind.deleted
     assert not rig.registry.verbs
     assert not rig.stopped
@@ -185,9 +193,9 @@ def test_a_cluster_that_is_not_ours_stays_and_so_does_all_that_runs(tmp_path: Pa
 
 def test_a_cluster_to_which_somebody_else_syncs_stays(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.claim.busy = StoreBusy({"client": "bob@desk#2", "since": 0})
+    rig.lease.busy = StoreBusy({"client": "bob@desk#2", "since": 0})
     with pytest.raises(EnvironmentFailure, match="bob@desk syncs here") as caught:
-        rig.target.delete_cluster(rig.console)
+        delete_cluster(rig.target.parts, rig.console)
     assert "--take-over" in caught.value.hint
     assert not rig.kind.deleted
     assert not rig.stopped

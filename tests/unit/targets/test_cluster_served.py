@@ -13,7 +13,8 @@ from windsock.cluster.images.image import Images
 from windsock.cluster.manifests import render as manifests
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster.parts import Parts
+from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def target(api: FakeApi, folder: Path, *, skip_unserved: bool) -> ClusterTarget:
     (folder / "dags").mkdir()
     settings = load({"cluster": {"skip_unserved": skip_unserved}}, project=folder)
     place = Location(target="context", context="fake", namespace=NAMESPACE)
-    made = ClusterTarget(settings, location=place, variables={})
-    vars(made).update(_cluster=api.cluster(NAMESPACE))
+    made = ClusterTarget(Parts(settings=settings, location=place, variables={}))
+    vars(made.parts).update(cluster=api.cluster(NAMESPACE))
     return made
 
 

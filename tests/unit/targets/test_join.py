@@ -8,7 +8,9 @@ from tests.contract.lease.conftest import FakeRoom
 from tests.unit.fakes import KeptConsole
 from windsock.cluster.rollout import follow as rollout
 from windsock.config import load
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster import joining
+from windsock.targets.cluster.joining import JoinedTarget
+from windsock.targets.cluster.parts import Parts
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
@@ -37,14 +39,14 @@ def test_the_migration_that_others_applied_is_waited_for_whatever_its_name(
         (tmp_path / name).mkdir()
     settings = load({"state": "state"}, project=tmp_path)
     place = Location(target="context", context="lab", namespace="mine")
-    target = ClusterTarget(settings, location=place, variables={})
-    vars(target).update(_cluster=Applied())
+    target = JoinedTarget(Parts(settings=settings, location=place, variables={}))
     ours = [thing("Deployment", "airflow-scheduler"), thing("Job", "airflow-migrate-0123456789")]
-    monkeypatch.setattr(target, "objects", lambda: ours)
-    monkeypatch.setattr(target, "ensure_secret", lambda: None)
+    vars(target.parts).update(cluster=Applied(), objects=lambda: ours)
+    monkeypatch.setattr(joining, "ensure_secret", lambda _: None)
     waited: list[dict[str, Any]] = []
     monkeypatch.setattr(rollout, "wait", lambda _, objects, **__: waited.extend(objects))
 
-    target.join(KeptConsole())
+    target.prepare(KeptConsole())
+    target.deploy(KeptConsole())
 
     assert waited == [thing("Deployment", "airflow-scheduler"), thing("Job", "airflow-migrate")]

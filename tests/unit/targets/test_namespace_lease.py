@@ -13,7 +13,7 @@ from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusa
 from windsock.cluster.api.lease import API_VERSION, KIND, NAME, Lease
 from windsock.errors import EnvironmentFailure
 from windsock.sync.protocol import StoreBusy
-from windsock.targets.namespace_lease import NamespaceLease
+from windsock.targets.cluster.namespace_lease import NamespaceLease
 
 if TYPE_CHECKING:
     from collections.abc import Callable

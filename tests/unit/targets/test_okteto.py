@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.fakes import KeptConsole, environment
+from windsock.airflow.health import HEALTH_NAMES
 from windsock.cluster import dev_mode, okteto
 from windsock.cluster.images.image import Images
 from windsock.config import load
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster import processes
+from windsock.targets.cluster.okteto import OktetoParts, OktetoTarget
 from windsock.targets.location import Location
-from windsock.targets.okteto import OktetoTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +31,9 @@ DEPLOYED = okteto.Deployment(
 def target(values: Mapping[str, Any]) -> OktetoTarget:
     """A target in a namespace where `DEPLOYED` runs."""
     settings = load({"target": "okteto", **values}, project=ROOT)
-    made = OktetoTarget(settings, location=PLACE, variables={})
-    made.__dict__["_deployment"] = DEPLOYED
-    return made
+    parts = OktetoParts(settings=settings, location=PLACE, variables={})
+    vars(parts).update(deployment=DEPLOYED)
+    return OktetoTarget(parts)
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders kube/")
@@ -44,7 +45,7 @@ def test_two_machines_apply_the_same_objects(tmp_path: Path) -> None:
                 "dags": str(tmp_path / name / "project" / "dags"),
                 "cluster": {"port": port},
             }
-        ).objects()
+        ).parts.objects()
         for name, port in (("anna", 18080), ("bert", 18090))
     )
     assert anna == bert
@@ -59,8 +60,8 @@ def test_it_says_that_the_images_are_of_other_files_and_builds_nothing(
 ) -> None:
     monkeypatch.setattr("windsock.cluster.images.image.ensure", None)
     console = KeptConsole()
-    target({"state": str(tmp_path / "state")})._images.prepare(console)
-    assert "built from other files" in console.said
+    target({"state": str(tmp_path / "state")}).parts.images.prepare(console)
+    assert "built its images from other files" in console.said
     assert "okteto deploy" in console.said
 
 
@@ -86,9 +87,11 @@ def test_nobody_waits_for_what_okteto_up_has_replaced(
     here = target({"state": str(tmp_path / "state")})
     component = {"app.kubernetes.io/component": "triggerer"}
     there = [{"metadata": {"name": "airflow-triggerer", "labels": {**component, **labels}}}]
-    vars(here)["_cluster"] = SimpleNamespace(items=lambda *_, **__: there)
-    said = {"scheduler": True, "triggerer": False, "sync": True}
-    monkeypatch.setattr(ClusterTarget, "_health", lambda *_: dict(said))
+    vars(here.parts).update(cluster=SimpleNamespace(items=lambda *_, **__: there), loopback=None)
+    healthy = {name: {"status": "healthy"} for name in HEALTH_NAMES if name != "triggerer"}
+    monkeypatch.setattr(processes, "airflow_health", lambda *_: healthy)
+    monkeypatch.setattr(processes, "sync_says", lambda *_: True)
     running = environment(tmp_path / "state", socket=tmp_path / "control.sock")
-    assert ("triggerer" in here._health(running)) == waited_for
-    assert all(here._health(running).values()) != waited_for
+    health = processes.health(here.parts, running)
+    assert ("triggerer" in health) == waited_for
+    assert all(health.values()) != waited_for

@@ -10,7 +10,8 @@ import pytest
 from windsock.cluster.images import image
 from windsock.config import load
 from windsock.model import ENVIRONMENT_FILE
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster.parts import Parts
+from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.local import LocalTarget
 from windsock.targets.location import Location
 
@@ -37,7 +38,9 @@ def local(project: Path) -> LocalTarget:
 @pytest.fixture
 def cluster(project: Path) -> ClusterTarget:
     place = Location(target="context", context="lab", namespace="mine")
-    return ClusterTarget(load({"state": "state"}, project=project), location=place, variables={})
+    return ClusterTarget(
+        Parts(settings=load({"state": "state"}, project=project), location=place, variables={})
+    )
 
 
 def test_the_local_target_watches_the_files_of_every_target(
@@ -90,10 +93,10 @@ def test_a_cluster_goes_back_to_the_images_that_it_was_brought_up_with(
     state.mkdir(mode=0o700)
     (state / ENVIRONMENT_FILE).write_text("{}")
     assert cluster.running() is None  # Its processes on this machine do not run.
-    before = cluster._images.names()
+    before = cluster.parts.images.names()
     (project / "docker" / "packages.txt").write_text("libgomp1\n")
-    assert image.wanted(cluster._settings).airflow != before.airflow
-    assert cluster._images.names() == before
+    assert image.wanted(cluster.parts.settings).airflow != before.airflow
+    assert cluster.parts.images.names() == before
 
 
 def test_requirements_that_do_not_exist_yet_are_watched(

@@ -15,8 +15,9 @@ from windsock.cluster.images import image
 from windsock.cluster.manifests import removal
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
-from windsock.targets import cluster
-from windsock.targets.cluster import ClusterTarget
+from windsock.targets.cluster import processes
+from windsock.targets.cluster.parts import Parts
+from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
@@ -38,31 +39,31 @@ def target(tmp_path: Path, room: FakeRoom) -> ClusterTarget:
     (tmp_path / "dags").mkdir()
     settings = load({"state": "state", "cluster": {"take_over": True}}, project=tmp_path)
     place = Location(target="context", context="lab", namespace="mine")
-    made = ClusterTarget(settings, location=place, variables={})
-    vars(made).update(_cluster=room, _supervisor=SimpleNamespace(alive=lambda: True))
+    made = ClusterTarget(Parts(settings=settings, location=place, variables={}))
+    vars(made.parts).update(cluster=room, supervisor=SimpleNamespace(alive=lambda: True))
     return made
 
 
-def claim(target: ClusterTarget) -> None:
-    with target._lease.for_change():
+def take(target: ClusterTarget) -> None:
+    with target.parts.lease.for_change():
         pass
 
 
 def test_who_takes_it_back_meanwhile_keeps_it(target: ClusterTarget, bob: Lease) -> None:
     bob.hold()
-    claim(target)
+    take(target)
     bob.hold(take_over=True)
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
-        claim(target)
+        take(target)
 
 
 def test_what_they_have_taken_back_is_not_removed_at_the_end(
     target: ClusterTarget, bob: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(removal, "delete_all", None)
-    claim(target)
+    take(target)
     bob.hold(take_over=True)
-    vars(target).update(_supervisor=SimpleNamespace(shutdown=lambda: None))
+    vars(target.parts).update(supervisor=SimpleNamespace(shutdown=lambda: None))
     console = KeptConsole()
     target.end(console)
     assert "bob@desk" in console.said
@@ -73,14 +74,14 @@ def test_what_is_ours_already_takes_it_from_nobody_later(
     target: ClusterTarget, bob: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment(tmp_path / "state", socket=tmp_path / "control.sock").save(tmp_path / "state")
-    monkeypatch.setattr(cluster, "run_as_described", lambda *_: True)
+    monkeypatch.setattr("windsock.targets.cluster.target.run_as_described", lambda *_: True)
     monkeypatch.setattr(image, "wanted", lambda _: None)
-    for name, answer in {"_is_as_applied": True, "_programs": [], "_health": {}}.items():
-        monkeypatch.setattr(target, name, lambda *_, answer=answer: answer)
+    target.parts.applied.save_by_others()
+    monkeypatch.setattr(processes, "health", lambda *_: {})
     assert target.running() is not None
     bob.hold()
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
-        claim(target)
+        take(target)
 
 
 class Forbidden(FakeRoom):
@@ -93,17 +94,17 @@ class Forbidden(FakeRoom):
 def test_without_leases_the_store_itself_is_taken_over_once(
     target: ClusterTarget, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    vars(target).update(_cluster=Forbidden())
-    claim(target)
+    vars(target.parts).update(cluster=Forbidden())
+    take(target)
     sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
     sync.state = {**sync.state, "held": "bob@desk syncs here"}
     sync.start()
     try:
         running = environment(tmp_path / "state", socket=sync.path)
-        target._check_held(running)
+        processes.check_sync_is_ours(target.parts, running)
         assert sync.asked == ["status", "take-over"]
         with pytest.raises(EnvironmentFailure, match="bob@desk"):
-            target._check_held(running)
+            processes.check_sync_is_ours(target.parts, running)
     finally:
         sync.stop()
     assert sync.asked == ["status", "take-over", "status"]
@@ -113,13 +114,15 @@ def test_a_lease_that_was_taken_over_takes_nothing_from_who_has_it_since(
     target: ClusterTarget, bob: Lease, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     bob.hold()
-    claim(target)
+    take(target)
     sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
     sync.state = {**sync.state, "held": "bob@desk has taken the sync over"}
     sync.start()
     try:
         with pytest.raises(EnvironmentFailure, match="bob@desk"):
-            target._check_held(environment(tmp_path / "state", socket=sync.path))
+            processes.check_sync_is_ours(
+                target.parts, environment(tmp_path / "state", socket=sync.path)
+            )
     finally:
         sync.stop()
     assert sync.asked == ["status"]

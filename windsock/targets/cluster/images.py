@@ -1,4 +1,4 @@
-"""The images that an environment's pods run: where they come from, and their names there."""
+"""The images of an environment's pods: how they get to the cluster, and their names there."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class PodImages(Protocol):
     """The images of one environment."""
 
     def names(self) -> Images:
-        """What the manifests call them."""
+        """The names that the manifests use."""
 
-    def keep(self) -> None:
-        """Stay with those of now, whatever becomes of the files, until the next `prepare`."""
+    def pin(self) -> None:
+        """Keep the names of now, even if the files change, until the next `prepare`."""
 
     def prepare(self, console: Console) -> None:
-        """Get them to where the cluster finds them."""
+        """Bring the images to where the cluster finds them."""
 
     def sources(self) -> Sequence[Path]:
-        """The files of the project that they are built of; see `Target.sources`."""
+        """The files of the project that the images are built of."""
 
     def meaning(self, changed: Collection[Path]) -> str:
-        """What a change of these files means; see `Target.meaning`."""
+        """What must be done when these files have changed; empty if nothing."""
 
 
 class BuiltImages:
@@ -53,40 +53,42 @@ class BuiltImages:
     def __init__(self, settings: Settings, delivery: Delivery) -> None:
         self._settings = settings
         self._delivery = delivery
-        self._kept: Images | None = None
+        self._pinned: Images | None = None
 
     def names(self) -> Images:
-        """What the nodes call them."""
-        images = self._kept or image.wanted(self._settings)
+        """The names that the manifests use: the nodes know the images by them."""
+        images = self._pinned or image.wanted(self._settings)
         return Images(
             airflow=self._delivery.reference(images.airflow),
             postgres=self._delivery.reference(images.postgres),
         )
 
-    def keep(self) -> None:
-        """Deploy these again if a later change of the files cannot be."""
-        self._kept = image.wanted(self._settings)
+    def pin(self) -> None:
+        """Keep the names of now: they are deployed again if a change of the files cannot be."""
+        self._pinned = image.wanted(self._settings)
 
     def prepare(self, console: Console) -> None:
         """Build them if what goes into them changed, and deliver what is not there."""
         with console.step("images") as step:
-            self._kept = image.ensure(self._settings, progress=step.progress)
-            step.detail = "built" if self._kept.built else "unchanged"
-            done = self._delivery.deliver((self._kept.airflow, self._kept.postgres), step.progress)
+            self._pinned = image.ensure(self._settings, progress=step.progress)
+            step.detail = "built" if self._pinned.built else "unchanged"
+            done = self._delivery.deliver(
+                (self._pinned.airflow, self._pinned.postgres), step.progress
+            )
             if done.images and self._delivery.destination:
                 step.detail += f", pushed to {self._delivery.destination}"
         if done.warning:
             console.warning(done.warning)
 
     def sources(self) -> Sequence[Path]:
-        """See `PodImages`."""
+        """The files of the project that the images are built of."""
         return sorted({path for name in recipe.OWN for path in self._made_of(name)})
 
     def _made_of(self, name: str) -> set[Path]:
         return set(recipe.sources(self._settings, name).values())
 
     def meaning(self, changed: Collection[Path]) -> str:
-        """See `PodImages`."""
+        """What must be done when these files have changed; empty if nothing."""
         images = [name for name in recipe.OWN if self._made_of(name) & set(changed)]
         if not images:
             return ""
@@ -97,7 +99,7 @@ class BuiltImages:
 
 
 class BuiltByOkteto:
-    """Images that `okteto build` has made; nothing of them is built from here.
+    """Images that `okteto build` has made.
 
     Args:
         settings: Of the environment.
@@ -109,27 +111,27 @@ class BuiltByOkteto:
         self._deployment = deployment
 
     def names(self) -> Images:
-        """See `PodImages`."""
+        """The names that the manifests use."""
         return self._deployment.images
 
-    def keep(self) -> None:
-        """See `PodImages`: they are those of the deployment anyway."""
+    def pin(self) -> None:
+        """Nothing to do: the names are those of the deployment."""
 
     def prepare(self, console: Console) -> None:
-        """Only say whether they are those of the files here."""
+        """Warn if the images were built from other files than those of this project."""
         with console.step("images") as step:
             step.detail = self._deployment.images.airflow
         if self._deployment.recipe != okteto.recipe(image.wanted(self._settings)):
             console.warning(
-                "the images there were built from other files than those here (docker/, "
+                "Okteto built its images from other files than those of this project (docker/, "
                 "requirements): `okteto deploy` builds and deploys yours"
             )
 
     def sources(self) -> Sequence[Path]:
-        """See `PodImages`: nothing here is looked at while saves are followed."""
+        """No file of the project: windsock builds nothing."""
         return ()
 
     def meaning(self, changed: Collection[Path]) -> str:
-        """See `PodImages`: nothing that changes here is built from here."""
+        """Nothing must be done: windsock builds nothing."""
         del changed
         return ""

@@ -1,0 +1,1 @@
+"""An environment in a cluster: brought up, looked into, taken down."""

@@ -1,0 +1,232 @@
+"""The targets of a cluster: `kind`, and any context that is allowed.
+
+Airflow runs in the cluster. The sync and the forwarded port run on this machine, under the same
+supervisor as the processes of the local target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from windsock.cluster.api.failures import Unreachable
+from windsock.cluster.manifests import apply, removal, secrets, served
+from windsock.cluster.manifests import render as manifests
+from windsock.cluster.rollout import follow as rollout
+from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.local.locking import StateLock
+from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.sync.protocol import StoreBusy
+from windsock.targets.cluster import processes
+from windsock.targets.folder import check_folders, remove_state
+from windsock.targets.location import Location
+from windsock.targets.this_machine import describe, run_as_described
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from windsock.targets.cluster.parts import Parts
+    from windsock.terminal.console import Console
+
+
+class ClusterTarget:
+    """Brings an environment up in a cluster, and takes it down.
+
+    Args:
+        parts: Of the environment.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.name = parts.location.target
+        self.parts = parts
+
+    def running(self) -> Environment | None:
+        """The environment when all of it is up as the settings want it, else None."""
+        parts = self.parts
+        if not (parts.layout.state / ENVIRONMENT_FILE).exists():
+            return None
+        check_folders(parts.settings)
+        parts.images.pin()
+        if not parts.supervisor.alive() or not self._is_as_applied():
+            return None
+        if not run_as_described(parts.supervisor, parts.layout, processes.programs(parts)):
+            return None
+        environment = Environment.load(parts.layout.state)
+        if not all(processes.health(parts, environment).values()):
+            return None
+        parts.lease.use_take_over()
+        return environment
+
+    def _is_as_applied(self) -> bool:
+        """Whether nothing has changed since it was applied, neither by us nor by somebody else."""
+        parts = self.parts
+        if parts.applied.by_others():
+            return True
+        objects = parts.objects()
+        if not parts.applied.matches(objects):
+            return False
+        # The settings hold what only one environment has: its port and its folder.
+        try:
+            return apply.is_applied(parts.cluster, manifests.settings_of(objects))
+        except (Unreachable, ConfigurationError):
+            if not parts.is_kind:
+                raise
+            parts.disconnect()  # Somebody may have deleted the cluster; `prepare` makes it anew.
+            return False
+
+    @contextlib.contextmanager
+    def bringing_up(self) -> Iterator[None]:
+        """Have the lock of the state folder, and write down where the environment is."""
+        with StateLock(self.parts.layout.state).held():
+            self.parts.location.save(self.parts.layout.state)
+            yield
+
+    def prepare(self, console: Console) -> None:
+        """Reach the cluster, see that it serves all kinds, and get the images to it."""
+        parts = self.parts
+        check_folders(parts.settings)
+        if parts.applied.by_others():
+            raise EnvironmentFailure(
+                f"others deployed what is in {parts.location}, and windsock only syncs to it",
+                "Is it just being updated? Try again in a moment, or bring it up as it was brought "
+                "up (`tilt up`). To have windsock deploy there: `invoke down` first.",
+            )
+        with console.step("cluster") as step:
+            if parts.is_kind and parts.kind.ensure(step.progress):
+                processes.stop(parts)  # What still runs talks to a cluster that is gone.
+            step.detail = f"Kubernetes {parts.cluster.version()}, {parts.location}"
+            # Before anything is made for it or built.
+            served.only_served(
+                parts.cluster,
+                manifests.render(parts.settings.project, parts.overlay),
+                skip_unserved=parts.settings.cluster.skip_unserved,
+            )
+        parts.images.prepare(console)
+
+    def deploy(self, console: Console) -> None:
+        """Apply what changed, and wait until it is rolled out."""
+        parts = self.parts
+        if parts.port.reason:
+            console.warning(f"port {parts.port.reason}: using {parts.port.port}")
+        with contextlib.ExitStack() as stack:
+            with console.step("applied") as step:
+                ensure_secret(parts)
+                stack.enter_context(parts.lease.for_change())
+                objects = parts.objects()
+                parts.applied.clear()
+                done = apply.apply(
+                    parts.cluster,
+                    objects,
+                    progress=step.progress,
+                    skip_unserved=parts.settings.cluster.skip_unserved,
+                )
+                step.detail = str(done)
+            with console.step("rolled out") as step:
+                rollout.wait(
+                    parts.cluster,
+                    objects,
+                    progress=step.progress,
+                    timeout=parts.settings.up_timeout,
+                )
+        parts.applied.save(objects)
+
+    def wait(self, console: Console) -> Environment:
+        """Start the sync and the forwarded port, and wait until all answers."""
+        parts = self.parts
+        environment = describe(
+            parts.settings, parts.layout, target=self.name, url=parts.url, secrets=parts.secrets
+        )
+        with console.step("Airflow") as step:
+            parts.supervisor.apply(processes.programs(parts))
+            parts.supervisor.start(*processes.NAMES)
+            processes.wait_healthy(parts, environment, step.progress)
+            step.detail = f"{environment.airflow} on {environment.url}"
+        return environment
+
+    def sources(self) -> Sequence[Path]:
+        """The files of the project that the images are built of."""
+        return self.parts.images.sources()
+
+    def meaning(self, changed: Collection[Path]) -> str:
+        """What must be done when these files have changed; empty if nothing."""
+        return self.parts.images.meaning(changed)
+
+    def give_up(self, console: Console) -> None:
+        """Stop what runs on this machine; what was applied stays, so that it can be looked at."""
+        processes.stop(self.parts)
+        self.parts.lease.release()
+        console.line(f"what was applied stays in {self.parts.location}; `invoke down` removes it")
+
+    def leave(self, console: Console) -> None:
+        """Stop what runs on this machine; what is in the cluster goes on."""
+        processes.stop(self.parts)
+        console.line(f"left running in {self.parts.location}")
+
+    def end(self, console: Console) -> None:
+        """Take down what `up` or `ci` brought up."""
+        self.down(console, volumes=False)
+
+    def down(self, console: Console, *, volumes: bool) -> None:
+        """Stop everything and remove it from the cluster; with `volumes` also what it stored."""
+        parts = self.parts
+        with console.step("stopped") as step:
+            processes.stop(parts)
+            if not parts.is_kind or parts.kind.exists():
+                step.detail = _remove(parts, volumes=volumes, progress=step.progress)
+        Location.remove(parts.layout.state)
+        if volumes:
+            remove_state(parts.layout, console)
+
+
+def ensure_secret(parts: Parts) -> None:
+    """Make the namespace and its Secret, or take over the passwords that are in it."""
+    parts.cluster.ensure_namespace()
+    secrets.ensure(parts.cluster, parts.layout.secrets)
+
+
+def _remove(parts: Parts, *, volumes: bool, progress: Callable[[str], None]) -> str:
+    """Remove the objects, unless they are somebody else's by now; returns what to say about it."""
+    try:
+        with parts.lease.for_removal() as check:
+
+            def report(text: str) -> None:
+                check()
+                progress(text)
+
+            hidden = removal.delete_all(parts.cluster, volumes=volumes, progress=report)
+    except StoreBusy as busy:
+        return (
+            f"here; {parts.location} stays: {busy.message} "
+            "(`invoke down --take-over` removes it all the same)"
+        )
+    return f"all but any {' or '.join(hidden)}, which this account may not list" * bool(hidden)
+
+
+def delete_cluster(parts: Parts, console: Console) -> None:
+    """Delete the kind cluster and its registry.
+
+    Raises:
+        ConfigurationError: windsock did not make the cluster, or it holds other environments.
+        EnvironmentFailure: Somebody else syncs to the namespace.
+    """
+    if not parts.is_kind:
+        raise ConfigurationError(
+            f"windsock did not make the cluster of {parts.location}",
+            "`invoke down --volumes` removes everything that windsock made in it.",
+        )
+    namespace = parts.location.namespace
+    with console.step(f"deleted the kind cluster {parts.kind.name}"):
+        with contextlib.ExitStack() as stack:
+            if parts.kind.deletable(namespace=namespace):
+                try:
+                    stack.enter_context(parts.lease.for_removal())
+                except StoreBusy as busy:
+                    raise EnvironmentFailure(
+                        f"{busy.message} (namespace {namespace})",
+                        "Ask them; `invoke down --cluster --take-over` deletes the cluster all "
+                        "the same.",
+                    ) from None
+            parts.kind.delete(namespace=namespace)
+        parts.registry.remove()
+    processes.stop(parts)
