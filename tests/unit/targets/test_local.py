@@ -308,7 +308,7 @@ def test_a_migration_that_fails_shows_its_last_words_and_is_tried_again(rig: Rig
 def test_a_fresh_database_forgets_what_was_imported_into_the_old_one(rig: Rig) -> None:
     rig.target.prepare(rig.console)
     rig.target._layout.migrated.parent.mkdir(parents=True)
-    digest = rig.state / "imported-settings.digest"
+    digest = rig.state / "imported-settings.json"
     digest.write_text("x")
     rig.target.deploy(rig.console)
     assert not digest.exists()
