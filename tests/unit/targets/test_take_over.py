@@ -97,7 +97,7 @@ def test_without_leases_the_store_itself_is_taken_over_once(
     vars(target.parts).update(cluster=Forbidden())
     take(target)
     sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
-    sync.state = {**sync.state, "held": "bob@desk syncs here"}
+    sync.state = {**sync.state, "busy": "bob@desk syncs here"}
     sync.start()
     try:
         running = environment(tmp_path / "state", socket=sync.path)
@@ -116,7 +116,7 @@ def test_a_lease_that_was_taken_over_takes_nothing_from_who_has_it_since(
     bob.hold()
     take(target)
     sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
-    sync.state = {**sync.state, "held": "bob@desk has taken the sync over"}
+    sync.state = {**sync.state, "busy": "bob@desk has taken the sync over"}
     sync.start()
     try:
         with pytest.raises(EnvironmentFailure, match="bob@desk"):
