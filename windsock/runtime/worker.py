@@ -1,28 +1,21 @@
 """Run one task in a pod: `python -m windsock.runtime.worker ARGUMENTS OF THE EXECUTOR`.
 
 The KubernetesExecutor sets a pod's arguments and leaves its command to the pod template, which
-names this module. It does what those arguments would do, but imports first, with the garbage
-collector off: half of a short task's CPU time, measured. It imports no library that few tasks use,
-reads no certificates where none are used, ends with its task, and in the end does not take apart
-what it imported.
+names this module. It runs the same program as those arguments, and saves CPU time around it: it
+imports everything first and without garbage collection (see `importing`), ends as soon as the task
+has ended, and does not take the imported modules apart at the end.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import ssl
 import sys
 import threading
-from typing import TYPE_CHECKING
 
-from windsock.runtime.importing import import_all
-from windsock.runtime.postponing import postponed
+from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.processor.exits import end_with_the_task
 from windsock.runtime.start import RUNNING_TASKS, ending_when_told
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PROGRAM = "airflow.sdk.execution_time.execute_workload"
 PREFIX = ["python", "-m", PROGRAM]
@@ -30,8 +23,6 @@ PREFIX = ["python", "-m", PROGRAM]
 
 Source: `workload_to_command_args` in airflow/providers/cncf/kubernetes/pod_generator.py.
 """
-
-API_VARIABLE = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 
 IMPORTS = (
     "airflow.executors.workloads",
@@ -46,10 +37,10 @@ IMPORTS = (
 
 
 def options(arguments: list[str]) -> list[str]:
-    """The program's own arguments among the container's.
+    """The program's own arguments, out of those of the container.
 
     Raises:
-        SystemExit: They are for another program: this Airflow is not the one that we know.
+        SystemExit: They name another program: this version of Airflow starts tasks differently.
     """
     if arguments[:1] == ["--json-string"] or arguments[:1] == ["--json-path"]:
         return arguments
@@ -61,45 +52,22 @@ def options(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Run the task that the arguments describe."""
     done = threading.Event()
-    atexit.register(leave_memory_to_the_kernel, done)  # What is registered first runs last.
+    atexit.register(exit_at_once, done)  # What is registered first runs last.
     sys.argv = [PROGRAM, *options(sys.argv[1:])]
-    with ending_when_told(), postponed():
+    with ending_when_told(), libcst_on_first_use():
         import_all(PROGRAM, IMPORTS)
     end_with_the_task()
-    trust_nobody_where_none_is_asked(os.environ)
     from airflow.sdk.execution_time.execute_workload import main as execute  # noqa: PLC0415
 
     execute()
     done.set()
 
 
-def trust_nobody_where_none_is_asked(environment: Mapping[str, str]) -> None:
-    """Read no certificate authorities where the API server is asked by plain HTTP.
-
-    Airflow's client reads all of them twice before its first request: 49 ms of CPU, measured. With
-    none, a connection by TLS would be refused.
+def exit_at_once(done: threading.Event) -> None:
+    """End this process without taking the imported modules apart.
 
     Args:
-        environment: Names the API server.
-    """
-    if not environment.get(API_VARIABLE, "").startswith("http://"):
-        return
-    try:
-        from airflow.sdk.api.client import Client  # noqa: PLC0415 - imported by `main`
-
-        Client._get_ssl_context_cached  # noqa: B018, SLF001 - nothing is put where nothing was
-    except (ImportError, AttributeError):
-        return
-    Client._get_ssl_context_cached = staticmethod(  # noqa: SLF001 - as above
-        lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    )
-
-
-def leave_memory_to_the_kernel(done: threading.Event) -> None:
-    """End this process without taking apart its modules one by one.
-
-    Args:
-        done: Whether all went well; Python knows the exit code of anything else.
+        done: Set if the task's program ended well. Else Python ends with the exit code it knows.
     """
     if done.is_set():
         sys.stdout.flush()

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from windsock.runtime.importing import import_all
-from windsock.runtime.postponing import postponed
+from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.worker import IMPORTS, PROGRAM
 
 TASK = """\
@@ -19,7 +18,7 @@ def load():
     return 1
 """
 
-with postponed():
+with libcst_on_first_use():
     import_all(PROGRAM, IMPORTS)
 imported = "libcst" in sys.modules
 

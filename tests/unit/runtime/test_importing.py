@@ -6,14 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
-from windsock.runtime.importing import import_all, quick_yaml
+from windsock.runtime.importing import import_all, libcst_on_first_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import TextIO
 
 
 @pytest.fixture(autouse=True)
@@ -51,46 +49,60 @@ def test_the_collector_is_off_meanwhile_and_what_came_is_frozen() -> None:
     assert done.stdout.split() == ["True", "True", "True"]
 
 
-READ = """
-import yaml
-with open({path!r}) as file:
-    first = yaml.safe_load(file)
-with open({path!r}) as file:
-    second = yaml.load(file, yaml.CSafeLoader)
-first["list"].append("changed")
-with open({path!r}) as file:
-    own = yaml.load(file, type("Own", (yaml.SafeLoader,), {{}}))
+USER = """
+import libcst as cst
+
+class Remover(cst.CSTTransformer):
+    def name(self):
+        return "of the user, " + super().name()
+
+def use():
+    return cst.parse("x").visit(Remover())
+"""
+LIBCST = """
+class CSTTransformer:
+    def name(self):
+        return "of libcst"
+
+class Tree:
+    def visit(self, transformer):
+        assert isinstance(transformer, CSTTransformer)
+        return transformer.name()
+
+def parse(text):
+    return Tree()
 """
 
 
-@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
-def test_a_file_is_parsed_once_and_each_reader_has_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "settings.yaml"
-    path.write_text("list: [1, two]\nday: 2026-01-01\n")
-    (tmp_path / "reads_yaml.py").write_text(READ.format(path=str(path)))
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "user_of_libcst.py").write_text(USER)
+    (tmp_path / "libcst.py").write_text(LIBCST)
     monkeypatch.syspath_prepend(tmp_path)
-    loaders: list[str] = []
-    load = yaml.load
-
-    def noting(stream: TextIO, chosen: type) -> object:
-        loaders.append(chosen.__name__)
-        return load(stream, chosen)
-
-    monkeypatch.setattr(yaml, "load", noting)
-    before = yaml.load, yaml.safe_load
-    import_all("reads_yaml")
-    assert (yaml.load, yaml.safe_load) == before
-    module = sys.modules.pop("reads_yaml")
-    plain = load(path.read_text(), yaml.SafeLoader)
-    assert module.second == module.own == plain
-    assert module.first == {**plain, "list": [1, "two", "changed"]}
-    assert loaders == ["CSafeLoader", "Own"], "a loader that somebody chose is the one that loads"
+    yield "user_of_libcst"
+    for name in ("user_of_libcst", "libcst"):
+        sys.modules.pop(name, None)
 
 
-def test_a_yaml_without_the_quick_loader_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yaml, "__with_libyaml__", False)
-    before = yaml.load
-    with quick_yaml():
-        assert yaml.load is before
+def test_libcst_is_loaded_when_it_is_used_and_not_before(user: str) -> None:
+    with libcst_on_first_use():
+        import_all(user)
+    assert "libcst" not in sys.modules
+    assert sys.modules[user].use() == "of the user, of libcst"
+    assert "libcst" in sys.modules
+
+
+def test_libcst_may_be_used_during_the_imports(user: str) -> None:
+    with libcst_on_first_use():
+        import_all(user)
+        assert sys.modules[user].use() == "of the user, of libcst"
+    assert sys.modules["libcst"].Tree
+
+
+def test_libcst_that_is_there_already_stays(user: str) -> None:
+    import_all("libcst")
+    there = sys.modules["libcst"]
+    with libcst_on_first_use():
+        import_all(user)
+    assert sys.modules["libcst"] is there
+    assert sys.modules[user].use() == "of the user, of libcst"

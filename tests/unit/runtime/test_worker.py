@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import ssl
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -63,44 +61,3 @@ def test_a_thread_that_still_works_is_waited_for() -> None:
 
 def test_a_failure_keeps_its_exit_code() -> None:
     assert ended("sys.exit(3)").returncode == 3
-
-
-class Client:
-    """As Airflow's: it reads all authorities."""
-
-    @staticmethod
-    def _get_ssl_context_cached(*_: object, **__: object) -> ssl.SSLContext:
-        return ssl.create_default_context()
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
-    module = types.ModuleType("airflow.sdk.api.client")
-    fresh = type("Client", (Client,), dict(Client.__dict__))
-    module.Client = fresh  # type: ignore[attr-defined] # of this module
-    for name in ("airflow", "airflow.sdk", "airflow.sdk.api", module.__name__):
-        monkeypatch.setitem(sys.modules, name, module)
-    return fresh
-
-
-def authorities(client: type[Client]) -> int:
-    return client._get_ssl_context_cached(None, None).cert_store_stats()["x509"]
-
-
-def test_over_plain_http_no_authorities_are_read_and_none_would_be_trusted(
-    client: type[Client],
-) -> None:
-    worker.trust_nobody_where_none_is_asked({worker.API_VARIABLE: "http://api:8080/execution/"})
-    context = client._get_ssl_context_cached()
-    assert authorities(client) == 0
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-
-
-@pytest.mark.parametrize("environment", [{}, {worker.API_VARIABLE: "https://api:8443/execution/"}])
-def test_over_tls_airflows_own_authorities_are_read(
-    client: type[Client], environment: dict[str, str]
-) -> None:
-    before = authorities(client)
-    worker.trust_nobody_where_none_is_asked(environment)
-    assert authorities(client) == before
