@@ -28,11 +28,14 @@ from windsock.local.index import index_settings
 from windsock.local.interpreter import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 MARKER = ".complete"
 DOOMED = ".removing-"
+COMPILED_LATER = ("kubernetes", "kubernetes_asyncio")
+"""Half of all the source code, which Airflow does not import while it starts on this machine."""
+COMPILED = ".compiled"
 KEPT = 3
 """How many venvs stay: each takes some hundred megabytes, and few branches have other packages."""
 
@@ -60,6 +63,28 @@ class Venv:
     def scripts(self) -> Path:
         """The folder for PATH."""
         return self.folder / "bin"
+
+    def compile_later(self, environment: Mapping[str, str]) -> None:
+        """Compile in the background what `ensure` has not compiled, unless that is done.
+
+        Without its bytecode a package is compiled again by each process that imports it.
+
+        Args:
+            environment: Of the process that does it; it goes on when this one has ended.
+
+        Raises:
+            EnvironmentFailure: It cannot be started.
+        """
+        packages = self.folder.glob("lib/python*/site-packages/*")
+        folders = [path for path in packages if path.name in COMPILED_LATER]
+        if not folders or (self.folder / COMPILED).exists():
+            return
+        script = '{ nice -n 19 "$@" && : >"$0"; } >/dev/null 2>&1 &'
+        run(
+            ["sh", "-c", script, self.folder / COMPILED, *_compileall(self.python), *folders],
+            environment=environment,
+            folder=self.folder,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +242,8 @@ def _build(venv: Venv, recipe: _Recipe, uv: _Uv, *, progress: Callable[[str], No
     if recipe.extra is not None:
         progress(f"installing {recipe.extra.name}")
         uv.install_extra(recipe.extra, constraint=recipe.lock)
+    progress("compiling Airflow")
+    uv.compile_now()
     marker = json.dumps({"python": recipe.interpreter}) + "\n"
     write_whole(venv.folder / MARKER, marker, mode=0o644)
 
@@ -241,8 +268,11 @@ class _Uv:
         }
 
     def _run(self, *arguments: str | Path) -> Finished:
+        return self._finish([self._uv, *arguments])
+
+    def _finish(self, command: Sequence[str | Path]) -> Finished:
         finished = run(
-            [self._uv, *arguments],
+            command,
             environment=self._environment,
             folder=self._venv.folder.parent,
             keeps_open=[self._keeps_open],
@@ -260,9 +290,7 @@ class _Uv:
             raise EnvironmentFailure("uv cannot make a venv", made.last_lines())
 
     def _install(self, *arguments: str | Path) -> Finished:
-        return self._run(
-            "pip", "install", "--compile-bytecode", "--python", self._venv.python, *arguments
-        )
+        return self._run("pip", "install", "--python", self._venv.python, *arguments)
 
     def install(self, lock: Path) -> None:
         # Everything that is needed is in the lock, so nothing is left to resolve.
@@ -274,6 +302,13 @@ class _Uv:
                 "\nuv said:\n" + installed.last_lines(),
             )
 
+    def compile_now(self) -> None:
+        # Some packages have files that cannot be compiled: the exit code means nothing.
+        later = f"/site-packages/({'|'.join(COMPILED_LATER)})/"
+        self._finish(
+            [*_compileall(self._venv.python), "-j", "0", "-x", later, self._venv.folder / "lib"]
+        )
+
     def install_extra(self, extra: Path, *, constraint: Path) -> None:
         installed = self._install("--requirements", extra, "--constraints", constraint)
         if installed.code != 0:
@@ -282,6 +317,11 @@ class _Uv:
                 f"Airflow's own versions ({constraint.name}) hold. uv said:\n"
                 + installed.last_lines(),
             )
+
+
+def _compileall(python: Path) -> tuple[str | Path, ...]:
+    """Makes the bytecode of the files and folders that follow, where it is not up to date."""
+    return (python, "-m", "compileall", "-q")
 
 
 def _digest(interpreter: str, version: str, lock: Path, extra: Path | None) -> str:

@@ -230,6 +230,8 @@ class LocalTarget:
         self._migrate(console)
         self._wait_for_plugins()
         self._supervisor.start(*AIRFLOW)
+        # Not earlier: a supervisor that starts ends all processes of an earlier one.
+        self._ready_venv().compile_later(self._venv_recipe()["environment"])
 
     def _wait_for_plugins(self) -> None:
         """Airflow reads its plugins when it starts: they must be in the store by then."""

@@ -109,10 +109,20 @@ def test_a_venv_is_built_once_with_bytecode_and_found_again(project: Project) ->
     assert made.created
     assert _version(made, "cloudy") == "1.0"
     assert list(made.folder.rglob("cloudy.*.pyc"))
-    assert told == ["making the venv", "installing Airflow"]
+    assert told == ["making the venv", "installing Airflow", "compiling Airflow"]
     again = project.ensure(progress=told.append)
     assert not again.created
-    assert (again.folder, again.digest, len(told)) == (made.folder, made.digest, 2)
+    assert (again.folder, again.digest, len(told)) == (made.folder, made.digest, 3)
+
+
+def test_large_packages_are_compiled_in_the_background(project: Project, until: Until) -> None:
+    made = project.ensure()
+    (packages,) = made.folder.glob("lib/python*/site-packages")
+    (packages / "kubernetes").mkdir()
+    (packages / "kubernetes" / "client.py").touch()
+    made.compile_later(project.environment)
+    until((made.folder / ".compiled").exists)
+    assert list(packages.glob("kubernetes/__pycache__/client.*.pyc"))
 
 
 def test_a_missing_extra_file_and_an_empty_one_are_the_same(project: Project) -> None:
