@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from windsock.cluster.access.channels import STDIN, STDOUT
-from windsock.cluster.access.streams import open_exec, ready_pod
+from windsock.cluster.access.streams import open_exec
+from windsock.cluster.api.workloads import ready_pod
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Reader:
     def __init__(self, cluster: Cluster, component: str) -> None:
         command = ["python3", "-I", "-S", "-u", "-c", READER]
         pod = ready_pod(cluster, component)
-        self._channels = open_exec(cluster, pod, command, stdin=True, tty=False)
+        self._channels = open_exec(cluster, pod, command)
         self._said = b""
         self._came = threading.Condition()
         self._at = 0.0

@@ -28,7 +28,8 @@ from tests.cluster.room import SLEEP, deployment, eventually, mount_from_node, n
 from tests.cluster.test_sync import PodRig
 from tests.contract.sync.rig import SESSION, Rig, tree_id_of, wait_until
 from windsock import events
-from windsock.cluster.access.streams import DAG_PROCESSOR, ready_pod
+from windsock.cluster.access.streams import DAG_PROCESSOR
+from windsock.cluster.api.workloads import ready_pod
 from windsock.cluster.manifests.apply import apply
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import WindsockError

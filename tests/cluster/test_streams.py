@@ -21,7 +21,9 @@ from tests.cluster.relay import RELAY, proxied, relayed
 from tests.cluster.room import SLEEP, deployment, eventually, namespace, settings, silent
 from windsock import events
 from windsock.cluster.access import streams
+from windsock.cluster.access.shell import run
 from windsock.cluster.api.client import Cluster
+from windsock.cluster.api.workloads import ready_pod
 from windsock.cluster.manifests.apply import apply
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import EnvironmentFailure, WindsockError
@@ -62,12 +64,12 @@ exit 9
 """
 RUN = """
 import sys
-from windsock.cluster.access import streams
+from windsock.cluster.access import shell
 from windsock.cluster.api.client import Cluster
 context, namespace, kubeconfig, interactive, *command = sys.argv[1:]
 cluster = Cluster.connect(context=context, namespace=namespace, kubeconfig=kubeconfig)
 interactive = interactive == "tty"
-sys.exit(streams.run(cluster, "dag-processor", command, interactive=interactive))
+sys.exit(shell.run(cluster, "dag-processor", command, interactive=interactive))
 """
 
 
@@ -206,7 +208,7 @@ def test_an_api_server_below_a_path_of_a_proxy(
         there = Cluster.connect(
             context=cluster.context, namespace=room.namespace, kubeconfig=str(kubeconfig)
         )
-        pod = streams.ready_pod(there, DAG_PROCESSOR)
+        pod = ready_pod(there, DAG_PROCESSOR)
 
         version = there.listing("v1", "ConfigMap")[1]
         with contextlib.closing(
@@ -329,4 +331,4 @@ def test_a_missing_program_is_told(cluster: ClusterAccess, room: Cluster) -> Non
 
 def test_errors_of_the_room_are_ours(room: Cluster) -> None:
     with pytest.raises(WindsockError):
-        streams.run(room, "postgres", ["true"], interactive=False)
+        run(room, "postgres", ["true"], interactive=False)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from websocket import WebSocket
 
-STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
+STDIN, STDOUT, STDERR, ERROR = range(4)
 """The channels of an exec."""
 
 PIECE = 64 * 1024

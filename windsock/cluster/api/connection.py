@@ -42,13 +42,17 @@ class Connection:
         configuration: `kubernetes.client.Configuration`.
         pool: The urllib3 pool that goes with it.
         context: Its name.
+        kubeconfig: As for `open`.
     """
 
-    def __init__(self, configuration: Any, pool: Any, *, context: str) -> None:
+    def __init__(
+        self, configuration: Any, pool: Any, *, context: str, kubeconfig: str | None
+    ) -> None:
         self._configuration = configuration
         self._pool = pool
         self._signing_in = threading.Lock()
         self.context = context
+        self.kubeconfig = kubeconfig
         self.server: str = configuration.host
 
     @classmethod
@@ -93,7 +97,7 @@ class Connection:
             ) from error
         pool = api.rest_client.pool_manager
         pool.connection_pool_kw["socket_options"] = keepalive.socket_options()
-        return cls(configuration, pool, context=context)
+        return cls(configuration, pool, context=context, kubeconfig=kubeconfig)
 
     def request(
         self,

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.client import OURS
+from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from windsock.cluster.api.client import Cluster
     from windsock.cluster.api.connection import Object
 
 COMPONENT = "app.kubernetes.io/component"
@@ -141,6 +143,27 @@ def newest_ready(pods: Iterable[Object]) -> Object | None:
 def selector(component: str) -> str:
     """The labels that select what windsock applied of a component."""
     return f"{OURS},{COMPONENT}={component}"
+
+
+def ready_pod(cluster: Cluster, component: str) -> Object:
+    """The pod of a component that runs and is ready.
+
+    Args:
+        cluster: With the namespace.
+        component: For example `dag-processor`.
+
+    Raises:
+        EnvironmentFailure: There is none just now.
+    """
+    pods = cluster.items("v1", "Pod", selector=selector(component))
+    ready = newest_ready(pods)
+    if ready is None:
+        state = ", ".join(str(pod["status"].get("phase", "")).lower() for pod in pods) or "none"
+        raise EnvironmentFailure(
+            f"no pod of {component} is ready in namespace {cluster.namespace} (pods: {state})",
+            "`invoke status` shows what it waits for; `invoke up` brings it up.",
+        )
+    return ready
 
 
 def containers(pod: Object) -> Iterator[dict[str, Any]]:

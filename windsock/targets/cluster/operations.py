@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from windsock.cluster.access import logs, streams
+from windsock.cluster.access import logs, shell
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import ConfigurationError, WindsockError
 from windsock.local.logs import follow_logs
@@ -104,7 +104,7 @@ class ClusterOperations:
 
     def shell(self, command: Sequence[str]) -> int:
         """Run a command, or an interactive shell, in a pod of Airflow; its exit code."""
-        return streams.run(
+        return shell.run(
             self.parts.cluster,
             "dag-processor",
             list(command) or ["bash"],

@@ -68,7 +68,7 @@ def connection(url: str, *, sign_in: Any = lambda *_: "") -> Connection:
         get_api_key_with_prefix=sign_in,
     )
     pool = urllib3.PoolManager(retries=urllib3.Retry(connect=0, read=0))
-    return Connection(configuration, pool, context="lab")
+    return Connection(configuration, pool, context="lab", kubeconfig=None)
 
 
 @pytest.fixture
