@@ -101,6 +101,7 @@ class FakeApi:
         self.watching = 0
         self._answers: list[tuple[str, re.Pattern[str], Answer]] = []
         self._generation = 0
+        self.over = False
         self._sockets: set[socket.socket] = set()
         self._file = folder / "kubeconfig"
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -119,6 +120,7 @@ class FakeApi:
             cluster.connection._pool.clear()
         self._server.shutdown()
         self._thread.join()
+        self.over = True  # also for a watch that is just beginning
         self.end_watches()
         self.cut()
         self._server.server_close()
@@ -342,15 +344,18 @@ class _Handler(BaseHTTPRequestHandler):
                     told = {"type": change.type, "object": change.item}
                     self._chunk(json.dumps(told).encode() + b"\n")
 
+    def _ended(self, generation: int) -> bool:
+        return self.api.over or self.api._generation != generation
+
     def _changes(self, version: int) -> Iterator[Change]:
         """What happens after a version, until the watches are ended."""
         store, generation, seen = self.api.store, self.api._generation, 0
         while True:
             with store.changed:
-                while len(store.changes) == seen and self.api._generation == generation:
+                while len(store.changes) == seen and not self._ended(generation):
                     store.changed.wait()
                 fresh, seen = store.changes[seen:], len(store.changes)
-                ended = self.api._generation != generation
+                ended = self._ended(generation)
             yield from (change for change in fresh if change.version > version)
             if ended:
                 return
@@ -369,7 +374,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self._chunk(stamped + b"\n")
                 with self.api.store.changed:
                     while query.get("follow") and len(lines) == seen:
-                        if self.api._generation != generation:
+                        if self._ended(generation):
                             return
                         self.api.store.changed.wait()
                 if len(lines) == seen:
