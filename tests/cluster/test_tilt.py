@@ -15,6 +15,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tests.cluster.deployed import Kubectl, project_on
 from tests.cluster.installer import BUILD_SECONDS, docker
@@ -54,7 +55,7 @@ def run(project: Project, command: list[str], variables: Mapping[str, str]) -> s
 def injected(tilt: Tilt) -> list[dict[str, Any]]:
     """What Tilt applies: with the images that it built, and their entrypoint."""
     [call] = tilt.calls["k8s_yaml"]
-    objects: list[dict[str, Any]] = json.loads(call["yaml"])
+    objects = list(yaml.safe_load_all(call["yaml"]))
     builds = {build["ref"]: build for build in tilt.calls["docker_build"]}
     for item in objects:
         pod = ((item.get("spec") or {}).get("template") or {}).get("spec") or {}
