@@ -55,7 +55,7 @@ lock() {
     python3 -m compileall -q -j 0 -x '/(tests?|site-packages|dist-packages)/' \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
     uv venv --no-project --python "$(command -v python3)" /opt/venv
-    # Everything that is needed is in the lock, so nothing is left to resolve.
+    # Everything that is needed is in the lock, so there is nothing to resolve.
     into_venv --no-deps --requirements /opt/build/requirements.lock
     # An Airflow without a configuration file writes one at its first start, secrets included.
     echo '# The settings are in the variables AIRFLOW__SECTION__KEY.' >/opt/airflow/airflow.cfg

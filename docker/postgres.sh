@@ -36,7 +36,7 @@ make_data() {
     mv "$fresh" "$data" # whole, or not at all
 }
 
-# The passwords are those of the Secret, also after it was made anew.
+# The passwords are those of the Secret, also after it was replaced.
 set_passwords() {
     {
         printf 'alter role postgres password %s;\n\n' "$(literal "$POSTGRES_OWNER_PASSWORD")"

@@ -1,8 +1,8 @@
 """Okteto's dev mode: `okteto up` lets a copy of a Deployment take its place, for a shell.
 
 The copy is named `…-okteto`, carries all labels of the original, ours included, and belongs to no
-other object; the original is scaled to no pods meanwhile. `okteto down` undoes both. Whoever
-deploys into the same namespace leaves them as they are: somebody works in there.
+other object; the original is scaled to no pods meanwhile. `okteto down` undoes both. A deploy
+into the same namespace must not touch them: somebody works in there.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def is_replaced(item: Object) -> bool:
 def as_wanted_beside(live: Object | None, wanted: Object) -> Object:
     """What may be applied: all that is wanted, but how many pods there are is Okteto's for now.
 
-    A changed template is applied all the same: `okteto up` sees it, and makes its copy anew.
+    A changed template is applied all the same: `okteto up` sees it, and replaces its copy.
 
     Args:
         live: What is there.
-        wanted: What the manifest says.
+        wanted: What is in the manifest.
     """
     if live is None or not is_replaced(live) or "spec" not in wanted:
         return wanted

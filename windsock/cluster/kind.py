@@ -1,7 +1,7 @@
 """The one owner of `kind`: a cluster in Docker containers of this machine, made and removed.
 
 Only what windsock made is ever deleted: a cluster that it made carries its mark (see `ownership`).
-One that somebody else made is used as it is. kind keeps the kubeconfig entry `kind-<name>`; which
+One that others made is used as it is. kind writes the kubeconfig entry `kind-<name>`; which
 context is the current one stays the user's own choice.
 """
 
@@ -33,8 +33,8 @@ READY_WAIT = "5m"
 END_SECONDS = 10.0
 """How long kind may take to end when it is interrupted."""
 
-SOMEBODY_WAS_QUICKER = ("already exist for a cluster with the name", "is already in use by")
-"""What kind says of nodes that are there, and Docker of a node that has come there meanwhile."""
+OTHERS_WERE_QUICKER = ("already exist for a cluster with the name", "is already in use by")
+"""The words of kind for nodes that are there, and of Docker for a node that came meanwhile."""
 
 
 class Kind:
@@ -66,7 +66,7 @@ class Kind:
 
         Raises:
             ConfigurationError: kind is not installed.
-            EnvironmentFailure: kind failed, say because Docker does not run.
+            EnvironmentFailure: kind failed, for example because Docker does not run.
         """
         return self.name in self._run("get", "clusters").splitlines()
 
@@ -86,20 +86,20 @@ class Kind:
         return False
 
     def _create(self, progress: Callable[[str], None]) -> bool:
-        """Create the cluster; False if somebody else was quicker, whose nodes are left alone."""
+        """Create the cluster; False if others were quicker; their nodes stay."""
         with kubeconfigs.current_context_kept(self._kubeconfig, new=self.context):
             try:
-                # kind itself removes what a failed creation leaves by the cluster's name, and so
-                # what belongs to somebody who was quicker. Retained, it is ours to look first.
+                # kind would remove everything of the cluster's name after a failure, also what
+                # belongs to others who were quicker. With --retain we look first.
                 self._run(
                     "create", "cluster", "--name", self.name, "--config", str(self._config),
                     "--wait", READY_WAIT, "--retain", progress=progress,
                 )  # fmt: skip
                 ownership.mark(self._connect())
             except BaseException as error:
-                if _somebody_was_quicker(error):
+                if _others_were_quicker(error):
                     return False
-                with contextlib.suppress(WindsockError):  # What failed first is what to tell.
+                with contextlib.suppress(WindsockError):  # The first failure is the one to show.
                     self._discard()
                 raise
         return True
@@ -117,7 +117,7 @@ class Kind:
         if self.context in kubeconfigs.contexts(self._kubeconfig):
             with contextlib.suppress(WindsockError):
                 return self._answering()
-        # There is no entry, say in a kubeconfig that was replaced, or it is of an earlier cluster.
+        # There is no entry, as in a kubeconfig that was replaced, or it is of an earlier cluster.
         try:
             with kubeconfigs.current_context_kept(self._kubeconfig, new=self.context):
                 self._run("export", "kubeconfig", "--name", self.name)
@@ -163,8 +163,8 @@ class Kind:
             namespace: Of the environment that goes with it; those in other namespaces must not.
 
         Raises:
-            ConfigurationError: windsock did not make it, or it holds other environments.
-            EnvironmentFailure: It does not answer, so that nobody knows whose it is.
+            ConfigurationError: windsock did not make it, or other environments are in it.
+            EnvironmentFailure: It does not answer, so that its maker is unknown.
         """
         if not self.exists():
             return False
@@ -178,7 +178,7 @@ class Kind:
         others = [item for item in ownership.environments(cluster) if item != namespace]
         if others:
             raise ConfigurationError(
-                f"the kind cluster {self.name} holds other environments, in {some(others)}",
+                f"the kind cluster {self.name} has other environments, in {some(others)}",
                 "Take each down first, with `invoke down --volumes` where it was brought up, or "
                 f"`kubectl --context {self.context} delete namespace NAME`. {by_hand}",
             )
@@ -212,8 +212,8 @@ class Kind:
             try:
                 self._run("load", "docker-image", image, "--name", self.name)
             except EnvironmentFailure:
-                # Docker 29 keeps images in containerd, and kind then asks for platforms that were
-                # never pulled; an archive holds only what there is.
+                # Docker 29 stores images in containerd, and kind then asks for platforms that were
+                # never pulled; an archive has only what there is.
                 self._load_archive(image, save=save)
 
     def _load_archive(self, image: str, *, save: Callable[[str, Path], None]) -> None:
@@ -224,25 +224,25 @@ class Kind:
 
     def _run(self, *arguments: str, progress: Callable[[str], None] | None = None) -> str:
         """Run kind; returns what it wrote to stdout, passes on each line of its stderr."""
-        said: deque[str] = deque(maxlen=LINES_SHOWN)
+        lines: deque[str] = deque(maxlen=LINES_SHOWN)
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             with _ended(self._start(arguments, output)) as child:
                 for line in child.stderr or ():
-                    said.append(line.rstrip())
+                    lines.append(line.rstrip())
                     if progress is not None and line.strip():
                         progress(line.strip())
                 code = child.wait()
             output.seek(0)
             text = output.read()
         if code != 0:
-            raise EnvironmentFailure(f"`kind {' '.join(arguments[:2])}` failed", "\n".join(said))
+            raise EnvironmentFailure(f"`kind {' '.join(arguments[:2])}` failed", "\n".join(lines))
         return text
 
     def _start(self, arguments: Iterable[str], output: IO[str]) -> subprocess.Popen[str]:
         program = shutil.which(self._program)
         if program is None:
             raise ConfigurationError(
-                "kind is not installed here",
+                "kind is not installed",
                 "Get it from https://kind.sigs.k8s.io, name another cluster with `--context`, or "
                 "run without one: `invoke up --target local`.",
             )
@@ -264,9 +264,9 @@ class Kind:
             ) from error
 
 
-def _somebody_was_quicker(error: BaseException) -> bool:
-    said = error.hint if isinstance(error, EnvironmentFailure) else ""
-    return any(sign in said for sign in SOMEBODY_WAS_QUICKER)
+def _others_were_quicker(error: BaseException) -> bool:
+    words = error.hint if isinstance(error, EnvironmentFailure) else ""
+    return any(sign in words for sign in OTHERS_WERE_QUICKER)
 
 
 @contextlib.contextmanager

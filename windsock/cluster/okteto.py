@@ -1,4 +1,4 @@
-"""What Okteto tells: its context and namespace, the images that it built, and the UI's address.
+"""What Okteto knows: its context and namespace, the images that it built, and the UI's address.
 
 Its variables are set where its own commands run ours; on a developer's machine the context comes
 from the file that `okteto context use` writes. windsock reads that file's names only: the token in
@@ -65,8 +65,8 @@ class Deployment:
 
     Attributes:
         images: Built by Okteto.
-        recipe: The tags of what they were built from; empty if nobody told.
-        url: Where people reach the UI; empty if nobody told.
+        recipe: The tags of what they were built from; empty if unknown.
+        url: Where people reach the UI; empty if unknown.
     """
 
     images: image.Images
@@ -81,17 +81,17 @@ def place(variables: Mapping[str, str]) -> Place:
         variables: The environment variables of this process.
 
     Raises:
-        ConfigurationError: Okteto has told neither, or its context is a plain cluster.
+        ConfigurationError: Okteto names neither, or its context is a plain cluster.
     """
     known = _contexts(variables)
     name = (variables.get(CONTEXT) or str(known.get("current-context") or "")).rstrip("/")
     if not name:
-        raise ConfigurationError("Okteto has no context here", CONTEXT_HINT)
+        raise ConfigurationError("Okteto has no context", CONTEXT_HINT)
     contexts = known.get("contexts") or {}
     entry = contexts.get(name) or {}
     host = urlsplit(name).netloc
     if not host or entry.get("isOkteto") is False:
-        # Of such a cluster nobody has said yet that it may be deployed to.
+        # Such a cluster must be allowed first, as any other context.
         raise ConfigurationError(
             f"the context {name} of Okteto is no Okteto instance",
             f"Use the target `context` for it: `invoke up --context {name}`, or choose another one."
@@ -170,5 +170,5 @@ def _image(workload: Object) -> str:
 
 
 def recipe(images: image.Images) -> str:
-    """What images were built from, as the annotation `RECIPE` tells it."""
+    """What images were built from, as it stands in the annotation `RECIPE`."""
     return f"{images.airflow} {images.postgres}"

@@ -1,4 +1,4 @@
-"""Whether windsock made a whole cluster, and what would go with it.
+"""Whether windsock made a whole cluster, and which environments are in it.
 
 The mark is an object of the cluster itself: any checkout, with any state folder, can read it, and
 it is gone when the cluster is. It is written last, so a cluster that has it is complete.
@@ -49,7 +49,7 @@ def environments(cluster: Cluster) -> list[str]:
         cluster: With any namespace.
     """
     made = {item["metadata"]["name"] for item in cluster.items("v1", "Namespace", selector=OURS)}
-    # A namespace that windsock did not make tells nothing: the volumes in it do.
+    # In a namespace that windsock did not make, the volumes show an environment.
     claims = cluster.request(
         "GET",
         "/api/v1/persistentvolumeclaims",

@@ -36,7 +36,7 @@ class Delivery(Protocol):
     """The way of images to one cluster."""
 
     destination: str
-    """Where they are sent, as a person reads it; empty if that is nobody's choice."""
+    """Where they are sent, for a person to read; empty if the user did not choose it."""
 
     def reference(self, image: str) -> str:
         """What the nodes call an image of this machine."""

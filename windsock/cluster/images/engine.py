@@ -19,7 +19,7 @@ ANSWER_SECONDS = 60
 
 @contextmanager
 def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
-    """A connection to Docker; none of the SDK's errors leaves the body of `with`.
+    """A connection to Docker; the SDK's errors become ours.
 
     Args:
         silence: Seconds after which an answer that does not come is a failure.
@@ -48,7 +48,7 @@ def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
         except StoreError as error:  # A build sends along all logins that there are.
             raise EnvironmentFailure(
                 f"the logins of Docker cannot be read: {error}",
-                "~/.docker/config.json names who keeps them: `credsStore`, `credHelpers`.",
+                "~/.docker/config.json names what stores them: `credsStore`, `credHelpers`.",
             ) from error
     finally:
         if client is not None:
@@ -85,8 +85,8 @@ def has_image(client: docker.DockerClient, name: str) -> bool:
 
 
 def _no_engine(error: Exception) -> EnvironmentFailure:
-    said = words(error)
-    if "Permission denied" in said or "PermissionError" in said:
+    message = words(error)
+    if "Permission denied" in message or "PermissionError" in message:
         return EnvironmentFailure(
             "this user may not talk to the Docker engine",
             "On Linux: `sudo usermod -aG docker $USER`, then log in again.",
@@ -94,12 +94,12 @@ def _no_engine(error: Exception) -> EnvironmentFailure:
     return EnvironmentFailure(
         "no Docker engine answers",
         "Start Docker (`docker info` must work; DOCKER_HOST names another engine), or run without "
-        f"it: `invoke up --target local`.\n{said}",
+        f"it: `invoke up --target local`.\n{message}",
     )
 
 
 def words(error: Exception) -> str:
-    """What Docker says with an error of the SDK."""
+    """The words of Docker in an error of the SDK."""
     return str(getattr(error, "explanation", None) or error)
 
 

@@ -1,7 +1,7 @@
 """The images, built when what goes into them changed.
 
 A tag is a digest of everything that goes into its image, so that "is it there" is one question to
-Docker, and the tag in a manifest says exactly what runs.
+Docker, and the tag in a manifest names exactly what runs.
 """
 
 from __future__ import annotations
@@ -112,18 +112,18 @@ def save(image: str, archive: Path) -> None:
 
 
 class _Build:
-    """Follows what Docker tells about a build.
+    """Follows the messages of Docker about a build.
 
     Args:
         target: Of the Dockerfile.
-        progress: Gets each step, and what a long step says.
+        progress: Gets each step, and each line of a long step.
     """
 
     def __init__(self, target: str, progress: Callable[[str], None]) -> None:
         self._target = target
         self._progress = progress
         self._step = ""
-        self._said: deque[str] = deque(maxlen=LINES_SHOWN)
+        self._lines: deque[str] = deque(maxlen=LINES_SHOWN)
         self._base = engine.Transfer("base image", "Downloading", progress)
 
     def follow(self, messages: Iterable[Mapping[str, Any]]) -> None:
@@ -150,22 +150,22 @@ class _Build:
             return
         step = STEP.match(line)
         if step:
-            self._said.clear()  # What the steps before said is of no use to anybody.
+            self._lines.clear()  # The output of earlier steps helps nobody.
             self._step = f"{self._target} {step[1]}: {_one_line(step[2])}"
             self._progress(self._step)
         elif not line.startswith(("--->", "Removing intermediate container")):
-            self._said.append(line)
+            self._lines.append(line)
             self._progress(f"{self._step} · {line}")
 
     def _failure(self, error: str) -> EnvironmentFailure:
-        said = "\n".join(self._said)
-        if "no space left" in (error + said).lower():
+        lines = "\n".join(self._lines)
+        if "no space left" in (error + lines).lower():
             return EnvironmentFailure(
                 f"the disk is full: the image {self._target} cannot be built",
-                "`docker system df` shows what Docker keeps, `docker image prune` frees some.",
+                "`docker system df` shows what Docker stores, `docker image prune` frees some.",
             )
         return EnvironmentFailure(
-            f"the image {self._target} cannot be built: {error}", f"{self._step}\n{said}".strip()
+            f"the image {self._target} cannot be built: {error}", f"{self._step}\n{lines}".strip()
         )
 
 

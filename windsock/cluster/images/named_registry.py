@@ -52,21 +52,21 @@ class NamedRegistry:
         with engine.connected(push.TRANSFER_SECONDS) as client:
             login = self._login()
             progress(f"asking {self._host}")
-            missing = [image for image in images if not self._holds(client, image, login)]
+            missing = [image for image in images if not self._has(client, image, login)]
             for image in missing:
                 self._push(client, image, login, progress)
         return Delivered(images=missing)
 
-    def _holds(self, client: DockerClient, image: str, login: push.Login) -> bool:
+    def _has(self, client: DockerClient, image: str, login: push.Login) -> bool:
         """Whether it is known to have an image.
 
         Some registries deny that to everybody while a repository does not exist, and make it at the
-        first push: what is wrong, if anything is, the push tells.
+        first push: what is wrong, if anything is, is known after the push.
         """
         from docker.errors import APIError  # noqa: PLC0415 - heavy
 
         try:
-            return push.holds(client, self.reference(image), login)
+            return push.has_image(client, self.reference(image), login)
         except APIError:
             return False
 
@@ -80,15 +80,15 @@ class NamedRegistry:
         try:
             push.push(client, image, self.reference(image), login, progress)
         except EnvironmentFailure as error:
-            said = error.hint
+            words = error.hint
             raise EnvironmentFailure(
-                f"{error.message}: {said}", self._advice(said.lower(), known=bool(login))
+                f"{error.message}: {words}", self._advice(words.lower(), known=bool(login))
             ) from error
 
-    def _advice(self, said: str, *, known: bool) -> str:
+    def _advice(self, words: str, *, known: bool) -> str:
         log_in = f"`docker login {self._host}`"
-        refused = any(word in said for word in NOT_LOGGED_IN)
-        denied = any(word in said for word in DENIED)
+        refused = any(word in words for word in NOT_LOGGED_IN)
+        denied = any(word in words for word in DENIED)
         if refused or (denied and not known):
             return f"Log in and try again: {log_in}."
         if denied:
@@ -96,7 +96,7 @@ class NamedRegistry:
                 f"You are logged in, but may not push there. {log_in} as somebody who may, or "
                 "name another place in invoke.yaml: windsock.cluster.registry."
             )
-        if WITHOUT_TLS in said or UNTRUSTED in said:
+        if WITHOUT_TLS in words or UNTRUSTED in words:
             return (
                 "Docker does not trust it: it pushes without TLS to this machine alone (127.0.0.1) "
                 "and to the `insecure-registries` of its own configuration; the certificate of an "
@@ -115,11 +115,11 @@ class NamedRegistry:
         host = auth.resolve_index_name(self._host)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Of a helper that is missing, which is told below.
+                warnings.simplefilter("ignore")  # Of a helper that is missing: an error below.
                 found = auth.load_config().resolve_authconfig(host)
         except (DockerException, ValueError, OSError) as error:
             raise EnvironmentFailure(
                 f"the login for {self._host} cannot be read: {engine.words(error)}",
-                f"`docker login {self._host}` makes it anew.",
+                f"`docker login {self._host}` makes it again.",
             ) from error
         return {key: value for key, value in (found or {}).items() if value}

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 TRANSFER_SECONDS = 600
-"""How long a push or a pull may be silent: crictl says nothing until it has the whole image."""
+"""How long a push or a pull may be silent: crictl is silent until it has the whole image."""
 
 Login = dict[str, str]
 """What a registry wants to know of its user, in Docker's form; empty if it wants nothing."""
 
 
-def holds(client: DockerClient, name: str, login: Login) -> bool:
+def has_image(client: DockerClient, name: str, login: Login) -> bool:
     """Whether a registry has an image.
 
     Args:
@@ -29,7 +29,7 @@ def holds(client: DockerClient, name: str, login: Login) -> bool:
         login: Of the registry.
 
     Raises:
-        docker.errors.APIError: It does not answer, or does not tell.
+        docker.errors.APIError: It does not answer, or refuses to.
     """
     from docker.errors import NotFound  # noqa: PLC0415 - heavy
 
@@ -53,7 +53,7 @@ def push(
         progress: Gets how much is sent.
 
     Raises:
-        EnvironmentFailure: The registry or Docker refuses; the hint is what was said.
+        EnvironmentFailure: The registry or Docker refuses; the hint has their words.
     """
     transfer = engine.Transfer(f"pushing {image}", "Pushing", progress)
     with tagged(client, image, name):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = "docker/Dockerfile"
 REQUIREMENTS = "docker/requirements.txt"
-"""Where the build looks for the project's own packages, wherever the settings say they are."""
+"""Where the build looks for the project's own packages, wherever the settings have them."""
 
 CERTIFICATES = "docker/certs"
 SHARED = (DOCKERFILE, "docker/install.sh")
@@ -34,10 +34,10 @@ INDEX_ARGUMENTS = (
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_STRATEGY", "UV_INSECURE_HOST"),
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
 )
-"""The arguments of the Dockerfile that say where packages come from."""
+"""The arguments of the Dockerfile that name where packages come from."""
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-"""Docker knows these as arguments without being told, and keeps them out of the image."""
+"""Docker knows these arguments without a declaration, and does not store them in the image."""
 
 Content = dict[str, bytes]
 """Path in the build's context → content."""
@@ -69,7 +69,7 @@ def content(settings: Settings, target: str) -> Content:
     files = sources(settings, target)
     found: Content = {}
     if target == "airflow":
-        # The code that runs beside Airflow, of the windsock that runs here.
+        # The code that runs with Airflow, of the windsock that runs now.
         files |= runtime_sources()
         if not files[REQUIREMENTS].exists():
             found[REQUIREMENTS] = b""

@@ -1,7 +1,7 @@
 """The registry of a kind cluster: Docker sends it the layers it lacks, the nodes get theirs there.
 
-It is a container beside the cluster's own, made and removed by windsock. This machine reaches it on
-the loopback address, the nodes by its name on their network; nobody else does. Manifests use the
+It is a container next to the cluster's own, made and removed by windsock. Only this machine reaches
+it, on the loopback address, and the nodes, by its name on their network. Manifests use the
 name that the nodes use, so that what is deployed does not depend on a port of this machine.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IMAGE = "registry:3.0.0"
 STORAGE = "/var/lib/registry"
-"""Where it keeps its layers, in its container."""
+"""Where it stores its layers, in its container."""
 
 INNER_PORT = 5000
 USUAL_PORT = 5001
@@ -117,7 +117,7 @@ class KindRegistry:
             yield names
 
     def remove(self) -> None:
-        """Remove the container and what it keeps, if windsock made them.
+        """Remove the container and its layers, if windsock made them.
 
         Raises:
             EnvironmentFailure: Docker does not answer.
@@ -133,17 +133,17 @@ class KindRegistry:
         self, client: DockerClient, image: str, address: str, progress: Callable[[str], None]
     ) -> None:
         name = f"{address}/{image}"
-        if not self._holds(client, name):
+        if not self._has(client, name):
             push.push(client, image, name, NO_LOGIN, progress)
 
-    def _holds(self, client: DockerClient, name: str) -> bool:
+    def _has(self, client: DockerClient, name: str) -> bool:
         """Whether it has an image; one that has just been started is waited for."""
         from docker.errors import APIError  # noqa: PLC0415 - heavy
 
         deadline = self._clock() + START_SECONDS
         while True:
             try:
-                return push.holds(client, name, NO_LOGIN)
+                return push.has_image(client, name, NO_LOGIN)
             except APIError as error:
                 if self._clock() > deadline:
                     raise DeadlineExceeded(
@@ -251,5 +251,5 @@ def _networks(container: Container) -> set[str]:
 def _run(node: Container, *command: str) -> None:
     code, output = node.exec_run(list(command))
     if code != 0:
-        said = output.decode(errors="replace") if isinstance(output, bytes) else ""
-        raise EnvironmentFailure(f"`{command[0]}` failed on the node {node.name}", said.strip())
+        words = output.decode(errors="replace") if isinstance(output, bytes) else ""
+        raise EnvironmentFailure(f"`{command[0]}` failed on the node {node.name}", words.strip())

@@ -1,9 +1,9 @@
-"""Bring a namespace to what the manifests say, and back to nothing.
+"""Bring a namespace to what is in the manifests.
 
 Objects are applied on the server under our name. Each carries a digest of what was applied
 (`windsock.dev/applied`), so that one list of each kind is enough to see that nothing changed; what
-somebody else changed on the cluster since is seen too, because what is there must still hold
-everything that the manifest says.
+somebody else changed on the cluster since is seen too, because what is there must still have
+everything that the manifest has.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Applied:
+class ApplyResult:
     """What applying did, each as `Kind name`."""
 
     created: tuple[str, ...] = ()
@@ -58,8 +58,8 @@ class Applied:
             "removed": self.pruned,
             "skipped, not served": self.skipped,
         }
-        told = [f"{len(names)} {word}" for word, names in counts.items() if names]
-        return ", ".join(told) or "nothing changed"
+        changes = [f"{len(names)} {word}" for word, names in counts.items() if names]
+        return ", ".join(changes) or "nothing changed"
 
 
 def apply(
@@ -68,7 +68,7 @@ def apply(
     *,
     progress: Callable[[str], None],
     skip_unserved: bool = False,
-) -> Applied:
+) -> ApplyResult:
     """Apply all objects in the order they need, then remove those of ours that are no longer there.
 
     Args:
@@ -91,7 +91,7 @@ def apply(
         outcome = _apply_one(cluster, item, before=live.get(key_of(item)), progress=progress)
         outcomes[outcome].append(name_of(item))
     pruned = prune(cluster, {key_of(item) for item in wanted})
-    return Applied(
+    return ApplyResult(
         created=tuple(outcomes["created"]),
         changed=tuple(outcomes["changed"]),
         unchanged=tuple(outcomes["unchanged"]),
@@ -130,17 +130,17 @@ def is_applied(cluster: Cluster, item: Object) -> bool:
     return live is not None and _digest_of(live) == _digest_of(_marked(item))
 
 
-def prune(cluster: Cluster, kept: set[Key]) -> list[str]:
+def prune(cluster: Cluster, wanted: set[Key]) -> list[str]:
     """Delete what windsock applied once and is no longer rendered; never volumes or Secrets.
 
     Args:
         cluster: With its namespace.
-        kept: Every object that stays.
+        wanted: Every object that stays.
 
     Returns:
         What was deleted, each as `Kind name`.
     """
-    return [name_of(item) for item in outdated(cluster, kept) if cluster.delete(item)]
+    return [name_of(item) for item in outdated(cluster, wanted) if cluster.delete(item)]
 
 
 def _check_places(cluster: Cluster, objects: Iterable[Object]) -> None:
@@ -166,7 +166,7 @@ def _live(cluster: Cluster, objects: Iterable[Object]) -> dict[Key, Object]:
 
 
 def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[Object]) -> None:
-    """Refuse to take over what somebody else made: it may be another team's database."""
+    """Refuse to take over what others made: it may be another team's database."""
     foreign = [
         name_of(item) for item in wanted if key_of(item) in live and not is_ours(live[key_of(item)])
     ]
@@ -203,12 +203,12 @@ def _marked(item: Object) -> Object:
 
 
 def _covers(live: Any, wanted: Any) -> bool:
-    """Whether what is there holds everything that is wanted, beside what the cluster added.
+    """Whether what is there has everything that is wanted, besides what the cluster added.
 
     Numbers may be written in another way on the cluster (`0.5` CPU is `500m` there): such an object
     counts as changed and is applied, which then changes nothing.
     """
-    if wanted in (None, "", [], {}):  # the cluster may leave out what is empty
+    if wanted in (None, "", [], {}):  # the cluster may omit what is empty
         return live in (None, "", [], {})
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(

@@ -50,9 +50,9 @@ def diff(
         text = _unified(name_of(item), *_before_and_after(cluster, item))
         if text:
             found.append((name_of(item), text))
-    kept = {key_of(item) for item in wanted}
+    keys = {key_of(item) for item in wanted}
     return found + [
-        (name_of(item), _unified(name_of(item), item, None)) for item in outdated(cluster, kept)
+        (name_of(item), _unified(name_of(item), item, None)) for item in outdated(cluster, keys)
     ]
 
 
@@ -106,5 +106,5 @@ def _lines(item: Object | None) -> list[str]:
 
 
 def _masked(value: str) -> str:
-    """Equal for equal values, so that a change shows, and tells nothing else about them."""
+    """Equal for equal values, so that a change shows; nothing else can be read from it."""
     return f"(not shown, {hashlib.blake2b(value.encode(), key=_KEY, digest_size=3).hexdigest()})"

@@ -41,7 +41,7 @@ ORDER: tuple[tuple[str, str], ...] = (
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("networking.k8s.io/v1", "Ingress"),
 )
-"""What others need comes first; kinds that are not here come last."""
+"""What others need comes first; all other kinds come last."""
 
 KEPT = {"PersistentVolumeClaim", "Secret"}
 """Never pruned: data, and the keys that go with them."""
@@ -54,7 +54,7 @@ Key = tuple[str, str, str]
 
 
 def key_of(item: Object) -> Key:
-    """What tells an object from all others of its namespace."""
+    """What identifies an object in its namespace."""
     return item["apiVersion"], item["kind"], item["metadata"]["name"]
 
 
@@ -111,19 +111,21 @@ def is_ours(item: Object) -> bool:
     return MANAGED.items() <= labels.items()
 
 
-def outdated(cluster: Cluster, kept: set[Key]) -> list[Object]:
-    """What windsock applied once and is not to be kept; never volumes, Secrets or what others made.
+def outdated(cluster: Cluster, wanted: set[Key]) -> list[Object]:
+    """What windsock applied once and is not wanted; never volumes, Secrets or what others made.
 
     Args:
         cluster: With its namespace.
-        kept: Every object that stays.
+        wanted: Every object that stays.
     """
-    pairs = dict.fromkeys([*served_order(cluster), *((version, kind) for version, kind, _ in kept)])
+    pairs = dict.fromkeys(
+        [*served_order(cluster), *((version, kind) for version, kind, _ in wanted)]
+    )
     return [
         item
         for listed in list_all(cluster, [pair for pair in pairs if pair[1] not in KEPT])
         for item in listed
-        if key_of(item) not in kept and not owned(item) and not is_clone(item)
+        if key_of(item) not in wanted and not owned(item) and not is_clone(item)
     ]
 
 
@@ -146,7 +148,7 @@ def explicit(item: Object) -> Object:
 
 
 def visible(item: Object) -> Object:
-    """The object without what the cluster keeps in it for itself, whenever it writes that."""
+    """The object without the fields that the cluster writes for itself."""
     metadata = {
         key: value
         for key, value in item["metadata"].items()

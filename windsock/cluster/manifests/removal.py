@@ -26,7 +26,7 @@ _LASTING = {"Pod", "PersistentVolumeClaim", "StatefulSet", "Deployment", "Job", 
 """What may take its time to go."""
 
 _NEEDED = {"Pod", "PersistentVolumeClaim", *workloads.KINDS}
-"""What runs and what keeps data: who may not look for it cannot say that it is gone."""
+"""What runs and what has data: an account that may not list it cannot know that it is gone."""
 
 _AUTOMATIC = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
 
@@ -80,27 +80,27 @@ def _wait_gone(
         deadline = time.monotonic() + GONE_SECONDS
         while True:
             seen = observer.changes
-            left = [item for _, kind in followed for item in observer.items(kind)]
-            if not left:
+            remaining = [item for _, kind in followed for item in observer.items(kind)]
+            if not remaining:
                 return
-            for item in left:
+            for item in remaining:
                 # A worker that the scheduler made while it was being deleted itself.
                 if item["kind"] == "Pod" and not owned(item) and not is_going(item):
                     cluster.delete(item)
-            names = [name_of(item) for item in left]
+            names = [name_of(item) for item in remaining]
             progress(f"waiting for {some(names)} to go")
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
                 raise DeadlineExceeded(
                     f"not gone within {GONE_SECONDS:.0f} s: {some(names)}",
                     "A volume goes when no pod uses it, an object when its finalizers are done; "
-                    f"`kubectl -n {cluster.namespace} describe` tells more.",
+                    f"`kubectl -n {cluster.namespace} describe` shows more.",
                 )
-            observer.wait(seen, timeout=remaining)
+            observer.wait(seen, timeout=seconds)
 
 
 def _delete_namespace(cluster: Cluster, *, progress: Callable[[str], None]) -> None:
-    """Delete the namespace if windsock made it and it holds nothing of anybody else."""
+    """Delete the namespace if windsock made it and nothing of others is in it."""
     try:
         found = cluster.get("v1", "Namespace", cluster.namespace)
     except Refusal:
@@ -133,7 +133,7 @@ def _delete_namespace(cluster: Cluster, *, progress: Callable[[str], None]) -> N
         if time.monotonic() > deadline:
             raise DeadlineExceeded(
                 f"namespace {cluster.namespace} was not gone within {GONE_SECONDS:.0f} s",
-                f"`kubectl get namespace {cluster.namespace} -o yaml` says what it waits for.",
+                f"`kubectl get namespace {cluster.namespace} -o yaml` shows what it waits for.",
             )
         time.sleep(POLL_SECONDS)
 
@@ -161,6 +161,6 @@ def delete_and_wait(cluster: Cluster, item: Object) -> None:
             seen = observer.changes
             if all(other["metadata"]["uid"] != uid for other in observer.items(item["kind"])):
                 return
-            if (left := deadline - time.monotonic()) <= 0:
+            if (seconds := deadline - time.monotonic()) <= 0:
                 raise DeadlineExceeded(f"{name_of(item)} was not gone in {GONE_SECONDS:.0f} s")
-            observer.wait(seen, timeout=left)
+            observer.wait(seen, timeout=seconds)

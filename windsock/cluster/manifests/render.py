@@ -84,7 +84,7 @@ def objects(
     if pull_secret:
         secrets = [{"name": pull_secret}]
         patches.append(
-            # In the pods, not in their accounts: so a pod that could not pull is made anew.
+            # In the pods, not in their accounts: a pod that could not pull is replaced.
             _patch(
                 "Deployment|StatefulSet|DaemonSet|Job", ".*", _pod({"imagePullSecrets": secrets})
             )
@@ -185,7 +185,7 @@ def _kustomize(folder: Path, *, overlay: Path) -> list[Manifest]:
     return [item for item in yaml.safe_load_all(result.stdout) if item]
 
 
-def _refused(folder: Path, said: str) -> ConfigurationError:
+def _refused(folder: Path, words: str) -> ConfigurationError:
     """Why kustomize failed: an old kubectl does not know what kube/ uses."""
     try:
         version = json.loads(_kubectl("version", "--client", "--output=json").stdout)
@@ -198,14 +198,14 @@ def _refused(folder: Path, said: str) -> ConfigurationError:
             f"kubectl {found[0]}.{found[1]} is too old to render {folder}",
             "Get version 1.27 or newer: https://kubernetes.io/docs/tasks/tools",
         )
-    return ConfigurationError(f"kustomize cannot render {folder}", said)
+    return ConfigurationError(f"kustomize cannot render {folder}", words)
 
 
 def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("kubectl")
     if program is None:
         raise ConfigurationError(
-            "kubectl is not installed here",
+            "kubectl is not installed",
             "Get version 1.27 or newer (https://kubernetes.io/docs/tasks/tools), or run without a "
             "cluster: `invoke up --target local`.",
         )

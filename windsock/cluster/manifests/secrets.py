@@ -1,4 +1,4 @@
-"""The environment's keys and passwords as a Kubernetes Secret, made once and kept.
+"""The environment's keys and passwords as a Kubernetes Secret, made once.
 
 The Secret in the namespace is the truth: the database was made with its passwords, and a colleague
 or another machine may have made it. What is in it is taken over into this machine's secrets folder,
@@ -56,7 +56,7 @@ def ensure(cluster: Cluster, folder: Path) -> Secrets:
         except Refusal as error:
             if error.code != CONFLICT:
                 raise
-            found = cluster.get("v1", "Secret", NAME)  # somebody was faster: theirs is the truth
+            found = cluster.get("v1", "Secret", NAME)  # of others, who were faster
             if found is None:
                 raise
         else:

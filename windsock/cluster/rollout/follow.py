@@ -1,4 +1,4 @@
-"""Follow a rollout until everything is ready, and say within seconds why it never will be."""
+"""Follow a rollout until everything is ready, and find out within seconds why it never will be."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def wait(
         clock: Monotonic seconds.
 
     Raises:
-        EnvironmentFailure: A workload will not get ready; it says which pod, why, and what to do.
+        EnvironmentFailure: A workload will not get ready: which pod, why, and what to do.
         DeadlineExceeded: It took longer.
     """
     wanted = [(item["kind"], item["metadata"]["name"]) for item in objects if _is_workload(item)]
@@ -69,18 +69,18 @@ def wait(
         shown = ""
         while True:
             seen = observer.changes
-            left = rollout.unfinished()
-            if not left:
+            unfinished = rollout.unfinished()
+            if not unfinished:
                 return
-            told = ", ".join(left.values())
-            if told != shown:
-                progress(told)
-                shown = told
-            due = rollout.judge(left)
+            doing = ", ".join(unfinished.values())
+            if doing != shown:
+                progress(doing)
+                shown = doing
+            due = rollout.judge(unfinished)
             remaining = min(deadline - clock(), due)
             if deadline - clock() <= 0:
                 raise DeadlineExceeded(
-                    f"not rolled out within {timeout:.0f} s: {told}",
+                    f"not rolled out within {timeout:.0f} s: {doing}",
                     f"{rollout.suspicions()}`invoke status` and `invoke logs` show what it does.",
                 )
             observer.wait(seen, timeout=max(remaining, 0.01))
@@ -102,7 +102,7 @@ class _Rollout:
     """Some workloads on their way.
 
     Args:
-        cluster: For logs, and for pods that must be made anew.
+        cluster: For logs, and for pods that must be replaced.
         observer: What is in the namespace.
         wanted: Kind and name of each.
         clock: Monotonic seconds.
@@ -256,7 +256,7 @@ def restart(
         timeout: Seconds.
 
     Raises:
-        ConfigurationError: There is no such component here.
+        ConfigurationError: There is no such component.
         EnvironmentFailure: As for `wait`.
     """
     known = [item for item in _listed(cluster) if item["kind"] != "Job"]
@@ -269,7 +269,7 @@ def restart(
             f"There is: {there}. `invoke up` brings everything up.",
         )
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    # One that is replaced has no pod, and its clone would be made anew with somebody's shell in it.
+    # The place of some is taken by a clone with a person's shell in it, which must stay.
     chosen = [item for item in chosen if not is_replaced(item)]
     for item in chosen:
         annotations = {"metadata": {"annotations": {RESTARTED: now}}}
@@ -287,7 +287,7 @@ class State:
     Attributes:
         component: For example `scheduler`.
         state: `running`, `starting`, `stopped` or `failed`.
-        detail: What a person wants to know beside it.
+        detail: What a person wants to know besides.
     """
 
     component: str

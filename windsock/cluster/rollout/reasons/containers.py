@@ -69,7 +69,7 @@ def crashes(pod: Object, events: Sequence[Object], *, judged_since: str | None) 
 
 _ENDED_PATIENCE = 15.0
 _ENDED_AGAIN_PATIENCE = 3.0
-"""Kubernetes starts a container again at once, or soon says that it is in a crash loop."""
+"""Kubernetes starts a container again at once, or soon calls it a crash loop."""
 
 
 # --- containers that do not start ---------------------------------------------------------------

@@ -62,12 +62,12 @@ def unready(pod: Object, events: Sequence[Object], *, judged_since: str | None) 
     has_begun = "startupProbe" in _spec(pod, status["name"])
     if judged_since is None and not has_begun:
         return
-    said = _last_words(events, "readiness probe")
-    clear = said and not _SLOW.search(said) and (has_begun or _WRONG_ANSWER.search(said))
+    words = _last_words(events, "readiness probe")
+    clear = words and not _SLOW.search(words) and (has_begun or _WRONG_ANSWER.search(words))
     yield Reason(
         cause=Cause.WRONG_PROBE if clear else Cause.STUCK,
         about=f"Pod {pod['metadata']['name']}",
-        why=f"it runs, but is not ready: {said or str(failing[-1]['message']).strip()}",
+        why=f"it runs, but is not ready: {words or str(failing[-1]['message']).strip()}",
         patience=_CLEAR_PATIENCE if clear else _STARTING_PATIENCE,
         container=status["name"],
     )
@@ -75,12 +75,12 @@ def unready(pod: Object, events: Sequence[Object], *, judged_since: str | None) 
 
 def _last_words(events: Sequence[Object], probe: str) -> str:
     """The last message of one of the probes, for example of the `liveness probe`."""
-    said = (
+    messages = (
         str(event["message"]).strip()
         for event in reversed(events)
         if event["reason"] == "Unhealthy" and probe in event["message"].lower()
     )
-    return next(said, "")
+    return next(messages, "")
 
 
 def _spec(pod: Object, container: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What keeps a workload from getting ready."""
+"""Why a workload does not get ready."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Surroundings:
 
     @cached_property
     def prepared_at(self) -> str:
-        """When that was, as Kubernetes writes it; empty where nobody knows."""
+        """When that was, as Kubernetes writes it; empty where that is unknown."""
         times = [
             (item.get("status") or {}).get("completionTime")
             for item in self.workloads

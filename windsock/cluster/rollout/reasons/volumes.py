@@ -39,12 +39,12 @@ def volumes(pod: Object, around: Surroundings) -> Iterator[Reason]:
             yield from _claim(claim, around.of(claim))
     failed = _failed_mount(around.of(pod))
     if failed is not None and not any(status.get("started") for status in containers(pod)):
-        said = str(failed["message"])
+        words = str(failed["message"])
         yield Reason(
             cause=Cause.NOT_MOUNTED,
             about=f"Pod {pod['metadata']['name']}",
-            why=f"a volume cannot be mounted: {said}",
-            patience=60.0 if any(early in said for early in _EARLY) else 12.0,
+            why=f"a volume cannot be mounted: {words}",
+            patience=60.0 if any(early in words for early in _EARLY) else 12.0,
         )
 
 

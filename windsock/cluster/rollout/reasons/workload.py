@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def reasons_of(
     workload: Object, *, pods: Sequence[Object], makers: Sequence[Object], around: Surroundings
 ) -> Iterator[Reason]:
-    """Everything that keeps a workload from getting ready.
+    """Every reason why a workload does not get ready.
 
     Args:
         workload: As it is on the cluster.
@@ -95,7 +95,7 @@ def _job(job: Object, pods: Sequence[Object]) -> Iterator[Reason]:
     over = condition(job, "Failed", status="True")
     if not failed:
         if over is not None:
-            why = f"it failed: {over.get('message', 'no pod is left')}"
+            why = f"it failed: {over.get('message', 'it has no pod')}"
             # Jobs and pods are watched apart: that its pod has failed may be seen a moment later,
             # and shows more.
             yield Reason(cause=Cause.JOB_FAILED, about=_name(job), why=why, patience=2.0)
