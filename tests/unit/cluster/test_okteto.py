@@ -77,7 +77,7 @@ def test_a_cluster_that_only_has_a_name_in_okteto_is_refused(
 
 
 def test_without_a_context_it_says_how_to_get_one(home: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no context here") as caught:
+    with pytest.raises(ConfigurationError, match="Okteto has no context") as caught:
         okteto.place({"HOME": str(home)})
     assert "okteto context use" in caught.value.hint
 
