@@ -57,7 +57,7 @@ def cluster_debian_down(context: Context) -> None:
     }
 )
 def bench_reload(context: Context, json: bool = False, rounds: int = 20, peers: bool = True) -> int:
-    """Measure from save to parsed, and from trigger to success, beside stock and tuned Airflow."""
+    """Measure from save to parsed, and from trigger to success, and stock and tuned Airflow."""
     return reload.run(workspace(context), as_json=json, rounds=rounds, peers=peers)
 
 
@@ -87,7 +87,7 @@ def bench_kube(
     rounds: int = 15,
     peer: bool = True,
 ) -> int:
-    """Measure `up` on a cluster and a task in a pod, beside a plain Airflow on Kubernetes.
+    """Measure `up` on a cluster and a task in a pod, and a plain Airflow on Kubernetes.
 
     In namespaces of its own, which it removes.
     """
@@ -110,7 +110,7 @@ def bench_sync(
     json: bool = False,
     rounds: int = 20,
 ) -> int:
-    """Measure from save to a pod of a cluster, beside kubectl; in a namespace of its own."""
+    """Measure from save to a pod of a cluster, and kubectl; in a namespace of its own."""
     work = workspace(c, kube_context=context, namespace=namespace, target=target)
     return sync.run(work, as_json=json, rounds=rounds)
 

@@ -1,1 +1,1 @@
-"""Benchmarks of windsock, each beside its peer in one run; see docs/performance.md."""
+"""Benchmarks of windsock, each with its peer in one run; see docs/performance.md."""

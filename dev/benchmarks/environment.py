@@ -103,12 +103,12 @@ class BenchEnvironment:
         """Run `invoke` with these arguments; its seconds.
 
         Raises:
-            EnvironmentFailure: It failed; with the end of what it said.
+            EnvironmentFailure: It failed; with the end of its output.
         """
         return self.run(*arguments)[0]
 
     def run(self, *arguments: str) -> tuple[float, str]:
-        """As `command`; its seconds, and what it said on stderr."""
+        """As `command`; its seconds, and its stderr."""
         started = time.monotonic()
         try:
             result = subprocess.run(
@@ -127,8 +127,8 @@ class BenchEnvironment:
             ) from None
         seconds = time.monotonic() - started
         if result.returncode != 0:
-            said = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
-            raise EnvironmentFailure(f"`invoke {' '.join(arguments)}` failed", said)
+            end = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
+            raise EnvironmentFailure(f"`invoke {' '.join(arguments)}` failed", end)
         return seconds, result.stderr
 
     def _invoke(self, *arguments: str) -> list[str]:

@@ -113,7 +113,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int, peer: bool) -> int:
             "bench.kube needs a cluster", "Name one: `invoke bench.kube --context NAME`."
         )
     check_allowed(work.settings, work.settings.cluster.context)
-    report = Report("kube", Machine.here(airflow=airflow_version(work.settings)))
+    report = Report("kube", Machine.this(airflow=airflow_version(work.settings)))
     with workplace() as folder:
         bench = Bench(work.settings, report, work.console, rounds=rounds, folder=folder)
         bench.measure_ours()
@@ -153,7 +153,7 @@ class Bench:
     Args:
         settings: The project and the context.
         report: Gets the measurements.
-        console: Is told how far we are.
+        console: For the progress.
         rounds: Of runs of one task.
         folder: For everything that is made on this machine.
     """
@@ -214,9 +214,9 @@ class Bench:
         """The last one stays up."""
         for number in range(UP_ROUNDS):
             self._say(f"windsock: {UP}, {number + 1} of {UP_ROUNDS}")
-            seconds, said = ours.run("up", "--detach")
+            seconds, shown = ours.run("up", "--detach")
             samples.take(UP, seconds)
-            for step in STEP.finditer(said):
+            for step in STEP.finditer(shown):
                 samples.take(f"{UP}: {step['title']}", float(step["seconds"]))
             samples.take(ALREADY, ours.command("up", "--detach"))
             if number + 1 < UP_ROUNDS:

@@ -43,7 +43,7 @@ class TimedRun:
         run_id: Of it.
         triggered: When it was asked for: seconds since the epoch, by this machine's clock.
         ended: When Airflow called it successful, likewise by Airflow's.
-        tasks: Its task instances, as the API tells them.
+        tasks: Its task instances, as the API returns them.
     """
 
     run_id: str
@@ -106,7 +106,7 @@ class Observer:
         timeout: float,
         interval: float = POLL_SECONDS,
     ) -> float:
-        """Seconds from this call until `seen` says so.
+        """Seconds from this call until `seen` is true.
 
         Args:
             seen: Asks Airflow.
@@ -142,7 +142,7 @@ class Observer:
         return any(dag["dag_id"] == dag_id for dag in answer["dags"])
 
     def has_import_error(self, file: str, text: str) -> bool:
-        """Whether the import error of this file holds `text`."""
+        """Whether the import error of this file contains `text`."""
         answer = self._rest.request("GET", "/importErrors")
         return any(
             error["filename"].endswith(file) and text in error["stack_trace"]

@@ -1,4 +1,4 @@
-"""Airflow as people run it by hand, to be measured beside windsock.
+"""Airflow as people run it by hand, to compare with windsock.
 
 Its four components on the same PostgreSQL and in the same venv as ours, with a plain LocalDagBundle
 on a folder; or `airflow standalone` as it is. Either under a supervisor of its own, so that nothing
@@ -208,9 +208,9 @@ class Peer:
 @contextmanager
 def _occupied(port: int) -> Iterator[None]:
     """Hold a port without listening: `airflow standalone` would serve logs there to everybody."""
-    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as held:
+    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:
         try:
-            held.bind(("", port))
+            probe.bind(("", port))
         except OSError as error:
             raise EnvironmentFailure(
                 f"port {port} is busy: {error}", "End what listens there, then run it again."

@@ -1,4 +1,4 @@
-"""Airflow on Kubernetes as people write it down first, to be measured beside windsock.
+"""Airflow on Kubernetes as people write it down first, to compare with windsock.
 
 The same image, database, volumes, probes and resources, in a namespace of its own. What differs is
 what a first version lacks: Python finds no bytecode (as in an image that was built without), a

@@ -1,7 +1,7 @@
-"""A pod as bench.sync uses it: a reader in it that tells when a file is there, and kubectl.
+"""A pod as bench.sync uses it: a reader in it that reports when a file is there, and kubectl.
 
-The reader looks twice in a millisecond and says so on a stream that is open already, so a sample
-holds one way back to this machine (below a millisecond where the cluster is near).
+The reader looks twice in a millisecond and answers on a stream that is open already, so a sample
+includes one way back to this machine (below a millisecond where the cluster is near).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Reader:
         self._channels.write(STDIN, json.dumps([path, end]).encode() + b"\n")
 
     def seconds_until_read(self, end: str, *, since: float, timeout: float = 30.0) -> float:
-        """Seconds from `since` until the reader told that the file ends so.
+        """Seconds from `since` until the reader reports that the file ends so.
 
         Raises:
             DeadlineExceeded: It did not in time.

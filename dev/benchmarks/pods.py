@@ -29,7 +29,7 @@ ROOTS = ("cpuacct/kubepods", "cpuacct/kubepods.slice", "kubepods", "kubepods.sli
 
 @dataclass(kw_only=True)
 class PodTimes:
-    """Of one pod. Times are seconds since the epoch, when the cluster told us; None means not yet.
+    """Of one pod. Times are seconds since the epoch, as the cluster reported them; None: not yet.
 
     Attributes:
         uid: Of the pod.

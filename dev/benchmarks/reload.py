@@ -92,7 +92,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int, peers: bool) -> int:
         WindsockError: A system did not start.
     """
     check_rounds(rounds)
-    report = Report("reload", Machine.here(airflow=airflow_version(work.settings)))
+    report = Report("reload", Machine.this(airflow=airflow_version(work.settings)))
     with workplace() as folder:
         bench = Bench(report=report, console=work.console, rounds=rounds, started=time.monotonic())
         ours = BenchEnvironment(folder / "ours", project=work.settings.project)

@@ -145,7 +145,7 @@ class Machine:
     load: tuple[float, ...]
 
     @classmethod
-    def here(cls, *, airflow: str) -> Machine:
+    def this(cls, *, airflow: str) -> Machine:
         """This machine, now."""
         return cls(
             cores=_usable_cores(),
@@ -169,13 +169,13 @@ class Machine:
 def _usable_cores() -> int:
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # Only Linux tells.
+    except AttributeError:  # Linux only.
         return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Something told beside the measurements: a table of its own.
+    """A table of its own next to the measurements.
 
     Attributes:
         title: What it is.

@@ -1,4 +1,4 @@
-"""bench.sync: from a save to a pod of a cluster, beside what one would type without windsock.
+"""bench.sync: from a save to a pod of a cluster, and what a person would type without windsock.
 
 An environment of its own in a namespace of its own, and the sync alone with a store beside that of
 the environment; see docs/performance.md.
@@ -94,7 +94,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int) -> int:
         WindsockError: The environment did not come up.
     """
     check_rounds(rounds)
-    report = Report("sync", Machine.here(airflow=airflow_version(work.settings)))
+    report = Report("sync", Machine.this(airflow=airflow_version(work.settings)))
     with workplace() as folder:
         settings = _of_the_bench(work.settings, state=folder / "ours" / "state")
         choose.cluster_target(settings)  # or say at once that it is none
@@ -118,7 +118,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int) -> int:
 
 
 def _of_the_bench(settings: Settings, *, state: Path) -> Settings:
-    """The settings of an environment beside the one of the project."""
+    """The settings of an environment next to the one of the project."""
     namespace = f"{settings.cluster.namespace}-bench"
     return dataclasses.replace(
         settings,
@@ -305,7 +305,7 @@ class Copies:
     # --- the sync alone -----------------------------------------------------------------------
 
     def measure_alone(self) -> None:
-        """What takes seconds, without Airflow beside it."""
+        """What takes seconds, without Airflow."""
         root = self.folder / "alone"
         fill(root / "tree", files=FILES, size=FIRST_BYTES)
         self._measure_first(root)

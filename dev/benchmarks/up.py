@@ -63,7 +63,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int) -> int:
         WindsockError: Something did not start or stop.
     """
     check_rounds(rounds)
-    report = Report("up", Machine.here(airflow=airflow_version(work.settings)), notes=[NOTE])
+    report = Report("up", Machine.this(airflow=airflow_version(work.settings)), notes=[NOTE])
     times = Times(console=work.console)
     with workplace() as folder:
         bench = Bench(folder=folder, project=work.settings.project, times=times)

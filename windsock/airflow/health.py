@@ -1,4 +1,4 @@
-"""Airflow's own word on its components."""
+"""The health of Airflow's components, as its API reports it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ WARM_UP_SECONDS = 30.0
 
 
 def loopback_client() -> httpx.Client:
-    """For this machine alone: a proxy that the environment names is not asked."""
+    """A client for this machine: it ignores the proxy of the environment."""
     import httpx  # noqa: PLC0415 - only where it is used
 
     return httpx.Client(trust_env=False)
 
 
 def airflow_health(client: httpx.Client, url: str) -> dict[str, dict[str, Any]]:
-    """Component → what Airflow says of it; empty as long as the API does not answer.
+    """Component → its entry in the health report; empty as long as the API does not answer.
 
     Args:
         client: See `loopback_client`.
@@ -49,10 +49,10 @@ def airflow_health(client: httpx.Client, url: str) -> dict[str, dict[str, Any]]:
 
     try:
         answer = client.get(f"{url}/api/v2/monitor/health", timeout=ASK_SECONDS)
-        said = answer.json() if answer.status_code == httpx.codes.OK else {}
+        report = answer.json() if answer.status_code == httpx.codes.OK else {}
     except (httpx.HTTPError, ValueError):
         return {}
-    return {name: said[key] or {} for name, key in HEALTH_NAMES.items() if key in said}
+    return {name: report[key] or {} for name, key in HEALTH_NAMES.items() if key in report}
 
 
 def warm_up(client: httpx.Client, url: str) -> None:
@@ -63,21 +63,21 @@ def warm_up(client: httpx.Client, url: str) -> None:
         client.get(f"{url}/execution/health", timeout=WARM_UP_SECONDS)
 
 
-def is_healthy(said: dict[str, Any], name: str, *, since: datetime | None) -> bool:
-    """Whether Airflow's word on a component is good, and about the process that runs now.
+def is_healthy(entry: dict[str, Any], name: str, *, since: datetime | None) -> bool:
+    """Whether a component is healthy, and the report is about the process that runs now.
 
     Airflow calls a component healthy for 30 s after its last heartbeat, even if that came from a
     process that was killed.
 
     Args:
-        said: Airflow's answer for this component.
+        entry: Of this component in the health report.
         name: Of the component.
         since: When its process was started, cut to the second.
     """
-    if said.get("status") != "healthy" or since is None:
+    if entry.get("status") != "healthy" or since is None:
         return False
-    heartbeat = said.get(f"latest_{HEALTH_NAMES[name]}_heartbeat")
-    # Within its first second no process beats; the one before may have, when it was stopped.
+    heartbeat = entry.get(f"latest_{HEALTH_NAMES[name]}_heartbeat")
+    # A process sends no heartbeat in its first second; the one before it may have.
     return heartbeat is None or datetime.fromisoformat(heartbeat) >= since + timedelta(seconds=1)
 
 

@@ -1,12 +1,13 @@
 """Authenticated JSON over HTTP to one Airflow, with errors in words.
 
 The only module that imports httpx. SimpleAuthManager's token is fetched at the first request and
-renewed when Airflow answers 401 (it lives for 24 h by default, a test session may outlive it).
+renewed when Airflow answers 401: it expires after 24 h by default.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,9 +16,9 @@ import httpx
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator
 
-Parameters = dict[str, str | int | float | bool]
+Parameters = Mapping[str, str | int | float | bool]
 
 API = "/api/v2"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -25,7 +26,7 @@ _UNAUTHORIZED = 401
 _NOT_FOUND = 404
 _SERVER_ERROR = 500
 _KEEPALIVE_SECONDS = 2.0
-"""Shorter than the 5 s after which uvicorn closes an idle connection under our feet."""
+"""Shorter than the 5 s after which uvicorn closes an idle connection."""
 
 
 class RequestRefused(ConfigurationError):
@@ -72,7 +73,7 @@ class Rest:
             timeout=timeout,
             transport=transport,
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS),
-            # A proxy of the environment is for the world outside, never for this machine.
+            # The proxy of the environment is not for this machine.
             trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
         )
 
@@ -85,7 +86,7 @@ class Rest:
         method: str,
         path: str,
         *,
-        parameters: Mapping[str, str | int | float | bool] | None = None,
+        parameters: Parameters | None = None,
         body: Any = None,
     ) -> Any:
         """One request below `/api/v2`; its JSON answer, None if it has no content.
@@ -93,7 +94,7 @@ class Rest:
         Raises:
             NotFound: 404.
             RequestRefused: Any other 4xx, with Airflow's own words.
-            EnvironmentFailure: No answer, 5xx, or the user is not let in.
+            EnvironmentFailure: No answer, 5xx, or the user may not log in.
             DeadlineExceeded: No answer in time.
         """
         response = self._authenticated(method, path, parameters=parameters, body=body)
@@ -133,7 +134,7 @@ class Rest:
             response.close()
 
     def pages(
-        self, path: str, member: str, *, parameters: Mapping[str, str | int | bool] | None = None
+        self, path: str, member: str, *, parameters: Parameters | None = None
     ) -> Iterator[dict[str, Any]]:
         """Every item of a paged collection: as many requests as Airflow's page limit asks for."""
         offset = 0
@@ -150,7 +151,7 @@ class Rest:
         method: str,
         path: str,
         *,
-        parameters: Mapping[str, str | int | float | bool] | None,
+        parameters: Parameters | None,
         body: Any,
     ) -> httpx.Response:
         if not self._authorization:
@@ -168,7 +169,7 @@ class Rest:
         self,
         method: str,
         path: str,
-        parameters: Mapping[str, str | int | float | bool] | None,
+        parameters: Parameters | None,
         body: Any,
         *,
         headers: dict[str, str] | None = None,
@@ -193,7 +194,7 @@ class Rest:
         if response.status_code == _UNAUTHORIZED:
             raise EnvironmentFailure(
                 f"Airflow at {self.url} does not let the user {self._user!r} in",
-                "Another Airflow may answer there: `invoke status` tells what runs.",
+                "Another Airflow may answer there: `invoke status` shows what runs.",
             )
         if response.is_error:
             raise self._failure(response, "POST /auth/token")
@@ -205,7 +206,7 @@ class Rest:
         except httpx.TimeoutException as error:
             raise DeadlineExceeded(
                 f"Airflow at {self.url} did not answer {request.method} {request.url.path} in time",
-                "`invoke status` tells how its components are.",
+                "`invoke status` shows its components.",
             ) from error
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
@@ -213,7 +214,7 @@ class Rest:
     def _unreachable(self, error: httpx.TransportError) -> EnvironmentFailure:
         return EnvironmentFailure(
             f"Airflow does not answer at {self.url}: {error}",
-            "`invoke status` tells what runs; `invoke up` starts what is missing.",
+            "`invoke status` shows what runs; `invoke up` starts what is missing.",
         )
 
     def _failure(
@@ -234,16 +235,16 @@ class Rest:
 def detail(response: httpx.Response) -> str:
     """Airflow's own words about a failure, without what was sent: that may hold secrets."""
     try:
-        said = response.json()["detail"]
+        answer = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return ""
-    if isinstance(said, dict):
-        return ": ".join(str(said[key]) for key in ("reason", "message") if said.get(key))
-    if isinstance(said, list):
+    if isinstance(answer, dict):
+        return ": ".join(str(answer[key]) for key in ("reason", "message") if answer.get(key))
+    if isinstance(answer, list):
         complaints = [
             f"{'.'.join(str(part) for part in item.get('loc', []))}: {item.get('msg', '')}"
-            for item in said
+            for item in answer
             if isinstance(item, dict)
         ]
         return "; ".join(dict.fromkeys(complaints))
-    return str(said)
+    return str(answer)

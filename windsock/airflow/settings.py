@@ -32,7 +32,7 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
     bundle = {
         "name": BUNDLE,
         "classpath": "windsock.runtime.bundle.SnapshotDagBundle",
-        # A backstop: a poke comes first. It keeps a dag-processor without an agent current.
+        # For a dag-processor without an agent; else a poke comes first.
         "kwargs": {"store": store, "refresh_interval": 5},
     }
     values = {

@@ -20,7 +20,7 @@ _DEFAULT_POOL_SLOTS = 128
 _EXPORT_HEAD = f"""\
 # Written by `invoke settings.export`.
 # Airflow's API shows no secrets: it puts {MASK} in their place. Replace each {MASK} by its
-# value, or by ${{NAME}} to take it from an environment variable; a file that holds the mask
+# value, or by ${{NAME}} to take it from an environment variable; a file with the mask
 # is not imported.
 """
 

@@ -1,7 +1,7 @@
 """Read `airflow_settings.yaml`: every complaint names its line.
 
 The format is the one that the Astro command line reads (`settings/types.go` there). Two things are
-ours: a key that nobody knows is an error instead of being passed over, and `${NAME}` in a value is
+ours: an unknown key is an error, and `${NAME}` in a value is
 replaced from the environment, so that a secret need not stand in the repository.
 """
 
@@ -97,7 +97,7 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Entries:
-    """What a settings file holds."""
+    """The entries of a settings file."""
 
     connections: tuple[Connection, ...] = ()
     variables: tuple[Variable, ...] = ()
@@ -110,14 +110,14 @@ class Entries:
 
 
 def read(path: Path, *, environment: Mapping[str, str] | None = None) -> Entries:
-    """Read a settings file; one that does not exist holds nothing.
+    """Read a settings file; one that does not exist has no entries.
 
     Args:
         path: Of the file.
         environment: For `${NAME}`; this process's own by default.
 
     Raises:
-        ConfigurationError: It cannot be read or used; says the line.
+        ConfigurationError: It cannot be read or used; the message names the line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -136,7 +136,7 @@ def content(path: Path, *, environment: Mapping[str, str] | None = None) -> str:
         environment: For `${NAME}`; this process's own by default.
 
     Returns:
-        Text that holds secrets; empty if there is no such file.
+        Text with secrets in it; empty if there is no such file.
     """
     try:
         text = path.read_bytes().decode(errors="replace")
@@ -203,7 +203,7 @@ class _Reader:
                 self._fail(
                     item.line,
                     f"connection {name!r} has conn_uri and other fields",
-                    "Say it in one way: conn_uri alone, or the fields without it.",
+                    "Use conn_uri alone, or the other fields without it.",
                 )
             return self._from_uri(item, name, uri)
         if not conn_type:
@@ -235,7 +235,7 @@ class _Reader:
         try:
             return json.dumps(self._replaced(value, line), allow_nan=False) if value else None
         except (TypeError, ValueError) as error:
-            self._fail(line, f"conn_extra cannot be said in JSON: {error}")
+            self._fail(line, f"conn_extra cannot be written as JSON: {error}")
 
     def _from_uri(self, item: _Item, name: str, uri: str) -> Connection:
         """A connection from its URI, read as Airflow does (`models/connection.py`)."""
@@ -243,7 +243,7 @@ class _Reader:
         scheme, separator, rest = uri.partition("://")
         if not separator or not scheme:
             self._fail(line, "conn_uri is no URI", "For example: postgres://user:password@host/db")
-        # http://https://host says that the host itself is to be reached over https.
+        # http://https://host: the host itself is reached over https.
         protocol, nested, inner = rest.partition("://")
         nested = nested if protocol.isalnum() else ""
         try:
@@ -275,7 +275,7 @@ class _Reader:
         try:
             return Variable(key=name, value=json.dumps(self._replaced(value, line)))
         except (TypeError, ValueError) as error:
-            self._fail(line, f"variable_value cannot be said in JSON: {error}")
+            self._fail(line, f"variable_value cannot be written as JSON: {error}")
 
     def _pool(self, item: _Item) -> Pool:
         name, slots = self._text(item, "pool_name"), self._text(item, "pool_slot")
@@ -324,7 +324,7 @@ class _Reader:
             if not isinstance(key, yaml.ScalarNode):
                 self._fail(key.start_mark.line, f"{what} has a key that is no word")
             if own.count(key.value) > 1:
-                self._fail(key.start_mark.line, f"the key {key.value!r} stands here twice")
+                self._fail(key.start_mark.line, f"the key {key.value!r} stands twice")
         self._loader.flatten_mapping(node)  # merges `<<`; own keys come last and win
         for key, _ in node.value:
             if key.value not in known:
@@ -381,12 +381,12 @@ class _Reader:
             if escaped:
                 return match.group()[1:]
             if not _NAME.fullmatch(name):
-                return match.group()  # no name of a variable, so it is not meant for us
+                return match.group()  # not the name of a variable
             if name not in self._environment:
                 self._fail(
                     line,
                     f"the environment variable {name} is not set",
-                    f"Set it, or write $${{{name}}} if the text itself is meant.",
+                    f"Set it, or write $${{{name}}} for the text itself.",
                 )
             return self._environment[name]
 

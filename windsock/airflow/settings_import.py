@@ -38,7 +38,7 @@ _OWNER_ONLY = 0o600
 
 
 def import_settings(path: Path, environment: Environment, *, state_folder: Path) -> Changes | None:
-    """Make Airflow's connections, variables and pools as the file says, if it changed.
+    """Make Airflow's connections, variables and pools equal to the file, if it changed.
 
     Args:
         path: Of the YAML file; one that was deleted takes away what it brought.
@@ -110,7 +110,7 @@ class Changes:
 
 
 def apply(entries: Entries, api: Airflow, *, record: ImportRecord) -> Changes:
-    """Make Airflow's connections, variables and pools as the file says.
+    """Make Airflow's connections, variables and pools equal to the file.
 
     Doing it twice changes nothing the second time.
 

@@ -1,7 +1,7 @@
 """XCom values as Python objects again.
 
-Airflow's API answers an XCom in the form in which it is stored: JSON, in which what JSON cannot say
-stands as `{"__classname__": …, "__version__": …, "__data__": …}` (`airflow/sdk/serde`). The
+Airflow's API returns an XCom as it is stored: JSON, in which a value of another type stands
+as `{"__classname__": …, "__version__": …, "__data__": …}` (`airflow/sdk/serde`). The
 everyday types are turned back here, so that a test compares with what the task returned; any other
 class stays in the stored form, because its module need not exist where the test runs.
 """

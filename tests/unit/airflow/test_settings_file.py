@@ -173,7 +173,7 @@ def test_an_unset_environment_variable_names_its_line(file: Path) -> None:
     text = "airflow:\n  variables:\n    - variable_name: a\n      variable_value: ${MISSING}\n"
     assert refused(file, text) == (
         "FILE:4: the environment variable MISSING is not set\n"
-        "Set it, or write $${MISSING} if the text itself is meant."
+        "Set it, or write $${MISSING} for the text itself."
     )
 
 
@@ -249,7 +249,7 @@ def test_a_uri_is_read_as_airflow_reads_it(
         ),
         (
             "airflow:\n connections:\n - conn_id: a\n   conn_type: b\n   conn_extra: {1: .nan}",
-            "FILE:5: conn_extra cannot be said in JSON",
+            "FILE:5: conn_extra cannot be written as JSON",
         ),
         (
             "airflow:\n  connections:\n  - conn_id: a\n    conn_uri: b\n",
@@ -274,7 +274,7 @@ def test_a_uri_is_read_as_airflow_reads_it(
         ),
         (
             "airflow:\n  variables:\n  - variable_name: a\n    variable_name: b\n",
-            "FILE:3: the key 'variable_name' stands here twice",
+            "FILE:3: the key 'variable_name' stands twice",
         ),
         (
             "airflow:\n  variables:\n  - variable_name: [a]\n",
