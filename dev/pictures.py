@@ -51,6 +51,7 @@ class Terminal:
     def __init__(self, *arguments: str, variables: Mapping[str, str]) -> None:
         self._came = threading.Condition()
         self._shown = bytearray()
+        self._ended = False
         self._ours, theirs = pty.openpty()
         self._child = subprocess.Popen(
             [sys.executable, "-m", "invoke", *arguments],
@@ -71,15 +72,15 @@ class Terminal:
         self._reader = threading.Thread(target=self._read, daemon=True)
 
     def _read(self) -> None:
-        while True:
+        part = b"."
+        while part:
             try:
                 part = os.read(self._ours, 4096)
             except OSError:  # Linux answers so when the other end is closed.
-                return
-            if not part:
-                return
+                part = b""
             with self._came:
                 self._shown += part
+                self._ended = not part
                 self._came.notify_all()
 
     def __enter__(self) -> Self:
@@ -110,7 +111,8 @@ class Terminal:
             return re.search(pattern, Text.from_ansi(self.shown).plain) is not None
 
         with self._came:
-            if not self._came.wait_for(came, PATIENCE):
+            self._came.wait_for(lambda: self._ended or came(), PATIENCE)
+            if not came():
                 raise DeadlineExceeded(f"no {pattern!r} in {PATIENCE:.0f} s in:\n{self.shown}")
 
     def interrupt(self) -> None:

@@ -13,22 +13,20 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dev.benchmarks import devspace, usage
+from dev.benchmarks import usage
 from dev.benchmarks.bare import Bare, fill
 from dev.benchmarks.environment import BenchEnvironment, on_cluster, workplace
 from dev.benchmarks.events import EDIT, Folder, repeat
-from dev.benchmarks.pod import PEER_SECONDS, Kubectl, Reader
+from dev.benchmarks.pod import Kubectl, Reader
 from dev.benchmarks.reload import IDLE_SECONDS, Bench, check_rounds, many_files
 from dev.benchmarks.reload import TARGETS as LOCAL_TARGETS
 from dev.benchmarks.report import OURS, Machine, Measurement, Report, Target
 from windsock.cluster.access.streams import DAG_PROCESSOR
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.manifests.settings import STORE
-from windsock.errors import DeadlineExceeded
 from windsock.sync_process.control import ControlClient
 from windsock.targets import choose
 from windsock.targets.location import Location
@@ -148,7 +146,6 @@ def _measure(bench: Bench, ours: BenchEnvironment, *, folder: Path, kubeconfig: 
             folder=folder,
             cluster=cluster,
             kubectl=Kubectl.find(cluster, DAG_PROCESSOR, kubeconfig=kubeconfig),
-            kubeconfig=kubeconfig,
         )
         copies.measure_saving(ours, dags)
         for path in extra:
@@ -168,14 +165,12 @@ class Copies:
         folder: For the files that travel.
         cluster: With the namespace of the environment.
         kubectl: None where it is not on PATH.
-        kubeconfig: A file; empty means what kubectl would use.
     """
 
     bench: Bench
     folder: Path
     cluster: Cluster
     kubectl: Kubectl | None
-    kubeconfig: str
 
     # --- with Airflow -------------------------------------------------------------------------
 
@@ -216,8 +211,8 @@ class Copies:
             between=between,
         )
 
-    def _peers(self, what: str, stack: ExitStack) -> dict[str, Way]:
-        """What the peers do with a file; one that stays ends with the stack."""
+    def _peers(self) -> dict[str, Way]:
+        """What the peers do with a file."""
         kubectl = self.kubectl
         if kubectl is None:
             return {}
@@ -233,48 +228,7 @@ class Copies:
             (place / name).write_text(content, encoding="utf-8")
             kubectl.copy(place / name, f"{end}/{name}")
 
-        found: dict[str, Way] = {TAR: (tar, end), COPY: (copy, end)}
-        if devspace.is_here():
-            try:
-                found[devspace.SYSTEM] = self._devspace(kubectl, stack)
-            except DeadlineExceeded as error:
-                self._add(what, devspace.SYSTEM, ((), (error.message,)))
-        return found
-
-    def _devspace(self, kubectl: Kubectl, stack: ExitStack) -> Way:
-        folder, end = self.folder / "devspace", f"{BENCH_STORE}/devspace"
-        folder.mkdir(exist_ok=True)
-        kubectl.make_folder(end)
-        stack.enter_context(
-            devspace.syncing(
-                folder,
-                end,
-                cluster=self.cluster,
-                pod=kubectl.pod,
-                container=DAG_PROCESSOR,
-                kubeconfig=self.kubeconfig,
-            )
-        )
-        self._settle(folder, end)
-
-        def save(name: str, content: str) -> None:
-            hidden = self.folder / "hidden"
-            hidden.write_text(content, encoding="utf-8")
-            hidden.replace(folder / name)
-
-        return save, end
-
-    def _settle(self, folder: Path, end: str) -> None:
-        """Wait until a peer that stays is at work: its first file is in the pod.
-
-        Raises:
-            DeadlineExceeded: It was not in time.
-        """
-        name = "bench_ready.sql"
-        with Reader(self.cluster, DAG_PROCESSOR) as reader:
-            reader.expect(f"{end}/{name}", "# ready")
-            (folder / name).write_text("# ready", encoding="utf-8")
-            reader.seconds_until_read("# ready", since=time.monotonic(), timeout=PEER_SECONDS)
+        return {TAR: (tar, end), COPY: (copy, end)}
 
     def _measure_copies(
         self,
@@ -287,9 +241,8 @@ class Copies:
     ) -> None:
         """One file, brought into the pod in several ways."""
         numbers = itertools.count()
-        with ExitStack() as stack:
-            reader = stack.enter_context(Reader(self.cluster, DAG_PROCESSOR))
-            for system, (save, end) in {OURS: ours, **self._peers(what, stack)}.items():
+        with Reader(self.cluster, DAG_PROCESSOR) as reader:
+            for system, (save, end) in {OURS: ours, **self._peers()}.items():
 
                 def sample(system: str = system, save: Save = save, end: str = end) -> float:
                     token = f"# {system} {next(numbers)}"
