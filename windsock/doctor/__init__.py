@@ -119,8 +119,8 @@ def _plain(findings: Iterable[Finding]) -> list[dict[str, str]]:
 
 
 def _show(console: Console, findings: Iterable[Finding]) -> None:
-    shows = {OK: console.success, WARNING: console.warning, PROBLEM: console.failure}
-    for finding in findings:
-        shows[finding.level](f"{finding.check:<12} {finding.what}")
-        for line in finding.advice.splitlines():
-            console.line(f"{'':<15}{line}")
+    outcomes = {OK: "success", WARNING: "warning", PROBLEM: "failure"}
+    console.outcomes(
+        (outcomes[finding.level], (finding.check, f"{finding.what}\n{finding.advice}".rstrip()))
+        for finding in findings
+    )
