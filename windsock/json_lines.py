@@ -1,6 +1,6 @@
 """Lines over a unix socket, one JSON object each: a server, and a client.
 
-Runs in Airflow's processes too: it needs the standard library alone.
+Runs in Airflow's processes, too, and travels with the agent: it needs the standard library alone.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class ParsedSnapshot:
     """The answer to a barrier: Airflow has parsed exactly this tree.
 
     Attributes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from windsock.model import Settled
+    from windsock.model import ParsedSnapshot
 
 EXAMPLE_DAGS = frozenset(path.stem for path in EXAMPLES.glob("*.py"))
 """Every example file holds the DAG of its name."""
@@ -112,12 +112,12 @@ class Folder:
         fresh.replace(path)
         return path
 
-    def save(self, name: str, text: str) -> Settled:
+    def save(self, name: str, text: str) -> ParsedSnapshot:
         """Save a file and wait until Airflow has parsed the folder."""
         self.write(name, text)
         return self.settle()
 
-    def settle(self, *, timeout: float = PATIENCE) -> Settled:
+    def settle(self, *, timeout: float = PATIENCE) -> ParsedSnapshot:
         """Wait until Airflow has parsed exactly what is on disk."""
         return self.project.control.barrier(timeout=timeout)
 
@@ -194,7 +194,7 @@ def assert_in_step(
         assert (project.dags / dag.file).is_file(), f"{dag.dag_id} is listed with {dag.file}"
 
 
-def _settled(project: Project) -> list[Settled]:
+def _settled(project: Project) -> list[ParsedSnapshot]:
     """What Airflow made of the folder; nothing while the sync cannot say."""
     try:
         return [project.control.barrier(timeout=PATIENCE)]

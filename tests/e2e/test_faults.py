@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.project import Project
-    from windsock.model import Settled
+    from windsock.model import ParsedSnapshot
 
 pytestmark = pytest.mark.e2e
 
@@ -54,7 +54,7 @@ HARMFUL = {
 
 
 @pytest.fixture(scope="class")
-def harmed(environment: Project) -> Iterator[Settled]:
+def harmed(environment: Project) -> Iterator[ParsedSnapshot]:
     """What Airflow makes of all harmful files, saved at once: the timeouts pass side by side."""
     folder = Folder(environment)
     for name in HARMFUL:
@@ -76,7 +76,7 @@ def harmed(environment: Project) -> Iterator[Settled]:
 class TestHarmfulImports:
     @pytest.mark.parametrize("name", HARMFUL)
     def test_a_harmful_import_is_told_as_an_import_error(
-        self, environment: Project, harmed: Settled, name: str
+        self, environment: Project, harmed: ParsedSnapshot, name: str
     ) -> None:
         _, wanted = HARMFUL[name]
         assert re.search(wanted, harmed.errors[f"{name}.py"])
@@ -88,7 +88,7 @@ class TestHarmfulImports:
         assert re.search(wanted, shown)
 
     def test_harmful_imports_leave_all_other_dags_alone(
-        self, environment: Project, harmed: Settled
+        self, environment: Project, harmed: ParsedSnapshot
     ) -> None:
         assert sorted(harmed.errors) == sorted(f"{name}.py" for name in HARMFUL)
         assert_in_step(environment, broken=list(harmed.errors))

@@ -2,7 +2,7 @@
 
 The client sends the *text* of this module and of the few it needs over the stream at start (see
 bootstrap.py), so the agent can never be another version than the client. It needs nothing but
-Python ≥ 3.11, and imports no other part of windsock.
+Python ≥ 3.11, and imports no other part of windsock than `json_lines`, which is sent with it.
 
 The conversation (every frame is a JSON header and a payload, see `encode`)::
 
@@ -15,9 +15,8 @@ The conversation (every frame is a JSON header and a payload, see `encode`)::
     content {batch, digest, last} + bytes  (refused at any time; the rest of the batch is dropped)
     commit {batch}                         applied {batch, tree, seconds} or refused
     abort {batch}
-    request {message}                      undelivered {message}, if no processor listens
     ping {}                                pong {} (also while a long batch is applied)
-                                           event {message}: what the processor said, as it said it
+                                           event {message}: of the dag-processor, as it came
                                            processor {connected}
                                            farewell {code, message}; the agent ends
 """
@@ -39,6 +38,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from windsock.json_lines import Connection
+from windsock.json_lines import decode as decode_line
+from windsock.json_lines import encode as encode_line
 from windsock.store.entries import Refusal, refusal_of
 from windsock.store.files import write_all
 from windsock.store.lock import StoreLock
@@ -50,37 +52,31 @@ if TYPE_CHECKING:
 
     from windsock.store.batch import Batch
 
-MAXIMUM_LINE = 16 * 1024 * 1024
-
 
 class ProcessorLine:
-    """JSON lines to and from the dag-processor, over a unix socket that comes and goes.
+    """JSON lines to and from the dag-processor, whose unix socket comes and goes.
 
     Args:
         path: Where the dag-processor listens; empty means there is none.
         clock: Monotonic seconds.
     """
 
-    LONGEST_PAUSE = 0.5
+    FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
     def __init__(self, path: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
         self._socket: socket.socket | None = None
-        self._incoming = bytearray()
-        self._outgoing = bytearray()
-        self._pause = 0.02
+        self._connection: Connection | None = None
+        self._pause = self.FIRST_PAUSE
         self._due = 0.0
+        self.wants_to_write = False
+        """Whether a line could not be sent whole yet."""
 
     @property
     def connected(self) -> bool:
         """Whether somebody listens."""
         return self._socket is not None
-
-    @property
-    def wants_to_write(self) -> bool:
-        """Whether a line could not be sent whole yet."""
-        return bool(self._outgoing)
 
     def fileno(self) -> int:
         """For `select`; -1 while not connected."""
@@ -94,78 +90,42 @@ class ProcessorLine:
         """
         if self._socket is not None or not self._path or self._clock() < self._due:
             return False
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(1.0)
-            connection.connect(self._path)
+            peer.settimeout(1.0)
+            peer.connect(self._path)
         except OSError:
-            connection.close()
+            peer.close()
             self._due = self._clock() + self._pause
             self._pause = min(self._pause * 2, self.LONGEST_PAUSE)
             return False
-        connection.setblocking(False)
-        self._socket, self._pause = connection, 0.02
+        peer.setblocking(False)
+        self._socket, self._pause = peer, self.FIRST_PAUSE
+        self._connection = Connection(peer, lambda waits: setattr(self, "wants_to_write", waits))
         return True
 
-    def send(self, message: Mapping[str, Any]) -> bool:
-        """Send a line.
-
-        Returns:
-            False if nobody is there (any more).
-        """
-        if self._socket is None:
+    def send(self, message: dict[str, Any]) -> bool:
+        """Send a line, as far as it goes now; false if nobody listens."""
+        if self._connection is None:
             return False
-        self._outgoing += json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
-        return self.flush()
+        self._connection.send(encode_line(message))
+        return True
 
-    def flush(self) -> bool:
-        """Send what waits, as far as it goes; False if the line broke."""
-        while self._socket is not None and self._outgoing:
-            try:
-                sent = self._socket.send(self._outgoing)
-            except BlockingIOError:
-                return len(self._outgoing) < MAXIMUM_LINE or self._lose()
-            except OSError:
-                return self._lose()
-            del self._outgoing[:sent]
-        return self._socket is not None
-
-    def receive(self) -> list[Any]:
-        """The messages that arrived; an unreadable line is told as `{"type": "unreadable"}`."""
-        if self._socket is None:
+    def receive(self) -> list[dict[str, Any]]:
+        """The messages that have come; a line that is none is passed over."""
+        lines = self._connection.receive() if self._connection is not None else None
+        if lines is None:
+            self.close()
             return []
-        try:
-            data = self._socket.recv(1024 * 1024)
-        except BlockingIOError:
-            return []
-        except OSError:
-            data = b""
-        self._incoming += data
-        *lines, rest = self._incoming.split(b"\n")
-        self._incoming = bytearray(rest)
-        if not data or len(rest) > MAXIMUM_LINE:
-            self._lose()
-        return [self._message(bytes(line)) for line in lines if line.strip()]
+        return [message for line in lines if (message := decode_line(line)) is not None]
 
     def close(self) -> None:
         """Hang up."""
-        self._lose()
-
-    @staticmethod
-    def _message(line: bytes) -> Any:
-        try:
-            return json.loads(line)
-        except (ValueError, RecursionError):
-            return {"type": "unreadable", "line": line[:200].decode("utf-8", "replace")}
-
-    def _lose(self) -> bool:
         if self._socket is not None:
             self._socket.close()
-        self._socket = None
-        self._incoming.clear()
-        self._outgoing.clear()
+        self._socket = self._connection = None
+        self.wants_to_write = False
         self._due = self._clock() + self._pause
-        return False
 
 
 class Farewell(Exception):
@@ -275,9 +235,7 @@ class Agent:
         pending = [self._processor] if self._processor.wants_to_write else []
         idle = not self._chores or self._batch is not None
         readable, writable, _ = select.select(listen, pending, [], self.TICK if idle else 0)
-        if writable:
-            self._processor.flush()
-        if self._processor in readable:
+        if writable or self._processor in readable:
             self._hear_processor()
         if self._reader in readable:
             self._hear_client()
@@ -366,7 +324,6 @@ class Agent:
             "content": self._content,
             "commit": self._commit,
             "abort": self._abort,
-            "request": self._request,
             "ping": self._pong,
         }
         if frame.type not in answers:
@@ -468,11 +425,6 @@ class Agent:
             self._make_room()
         self._send("refused", batch=number, code=refusal.code, message=str(refusal))
 
-    def _request(self, frame: Frame) -> None:
-        message = frame.header["message"]
-        if not self._processor.send(message):
-            self._send("undelivered", message=message)
-
     def _pong(self, _: Frame) -> None:
         self._send("pong")
 
@@ -496,7 +448,7 @@ class Agent:
 
     def _hear_processor(self) -> None:
         for message in self._processor.receive():
-            if self._asked and isinstance(message, dict) and message.get("type") == "references":
+            if self._asked and message.get("type") == "references":
                 self._asked = False
                 self._chores.append(self._collection(message))
             else:

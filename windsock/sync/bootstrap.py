@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import windsock.store
+import windsock
 
-MODULES = ("entries", "wire", "files", "lock", "batch", "building", "usage", "store", "agent")
+STORE = ("entries", "wire", "files", "lock", "batch", "building", "usage", "store", "agent")
+MODULES = ("json_lines", *(f"store.{name}" for name in STORE))
 """The agent's modules, each after those it imports."""
 
 LOADER = """
@@ -39,9 +40,9 @@ def command(python: str, options: str) -> list[str]:
 
 def greeting() -> bytes:
     """What to write to the loader: a line with a size, then that many bytes of the agent."""
-    folder = Path(windsock.store.__file__).parent
+    folder = Path(windsock.__file__).parent
     sources = [
-        (f"windsock.store.{name}", (folder / f"{name}.py").read_text(encoding="utf-8"))
+        (f"windsock.{name}", (folder / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
         for name in MODULES
     ]
     text = json.dumps(sources).encode("ascii")

@@ -34,7 +34,7 @@ PING_AFTER = 5.0
 """Seconds of silence after which the agent is asked whether it lives."""
 DEAD_AFTER = 15.0
 """Seconds of silence after which it does not."""
-ASIDE = frozenset({"event", "processor", "undelivered"})
+ASIDE = frozenset({"event", "processor"})
 """Messages that come at any time, whatever is asked."""
 
 

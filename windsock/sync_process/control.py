@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.events import Event, from_line
 from windsock.json_lines import Client, decode, encode
-from windsock.model import Settled
+from windsock.model import ParsedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class ControlClient:
         """
         return self._ask({"request": "status"}, timeout=timeout)
 
-    def barrier(self, *, timeout: float = 60.0) -> Settled:
+    def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
         """Wait until Airflow has parsed exactly the tree that is on disk now.
 
         Args:
@@ -54,7 +54,7 @@ class ControlClient:
             EnvironmentFailure: No sync process answers, or it cannot sync.
         """
         answer = self._ask({"request": "barrier", "timeout": timeout}, timeout=timeout + GRACE)
-        return Settled(
+        return ParsedSnapshot(
             snapshot=answer["snapshot"], errors=answer["errors"], dags=tuple(answer["dags"])
         )
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import Dag
-    from windsock.model import Settled
+    from windsock.model import ParsedSnapshot
 
 BARRIER_TIMEOUT = 60.0
 """Seconds that Airflow may take to parse what is on disk."""
@@ -48,7 +48,7 @@ class RunningAirflow:
     Args:
         api: Of its Airflow.
         barrier: Waits, at most so many seconds, until Airflow has parsed what is on disk.
-        dags_folder: Whose files `Settled.errors` names.
+        dags_folder: Whose files `ParsedSnapshot.errors` names.
         test_name: Goes into the ids of the runs.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
@@ -59,7 +59,7 @@ class RunningAirflow:
         self,
         api: Airflow,
         *,
-        barrier: Callable[[float], Settled],
+        barrier: Callable[[float], ParsedSnapshot],
         dags_folder: Path,
         test_name: str,
         clock: Callable[[], float] = time.monotonic,
@@ -246,7 +246,7 @@ class RunningAirflow:
             raise self._broken(dag_id, dag.file, settled.errors[dag.file])
         return dag
 
-    def _known(self, dag_id: str, settled: Settled) -> Dag:
+    def _known(self, dag_id: str, settled: ParsedSnapshot) -> Dag:
         __tracebackhide__ = True
         try:
             dag = self.api.dag(dag_id)
@@ -256,7 +256,7 @@ class RunningAirflow:
             raise self._unknown(dag_id, settled)
         return dag
 
-    def _unknown(self, dag_id: str, settled: Settled) -> DagError:
+    def _unknown(self, dag_id: str, settled: ParsedSnapshot) -> DagError:
         for file, traceback in sorted(settled.errors.items()):
             if self._names(file, dag_id):
                 return self._broken(dag_id, file, traceback)

@@ -12,7 +12,7 @@ import pytest
 from windsock import json_lines
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.events import Attached, Event, Note, to_line
-from windsock.model import Settled
+from windsock.model import ParsedSnapshot
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.server import ControlServer
 
@@ -84,7 +84,7 @@ def test_a_barrier_carries_its_deadline_and_gives_what_airflow_has(
         "dags": ["b", "c"],
     }
     settled = ControlClient(path).barrier(timeout=7)
-    assert settled == Settled(snapshot="abc", errors={"a.py": "broken"}, dags=("b", "c"))
+    assert settled == ParsedSnapshot(snapshot="abc", errors={"a.py": "broken"}, dags=("b", "c"))
     assert process.requests == [{"request": "barrier", "timeout": 7}]
 
 

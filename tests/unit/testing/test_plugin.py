@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, line_of
-from windsock.model import Environment, Settled
+from windsock.model import Environment, ParsedSnapshot
 from windsock.testing import plugin
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ class FakeControl:
     def __init__(self, fake: FakeAirflow) -> None:
         self._fake = fake
 
-    def barrier(self, *, timeout: float = 60.0) -> Settled:
+    def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
         assert timeout > 0
         known = tuple(sorted(self._fake.dags))
-        return Settled(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
+        return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
 
 
 class Inner:

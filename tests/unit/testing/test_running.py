@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
 from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, EnvironmentFailure
-from windsock.model import Settled
+from windsock.model import ParsedSnapshot
 from windsock.testing.running import RunningAirflow
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ class FakeBarrier:
         self.passed = 0
         self._fake = fake
 
-    def __call__(self, timeout: float) -> Settled:
+    def __call__(self, timeout: float) -> ParsedSnapshot:
         assert timeout > 0
         self.passed += 1
         known = tuple(sorted(self._fake.dags))
-        return Settled(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
+        return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
 
 
 class Bench:
