@@ -166,24 +166,22 @@ def drawn(shown: str) -> str:
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text.from_ansi(shown.rstrip()))
     svg = console.export_svg(title="windsock", unique_id="terminal")
-    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
 
 
 def words(svg: str) -> list[str]:
-    """The lines of a terminal as SVG, with every time as `_`."""
+    """The lines of a drawn terminal, without what differs from one machine to the next."""
     lines: dict[str, str] = {}
     for text in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):  # noqa: S314 - our own file
-        line = text.get("clip-path")
-        if line is not None:
-            column = round(
-                float(text.get("x", "0"))
-                / float(text.get("textLength", "0"))
-                * len(text.text or "")
-            )
-            lines[line] = lines.get(line, "").ljust(column) + (text.text or "")
-    plain = "\n".join(lines.values()).replace("\xa0", " ")
-    plain = re.sub(r"\d+\.\d+ ?s\b", "_", plain)
-    return re.sub(r"=+", "=", plain).splitlines()
+        line, shown = text.get("clip-path"), (text.text or "").replace("\xa0", " ").rstrip("\n")
+        if line is not None and shown:
+            width = float(text.get("textLength", "0")) / len(shown)
+            column = round(float(text.get("x", "0")) / width)
+            lines[line] = lines.get(line, "").ljust(column) + shown
+    # Times and versions, and the rules that pytest draws around them.
+    plain = [re.sub(r"\d+(\.\d+)+( ?s\b)?", "_", line) for line in lines.values()]
+    plain = [re.sub(r"=+", "=", line).rstrip() for line in plain]
+    return [line for line in plain if not line.startswith("plugins: ")]
 
 
 def draw() -> Iterator[Path]:

@@ -60,7 +60,7 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
         "execution_api.jwt_expiration_time": "86400",
         "workers.missing_dag_retry_delay": "2",
         # A task's supervisor can miss the moment at which its process ends; it then looks again
-        # after this long. By default that holds a failed task, and its slot, for five seconds.
+        # after this long. By default a failed task, and its slot, waits five seconds for that.
         "workers.min_heartbeat_interval": "1",
         "api.workers": "1",
     }
@@ -71,7 +71,7 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
 
 
 def runtime_variables(settings: Settings) -> dict[str, str]:
-    """What `windsock.runtime` is told on every target, as variables."""
+    """The environment variables of `windsock.runtime`, on every target."""
     further = settings.further_folders
     return {
         "WINDSOCK_PARSE_MEMORY_MB": str(settings.parse.memory_limit_mb),
