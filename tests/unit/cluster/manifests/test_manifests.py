@@ -81,6 +81,7 @@ def worker(objects: Objects) -> Manifest:
     """The pod of a task, as the scheduler's bootstrap.sh writes it."""
     [scheduler] = pod_of(objects, "airflow-scheduler")["spec"]["containers"]
     variables = {each["name"]: each.get("value", "") for each in scheduler["env"]}
+    variables |= objects["ConfigMap", manifests.SETTINGS]["data"]
     text = objects["ConfigMap", manifests.POD_TEMPLATE]["data"][manifests.POD_TEMPLATE_KEY]
     pod: Manifest = yaml.safe_load(Template(text).safe_substitute(variables))
     return pod
@@ -153,7 +154,9 @@ def test_a_setting_may_be_any_text() -> None:
 @needs_kubectl
 def test_the_dag_processor_knows_the_folder_on_this_machine(objects: Objects) -> None:
     (container,) = pod_of(objects, "airflow-dag-processor")["spec"]["containers"]
-    assert {"name": manifests.DAGS_FOLDER, "value": "/home/anna/dags"} in container["env"]
+    assert {"configMapRef": {"name": manifests.SETTINGS}} in container["envFrom"]
+    data = objects["ConfigMap", manifests.SETTINGS]["data"]
+    assert data[manifests.DAGS_FOLDER] == "/home/anna/dags"
 
 
 @needs_kubectl
