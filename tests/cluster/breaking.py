@@ -434,7 +434,7 @@ def test_a_laptop_that_wakes_is_told_who_took_the_sync_meanwhile(
         terminal.wait_for("^watching ")
         os.kill(process, signal.SIGSTOP)
         try:
-            theirs.hold(take_over=True)
+            theirs.take(take_over=True)
         finally:
             os.kill(process, signal.SIGCONT)
         terminal.wait_for("ben@desk has taken the sync over, since")

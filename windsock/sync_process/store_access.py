@@ -77,7 +77,7 @@ class PodStore:
         pause: Callable[[float], None],
     ) -> None:
         from windsock.cluster.api.client import Cluster  # noqa: PLC0415 - heavy
-        from windsock.cluster.api.lease import ANSWER_SECONDS, Keeper, Lease  # noqa: PLC0415 - heavy
+        from windsock.cluster.api.lease import ANSWER_SECONDS, Lease, LeaseRenewer  # noqa: PLC0415 - heavy
 
         self.client = pod.client
         self._options = options
@@ -86,7 +86,7 @@ class PodStore:
             context=pod.context, namespace=pod.namespace, kubeconfig=pod.kubeconfig or None
         ).within(ANSWER_SECONDS)
         lease = Lease(self._cluster, client=pod.client, pause=pause)
-        self._keeper = Keeper(lease, lost=lost, note=note)
+        self._renewer = LeaseRenewer(lease, lost=lost, note=note)
 
     def connect(self) -> Transport:
         """Take the lease, and start an agent.
@@ -98,7 +98,7 @@ class PodStore:
 
         # Where one connection was lost, those that wait to be used again may be dead, too.
         self._cluster.connection.drop_idle()
-        self._keeper.take(take_over=self._take_over)
+        self._renewer.take(take_over=self._take_over)
         self._take_over = False
         return exec_transport(self._cluster, self._options)
 
@@ -108,11 +108,11 @@ class PodStore:
         Raises:
             StoreBusy: Somebody has just taken it.
         """
-        return self._keeper.confirm()
+        return self._renewer.confirm()
 
     def close(self) -> None:
         """Give the lease back."""
-        self._keeper.release()
+        self._renewer.release()
 
 
 class SyncAttempt:

@@ -15,8 +15,8 @@ from windsock.cluster.api.lease import (
     NAME,
     RENEW_SECONDS,
     RETRY_SECONDS,
-    Keeper,
     Lease,
+    LeaseRenewer,
     Leases,
 )
 from windsock.sync.protocol import StoreBusy
@@ -65,7 +65,7 @@ def spec_of(room: Leases) -> dict[str, Any]:
 
 
 def test_the_first_one_holds_it_and_signs(room: Leases, anna: Lease) -> None:
-    anna.hold()
+    anna.take()
     assert spec_of(room) == {
         "holderIdentity": ANNA,
         "leaseDurationSeconds": DURATION,
@@ -78,10 +78,10 @@ def test_the_first_one_holds_it_and_signs(room: Leases, anna: Lease) -> None:
 def test_another_one_is_told_who_holds_it_since_when_and_what_to_do(
     anna: Lease, bob: Lease, clock: Clock
 ) -> None:
-    anna.hold()
+    anna.take()
     clock.now += timedelta(seconds=DURATION - 1)
     with pytest.raises(StoreBusy, match="anna@laptop syncs here, since") as busy:
-        bob.hold()
+        bob.take()
     assert busy.value.holder["since"] == MORNING.timestamp()
     assert "--take-over" in busy.value.hint
 
@@ -89,12 +89,12 @@ def test_another_one_is_told_who_holds_it_since_when_and_what_to_do(
 def test_a_renewal_tells_the_time_and_not_another_beginning(
     room: Leases, anna: Lease, bob: Lease, clock: Clock
 ) -> None:
-    anna.hold()
+    anna.take()
     for _ in range(4):
         clock.now += timedelta(seconds=DURATION - 1)
-        anna.hold()
+        anna.take()
     with pytest.raises(StoreBusy):
-        bob.hold()
+        bob.take()
     assert spec_of(room)["acquireTime"] == "2026-03-01T09:30:00.000000Z"
     assert spec_of(room)["renewTime"] == "2026-03-01T09:30:56.000000Z"
     assert spec_of(room)["leaseTransitions"] == 0
@@ -103,21 +103,21 @@ def test_a_renewal_tells_the_time_and_not_another_beginning(
 def test_the_same_client_holds_it_again_after_a_crash(
     room: Leases, anna: Lease, clock: Clock
 ) -> None:
-    anna.hold()
-    Lease(room, client=ANNA, clock=clock, pause=clock.pause).hold()
+    anna.take()
+    Lease(room, client=ANNA, clock=clock, pause=clock.pause).take()
     assert clock.now == MORNING
 
 
 def test_one_that_is_not_renewed_is_free(
     room: Leases, anna: Lease, bob: Lease, clock: Clock
 ) -> None:
-    anna.hold()
+    anna.take()
     clock.now += timedelta(seconds=DURATION + 1)
-    bob.hold()
+    bob.take()
     assert spec_of(room)["holderIdentity"] == BOB
     assert spec_of(room)["leaseTransitions"] == 1
     with pytest.raises(StoreBusy, match="bob@desk"):
-        anna.hold()
+        anna.take()
 
 
 def test_a_holder_whose_clock_is_behind_is_not_taken_for_dead(
@@ -126,10 +126,10 @@ def test_a_holder_whose_clock_is_behind_is_not_taken_for_dead(
     behind = Lease(
         room, client=ANNA, clock=lambda: clock.now - timedelta(hours=1), pause=clock.pause
     )
-    behind.hold()
-    clock.meanwhile = behind.hold
+    behind.take()
+    clock.meanwhile = behind.take
     with pytest.raises(StoreBusy, match="anna@laptop"):
-        bob.hold()
+        bob.take()
 
 
 def test_a_holder_whose_renewal_is_late_as_well_is_not_robbed(
@@ -138,41 +138,41 @@ def test_a_holder_whose_renewal_is_late_as_well_is_not_robbed(
     behind = Lease(
         room, client=ANNA, clock=lambda: clock.now - timedelta(hours=1), pause=clock.pause
     )
-    behind.hold()
+    behind.take()
 
     def renew_late() -> None:
         if clock.now > MORNING + timedelta(seconds=2 * RENEW_SECONDS):
-            behind.hold()
+            behind.take()
 
     clock.meanwhile = renew_late
     with pytest.raises(StoreBusy, match="anna@laptop"):
-        bob.hold()
+        bob.take()
     assert spec_of(room)["holderIdentity"] == ANNA
 
 
 def test_it_can_be_taken_over_and_the_loser_learns_to_whom(anna: Lease, bob: Lease) -> None:
-    anna.hold()
-    bob.hold(take_over=True)
-    bob.hold()
+    anna.take()
+    bob.take(take_over=True)
+    bob.take()
     with pytest.raises(StoreBusy, match="bob@desk"):
-        anna.hold()
+        anna.take()
 
 
 def test_a_released_one_is_gone_and_free(room: Leases, anna: Lease, bob: Lease) -> None:
-    anna.hold()
+    anna.take()
     anna.release()
     assert room.get(API_VERSION, KIND, NAME) is None
-    bob.hold()
+    bob.take()
     anna.release()
     assert spec_of(room)["holderIdentity"] == BOB
 
 
 def test_one_that_somebody_deleted_is_made_again(room: Leases, anna: Lease) -> None:
-    anna.hold()
+    anna.take()
     found = room.get(API_VERSION, KIND, NAME)
     assert found is not None
     room.delete(found)
-    anna.hold()
+    anna.take()
     assert spec_of(room)["holderIdentity"] == ANNA
 
 
@@ -184,7 +184,7 @@ def test_what_another_tool_left_is_taken(
     if renewed:
         spec["renewTime"] = renewed
     room.create({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": NAME}, "spec": spec})
-    anna.hold()
+    anna.take()
     assert spec_of(room)["holderIdentity"] == ANNA
     assert clock.now == MORNING + timedelta(seconds=DURATION)
 
@@ -194,7 +194,7 @@ def test_of_many_at_once_one_gets_it(room: Leases) -> None:
 
     def try_it(name: str) -> None:
         try:
-            Lease(room, client=name, clock=lambda: MORNING).hold()
+            Lease(room, client=name, clock=lambda: MORNING).take()
         except StoreBusy:
             return
         held.append(name)
@@ -208,7 +208,7 @@ def test_of_many_at_once_one_gets_it(room: Leases) -> None:
 
 
 class Ticks(threading.Event):
-    """Lets a keeper renew once for each tick, without waiting."""
+    """Lets a renewer renew once for each tick, without waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,25 +230,25 @@ class Ticks(threading.Event):
         return self.is_set()
 
 
-def test_a_keeper_renews_it_and_gives_it_back(room: Leases, anna: Lease, clock: Clock) -> None:
+def test_a_renewer_renews_it_and_gives_it_back(room: Leases, anna: Lease, clock: Clock) -> None:
     ticks, lost = Ticks(), list[StoreBusy]()
-    keeper = Keeper(anna, lost=lost.append, note=lambda _: None, stop=ticks)
-    assert not keeper.holds
-    keeper.take(take_over=False)
-    assert keeper.holds
+    renewer = LeaseRenewer(anna, lost=lost.append, note=lambda _: None, stop=ticks)
+    assert not renewer.renews
+    renewer.take(take_over=False)
+    assert renewer.renews
     assert ticks.waiting.acquire(timeout=20)
     clock.now += timedelta(seconds=5)
     ticks.tick()
     assert ticks.waiting.acquire(timeout=20)
     assert spec_of(room)["renewTime"] == "2026-03-01T09:30:05.000000Z"
-    keeper.release()
+    renewer.release()
     assert room.get(API_VERSION, KIND, NAME) is None
-    assert not keeper.holds
+    assert not renewer.renews
     assert not lost
     assert set(ticks.pauses) == {RENEW_SECONDS}
 
 
-def test_a_keeper_that_loses_it_says_to_whom_and_leaves_it_alone(
+def test_a_renewer_that_loses_it_says_to_whom_and_leaves_it_alone(
     room: Leases, anna: Lease, bob: Lease
 ) -> None:
     ticks, lost, told = Ticks(), list[StoreBusy](), threading.Event()
@@ -257,69 +257,69 @@ def test_a_keeper_that_loses_it_says_to_whom_and_leaves_it_alone(
         lost.append(busy)
         told.set()
 
-    keeper = Keeper(anna, lost=lose, note=lambda _: None, stop=ticks)
-    keeper.take(take_over=False)
-    bob.hold(take_over=True)
+    renewer = LeaseRenewer(anna, lost=lose, note=lambda _: None, stop=ticks)
+    renewer.take(take_over=False)
+    bob.take(take_over=True)
     ticks.tick()
     assert told.wait(20)
     assert lost[0].who == "bob@desk"
-    keeper.release()
+    renewer.release()
     assert spec_of(room)["holderIdentity"] == BOB
 
 
-def test_a_keeper_that_lost_it_renews_it_again_once_it_is_taken_back(
+def test_a_renewer_that_lost_it_renews_it_again_once_it_is_taken_back(
     room: Leases, anna: Lease, bob: Lease, clock: Clock
 ) -> None:
     ticks, lost, threads = Ticks(), threading.Event(), set(threading.enumerate())
-    keeper = Keeper(anna, lost=lambda _: lost.set(), note=lambda _: None, stop=ticks)
-    keeper.take(take_over=False)
-    bob.hold(take_over=True)
+    renewer = LeaseRenewer(anna, lost=lambda _: lost.set(), note=lambda _: None, stop=ticks)
+    renewer.take(take_over=False)
+    bob.take(take_over=True)
     assert ticks.waiting.acquire(timeout=20)
     ticks.tick()
     assert lost.wait(20)
     for thread in set(threading.enumerate()) - threads:
         thread.join(20)
-    assert not keeper.holds
-    keeper.take(take_over=True)
-    assert keeper.holds
+    assert not renewer.renews
+    renewer.take(take_over=True)
+    assert renewer.renews
     assert ticks.waiting.acquire(timeout=20)
     clock.now += timedelta(seconds=5)
     ticks.tick()
     assert ticks.waiting.acquire(timeout=20)
     assert spec_of(room)["renewTime"] == "2026-03-01T09:30:05.000000Z"
-    keeper.release()
+    renewer.release()
 
 
-def test_a_keeper_says_at_once_who_has_just_taken_it(anna: Lease, bob: Lease) -> None:
-    keeper = Keeper(anna, lost=lambda _: None, note=lambda _: None, stop=Ticks())
-    assert not keeper.confirm()
-    keeper.take(take_over=False)
-    assert keeper.confirm()
-    bob.hold(take_over=True)
+def test_a_renewer_says_at_once_who_has_just_taken_it(anna: Lease, bob: Lease) -> None:
+    renewer = LeaseRenewer(anna, lost=lambda _: None, note=lambda _: None, stop=Ticks())
+    assert not renewer.confirm()
+    renewer.take(take_over=False)
+    assert renewer.confirm()
+    bob.take(take_over=True)
     with pytest.raises(StoreBusy, match="bob@desk"):
-        keeper.confirm()
-    keeper.release()
+        renewer.confirm()
+    renewer.release()
 
 
-def test_a_keeper_that_fails_in_any_way_tries_again_sooner(
+def test_a_renewer_that_fails_in_any_way_tries_again_sooner(
     room: Leases, anna: Lease, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = Ticks()
-    keeper = Keeper(anna, lost=lambda _: None, note=lambda _: None, stop=ticks)
-    keeper.take(take_over=False)
+    renewer = LeaseRenewer(anna, lost=lambda _: None, note=lambda _: None, stop=ticks)
+    renewer.take(take_over=False)
     assert ticks.waiting.acquire(timeout=20)
 
     def fail() -> None:
         raise RuntimeError("the identity provider does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(anna, "hold", fail)
+        broken.setattr(anna, "take", fail)
         ticks.tick()
         assert ticks.waiting.acquire(timeout=20)
-    assert keeper.holds
+    assert renewer.renews
     clock.now += timedelta(seconds=6)
     ticks.tick()
     assert ticks.waiting.acquire(timeout=20)
     assert ticks.pauses == [RENEW_SECONDS, RETRY_SECONDS, RENEW_SECONDS]
     assert spec_of(room)["renewTime"] == "2026-03-01T09:30:06.000000Z"
-    keeper.release()
+    renewer.release()

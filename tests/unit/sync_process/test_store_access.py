@@ -77,6 +77,6 @@ def test_a_store_is_not_taken_back_from_who_has_just_taken_the_lease(
 ) -> None:
     access.connect()
     assert access.has_lease()
-    Lease(room, client=BOB).hold(take_over=True)
+    Lease(room, client=BOB).take(take_over=True)
     with pytest.raises(StoreBusy, match="bob@desk"):
         access.has_lease()

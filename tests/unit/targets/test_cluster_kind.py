@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.fakes import KeptConsole
-from windsock.cluster.api.failures import Unreachable
+from windsock.cluster.api.failures import ClusterUnreachable
 from windsock.cluster.manifests import apply
 from windsock.cluster.manifests import render as manifests
 from windsock.config import Settings
@@ -121,7 +121,7 @@ class Rig:
 
 
 GONE = (
-    Unreachable("the cluster does not answer"),
+    ClusterUnreachable("the cluster does not answer"),
     ConfigurationError("there is no context 'kind-windsock'"),
 )
 

@@ -87,7 +87,7 @@ def test_it_is_given_back_after_a_removal_that_failed(room: Room) -> None:
 def test_what_somebody_else_syncs_to_is_not_removed_unless_it_is_taken_over(
     room: Room, bob: Lease
 ) -> None:
-    bob.hold()
+    bob.take()
     with pytest.raises(StoreBusy), claim(room).for_removal():
         pytest.fail("it is removed")
     assert room.holder() == "bob@desk#2"
@@ -97,7 +97,7 @@ def test_what_somebody_else_syncs_to_is_not_removed_unless_it_is_taken_over(
 
 def test_a_removal_stops_when_somebody_takes_it_over_meanwhile(room: Room, bob: Lease) -> None:
     with claim(room).for_removal() as check:
-        bob.hold(take_over=True)
+        bob.take(take_over=True)
         with pytest.raises(EnvironmentFailure, match=r"bob@desk.* is theirs"):
             until_raises(check, room)
     assert room.holder() == "bob@desk#2", "it is theirs, and stays so"

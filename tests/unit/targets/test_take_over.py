@@ -50,9 +50,9 @@ def take(target: ClusterTarget) -> None:
 
 
 def test_who_takes_it_back_meanwhile_keeps_it(target: ClusterTarget, bob: Lease) -> None:
-    bob.hold()
+    bob.take()
     take(target)
-    bob.hold(take_over=True)
+    bob.take(take_over=True)
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
         take(target)
 
@@ -62,7 +62,7 @@ def test_what_they_have_taken_back_is_not_removed_at_the_end(
 ) -> None:
     monkeypatch.setattr(removal, "delete_all", None)
     take(target)
-    bob.hold(take_over=True)
+    bob.take(take_over=True)
     vars(target.parts).update(supervisor=SimpleNamespace(shutdown=lambda: None))
     console = KeptConsole()
     target.end(console)
@@ -79,7 +79,7 @@ def test_what_is_ours_already_takes_it_from_nobody_later(
     target.parts.applied.save_by_others()
     monkeypatch.setattr(processes, "health", lambda *_: {})
     assert target.running() is not None
-    bob.hold()
+    bob.take()
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
         take(target)
 
@@ -113,7 +113,7 @@ def test_without_leases_the_store_itself_is_taken_over_once(
 def test_a_lease_that_was_taken_over_takes_nothing_from_who_has_it_since(
     target: ClusterTarget, bob: Lease, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    bob.hold()
+    bob.take()
     take(target)
     sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
     sync.state = {**sync.state, "busy": "bob@desk has taken the sync over"}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.access.channels import Channels
 from windsock.cluster.api.client import Cluster
-from windsock.cluster.api.watching import Interest, Observer
+from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import newest_ready
 from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
 from windsock.local.ports import LOOPBACK
@@ -111,7 +111,7 @@ class Forward:
         """
         interest = Interest(api_version="v1", kind="Pod", selector=self._settings.selector)
         try:
-            with Observer(self._cluster, [interest]) as observer:
+            with ObjectWatcher(self._cluster, [interest]) as observer:
                 while not self._stopping.is_set():
                     try:
                         local, _ = self._listener.accept()
@@ -133,7 +133,7 @@ class Forward:
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
 
-    def _begin(self, observer: Observer, local: socket.socket) -> None:
+    def _begin(self, observer: ObjectWatcher, local: socket.socket) -> None:
         thread = threading.Thread(
             target=self._serve, args=(observer, local), name="windsock-forward", daemon=True
         )
@@ -151,7 +151,7 @@ class Forward:
         for thread in joints:
             thread.join()
 
-    def _serve(self, observer: Observer, local: socket.socket) -> None:
+    def _serve(self, observer: ObjectWatcher, local: socket.socket) -> None:
         """Lead one connection to a pod."""
         try:
             with local:

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from windsock.cluster.api.client import OURS
-from windsock.cluster.api.failures import Refusal, Unreachable
-from windsock.cluster.api.watching import Interest, Observer
+from windsock.cluster.api.failures import ClusterUnreachable, Refusal
+from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import component_of, containers, selector
 from windsock.errors import WindsockError
 
@@ -74,7 +74,7 @@ def last_lines(
     try:
         opened = _open(cluster, pod, query)
         return [line.decode("utf-8", "replace").rstrip("\r") for line in opened]
-    except (Refusal, Unreachable):
+    except (Refusal, ClusterUnreachable):
         return []
 
 
@@ -160,7 +160,7 @@ class _Follower:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            with contextlib.suppress(Refusal, Unreachable):
+            with contextlib.suppress(Refusal, ClusterUnreachable):
                 self._read()
             if self._gone.wait(_PAUSE_SECONDS):
                 return
@@ -198,7 +198,7 @@ class _Followers:
     def __init__(
         self,
         cluster: Cluster,
-        observer: Observer,
+        observer: ObjectWatcher,
         *,
         prefixed: bool,
         lines: int,
@@ -264,7 +264,7 @@ class _Followers:
 
 def _follow(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iterator[str]:
     interest = Interest(api_version="v1", kind="Pod", selector=labels)
-    with Observer(cluster, [interest]) as observer:
+    with ObjectWatcher(cluster, [interest]) as observer:
         followers = _Followers(cluster, observer, prefixed=prefixed, lines=lines)
         followers.start()
         try:

@@ -30,7 +30,7 @@ def open_exec(cluster: Cluster, pod: Object, command: Sequence[str]) -> Channels
 
     Raises:
         Refusal: We may not, or the pod is gone.
-        Unreachable: The cluster does not answer.
+        ClusterUnreachable: The cluster does not answer.
     """
     name = pod["metadata"]["name"]
     query = [("command", part) for part in command]

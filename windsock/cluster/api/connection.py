@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from websocket import WebSocket
 
-    from windsock.cluster.api.failures import Refusal, Unreachable
+    from windsock.cluster.api.failures import ClusterUnreachable, Refusal
 
 Object = dict[str, Any]
 
@@ -123,7 +123,7 @@ class Connection:
 
         Raises:
             Refusal: The API server says no.
-            Unreachable: It does not answer.
+            ClusterUnreachable: It does not answer.
         """
         response = self._send(
             method, path, query=query or {}, body=body, content_type=content_type, read=timeout
@@ -152,7 +152,7 @@ class Connection:
 
         Raises:
             Refusal: The API server says no.
-            Unreachable: It does not answer.
+            ClusterUnreachable: It does not answer.
         """
         response = self._send("GET", path, query=query, body=None, content_type="", read=silence)
         if response.status >= _FAILED:
@@ -205,7 +205,7 @@ class Connection:
 
         Raises:
             Refusal: The API server says no.
-            Unreachable: It does not answer.
+            ClusterUnreachable: It does not answer.
         """
         import websocket  # noqa: PLC0415 - only here
 
@@ -262,7 +262,7 @@ class Connection:
             raise failures.not_signed_in(error, context=self.context) from error
         return {"authorization": token} if token else {}
 
-    def _unreachable(self, error: Exception) -> Unreachable:
+    def _unreachable(self, error: Exception) -> ClusterUnreachable:
         return failures.unreachable(error, server=self.server, context=self.context)
 
     def _refusal(self, code: int, body: bytes, doing: str) -> Refusal:
@@ -278,7 +278,7 @@ class LineStream:
         failure: Makes our error of one of urllib3's.
     """
 
-    def __init__(self, response: Any, failure: Callable[[Exception], Unreachable]) -> None:
+    def __init__(self, response: Any, failure: Callable[[Exception], ClusterUnreachable]) -> None:
         self._response = response
         self._failure = failure
         self._closed = threading.Event()
@@ -287,7 +287,7 @@ class LineStream:
         """Each line, without its end; ends when the server or `close` ends it.
 
         Raises:
-            Unreachable: The connection broke, or nothing was heard for too long.
+            ClusterUnreachable: The connection broke, or nothing was heard for too long.
         """
         rest = b""
         try:

@@ -32,7 +32,7 @@ _MAY_NOT = re.compile(
 )
 
 
-class Unreachable(EnvironmentFailure):
+class ClusterUnreachable(EnvironmentFailure):
     """The API server does not answer, or the connection to it broke."""
 
 
@@ -57,7 +57,7 @@ class Refusal(EnvironmentFailure):
         return self.code in _PASSING or self.code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def unreachable(error: Exception, *, server: str, context: str) -> Unreachable:
+def unreachable(error: Exception, *, server: str, context: str) -> ClusterUnreachable:
     """A connection that could not be made, or broke.
 
     Args:
@@ -67,25 +67,25 @@ def unreachable(error: Exception, *, server: str, context: str) -> Unreachable:
     """
     text = _innermost(error)
     if "certificate" in text.lower():
-        return Unreachable(
+        return ClusterUnreachable(
             f"{server} shows a certificate that context {context} does not trust: {text}",
             "Was the cluster made anew? Then its kubeconfig entry must be fetched again.",
         )
-    return Unreachable(
+    return ClusterUnreachable(
         f"the cluster of context {context} does not answer at {server}: {text}",
         f"Is the cluster up, and the network or VPN? `kubectl --context {context} get pods` asks "
         "it the same way.",
     )
 
 
-def not_signed_in(error: Exception, *, context: str) -> Unreachable:
+def not_signed_in(error: Exception, *, context: str) -> ClusterUnreachable:
     """Credentials that could not be had, or not be renewed: as if the cluster did not answer.
 
     Args:
         error: What a plugin or an identity provider raised.
         context: Its name in the kubeconfig.
     """
-    return Unreachable(
+    return ClusterUnreachable(
         f"context {context} cannot sign in: {_innermost(error)}",
         f"Is the network or VPN up? `kubectl --context {context} get pods` signs in the same way.",
     )

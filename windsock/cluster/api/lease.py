@@ -1,9 +1,9 @@
 """Who syncs to a namespace: a Lease of Kubernetes, which clients agree on and people can read.
 
-One client holds it, renews it, and deletes it when it ends. Another one that finds it living is
-told who that is; one that finds it unrenewed takes it. Times are those of the clients' own clocks,
-which may differ: a lease that looks expired is therefore watched for a whole duration more, and
-taken only if nobody has renewed it by then.
+One client has the lease, renews it, and deletes it when it ends. Another client that finds a lease
+that is renewed learns who has it; a lease that nobody renews is taken. The clocks of the clients
+may differ: a lease that looks expired is watched for a whole duration more, and taken only if
+nobody has renewed it by then.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ RENEW_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 """After a renewal that failed."""
 ANSWER_SECONDS = 4.0
-"""Of silence, after which the cluster is asked anew. A connection that a change of networks has cut
-off says nothing, and must not cost the lease."""
+"""Of silence, after which the cluster is asked again: a connection that a change of networks has
+cut off is silent, and must not cost the lease."""
 ATTEMPTS = 5
-"""How often somebody else may change it in between."""
+"""How often somebody else may change the lease while we take it."""
 
 
 class Leases(Protocol):
-    """What of `windsock.cluster.api.client.Cluster` it takes."""
+    """What a lease needs of `windsock.cluster.api.client.Cluster`."""
 
     @property
     def namespace(self) -> str:
@@ -96,14 +96,14 @@ class Lease:
         self._clock = clock
         self._pause = pause
 
-    def hold(self, *, take_over: bool = False) -> None:
-        """Take it, or renew it.
+    def take(self, *, take_over: bool = False) -> None:
+        """Take the lease, or renew it.
 
         Args:
-            take_over: Take it even from somebody who lives.
+            take_over: Take it even from a client that renews it.
 
         Raises:
-            StoreBusy: Somebody else holds it; says who, and since when.
+            StoreBusy: Somebody else has it; with who, and since when.
             Refusal: This account may not use leases.
             EnvironmentFailure: The cluster does not answer, …
         """
@@ -114,7 +114,7 @@ class Lease:
                     self._cluster.create(self._fresh())
                     return
                 if not take_over:
-                    self._check(found)
+                    self._refuse_busy(found)
                 self._cluster.patch(found, self._change(found))
             except Refusal as error:
                 gone = error.code == NOT_FOUND and found is not None  # else: the namespace
@@ -137,11 +137,11 @@ class Lease:
         if found is not None and _spec(found).get("holderIdentity") == self._client:
             self._cluster.delete(found, unchanged=True)
 
-    def look(self) -> None:
-        """See whether somebody else has it by now.
+    def check(self) -> None:
+        """Refuse a lease that somebody else has taken.
 
         Raises:
-            StoreBusy: Somebody has.
+            StoreBusy: Somebody else has it.
             Refusal: This account may not use leases.
             EnvironmentFailure: The cluster does not answer, …
         """
@@ -149,8 +149,8 @@ class Lease:
         if found is not None and self._foreign(found):
             raise busy(found)
 
-    def _check(self, found: Object) -> None:
-        """Raise StoreBusy if somebody else holds it and lives."""
+    def _refuse_busy(self, found: Object) -> None:
+        """Raise StoreBusy if somebody else has the lease and renews it."""
         if not self._foreign(found):
             return
         if self._expired(found):
@@ -162,7 +162,7 @@ class Lease:
             raise busy(found)
 
     def _watched(self, found: Object) -> Object | None:
-        """Watch it for a duration: what somebody made of it meanwhile; None if nobody touched it.
+        """Watch it for a duration: the lease that somebody renewed; None if nobody did.
 
         A renewal may be late by its requests, and by those that had to be sent again.
         """
@@ -218,14 +218,14 @@ class Lease:
         }
 
 
-class Keeper:
-    """Holds the lease as long as somebody syncs.
+class LeaseRenewer:
+    """Renews the lease of a namespace, in a thread, as long as this machine syncs.
 
     Args:
         lease: Of the namespace.
-        lost: Told, in a thread of its own, when somebody else has it.
-        note: Told when this account may not use leases: then only the store knows who syncs.
-        stop: Wakes and ends the thread; a fresh event (tests pass one that waits for nothing).
+        lost: Called, in that thread, when somebody else has taken the lease.
+        note: Called when this account may not use leases: then only the store knows who syncs.
+        stop: Ends the thread; a fresh event (tests pass one that waits for nothing).
     """
 
     def __init__(
@@ -244,48 +244,48 @@ class Keeper:
         self._forbidden = False
 
     @property
-    def holds(self) -> bool:
-        """Whether it was ours when we last looked, and is renewed."""
+    def renews(self) -> bool:
+        """Whether the lease was ours at the last request, and is renewed."""
         return self._thread is not None and self._thread.is_alive()
 
     def confirm(self) -> bool:
-        """Whether it is ours at this moment; false if nobody can tell, without leases.
+        """Whether the lease is ours at this moment; false if this account may not use leases.
 
         Raises:
-            StoreBusy: Somebody else holds it.
+            StoreBusy: Somebody else has it.
             EnvironmentFailure: The cluster does not answer, …
         """
-        if not self.holds:
+        if not self.renews:
             return False
-        self._lease.look()
+        self._lease.check()
         return True
 
     def take(self, *, take_over: bool) -> None:
         """Take the lease and renew it from now on; if that is so already, look at it again.
 
         Raises:
-            StoreBusy: Somebody else holds it.
+            StoreBusy: Somebody else has it.
             EnvironmentFailure: The cluster does not answer, …
         """
         if self._forbidden:
             return
         try:
-            self._lease.hold(take_over=take_over)
+            self._lease.take(take_over=take_over)
         except Refusal as error:
             if error.code != FORBIDDEN:
                 raise
             self._forbidden = True
             self._note(f"{error.message}: who else syncs here is not known. {error.hint}")
             return
-        if not self.holds:
-            self._thread = threading.Thread(target=self._keep, name="windsock-lease", daemon=True)
+        if not self.renews:
+            self._thread = threading.Thread(target=self._renew, name="windsock-lease", daemon=True)
             self._thread.start()
 
-    def leave(self) -> bool:
-        """Renew it no more, for another process of ours that goes on with it.
+    def stop(self) -> bool:
+        """Stop renewing: another process of ours goes on with the lease.
 
         Returns:
-            Whether it was ours when we last looked.
+            Whether the lease was ours at the last request.
         """
         self._stop.set()
         if self._thread is None:
@@ -295,28 +295,28 @@ class Keeper:
         return True
 
     def release(self) -> None:
-        """Renew it no more, and give it back if it is ours still."""
-        if not self.leave():
+        """Stop renewing, and delete the lease if it is still ours."""
+        if not self.stop():
             return
-        with contextlib.suppress(WindsockError):  # it expires by itself
+        with contextlib.suppress(WindsockError):  # the lease expires by itself
             self._lease.release()
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
         pause = RENEW_SECONDS
         while not self._stop.wait(pause):
             try:
-                self._lease.hold()
+                self._lease.take()
             except StoreBusy as error:
                 self._lost(error)
                 return
-            except Exception:  # noqa: BLE001 - whatever it is: unrenewed, it would go to others
-                pause = RETRY_SECONDS  # The session tells of a cluster that does not answer.
+            except Exception:  # noqa: BLE001 - whatever failed: without renewal others get it
+                pause = RETRY_SECONDS  # The session reports a cluster that does not answer.
             else:
                 pause = RENEW_SECONDS
 
 
 def busy(found: Object) -> StoreBusy:
-    """What a lease that somebody else holds means."""
+    """The error for a lease that somebody else has."""
     spec = _spec(found)
     try:
         since = datetime.fromisoformat(spec["acquireTime"]).timestamp()

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from windsock.cluster.api.failures import FORBIDDEN, Refusal, Unreachable
+from windsock.cluster.api.failures import FORBIDDEN, ClusterUnreachable, Refusal
 from windsock.errors import EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class _Pace:
         return pause
 
 
-class Observer:
+class ObjectWatcher:
     """Follows kinds of objects, one thread each, from `__enter__` to `__exit__`.
 
     A cluster that does not answer, or cannot just now, is asked again until it does. Whatever else
@@ -116,7 +116,7 @@ class Observer:
 
         Raises:
             Refusal: We may not see it, or the cluster cannot show it, more than once.
-            Unreachable: The cluster does not answer.
+            ClusterUnreachable: The cluster does not answer.
         """
         versions = {kind: self._first_list(followed) for kind, followed in self._followed.items()}
         self._threads = [
@@ -245,7 +245,7 @@ class Observer:
                 version = self._list(followed)
             if version is not None:
                 self._follow(followed, version)
-        except (Unreachable, _Broken):
+        except (ClusterUnreachable, _Broken):
             return
         except Refusal as error:
             if not error.passes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from windsock.cluster.api import workloads
 from windsock.cluster.api.client import OURS, name_of
 from windsock.cluster.api.failures import Refusal
-from windsock.cluster.api.watching import Interest, Observer
+from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import is_going
 from windsock.cluster.manifests.inventory import KEPT, is_ours, list_all, owned, served_order, some
 from windsock.errors import DeadlineExceeded
@@ -76,7 +76,7 @@ def _wait_gone(
         Interest(api_version=version, kind=kind, selector=OURS, optional=kind not in _NEEDED)
         for version, kind in followed
     ]
-    with Observer(cluster, interests) as observer:
+    with ObjectWatcher(cluster, interests) as observer:
         deadline = time.monotonic() + GONE_SECONDS
         while True:
             seen = observer.changes
@@ -156,7 +156,7 @@ def delete_and_wait(cluster: Cluster, item: Object) -> None:
     uid = item["metadata"]["uid"]
     interest = Interest(api_version=item["apiVersion"], kind=item["kind"])
     deadline = time.monotonic() + GONE_SECONDS
-    with Observer(cluster, [interest]) as observer:
+    with ObjectWatcher(cluster, [interest]) as observer:
         while True:
             seen = observer.changes
             if all(other["metadata"]["uid"] != uid for other in observer.items(item["kind"])):

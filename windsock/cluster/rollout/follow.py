@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from windsock.cluster.access.logs import last_lines
 from windsock.cluster.api import workloads
 from windsock.cluster.api.client import OURS, name_of
-from windsock.cluster.api.watching import Interest, Observer
+from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import component_of, containers, is_going, pods_of, progress_of
 from windsock.cluster.dev_mode import is_clone, is_replaced
 from windsock.cluster.rollout.reasons import Reason, Surroundings, activity, reasons_of
@@ -63,7 +63,7 @@ def wait(
     """
     wanted = [(item["kind"], item["metadata"]["name"]) for item in objects if _is_workload(item)]
     deadline = clock() + timeout
-    with Observer(cluster, _INTERESTS) as observer:
+    with ObjectWatcher(cluster, _INTERESTS) as observer:
         rollout = _Rollout(cluster, observer, wanted, clock=clock)
         rollout.start_afresh()
         shown = ""
@@ -111,7 +111,7 @@ class _Rollout:
     def __init__(
         self,
         cluster: Cluster,
-        observer: Observer,
+        observer: ObjectWatcher,
         wanted: Sequence[tuple[str, str]],
         *,
         clock: Callable[[], float],

@@ -49,21 +49,21 @@ class NamespaceLease:
             EnvironmentFailure: Somebody else syncs, or has taken the lease over meanwhile.
         """
         lost: list[StoreBusy] = []
-        keeper = lease.Keeper(
+        renewer = lease.LeaseRenewer(
             self._lease,
             lost=lost.append,
             note=lambda _: None,  # The sync process reports it.
         )
         try:
-            keeper.take(take_over=self._take_over)
+            renewer.take(take_over=self._take_over)
         except StoreBusy as busy:
             raise self._busy(busy) from None
-        if keeper.holds:
+        if renewer.renews:
             self.use_take_over()
         try:
             yield
         finally:
-            keeper.leave()
+            renewer.stop()
         if lost:
             raise self._busy(lost[0])
 
@@ -94,13 +94,13 @@ class NamespaceLease:
                     "`invoke down --take-over` removes it all the same.",
                 )
 
-        keeper = lease.Keeper(self._lease, lost=lost.append, note=lambda _: None)
+        renewer = lease.LeaseRenewer(self._lease, lost=lost.append, note=lambda _: None)
         try:
             with _namespace_may_be_gone():
-                keeper.take(take_over=self._take_over)
+                renewer.take(take_over=self._take_over)
             yield check
         finally:
-            keeper.release()
+            renewer.release()
 
     def release(self) -> None:
         """Let others have the lease."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from windsock.cluster.api.failures import Unreachable
+from windsock.cluster.api.failures import ClusterUnreachable
 from windsock.cluster.manifests import apply, removal, secrets, served
 from windsock.cluster.manifests import render as manifests
 from windsock.cluster.rollout import follow as rollout
@@ -69,7 +69,7 @@ class ClusterTarget:
         # The settings hold what only one environment has: its port and its folder.
         try:
             return apply.is_applied(parts.cluster, manifests.settings_of(objects))
-        except (Unreachable, ConfigurationError):
+        except (ClusterUnreachable, ConfigurationError):
             if not parts.is_kind:
                 raise
             parts.disconnect()  # Somebody may have deleted the cluster; `prepare` makes it anew.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from windsock.cluster.access import logs
 from windsock.cluster.api.client import MANAGED
-from windsock.cluster.api.watching import Interest, Observer
 from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
@@ -120,26 +120,22 @@ def test_who_may_no_longer_see_pods_is_told(api: FakeApi, cluster: Cluster) -> N
             next(lines)
 
 
-def test_followers_of_pods_that_are_gone_are_forgotten(api: FakeApi, cluster: Cluster) -> None:
+def readers(pod: str) -> list[threading.Thread]:
+    """The threads that read the log of a pod."""
+    return [each for each in threading.enumerate() if each.name == f"windsock-log-{pod}"]
+
+
+def test_the_log_of_a_pod_that_has_ended_is_not_read_again(api: FakeApi, cluster: Cluster) -> None:
     api.put(pod("a"))
     api.logs["a"] = [line(1, "first")]
-    interest = Interest(api_version="v1", kind="Pod")
-    with Observer(cluster, [interest]) as observer:
-        followers = logs._Followers(cluster, observer, prefixed=False, lines=10)
-        followers.start()
-        try:
-            assert followers.queue.get(timeout=PATIENCE) == "a             | first"
-            [follower] = followers._followers.values()
-            api.put(pod("a", phase="Succeeded"))
-            api.end_watches()
-            follower.thread.join(PATIENCE)
-            seen = observer.wait(observer.changes, timeout=0.01)
-            assert list(followers._followers.values()) == [follower], "it is not read again"
-            api.remove(pod("a"))
-            for _ in range(int(PATIENCE / 0.01)):
-                if not followers._followers:
-                    break
-                seen = observer.wait(seen, timeout=0.01)
-            assert not followers._followers
-        finally:
-            followers.close()
+    with following(cluster) as lines:
+        assert next(lines) == "a             | first"
+        [reader] = readers("a")
+        api.put(pod("a", phase="Succeeded"))
+        api.end_watches()
+        reader.join(PATIENCE)
+        assert not reader.is_alive()
+        api.logs["b"] = [line(2, "second")]
+        api.put(pod("b"))
+        assert next(lines) == "b             | second"
+        assert not readers("a")

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.cluster.fake_api import CONTEXT
 from windsock.cluster.api import keepalive
 from windsock.cluster.api.connection import Connection
-from windsock.cluster.api.failures import Refusal, Unreachable
+from windsock.cluster.api.failures import ClusterUnreachable, Refusal
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_a_stream_that_says_nothing_for_too_long_is_broken(
 ) -> None:
     query = {"watch": "1", "resourceVersion": "0"}
     stream = connection.stream("/api/v1/pods", doing="watch Pod", query=query, silence=0.05)
-    with pytest.raises(Unreachable, match="timed out"):
+    with pytest.raises(ClusterUnreachable, match="timed out"):
         list(stream)
     assert api.asked == ["WATCH /api/v1/pods"]
 
@@ -92,7 +92,7 @@ def test_an_answer_that_is_cut_off_is_a_broken_connection(
     api: FakeApi, connection: Connection, code: int
 ) -> None:
     api.answer("GET", VERSION, code, b"{", times=5, cut=True)
-    with pytest.raises(Unreachable):
+    with pytest.raises(ClusterUnreachable):
         ask(connection)
 
 
@@ -100,14 +100,14 @@ def test_an_open_stream_that_is_refused_and_cut_off_is_a_broken_connection(
     api: FakeApi, connection: Connection
 ) -> None:
     api.answer("GET", VERSION, 503, b"{", cut=True)
-    with pytest.raises(Unreachable):
+    with pytest.raises(ClusterUnreachable):
         connection.stream(VERSION, doing="look", query={}, silence=5)
 
 
 def test_a_server_that_is_gone_is_named_with_its_context(api: FakeApi) -> None:
     connection = api.cluster().connection
     connection.server = "http://127.0.0.1:1"
-    with pytest.raises(Unreachable, match=f"context {CONTEXT} does not answer at http"):
+    with pytest.raises(ClusterUnreachable, match=f"context {CONTEXT} does not answer at http"):
         ask(connection)
 
 

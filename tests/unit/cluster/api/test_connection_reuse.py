@@ -11,7 +11,7 @@ import urllib3
 
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.api.connection import Connection
-from windsock.cluster.api.failures import Unreachable
+from windsock.cluster.api.failures import ClusterUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def server() -> Iterator[Server]:
 def test_who_cannot_wait_is_told_soon_that_nobody_answers(server: Server) -> None:
     server.silent.set()
     hurried = Cluster(connection(server.url), namespace="mine").within(0.05)
-    with pytest.raises(Unreachable, match="does not answer"):
+    with pytest.raises(ClusterUnreachable, match="does not answer"):
         hurried.version()
     hurried.connection.drop_idle()
 
@@ -102,9 +102,11 @@ def _fail(*_: object) -> str:
 
 def test_a_sign_in_that_fails_is_a_cluster_that_does_not_answer(server: Server) -> None:
     signing_in = connection(server.url, sign_in=_fail)
-    with pytest.raises(Unreachable, match=r"context lab cannot sign in: login\.example") as told:
+    with pytest.raises(
+        ClusterUnreachable, match=r"context lab cannot sign in: login\.example"
+    ) as told:
         signing_in.request("GET", "/", doing="look")
     assert "kubectl --context lab" in told.value.hint
-    with pytest.raises(Unreachable, match="cannot sign in"):
+    with pytest.raises(ClusterUnreachable, match="cannot sign in"):
         signing_in.websocket("/", doing="look", query=[])
     assert server.connections == 0

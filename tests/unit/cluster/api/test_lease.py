@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, Refusal
-from windsock.cluster.api.lease import Keeper, Lease, identity
+from windsock.cluster.api.lease import Lease, LeaseRenewer, identity
 from windsock.errors import EnvironmentFailure
 
 
@@ -31,31 +31,31 @@ class Refusing:
     patch = delete = create  # neither is reached
 
 
-def keeper(room: Refusing, notes: list[str]) -> Keeper:
+def renewer(room: Refusing, notes: list[str]) -> LeaseRenewer:
     lease = Lease(room, client="anna@laptop#1")  # type: ignore[arg-type] # see Refusing
-    return Keeper(lease, lost=lambda _: None, note=notes.append)
+    return LeaseRenewer(lease, lost=lambda _: None, note=notes.append)
 
 
 def test_an_account_that_may_not_use_leases_is_told_once_and_syncs() -> None:
     room, notes = Refusing(FORBIDDEN), list[str]()
-    kept = keeper(room, notes)
+    kept = renewer(room, notes)
     kept.take(take_over=False)
     kept.take(take_over=False)
     assert room.asked == 1
-    assert not kept.holds
+    assert not kept.renews
     assert [("leases" in note, "Role" in note) for note in notes] == [(True, True)]
     kept.release()
 
 
 def test_another_refusal_is_one() -> None:
     with pytest.raises(Refusal):
-        keeper(Refusing(500), []).take(take_over=False)
+        renewer(Refusing(500), []).take(take_over=False)
 
 
 def test_a_lease_that_changes_all_the_time_is_given_up() -> None:
     room = Refusing(CONFLICT)
     with pytest.raises(EnvironmentFailure, match="changes all the time"):
-        keeper(room, []).take(take_over=False)
+        renewer(room, []).take(take_over=False)
     assert room.asked > 1
 
 

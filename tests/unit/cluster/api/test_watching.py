@@ -10,7 +10,7 @@ import pytest
 from tests.unit.cluster.fake_api import status
 from windsock.cluster.api import client, watching
 from windsock.cluster.api.failures import Refusal
-from windsock.cluster.api.watching import Interest, Observer
+from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.errors import EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def item(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
 
 
-def names(observer: Observer) -> set[str]:
+def names(observer: ObjectWatcher) -> set[str]:
     return {found["metadata"]["name"] for found in observer.items("ConfigMap")}
 
 
-def until(observer: Observer, condition: Callable[[], bool]) -> None:
+def until(observer: ObjectWatcher, condition: Callable[[], bool]) -> None:
     """Wait until a change makes it true."""
     while True:
         seen = observer.changes
@@ -42,20 +42,20 @@ def until(observer: Observer, condition: Callable[[], bool]) -> None:
         assert observer.wait(seen, timeout=PATIENCE) > seen, "nothing changes"
 
 
-def fails(observer: Observer) -> WindsockError:
+def fails(observer: ObjectWatcher) -> WindsockError:
     with pytest.raises(WindsockError) as failed:
         until(observer, lambda: False)
     return failed.value
 
 
-def sees_the_next(api: FakeApi, observer: Observer, name: str = "next") -> None:
+def sees_the_next(api: FakeApi, observer: ObjectWatcher, name: str = "next") -> None:
     api.put(item(name))
     until(observer, lambda: name in names(observer))
 
 
 def test_what_comes_changes_and_goes_is_seen(api: FakeApi, cluster: Cluster) -> None:
     api.put(item("old"))
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         assert names(observer) == {"old"}
         sees_the_next(api, observer)
         api.remove(item("old"))
@@ -63,7 +63,7 @@ def test_what_comes_changes_and_goes_is_seen(api: FakeApi, cluster: Cluster) -> 
 
 
 def test_a_watch_that_ends_is_followed_by_another(api: FakeApi, cluster: Cluster) -> None:
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         sees_the_next(api, observer, "first")
         api.end_watches()
         sees_the_next(api, observer, "second")
@@ -74,13 +74,13 @@ def test_a_watch_whose_other_side_is_gone_is_followed_by_another(
 ) -> None:
     monkeypatch.setattr(watching, "WATCH_SECONDS", 0)
     monkeypatch.setattr(client, "WATCH_GRACE_SECONDS", 0.01)  # nothing ends it but our own patience
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         until(observer, lambda: sum(line.startswith("WATCH") for line in api.asked) > 3)
         sees_the_next(api, observer)
 
 
 def test_a_watch_that_is_cut_is_followed_by_another(api: FakeApi, cluster: Cluster) -> None:
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         sees_the_next(api, observer, "first")
         api.cut()
         sees_the_next(api, observer, "second")
@@ -89,7 +89,7 @@ def test_a_watch_that_is_cut_is_followed_by_another(api: FakeApi, cluster: Clust
 def test_what_went_while_nobody_watched_is_not_kept(api: FakeApi, cluster: Cluster) -> None:
     api.put(item("old"))
     refused = api.answer("WATCH", PATH, 503, times=1000)
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         api.remove(item("old"))
         refused.left = 0
         until(observer, lambda: not names(observer))
@@ -100,7 +100,7 @@ def test_what_went_while_nobody_watched_is_not_kept(api: FakeApi, cluster: Clust
 def test_a_server_that_cannot_just_now_is_asked_again(
     api: FakeApi, cluster: Cluster, method: str, code: int
 ) -> None:
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         sees_the_next(api, observer, "first")
         refused = api.answer(method, PATH, code, times=3)
         api.end_watches()
@@ -112,7 +112,7 @@ def test_a_server_that_cannot_at_the_beginning_is_asked_again(
     api: FakeApi, cluster: Cluster
 ) -> None:
     api.answer("GET", PATH, 503, times=watching.FIRST_ATTEMPTS - 1)
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         sees_the_next(api, observer)
 
 
@@ -120,7 +120,7 @@ def test_a_server_that_still_cannot_is_given_up_at_the_beginning(
     api: FakeApi, cluster: Cluster
 ) -> None:
     api.answer("GET", PATH, 503, "out of order", times=100)
-    with pytest.raises(Refusal, match="out of order"), Observer(cluster, [CONFIG_MAPS]):
+    with pytest.raises(Refusal, match="out of order"), ObjectWatcher(cluster, [CONFIG_MAPS]):
         pass
 
 
@@ -129,7 +129,7 @@ def test_a_version_that_is_too_old_is_followed_by_a_new_list(
 ) -> None:
     expired = {"type": "ERROR", "object": json.loads(status(410, "too old"))}
     said = api.answer("WATCH", PATH, 200, json.dumps(expired).encode() + b"\n", times=3)
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         until(observer, lambda: not said.left)
         sees_the_next(api, observer)
 
@@ -137,19 +137,19 @@ def test_a_version_that_is_too_old_is_followed_by_a_new_list(
 def test_half_a_line_is_a_broken_connection(api: FakeApi, cluster: Cluster) -> None:
     half = b'{"type": "ADDED", "obj'
     answers = [api.answer("WATCH", PATH, 200, half, cut=cut) for cut in (False, True)]
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         until(observer, lambda: not any(answer.left for answer in answers))
         sees_the_next(api, observer)
 
 
 def test_a_right_that_is_taken_away_ends_the_waiting(api: FakeApi, cluster: Cluster) -> None:
     api.answer("WATCH", PATH, 403, "not any more", times=100)
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         assert "not any more" in fails(observer).message
 
 
 def test_a_sign_in_page_ends_the_waiting(api: FakeApi, cluster: Cluster) -> None:
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         sees_the_next(api, observer)
         api.answer("GET", PATH, 200, b"<html>Sign in</html>", times=100)
         api.end_watches()
@@ -160,16 +160,16 @@ def test_a_sign_in_page_ends_the_waiting(api: FakeApi, cluster: Cluster) -> None
 
 def test_an_answer_that_nobody_foresaw_ends_the_waiting(api: FakeApi, cluster: Cluster) -> None:
     api.answer("WATCH", PATH, 200, b'{"type": "ADDED"}\n', times=100)
-    with Observer(cluster, [CONFIG_MAPS]) as observer:
+    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         assert "ConfigMap can no longer be watched" in fails(observer).message
 
 
 def test_a_kind_that_one_can_do_without_is_left_out(api: FakeApi, cluster: Cluster) -> None:
     api.answer("GET", PATH, 403, times=100)
     optional = Interest(api_version="v1", kind="ConfigMap", optional=True)
-    with Observer(cluster, [optional]) as observer:
+    with ObjectWatcher(cluster, [optional]) as observer:
         assert observer.items("ConfigMap") == []
-    with pytest.raises(Refusal), Observer(cluster, [CONFIG_MAPS]):
+    with pytest.raises(Refusal), ObjectWatcher(cluster, [CONFIG_MAPS]):
         pass
 
 
