@@ -34,7 +34,6 @@ class Dag:
         bundle_version: The snapshot of its last parse.
         parsed: When that was.
         schedule: Airflow's summary of its schedule; None means only when asked.
-        tags: Their names.
     """
 
     dag_id: str
@@ -45,7 +44,6 @@ class Dag:
     bundle_version: str | None
     parsed: datetime | None
     schedule: str | None
-    tags: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, values: Json) -> Dag:
@@ -59,7 +57,6 @@ class Dag:
             bundle_version=values["bundle_version"],
             parsed=moment(values["last_parsed_time"]),
             schedule=values["timetable_summary"],
-            tags=tuple(tag["name"] for tag in values["tags"]),
         )
 
 
@@ -68,14 +65,12 @@ class Task:
     """A task of the newest version of a DAG."""
 
     task_id: str
-    mapped: bool
 
     @classmethod
     def read(cls, values: Json) -> Task:
         """From an item of `GET /dags/{dag_id}/tasks`."""
         return cls(
             task_id=values["task_id"],
-            mapped=bool(values["is_mapped"]),
         )
 
 
@@ -85,19 +80,16 @@ class DagRun:
 
     Attributes:
         state: `queued`, `running`, `success` or `failed`.
-        versions: The snapshots that its task instances used.
     """
 
     dag_id: str
     run_id: str
     state: str
-    queued: datetime | None
     started: datetime | None
     ended: datetime | None
     logical_date: datetime | None
     conf: Json = field(default_factory=dict)
     bundle_version: str | None = None
-    versions: tuple[str | None, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -111,13 +103,11 @@ class DagRun:
             dag_id=values["dag_id"],
             run_id=values["dag_run_id"],
             state=values["state"],
-            queued=moment(values["queued_at"]),
             started=moment(values["start_date"]),
             ended=moment(values["end_date"]),
             logical_date=moment(values["logical_date"]),
             conf=values["conf"] or {},
             bundle_version=values["bundle_version"],
-            versions=tuple(item["bundle_version"] for item in values["dag_versions"]),
         )
 
 
@@ -206,7 +196,6 @@ class LogLine:
     event: str
     time: datetime | None = None
     level: str = ""
-    logger: str = ""
     details: Json = field(default_factory=dict)
     exceptions: tuple[Json, ...] = ()
 
@@ -220,7 +209,6 @@ class LogLine:
             event=values["event"],
             time=moment(values.get("timestamp")),
             level=values.get("level") or "",
-            logger=values.get("logger") or "",
             details={key: value for key, value in values.items() if key not in known},
             exceptions=tuple(values.get("error_detail") or ()),
         )
