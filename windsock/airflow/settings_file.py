@@ -12,7 +12,7 @@ import difflib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -59,10 +59,6 @@ class Connection:
         """Without its secrets: a failing test prints it."""
         return f"Connection({self.connection_id!r}, {self.conn_type!r})"
 
-    def body(self) -> dict[str, Any]:
-        """As `ConnectionBody` of the API."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
@@ -75,10 +71,6 @@ class Variable:
         """Without its value: that may be a secret."""
         return f"Variable({self.key!r})"
 
-    def body(self) -> dict[str, Any]:
-        """As `VariableBody` of the API."""
-        return {"key": self.key, "value": self.value}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
@@ -87,12 +79,6 @@ class Pool:
     name: str
     slots: int
     description: str | None = None
-
-    def body(self) -> dict[str, Any]:
-        """As `PoolBody` of the API."""
-        values = {"name": self.name, "slots": self.slots, "description": self.description}
-        # Of the pool that every Airflow has, only the number of slots may be changed.
-        return {"name": self.name, "slots": self.slots} if self.name == "default_pool" else values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +91,11 @@ class Entries:
 
     def bodies(self, kind: str) -> list[dict[str, Any]]:
         """The entries of a kind, as the API takes them."""
-        items: tuple[Connection | Variable | Pool, ...] = getattr(self, kind)
-        return [item.body() for item in items]
+        bodies = [asdict(item) for item in getattr(self, kind)]
+        for body in bodies:
+            if body.get("name") == "default_pool":  # Only its number of slots may be changed.
+                del body["description"]
+        return bodies
 
 
 def read(path: Path, *, environment: Mapping[str, str] | None = None) -> Entries:
