@@ -14,6 +14,7 @@ from windsock.flow import Workspace
 from windsock.model import Environment
 from windsock.sync_process.server import ControlServer
 from windsock.targets.base import Component
+from windsock.targets.plan import Action, PlannedStep
 from windsock.terminal.console import Console
 
 if TYPE_CHECKING:
@@ -100,6 +101,10 @@ class FakeTarget:
         self.verbs.append(verb)
         if verb in self.fails:
             raise self.fails[verb]
+
+    def plan(self) -> Iterator[PlannedStep]:
+        there = Action.NONE if self.is_running else Action.MAKE
+        yield PlannedStep(what="Airflow", action=there, why="it is new", seconds=60)
 
     def running(self) -> Environment | None:
         return self.environment if self.is_running else None
@@ -200,7 +205,8 @@ class FakeWorkspace(Workspace):
         assert isinstance(self.console, KeptConsole)
         return self.console
 
-    def target(self) -> Target:
+    def target(self, *, read_only: bool = False) -> Target:
+        del read_only
         self.wanted.append(self.settings)
         return self.fake
 

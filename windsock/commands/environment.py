@@ -25,6 +25,7 @@ else:
         "namespace": "Of the cluster.",
         "skip-unserved": "Go on without objects whose kind the cluster does not serve.",
         "take-over": "Take the sync over from somebody else who syncs to the namespace.",
+        "dry-run": "Print what would be done, and why; change nothing.",
         "detach": "Leave everything running, saves included, and return.",
         "dags": "The DAG folder, here or in another repository.",
         "rebuild": "When requirements change meanwhile: auto, ask (the default) or never.",
@@ -40,6 +41,7 @@ def up(
     dags: str = "",
     take_over: bool = False,
     rebuild: str = "",
+    dry_run: bool = False,
 ) -> int | None:
     """Bring up Airflow, watch the DAG folder, and tell what came of each save.
 
@@ -55,7 +57,7 @@ def up(
         dags=dags,
         rebuild=rebuild,
     )
-    return flow.up(work, detach=detach)
+    return flow.show_plan(work) if dry_run else flow.up(work, detach=detach)
 
 
 @command(

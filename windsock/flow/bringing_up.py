@@ -12,6 +12,7 @@ from windsock.flow.rebuild import Rebuilder, beside
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
 from windsock.targets import choose
+from windsock.targets.plan import Action, nothing_to_do
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
     from windsock.targets.base import Target
+    from windsock.targets.plan import PlannedStep
     from windsock.terminal.console import Console
 FIRST_PARSE_SECONDS = 15.0
 """How long `up` waits for the first parse of the whole DAG folder before it only says so."""
@@ -39,6 +41,38 @@ class Ending:
         how, self.how = self.how, None
         if how is not None:
             how(console)
+
+
+def show_plan(work: Workspace) -> int:
+    """Print what `up` would do, and change nothing.
+
+    Returns:
+        An exit code.
+    """
+    work.console.line(f"target: {choose.explain(work.settings)}")
+    steps = list(work.target(read_only=True).plan())
+    work.console.table(
+        [
+            step.action,
+            step.what,
+            step.why,
+            f"about {step.seconds:.0f} s"
+            if step.seconds and step.action is not Action.NONE
+            else "",
+        ]
+        for step in steps
+    )
+    if nothing_to_do(steps):
+        work.console.success("already up: `invoke up` only follows the saves")
+    else:
+        work.console.line("nothing was changed; `invoke up` does this")
+    return 0
+
+
+def _duration(step: PlannedStep) -> str:
+    if step.seconds is None or step.action is Action.NONE:
+        return ""
+    return f"about {step.seconds:.0f} s"
 
 
 def up(work: Workspace, *, detach: bool) -> int:

@@ -24,9 +24,9 @@ class Workspace:
     settings: Settings
     console: Console
 
-    def target(self) -> Target:
-        """The target that the settings name."""
-        return choose.target(self.settings)
+    def target(self, *, read_only: bool = False) -> Target:
+        """The target that the settings name; one that is `read_only` only plans."""
+        return choose.target(self.settings, read_only=read_only)
 
     def operations(self) -> Operations:
         """What can be done with the environment."""

@@ -128,6 +128,12 @@ def runtime_sources() -> dict[str, Path]:
     return {f"windsock/{path.relative_to(package).as_posix()}": path for path in paths}
 
 
+def runtime_folder(layout: Layout) -> Path:
+    """Where the copy of today's `windsock.runtime` is, or will be."""
+    contents = b"\0".join(path.read_bytes() for path in runtime_sources().values())
+    return layout.runtimes / hashlib.sha256(contents).hexdigest()[:16]
+
+
 def ensure_runtime(layout: Layout) -> Path:
     """Give Airflow's processes `windsock.runtime`, and nothing else of the toolkit's environment.
 
@@ -141,8 +147,7 @@ def ensure_runtime(layout: Layout) -> Path:
         EnvironmentFailure: It cannot be written.
     """
     sources = runtime_sources()
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources.values()))
-    folder = layout.runtimes / digest.hexdigest()[:16]
+    folder = runtime_folder(layout)
     if folder.exists():
         return folder
     try:

@@ -53,7 +53,11 @@ class PortChoice:
 
 
 def choose(
-    wanted: Mapping[str, int], *, memory: Path, ours: Callable[[int], bool] = lambda _pid: False
+    wanted: Mapping[str, int],
+    *,
+    memory: Path,
+    ours: Callable[[int], bool] = lambda _pid: False,
+    remember: bool = True,
 ) -> dict[str, PortChoice]:
     """Choose a port for each name: the one of last time, else the wanted one, else the next free.
 
@@ -63,6 +67,7 @@ def choose(
         wanted: Name → port.
         memory: The JSON file that remembers the choice; rewritten when it changes.
         ours: Tells whether a pid belongs to this environment.
+        remember: Write the choice to `memory`.
 
     Raises:
         ConfigurationError: A wanted port needs rights that this user does not have.
@@ -79,7 +84,7 @@ def choose(
         name: {"wanted": item.wanted, "port": item.port, "reason": item.reason}
         for name, item in choices.items()
     }
-    if fresh != remembered:
+    if remember and fresh != remembered:
         write_whole(memory, json.dumps(fresh, indent=2) + "\n", mode=0o644)
     return choices
 

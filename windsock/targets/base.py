@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.model import Environment
+    from windsock.targets.plan import PlannedStep
     from windsock.terminal.console import Console
 
 
@@ -18,6 +19,13 @@ class Target(Protocol):
     """Brings an environment up, and takes it down."""
 
     name: str
+
+    def plan(self) -> Iterator[PlannedStep]:
+        """What bringing it up does, step by step; nothing changes. Quick where all is there.
+
+        Raises:
+            ConfigurationError: The settings cannot be used.
+        """
 
     def running(self) -> Environment | None:
         """The environment when all of it is up as the settings want it, else None; quick."""

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 LOCAL = "Airflow's own processes on this machine; needs no Docker, no cluster"
 
 
-def target(settings: Settings) -> Target:
+def target(settings: Settings, *, read_only: bool = False) -> Target:
     """The target that the settings name; `auto` is the one that is up, else `local`.
+
+    Args:
+        settings: Of the environment.
+        read_only: Only its plan is wanted: it writes nothing.
 
     Raises:
         ConfigurationError: A target that needs a context has none, or an environment of another
@@ -27,8 +31,8 @@ def target(settings: Settings) -> Target:
     """
     location = _location(settings)
     if location.target == "local":
-        return _local(settings)
-    return _cluster_target(settings, location)
+        return _local(settings, read_only=read_only)
+    return _cluster_target(settings, location, read_only=read_only)
 
 
 def operations(settings: Settings) -> Operations:
@@ -86,26 +90,30 @@ def _location(settings: Settings) -> Location:
     return wanted
 
 
-def _local(settings: Settings) -> LocalTarget:
+def _local(settings: Settings, *, read_only: bool = False) -> LocalTarget:
     from windsock.targets.local import LocalTarget  # noqa: PLC0415 - heavy
 
-    return LocalTarget(settings, variables=dict(os.environ))
+    return LocalTarget(settings, variables=dict(os.environ), read_only=read_only)
 
 
-def _cluster_target(settings: Settings, location: Location) -> ClusterTarget:
+def _cluster_target(
+    settings: Settings, location: Location, *, read_only: bool = False
+) -> ClusterTarget:
     from windsock.targets.cluster.okteto import OktetoParts, OktetoTarget  # noqa: PLC0415 - heavy
     from windsock.targets.cluster.target import ClusterTarget  # noqa: PLC0415 - heavy
 
-    parts = _parts(settings, location)
+    parts = _parts(settings, location, read_only=read_only)
     return OktetoTarget(parts) if isinstance(parts, OktetoParts) else ClusterTarget(parts)
 
 
-def _parts(settings: Settings, location: Location) -> Parts:
+def _parts(settings: Settings, location: Location, *, read_only: bool = False) -> Parts:
     from windsock.targets.cluster.okteto import OktetoParts  # noqa: PLC0415 - heavy
     from windsock.targets.cluster.parts import Parts  # noqa: PLC0415 - heavy
 
     kind = OktetoParts if location.target == "okteto" else Parts
-    return kind(settings=settings, location=location, variables=dict(os.environ))
+    return kind(
+        settings=settings, location=location, variables=dict(os.environ), read_only=read_only
+    )
 
 
 def explain(settings: Settings) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -33,6 +34,7 @@ from windsock.local.components import (
     airflow_variables,
     ensure_runtime,
     inherited_variables,
+    runtime_folder,
 )
 from windsock.local.files import private_folder
 from windsock.local.locking import StateLock
@@ -47,9 +49,11 @@ from windsock.sync_process.control import ControlClient
 from windsock.targets.base import Component
 from windsock.targets.folder import check_folders, links, remove_state
 from windsock.targets.location import Location
+from windsock.targets.plan import Action, PlannedStep, Record, nothing_to_do
 from windsock.targets.this_machine import (
+    NOT_RUNNING,
     describe,
-    run_as_described,
+    planned_processes,
     sync_program,
     sync_says,
 )
@@ -67,6 +71,11 @@ if TYPE_CHECKING:
 
 ALL = ("postgres", *AIRFLOW, "sync")
 
+VENV_SECONDS = 60.0
+DATABASE_SECONDS = 10.0
+START_SECONDS = 7.0
+"""About how long a new venv, a new database and the start take."""
+
 
 class VenvRecipe(TypedDict):
     """What `venv.find` and `venv.ensure` are asked for."""
@@ -83,14 +92,18 @@ class LocalTarget:
     Args:
         settings: Of the environment.
         variables: The environment variables of this process.
+        read_only: Write nothing to the state folder: only a plan is wanted.
     """
 
     name = "local"
     component_names: Sequence[str] = ALL
 
-    def __init__(self, settings: Settings, *, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, *, variables: Mapping[str, str], read_only: bool = False
+    ) -> None:
         self._settings = settings
         self._inherited = variables
+        self._read_only = read_only
         self._layout = Layout(state=settings.state_folder)
         self._venv: venv.Venv | None = None
 
@@ -115,6 +128,7 @@ class LocalTarget:
         return ports.choose(
             {"api": self._settings.local.port, **PORTS},
             memory=self._layout.ports,
+            remember=not self._read_only,
             ours=lambda pid: carries_mark(pid, self._layout.state),
         )
 
@@ -126,7 +140,7 @@ class LocalTarget:
 
     @cached_property
     def _runtime(self) -> Path:
-        return ensure_runtime(self._layout)
+        return (runtime_folder if self._read_only else ensure_runtime)(self._layout)
 
     @cached_property
     def _airflow_variables(self) -> dict[str, str]:
@@ -183,16 +197,59 @@ class LocalTarget:
 
     def running(self) -> Environment | None:
         """The environment when all of it is up as the settings want it, else None."""
-        if not (self._layout.state / ENVIRONMENT_FILE).exists():
+        if not self._was_up or not nothing_to_do(self.plan()):
             return None
+        return Environment.load(self._layout.state)
+
+    @property
+    def _was_up(self) -> bool:
+        """Whether the environment is, or was, up."""
+        return (self._layout.state / ENVIRONMENT_FILE).exists()
+
+    def plan(self) -> Iterator[PlannedStep]:
+        """What bringing it up does, step by step."""
         check_folders(self._settings)
         self._venv = venv.find(self._layout.venvs, **self._venv_recipe())
-        if self._venv is None or not self._supervisor.alive():
-            return None
-        if not run_as_described(self._supervisor, self._layout, self._programs()):
-            return None
-        environment = Environment.load(self._layout.state)
-        return environment if ControlClient(environment.control_socket).answers() else None
+        missing = Action.CHANGE if self._layout.venvs.is_dir() else Action.MAKE
+        yield PlannedStep(
+            what="Airflow's venv",
+            action=Action.NONE if self._venv else missing,
+            why="" if self._venv else "there is none of exactly these requirements",
+            seconds=VENV_SECONDS,
+        )
+        yield self._planned_database()
+        yield self._planned_processes()
+
+    def _planned_database(self) -> PlannedStep:
+        # What is not known without a venv changes with it.
+        migrated = self._migrated.action(self._venv.digest if self._venv else "?")
+        reasons = {
+            Action.MAKE: "there is none yet",
+            Action.CHANGE: "another Airflow migrated it last",
+        }
+        return PlannedStep(
+            what="database",
+            action=migrated,
+            why=reasons.get(migrated, ""),
+            seconds=DATABASE_SECONDS,
+        )
+
+    def _planned_processes(self) -> PlannedStep:
+        stopped = PlannedStep(
+            what=", ".join(ALL), action=Action.START, why=NOT_RUNNING, seconds=START_SECONDS
+        )
+        if not self._was_up or self._venv is None or not self._supervisor.alive():
+            return stopped
+        step = planned_processes(self._supervisor, self._layout, self._programs())
+        socket = Environment.load(self._layout.state).control_socket
+        if step.action is Action.NONE and not ControlClient(socket).answers():
+            return replace(stopped, what="sync", why="it does not answer")
+        return replace(step, seconds=START_SECONDS)
+
+    @property
+    def _migrated(self) -> Record:
+        """The venv whose Airflow migrated the database last."""
+        return Record(self._layout.migrated)
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
@@ -248,8 +305,7 @@ class LocalTarget:
     def _migrate(self, console: Console) -> None:
         """Migrate the database, unless this very Airflow did so before: a no-op costs 5 s."""
         digest = self._ready_venv().digest
-        done = self._layout.migrated
-        if done.exists() and done.read_text(encoding="utf-8") == digest:
+        if self._migrated.action(digest) is Action.NONE:
             return
         with console.step("database migrated"):
             self._postgres.ensure_databases()
@@ -258,7 +314,7 @@ class LocalTarget:
                 variables={**inherited_variables(self._inherited), **self._airflow_variables},
                 folder=self._layout.home,
             )
-            done.write_text(digest, encoding="utf-8")
+            self._migrated.save(digest)
 
     def wait(self, console: Console) -> Environment:
         """Wait until Airflow answers and has parsed the DAG folder."""

@@ -12,6 +12,7 @@ from windsock.local.secrets import ADMIN
 from windsock.model import Environment
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.settings import ServiceSettings
+from windsock.targets.plan import Action, PlannedStep
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from windsock.local.processes import Supervisor
     from windsock.local.secrets import Secrets
     from windsock.sync_process.settings import PodSettings
+
+NOT_RUNNING = "the processes do not run"
 
 
 def describe(
@@ -107,10 +110,20 @@ def sync_says(environment: Environment, what: str) -> bool:
         return False
 
 
-def run_as_described(supervisor: Supervisor, layout: Layout, programs: Iterable[Program]) -> bool:
-    """Whether all of these programs run, started with what they are described by now."""
+def planned_processes(
+    supervisor: Supervisor, layout: Layout, programs: Iterable[Program]
+) -> PlannedStep:
+    """What must be done so that all of these programs run as they are described now."""
     wanted = {program.name: program.description_file for program in programs}
-    if not all((layout.state / file).exists() for file in wanted.values()):
-        return False  # Something changed: its programs must be started anew.
+    changed = [name for name, file in wanted.items() if not (layout.state / file).exists()]
+    if changed:
+        return PlannedStep(
+            what=", ".join(changed),
+            action=Action.CHANGE,
+            why="what the processes are started with has changed",
+        )
     states = supervisor.states()
-    return all(name in states and states[name].running for name in wanted)
+    stopped = [name for name in wanted if name not in states or not states[name].running]
+    if stopped:
+        return PlannedStep(what=", ".join(stopped), action=Action.START, why=NOT_RUNNING)
+    return PlannedStep(what=", ".join(wanted), action=Action.NONE)

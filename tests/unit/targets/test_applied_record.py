@@ -11,6 +11,7 @@ from windsock.targets.cluster.applied_record import AppliedRecord
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
+from windsock.targets.plan import Action
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,20 +21,20 @@ OBJECTS: list[dict[str, Any]] = [{"kind": "Service", "metadata": {"name": "a"}}]
 
 def test_what_was_applied_is_known_until_something_else_is_begun(tmp_path: Path) -> None:
     applied = AppliedRecord(tmp_path)
-    assert not applied.matches(OBJECTS)
+    assert applied.action(OBJECTS) is Action.MAKE
     applied.save(OBJECTS)
-    assert applied.matches(OBJECTS)
-    assert not applied.matches([])
+    assert applied.action(OBJECTS) is Action.NONE
+    assert applied.action([]) is Action.CHANGE
     assert not applied.by_others()
     applied.clear()
-    assert not applied.matches(OBJECTS)
+    assert applied.action(OBJECTS) is not Action.NONE
 
 
 def test_others_are_known_until_it_is_ours_again(tmp_path: Path) -> None:
     applied = AppliedRecord(tmp_path)
     applied.save_by_others()
     assert applied.by_others()
-    assert not applied.matches(OBJECTS)
+    assert applied.action(OBJECTS) is Action.CHANGE
     applied.save(OBJECTS)
     assert not applied.by_others()
 

@@ -19,6 +19,7 @@ from windsock.targets.cluster import processes
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
+from windsock.targets.plan import Action, PlannedStep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,8 @@ def test_what_is_ours_already_takes_it_from_nobody_later(
     target: ClusterTarget, bob: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment(tmp_path / "state", socket=tmp_path / "control.sock").save(tmp_path / "state")
-    monkeypatch.setattr("windsock.targets.cluster.target.run_as_described", lambda *_: True)
+    there = PlannedStep(what="sync", action=Action.NONE)
+    monkeypatch.setattr("windsock.targets.cluster.target.planned_processes", lambda *_: there)
     monkeypatch.setattr(image, "wanted", lambda _: None)
     target.parts.applied.save_by_others()
     monkeypatch.setattr(processes, "health", lambda *_: {})

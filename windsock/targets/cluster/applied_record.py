@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from windsock.local.files import write_whole
+from windsock.targets.plan import Action, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,33 +25,27 @@ class AppliedRecord:
     """
 
     def __init__(self, state: Path) -> None:
-        self._file = state / FILE
+        self._record = Record(state / FILE)
 
     def save(self, objects: Sequence[dict[str, Any]]) -> None:
         """Record that exactly these objects were applied and rolled out."""
-        write_whole(self._file, _digest(objects))
+        self._record.save(_digest(objects))
 
     def save_by_others(self) -> None:
         """Record that somebody else applies the objects."""
-        write_whole(self._file, BY_OTHERS)
+        self._record.save(BY_OTHERS)
 
     def clear(self) -> None:
         """Remove the record: the objects are about to change."""
-        self._file.unlink(missing_ok=True)
+        self._record.clear()
 
     def by_others(self) -> bool:
         """Whether somebody else applies the objects."""
-        return self._read() == BY_OTHERS
+        return self._record.read() == BY_OTHERS
 
-    def matches(self, objects: Sequence[dict[str, Any]]) -> bool:
-        """Whether exactly these objects were applied last."""
-        return self._read() == _digest(objects)
-
-    def _read(self) -> str:
-        try:
-            return self._file.read_text(encoding="utf-8")
-        except OSError:
-            return ""
+    def action(self, objects: Sequence[dict[str, Any]]) -> Action:
+        """What must be done so that exactly these objects are the ones that were applied last."""
+        return self._record.action(_digest(objects))
 
 
 def _digest(objects: Sequence[dict[str, Any]]) -> str:

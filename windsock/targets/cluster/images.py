@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from windsock.cluster import okteto
-from windsock.cluster.images import image, recipe
+from windsock.cluster.images import engine, image, recipe
 from windsock.cluster.images.image import Images
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class PodImages(Protocol):
 
     def pin(self) -> None:
         """Keep the names of now, even if the files change, until the next `prepare`."""
+
+    def missing(self) -> Sequence[str]:
+        """The images that `prepare` has to build."""
 
     def prepare(self, console: Console) -> None:
         """Bring the images to where the cluster finds them."""
@@ -66,6 +69,13 @@ class BuiltImages:
     def pin(self) -> None:
         """Keep the names of now: they are deployed again if a change of the files cannot be."""
         self._pinned = image.wanted(self._settings)
+
+    def missing(self) -> Sequence[str]:
+        """The images that this machine's Docker engine does not have."""
+        wanted = image.wanted(self._settings)
+        with engine.connected() as client:
+            names = (wanted.airflow, wanted.postgres)
+            return [name for name in names if not engine.has_image(client, name)]
 
     def prepare(self, console: Console) -> None:
         """Build them if what goes into them changed, and deliver what is not there."""
@@ -116,6 +126,10 @@ class BuiltByOkteto:
 
     def pin(self) -> None:
         """Nothing to do: the names are those of the deployment."""
+
+    def missing(self) -> Sequence[str]:
+        """None: Okteto builds them."""
+        return ()
 
     def prepare(self, console: Console) -> None:
         """Warn if the images were built from other files than those of this project."""

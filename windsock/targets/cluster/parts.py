@@ -24,6 +24,7 @@ from windsock.local.files import private_folder
 from windsock.local.orphans import carries_mark
 from windsock.local.processes import Supervisor
 from windsock.local.secrets import Secrets
+from windsock.model import ENVIRONMENT_FILE
 from windsock.targets.cluster.applied_record import AppliedRecord
 from windsock.targets.cluster.images import BuiltImages
 from windsock.targets.cluster.namespace_lease import NamespaceLease
@@ -46,11 +47,13 @@ class Parts:
         settings: Of the environment.
         location: The context and the namespace.
         variables: The environment variables of this process.
+        read_only: Write nothing to the state folder: only a plan is wanted.
     """
 
     settings: Settings
     location: Location
     variables: Mapping[str, str]
+    read_only: bool = False
 
     # --- in the cluster -----------------------------------------------------------------------
 
@@ -127,6 +130,11 @@ class Parts:
         return Layout(state=self.settings.state_folder)
 
     @property
+    def was_up(self) -> bool:
+        """Whether the environment is, or was, up."""
+        return (self.layout.state / ENVIRONMENT_FILE).exists()
+
+    @property
     def secrets(self) -> Secrets:
         """Passwords and keys, as they are in the state folder now."""
         private_folder(self.layout.state)
@@ -144,10 +152,12 @@ class Parts:
     @cached_property
     def port(self) -> ports.PortChoice:
         """The port on this machine at which Airflow answers."""
-        private_folder(self.layout.state)  # `invoke render` remembers the port there, too.
+        if not self.read_only:
+            private_folder(self.layout.state)  # `invoke render` remembers the port there, too.
         chosen = ports.choose(
             {"api": self.settings.cluster.port},
             memory=self.layout.ports,
+            remember=not self.read_only,
             ours=lambda pid: carries_mark(pid, self.layout.state),
         )
         return chosen["api"]

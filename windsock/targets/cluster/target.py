@@ -7,7 +7,7 @@ supervisor as the processes of the local target.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.failures import ClusterUnreachable
 from windsock.cluster.manifests import apply, removal, secrets, served
@@ -15,12 +15,13 @@ from windsock.cluster.manifests import render as manifests
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.local.locking import StateLock
-from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.model import Environment
 from windsock.sync.protocol import StoreBusy
 from windsock.targets.cluster import processes
 from windsock.targets.folder import check_folders, remove_state
 from windsock.targets.location import Location
-from windsock.targets.this_machine import describe, run_as_described
+from windsock.targets.plan import Action, PlannedStep, nothing_to_do
+from windsock.targets.this_machine import NOT_RUNNING, describe, planned_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
     from windsock.targets.cluster.parts import Parts
     from windsock.terminal.console import Console
+
+KIND_SECONDS = 60.0
+BUILD_SECONDS = 180.0
+ROLLOUT_SECONDS = 60.0
+"""About how long a new cluster, new images and a rollout take."""
 
 
 class ClusterTarget:
@@ -44,36 +50,89 @@ class ClusterTarget:
     def running(self) -> Environment | None:
         """The environment when all of it is up as the settings want it, else None."""
         parts = self.parts
-        if not (parts.layout.state / ENVIRONMENT_FILE).exists():
+        if not parts.was_up:
             return None
         check_folders(parts.settings)
         parts.images.pin()
-        if not parts.supervisor.alive() or not self._is_as_applied():
-            return None
-        if not run_as_described(parts.supervisor, parts.layout, processes.programs(parts)):
-            return None
-        environment = Environment.load(parts.layout.state)
-        if not all(processes.health(parts, environment).values()):
+        # The cluster and the images are there where the objects are.
+        steps = (step() for step in (self._planned_objects, self._planned_processes))
+        if not nothing_to_do(steps):
             return None
         parts.lease.use_take_over()
-        return environment
+        return Environment.load(parts.layout.state)
 
-    def _is_as_applied(self) -> bool:
-        """Whether nothing has changed since it was applied, neither by us nor by somebody else."""
+    def plan(self) -> Iterator[PlannedStep]:
+        """What bringing it up does, step by step."""
         parts = self.parts
+        check_folders(parts.settings)
+        parts.images.pin()
+        applied = self._planned_objects()
+        if applied.action is not Action.NONE:
+            yield from self._planned_cluster()
+        yield applied
+        yield self._planned_processes()
+
+    def _planned_objects(self) -> PlannedStep:
+        """What must be applied: it may have changed since, by us or by somebody else."""
+        parts = self.parts
+        what = f"objects in {parts.location}"
         if parts.applied.by_others():
-            return True
+            return PlannedStep(what=what, action=Action.NONE, why="others apply them")
         objects = parts.objects()
-        if not parts.applied.matches(objects):
-            return False
-        # The settings hold what only one environment has: its port and its folder.
+        action = parts.applied.action(objects)
+        why = "windsock did not apply them, or is not sure"
+        if action is Action.CHANGE:
+            why = "settings, manifests or images have changed; `invoke diff` shows how"
+        elif action is Action.NONE:
+            action, why = self._planned_settings(objects)
+        return PlannedStep(what=what, action=action, why=why, seconds=ROLLOUT_SECONDS)
+
+    def _planned_settings(self, objects: list[dict[str, Any]]) -> tuple[Action, str]:
+        """Whether the settings are still ours: only one environment has this port and folder."""
+        parts = self.parts
         try:
-            return apply.is_applied(parts.cluster, manifests.settings_of(objects))
+            if apply.is_applied(parts.cluster, manifests.settings_of(objects)):
+                return Action.NONE, ""
         except (ClusterUnreachable, ConfigurationError):
             if not parts.is_kind:
                 raise
             parts.disconnect()  # Somebody may have deleted the cluster; `prepare` makes it anew.
-            return False
+            return Action.MAKE, "the cluster does not answer"
+        return Action.CHANGE, "somebody else has changed them"
+
+    def _planned_cluster(self) -> Iterator[PlannedStep]:
+        """The cluster and the images, which `prepare` sees to."""
+        parts = self.parts
+        if parts.is_kind:
+            there = parts.kind.exists()
+            yield PlannedStep(
+                what=f"kind cluster {parts.kind.name}",
+                action=Action.NONE if there else Action.MAKE,
+                why="" if there else "there is none",
+                seconds=KIND_SECONDS,
+            )
+        missing = parts.images.missing()
+        yield PlannedStep(
+            what="images",
+            action=Action.MAKE if missing else Action.NONE,
+            why=f"Docker does not have {', '.join(missing)}" if missing else "",
+            seconds=BUILD_SECONDS,
+        )
+
+    def _planned_processes(self) -> PlannedStep:
+        parts = self.parts
+        names = ", ".join(processes.NAMES)
+        if not parts.was_up or not parts.supervisor.alive():
+            return PlannedStep(what=names, action=Action.START, why=NOT_RUNNING)
+        step = planned_processes(parts.supervisor, parts.layout, processes.programs(parts))
+        if step.action is not Action.NONE:
+            return step
+        health = processes.health(parts, Environment.load(parts.layout.state))
+        if bad := [name for name, good in health.items() if not good]:
+            return PlannedStep(
+                what=", ".join(bad), action=Action.START, why="not healthy: waited for"
+            )
+        return step
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
