@@ -94,6 +94,28 @@ def starting_airflow(up: Command, _: Project) -> None:
 PHASES: list[Callable[[Command, Project], None]] = [starting_postgres, migrating, starting_airflow]
 
 
+def test_a_dry_run_says_what_up_would_do_and_writes_nothing(
+    tmp_path: Path, environment: Project
+) -> None:
+    new = Project(home=tmp_path, variables=SETTINGS)
+    new.dags.mkdir()
+    planned = new.invoke("up", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert [line.split()[0] for line in planned.stdout.splitlines()] == ["make", "make", "start"]
+    assert not new.state.exists()
+
+    def written() -> dict[str, int]:
+        files = [environment.state / "ports.json", *(environment.state / "run").rglob("*.json")]
+        return {str(path): path.stat().st_mtime_ns for path in files}
+
+    before = written()
+    planned = environment.invoke("up", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "already up" in planned.stderr
+    assert {line.split()[0] for line in planned.stdout.splitlines()} == {"there"}
+    assert written() == before
+
+
 def test_up_that_is_interrupted_in_any_phase_leaves_nothing_running(fresh: Project) -> None:
     for phase in PHASES:  # each goes on where the one before was interrupted
         with fresh.start("up") as up:

@@ -57,7 +57,7 @@ def up(
         dags=dags,
         rebuild=rebuild,
     )
-    return flow.show_plan(work) if dry_run else flow.up(work, detach=detach)
+    return flow.up(work, detach=detach, dry_run=dry_run)
 
 
 @command(

@@ -1,6 +1,6 @@
 """What each command does, as one visible sequence of steps."""
 
-from windsock.flow.bringing_up import bring_up, deploy, down, join, secret, show_plan, up
+from windsock.flow.bringing_up import bring_up, deploy, down, join, secret, up
 from windsock.flow.dags import (
     dags_check,
     dags_errors,
@@ -37,7 +37,6 @@ __all__ = [
     "secret",
     "settings_export",
     "shell",
-    "show_plan",
     "status",
     "test",
     "up",

@@ -43,12 +43,8 @@ class Ending:
             how(console)
 
 
-def show_plan(work: Workspace) -> int:
-    """Print what `up` would do, and change nothing.
-
-    Returns:
-        An exit code.
-    """
+def _show_plan(work: Workspace) -> int:
+    """Print what `up` would do, and change nothing; returns an exit code."""
     work.console.line(f"target: {choose.explain(work.settings)}")
     steps = list(work.target(read_only=True).plan())
     work.console.table(
@@ -75,12 +71,19 @@ def _duration(step: PlannedStep) -> str:
     return f"about {step.seconds:.0f} s"
 
 
-def up(work: Workspace, *, detach: bool) -> int:
+def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
     """Bring everything up, then tell what comes of each save until Ctrl-C.
+
+    Args:
+        work: The workspace.
+        detach: Leave everything running, and return.
+        dry_run: Only print the plan.
 
     Returns:
         An exit code.
     """
+    if dry_run:
+        return _show_plan(work)
     console = work.console
     target = work.target()
     later = work.once_ours()

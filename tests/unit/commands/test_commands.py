@@ -123,8 +123,9 @@ class Recorder:
 @pytest.mark.parametrize(
     ("line", "call", "options"),
     [
-        ("up", "up", {"detach": False}),
-        ("up --detach", "up", {"detach": True}),
+        ("up", "up", {"detach": False, "dry_run": False}),
+        ("up --detach", "up", {"detach": True, "dry_run": False}),
+        ("up --dry-run", "up", {"detach": False, "dry_run": True}),
         ("down", "down", {"volumes": False, "cluster": False}),
         ("down --volumes", "down", {"volumes": True, "cluster": False}),
         ("down --cluster", "down", {"volumes": False, "cluster": True}),

@@ -216,6 +216,31 @@ def test_somebody_else_who_brings_it_up_is_left_alone(
     assert target.verbs == ["lock"]
 
 
+def test_a_dry_run_prints_the_plan_and_does_nothing(
+    work: FakeWorkspace, target: FakeTarget
+) -> None:
+    assert flow.up(work, detach=False, dry_run=True) == 0
+    assert work.kept.data.getvalue().split() == [
+        "make",
+        "Airflow",
+        "it",
+        "is",
+        "new",
+        "about",
+        "60",
+        "s",
+    ]
+    assert "nothing was changed" in work.kept.said
+    assert target.verbs == []
+
+
+def test_a_dry_run_of_what_is_up_says_so(up: FakeWorkspace, target: FakeTarget) -> None:
+    assert flow.up(up, detach=True, dry_run=True) == 0
+    assert "already up" in up.kept.said
+    assert "about" not in up.kept.data.getvalue()
+    assert target.verbs == []
+
+
 def test_up_attaches_to_what_is_up(up: FakeWorkspace, target: FakeTarget) -> None:
     assert flow.up(up, detach=True) == 0
     assert target.verbs == []

@@ -25,6 +25,7 @@ from windsock.local.secrets import Secrets
 from windsock.local.venv import Venv
 from windsock.model import ENVIRONMENT_FILE
 from windsock.targets.local import ALL, LocalTarget
+from windsock.targets.plan import Action
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -178,6 +179,9 @@ def sync(rig: Rig) -> Iterator[FakeSync]:
     fake = FakeSync(rig.project / "control.sock")
     fake.start()
     environment(rig.state, socket=fake.path).save(rig.state)
+    migrated = rig.target._layout.migrated
+    migrated.parent.mkdir()
+    migrated.write_text("d1")
     yield fake
     fake.stop()
 
@@ -195,6 +199,51 @@ def test_what_is_up_is_found(rig: Rig, sync: FakeSync) -> None:
     found = rig.again().running()
     assert found is not None
     assert found.control_socket == str(sync.path)
+
+
+def planned(target: LocalTarget) -> dict[str, Action]:
+    return {step.what: step.action for step in target.plan()}
+
+
+def test_the_plan_of_a_first_up_makes_everything_and_nothing_is_made(rig: Rig) -> None:
+    rig.venv = None
+    assert planned(LocalTarget(rig.settings, variables={}, read_only=True)) == {
+        "Airflow's venv": Action.MAKE,
+        "database": Action.MAKE,
+        ", ".join(ALL): Action.START,
+    }
+    assert not rig.state.exists()
+
+
+@pytest.mark.usefixtures("sync")
+def test_the_plan_of_what_is_up_has_nothing_to_do(rig: Rig) -> None:
+    rig.supervisor.apply(rig.target._programs())
+    assert set(planned(rig.again()).values()) == {Action.NONE}
+
+
+@pytest.mark.usefixtures("sync")
+def test_the_plan_says_what_has_changed(rig: Rig) -> None:
+    rig.supervisor.apply(rig.target._programs())
+    rig.venv = Venv(folder=rig.bin.parent, digest="d2", created=False)
+    rig.settings = load({"state": "state", "parse": {"processes": 3}}, project=rig.project)
+    rig.supervisor.named["triggerer"] = "EXITED"
+    venv_step, database, processes = rig.again().plan()
+    assert venv_step.action is Action.NONE
+    assert (database.action, database.why) == (
+        Action.CHANGE,
+        "another Airflow migrated it last",
+    )
+    assert processes.action is Action.CHANGE
+    assert "dag-processor" in processes.what
+    assert "postgres" not in processes.what
+
+
+@pytest.mark.usefixtures("sync")
+def test_the_plan_names_the_processes_that_do_not_run(rig: Rig) -> None:
+    rig.supervisor.apply(rig.target._programs())
+    rig.supervisor.named["triggerer"] = "EXITED"
+    *_, processes = rig.again().plan()
+    assert (processes.what, processes.action) == ("triggerer", Action.START)
 
 
 @pytest.mark.usefixtures("sync")

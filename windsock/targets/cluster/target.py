@@ -54,6 +54,8 @@ class ClusterTarget:
             return None
         check_folders(parts.settings)
         parts.images.pin()
+        if not parts.supervisor.alive():
+            return None
         # The cluster and the images are there where the objects are.
         steps = (step() for step in (self._planned_objects, self._planned_processes))
         if not nothing_to_do(steps):
