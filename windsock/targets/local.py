@@ -37,7 +37,7 @@ from windsock.local.components import (
     runtime_folder,
 )
 from windsock.local.files import private_folder
-from windsock.local.locking import StateLock
+from windsock.local.locking import state_lock
 from windsock.local.logs import follow_logs
 from windsock.local.migration import migrate
 from windsock.local.orphans import carries_mark, mark, marked, reap
@@ -254,7 +254,7 @@ class LocalTarget:
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
         """Have the lock of the state folder, and write down where the environment is."""
-        with StateLock(self._layout.state).held():
+        with state_lock(self._layout.state):
             Location(target=self.name).save(self._layout.state)
             yield
 

@@ -14,7 +14,7 @@ from windsock.cluster.manifests import apply, removal, secrets, served
 from windsock.cluster.manifests import render as manifests
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.local.locking import StateLock
+from windsock.local.locking import state_lock
 from windsock.model import Environment
 from windsock.sync.protocol import StoreBusy
 from windsock.targets.cluster import processes
@@ -139,7 +139,7 @@ class ClusterTarget:
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
         """Have the lock of the state folder, and write down where the environment is."""
-        with StateLock(self.parts.layout.state).held():
+        with state_lock(self.parts.layout.state):
             self.parts.location.save(self.parts.layout.state)
             yield
 
