@@ -145,6 +145,7 @@ class Parsed:
     dags: dict[str, int]
     errors: dict[str, str]
     seconds: float
+    used: tuple[str, ...] = ()
     news: bool = False
     since_save: float | None = None
 

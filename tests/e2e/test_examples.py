@@ -46,7 +46,7 @@ def test_every_example_passes_its_tests_and_junit_tells_so(
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     cases = list(ET.parse(report).getroot().iter("testcase"))  # noqa: S314 - our own file
     written = {path.stem for path in (ROOT / "tests" / "dags").glob("test_*.py")}
-    assert {case.attrib["classname"].rsplit(".", 1)[1] for case in cases} == written
+    assert {case.attrib["classname"].rsplit(".", 1)[-1] for case in cases} == written
     assert not [case for case in cases if len(case.findall("failure") + case.findall("error"))]
     properties = {
         item.attrib["name"]: item.attrib["value"]

@@ -1,8 +1,9 @@
 """Talk to the sync process of an environment: one JSON object a line over its unix socket.
 
-Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk), `synced`
-(waits until the store holds it), `allow-empty` (the emptied folder is meant), `take-over` (from
-somebody else who syncs) and `attach` (from then on every event comes, see `windsock.events`).
+Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk), `used`
+(which paths each DAG file used), `synced` (waits until the store holds it), `allow-empty` (the
+emptied folder is meant), `take-over` (from somebody else who syncs) and `attach` (from then on
+every event comes, see `windsock.events`).
 """
 
 from __future__ import annotations
@@ -57,6 +58,15 @@ class ControlClient:
         return ParsedSnapshot(
             snapshot=answer["snapshot"], errors=answer["errors"], dags=tuple(answer["dags"])
         )
+
+    def used(self, *, timeout: float = 5.0) -> dict[str, list[str]]:
+        """Each DAG file, and the paths that it used when it was parsed last; see `Parsed`.
+
+        Raises:
+            EnvironmentFailure: No sync process answers.
+        """
+        used: dict[str, list[str]] = self._ask({"request": "used"}, timeout=timeout)["used"]
+        return used
 
     def answers(self) -> bool:
         """Whether a sync process listens."""

@@ -59,6 +59,7 @@ class Service:
             {
                 "status": self._status,
                 "barrier": self._barrier,
+                "used": lambda _request: {"used": self._state.used()},
                 "allow-empty": self._allow_empty,
                 "synced": self._synced,
                 "take-over": self._take_over,

@@ -202,6 +202,11 @@ class SyncState:
             self._outage = events.Disconnected(reason=busy.reason, retry=0)  # until `Connected`
             return busy.reason
 
+    def used(self) -> dict[str, tuple[str, ...]]:
+        """Each DAG file, and what it used when it was parsed last."""
+        with self._changed:
+            return {file: parsed.used for file, parsed in self.files.items()}
+
     def as_json(self) -> dict[str, Any]:
         """All that is worth showing in `invoke status`."""
         with self._changed:

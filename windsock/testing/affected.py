@@ -1,21 +1,24 @@
 """Which tests a change can affect: `pytest --affected REF`.
 
-From git come the files that differ from a ref, committed or not, and the untracked ones; from the
-import graph the DAG files they reach; from the tests the DAGs they use. In doubt a test runs: a
-changed file that nobody can attribute (a template, a requirements file, a helper that no DAG
-imports) affects every test, and a test whose DAGs cannot be told is affected by every change.
+Git names the files that differ from a ref, committed or not, and the untracked ones. The
+dag-processor has recorded which files each DAG file used when it was parsed. A task may import a
+module only when it runs, which no record shows: so a Python file that names a changed module counts
+as its user, too. The source of a test names its DAGs.
+
+In doubt a test runs: a changed file that no DAG file is known to use affects every test, and every
+change affects a test whose DAGs are not known.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.testing import imports
 from windsock.testing.uses import dags_of
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 _PROSE = frozenset({".md", ".rst"})
 _PROSE_NAMES = frozenset({"LICENSE", "NOTICE", ".gitignore", ".gitattributes", ".editorconfig"})
 """Outside the DAG folder these change no test's outcome; everything else might."""
+_DYNAMIC = frozenset({"importlib", "runpy", "pkgutil", "__import__", "exec", "eval"})
+"""A Python file with one of these words may import any other one."""
 _GIT_SECONDS = 60
 
 
@@ -75,6 +80,7 @@ def select(
     reference: str,
     dags: Mapping[str, str | None],
     broken: Collection[str],
+    used: Mapping[str, Collection[str]],
     dags_folder: Path,
     project: Path,
 ) -> Selection:
@@ -85,6 +91,7 @@ def select(
         reference: Any git ref.
         dags: DAG id → its file, relative to the DAG folder, of every DAG that Airflow lists.
         broken: Files that do not import at present, relative to the DAG folder.
+        used: DAG file → what it used when it was parsed, as the event `parsed` names it.
         dags_folder: The DAG folder, in this repository or in another one.
         project: The folder of the tests' project.
 
@@ -96,6 +103,7 @@ def select(
     impact = attribute(
         changed,
         dags=dags,
+        used=used,
         dags_folder=dags_folder.resolve(),
         test_modules={item.path.resolve() for item in items},
     )
@@ -103,10 +111,10 @@ def select(
     left_out: list[pytest.Item] = []
     unknown = 0
     for item in items:
-        used = dags_of(item)
+        ids = dags_of(item)
         # An id that Airflow does not list: its file may be broken, renamed or deleted.
-        in_doubt = used is None or not used <= dags.keys() or any(dags[i] in broken for i in used)
-        hit = bool(used and used & impact.dags) or item.path.resolve() in impact.tests
+        in_doubt = ids is None or not ids <= dags.keys() or any(dags[i] in broken for i in ids)
+        hit = bool(ids and ids & impact.dags) or item.path.resolve() in impact.tests
         moved = bool(changed) and in_doubt
         if impact.everything or hit or moved:
             chosen.append(item)
@@ -122,6 +130,7 @@ def attribute(
     changed: Collection[Path],
     *,
     dags: Mapping[str, str | None],
+    used: Mapping[str, Collection[str]],
     dags_folder: Path,
     test_modules: Collection[Path],
 ) -> Impact:
@@ -130,6 +139,7 @@ def attribute(
     Args:
         changed: Absolute paths; deleted files too.
         dags: DAG id → its file.
+        used: As for `select`.
         dags_folder: Resolved.
         test_modules: The resolved files of the collected tests.
     """
@@ -144,19 +154,77 @@ def attribute(
             return Impact(everything=f"{path.name} changed, which may affect any of them")
     if not inside:
         return Impact(tests=tests)
-    present = imports.python_files(dags_folder)
-    sources = {file: imports.read(dags_folder / file, file) for file in present}
-    graph = imports.Graph(
-        sources, dags=dags, gone=(file for file in inside.values() if file.endswith(".py"))
-    )
+    users = Users(dags_folder, dags=dags, used=used)
     affected: set[str] = set()
     for file in sorted(inside.values()):
-        reached = graph.reach(file) if file.endswith(".py") else set()
+        reached = users.of(file)
         found = {dag_id for dag_id, own in dags.items() if own in reached}
         if not found:
             return Impact(everything=f"no DAG is known to use {file}, which changed")
         affected |= found
     return Impact(dags=frozenset(affected), tests=tests)
+
+
+class Users:
+    """Which files of a DAG folder use which.
+
+    Args:
+        folder: The DAG folder.
+        dags: DAG id → its file.
+        used: As for `select`. A DAG file without a record may use every file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dags: Mapping[str, str | None],
+        used: Mapping[str, Collection[str]],
+    ) -> None:
+        self._dags = dags
+        self._used = {file: frozenset(paths) for file, paths in used.items() if paths}
+        self._unknown = {file for file in dags.values() if file and file not in self._used}
+        self._texts = {
+            path.relative_to(folder).as_posix(): path.read_text("utf-8", errors="replace")
+            for path in folder.rglob("*.py")
+            if path.is_file()
+        }
+        self._words = {file: _words(text) for file, text in self._texts.items()}
+
+    def of(self, file: str) -> set[str]:
+        """A file and its users, direct or through others; only the file if none is known."""
+        if not file.endswith(".py") and not self._recorded(file):
+            return {file}  # A task may read it under a name that it computes.
+        found, pending = {file}, [file]
+        while pending:
+            used = pending.pop()
+            for user in (self._recorded(used) | self._naming(used) | self._unknown) - found:
+                found.add(user)
+                pending.append(user)
+        return found
+
+    def _recorded(self, file: str) -> set[str]:
+        # A DAG file that lists a folder uses whatever is in it.
+        wanted = {file, *(f"{parent}/" for parent in PurePosixPath(file).parents)}
+        return {user for user, paths in self._used.items() if not wanted.isdisjoint(paths)}
+
+    def _naming(self, file: str) -> set[str]:
+        """The Python files that name a file, or a DAG in it: they trigger it, or wait for it."""
+        path = PurePosixPath(file)
+        name = _words(path.parent.name if path.stem == "__init__" else path.stem)
+        dags = [dag_id for dag_id, own in self._dags.items() if own == file]
+        quoted = [f"{quote}{dag_id}{quote}" for dag_id in dags for quote in ("'", '"')]
+        return {
+            user
+            for user, text in self._texts.items()
+            if name <= self._words[user]
+            or self._words[user] & _DYNAMIC
+            or any(each in text for each in quoted)
+        }
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text))
 
 
 def _without_effect(path: Path) -> bool:

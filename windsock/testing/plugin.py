@@ -171,6 +171,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 reference=reference,
                 dags={dag.dag_id: dag.file for dag in session.api.dags()},
                 broken=settled.errors,
+                used=session.control.used(),
                 dags_folder=Path(session.environment.dags_folder),
                 project=config.rootpath,
             )

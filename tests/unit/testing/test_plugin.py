@@ -25,13 +25,17 @@ STRICT = ("-W", "error", "-W", f"ignore:{ALREADY_IMPORTED}:pytest.PytestAssertRe
 class FakeControl:
     """A sync process that has parsed everything."""
 
-    def __init__(self, fake: FakeAirflow) -> None:
+    def __init__(self, fake: FakeAirflow, used: dict[str, list[str]]) -> None:
         self._fake = fake
+        self._used = used
 
     def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
         assert timeout > 0
         known = tuple(sorted(self._fake.dags))
         return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
+
+    def used(self) -> dict[str, list[str]]:
+        return self._used
 
 
 class Inner:
@@ -53,6 +57,10 @@ class Inner:
             ),
             FakeDag("never", looks=10**9, tasks=[FakeTask("sleep", state="running")]),
         )
+        self.used = {
+            dag.file: [dag.file, dag.file.replace(".py", "_tax.py")]
+            for dag in self.fake.dags.values()
+        }
         monkeypatch.delenv("WINDSOCK_STATE", raising=False)
         monkeypatch.setattr(plugin.Session, "open", lambda _config: self.session())
 
@@ -66,7 +74,7 @@ class Inner:
             dags_folder=str(self.folder / "dags"),
             airflow="3.3.2",
         )
-        control = FakeControl(self.fake)
+        control = FakeControl(self.fake, self.used)
         api = self.fake.client(VirtualClock())
         return plugin.Session(environment, api, control)  # type: ignore[arg-type] # a fake
 
@@ -298,6 +306,52 @@ def test_a_file_that_nobody_can_attribute_chooses_every_test(repository: Inner, 
     names, result = affected(repository)
     assert len(names) == 4
     result.stdout.fnmatch_lines(["  every test: *changed*"])
+
+
+def test_what_a_dag_file_opened_or_listed_chooses_its_tests(repository: Inner) -> None:
+    (repository.folder / "dags" / "sql").mkdir()
+    (repository.folder / "dags" / "sql" / "daily.sql").write_text("select 1")
+    repository.used["stock.py"] += ["sql/daily.sql"]
+    assert affected(repository)[0] == ["test_stock", "test_marked", "test_no_dag"]
+    repository.used["stock.py"].pop()
+    repository.used["sales.py"] += ["sql/"]
+    assert affected(repository)[0] == ["test_sales", "test_no_dag"]
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("def task():\n    from shop.tax import RATE\n", "shop/tax.py"),
+        ("def task():\n    import shop.cart\n", "shop/tax.py"),
+        ("import importlib\n", "shop/tax.py"),
+        ("import shop\n", "shop/__init__.py"),
+        ("TriggerDagRunOperator(trigger_dag_id='stock')\n", "stock.py"),
+    ],
+)
+def test_a_file_may_use_a_module_or_a_dag_only_when_it_runs(
+    repository: Inner, text: str, changed: str
+) -> None:
+    dags = repository.folder / "dags"
+    (dags / "shop").mkdir()
+    (dags / "shop" / "__init__.py").touch()
+    (dags / "shop" / "tax.py").write_text("RATE = 1\n")
+    (dags / "shop" / "cart.py").write_text("from shop.tax import RATE\n")
+    (dags / "sales.py").write_text(text)
+    repository.git("add", ".")
+    repository.git("commit", "--quiet", "--message=second")
+    (dags / changed).write_text("# changed\n")
+    names, result = affected(repository)
+    assert "test_sales" in names
+    assert "every test" not in result.stdout.str()
+
+
+def test_a_dag_file_without_a_record_may_use_every_file(repository: Inner) -> None:
+    del repository.used["sales.py"]
+    (repository.folder / "dags" / "stock_tax.py").write_text("RATE = 2\n")
+    assert len(affected(repository)[0]) == 4
+    repository.used.clear()
+    (repository.folder / "dags" / "query.sql").write_text("")
+    assert len(affected(repository)[0]) == 4
 
 
 def test_prose_and_other_test_modules_choose_only_what_is_in_doubt(repository: Inner) -> None:

@@ -562,6 +562,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             dags=dags,
             errors=errors,
             seconds=round(result.seconds, 4),
+            used=tuple(sorted(self._uses.get(name, ()))),
         )
         self._outcomes[name] = outcome
         if result.overtaken:
