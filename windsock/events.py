@@ -76,7 +76,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, kw_only=True)
 class NotSynced:
-    """A path is not sent; told once for each path and reason."""
+    """A path is not sent; published once for each path and reason."""
 
     path: str
     reason: str
@@ -91,7 +91,7 @@ class SyncedAgain:
 
 @dataclass(frozen=True, kw_only=True)
 class Halted:
-    """Nothing is sent: the folder is empty or missing, and nobody has said that it should be."""
+    """Nothing is sent: the folder is empty or missing, and nobody has confirmed that."""
 
     reason: str
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import fields
@@ -120,6 +121,12 @@ def test_the_page_describes_every_event_and_field() -> None:
         events.type_of(record): {field.name: NAMES[str(field.type)] for field in fields(record)}
         for record in RECORDS
     }
+
+
+def test_the_page_says_of_each_event_what_the_code_says() -> None:
+    for record in RECORDS:
+        summary = re.escape(f"### `{events.type_of(record)}`\n\n{inspect.getdoc(record)}\n")
+        assert re.search(summary, PAGE), record
 
 
 def test_the_example_of_the_page_is_made_of_events() -> None:

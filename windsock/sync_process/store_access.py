@@ -2,7 +2,7 @@
 
 One session at a time writes a store. Two things see to that, each where the other cannot:
 
-- The *lock* is a file of the store. The agent holds it while it runs, so it decides between
+- The *lock* is a file of the store. The agent has it while it runs, so it decides between
   sessions whose agents run on one file system. An agent that loses it ends at once.
 - The *lease* is an object of the namespace. It is taken before an agent is started there and
   renewed while one runs, so it decides between machines, also while the pod is being replaced.
@@ -10,7 +10,7 @@ One session at a time writes a store. Two things see to that, each where the oth
 With a lease that is ours the lock is taken from whoever has it: that can only be a session that
 lost the lease, or an earlier agent of ours. Without one (on this machine, or where the account may
 not use leases) the lock decides alone, and is taken over only if a person asks for it. Who is too
-late gets `StoreBusy`, which says who syncs.
+late gets `StoreBusy`, which names who syncs.
 """
 
 from __future__ import annotations

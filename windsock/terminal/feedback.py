@@ -30,7 +30,7 @@ class Save:
     Attributes:
         paths: The first few that changed.
         count: How many did.
-        affected: The DAG files that are parsed for it; None as long as nobody said which.
+        affected: The DAG files that are parsed for it; None until that is known.
         dags: DAG id → number of tasks, of what was parsed so far.
         files: DAG file → whether it is broken, of what was parsed so far.
         removed: The ids of DAGs that are gone.

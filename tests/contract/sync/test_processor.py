@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.contract.sync.rig import DEADLINE, MemoryTransport, Rig, wait_until
 from windsock import events
+from windsock.runtime.processor.channel import Channel
 from windsock.store.store import Store
 
 if TYPE_CHECKING:
@@ -121,6 +122,32 @@ def test_an_event_of_the_processor_arrives_as_it_was_sent(rig: Rig) -> None:
         processor.say_raw(b'no json\n{"schema": 2, "type": "settled"}\n' + line[:9])
         processor.say_raw(line[9:])
         assert rig.wait_for(events.Settled).snapshot == "x"
+
+
+def test_what_the_channel_sends_is_what_the_session_reports(rig: Rig) -> None:
+    """The dag-processor's own channel, the agent and the session: no record changes on its way."""
+    pokes: queue.Queue[None] = queue.Queue()
+    state = events.ProcessorState(snapshot=None, awaited=("a.py",), files=(parsed(""),))
+    channel = Channel(
+        rig.socket, greeting=lambda: state, requests={"poke": lambda: pokes.put(None)}
+    )
+    channel.start("channel")
+    sent: list[events.Event] = [
+        events.Parsing(snapshot="x", files=("é😀.py",)),
+        parsed("Traceback\n…"),
+        events.Settled(snapshot="x", seconds=0.5),
+    ]
+    try:
+        with rig.running() as session:
+            session.request_scan()
+            pokes.get(timeout=DEADLINE)
+            for event in sent:
+                channel.broadcast(event)
+            rig.wait_for(events.Settled)
+    finally:
+        channel.stop()
+    told = [event for event in rig.events if isinstance(event, (type(state), *map(type, sent)))]
+    assert told == [state, *sent]
 
 
 def test_a_long_event_arrives_whole(rig: Rig) -> None:

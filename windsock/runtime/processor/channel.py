@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Channel:
-    """Listens at `path`.
+class Channel(json_lines.Server):
+    """Greets each client, sends it every event, and answers its requests.
 
     Args:
         path: Of the socket; a stale one is replaced. Its owner alone may connect.
@@ -38,42 +38,29 @@ class Channel:
         requests: Mapping[str, Callable[[], Event | None]],
         selector: selectors.BaseSelector | None = None,
     ) -> None:
-        self._requests = requests
-        self._server = json_lines.Server(
+        super().__init__(
             path,
-            self._take,
+            self._answer,
             on_connect=lambda client: client.subscribe(to_line(greeting())),
             selector=selector,
         )
-
-    def start(self, name: str) -> None:
-        """Serve from a thread of its own, until `stop`."""
-        self._server.start(name)
-
-    def stop(self) -> None:
-        """Hang up on all clients, and listen no more."""
-        self._server.stop()
-
-    def close(self) -> None:
-        """Close this process's sockets; for a forked parser, which must not talk."""
-        self._server.close()
+        self._requests = requests
 
     def broadcast(self, event: Event) -> None:
         """Send an event to every client."""
-        self._server.publish(to_line(event))
+        self.publish(to_line(event))
 
-    def _take(self, line: bytes, client: json_lines.Connection) -> None:
-        answer = self._answer(json_lines.decode(line))
+    def _answer(self, line: bytes, client: json_lines.Connection) -> None:
+        request = json_lines.decode(line)
+        answer: Event | None
+        if request is None:
+            answer = RequestRefused(reason="the line is no JSON object")
+        elif (make := self._requests.get(str(request.get("type")))) is None:
+            answer = RequestRefused(reason=f"there is no request {request.get('type')!r}")
+        else:
+            try:
+                answer = make()
+            except Exception as error:  # noqa: BLE001 - as of a database that is away
+                answer = RequestRefused(reason=repr(error))
         if answer is not None:
             client.send(to_line(answer))
-
-    def _answer(self, request: dict[str, object] | None) -> Event | None:
-        if request is None:
-            return RequestRefused(reason="the line is no JSON object")
-        make = self._requests.get(str(request.get("type")))
-        if make is None:
-            return RequestRefused(reason=f"there is no request {request.get('type')!r}")
-        try:
-            return make()
-        except Exception as error:  # noqa: BLE001 - the database may be away; the client asks again
-            return RequestRefused(reason=repr(error))
