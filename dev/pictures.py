@@ -178,10 +178,10 @@ def words(svg: str) -> list[str]:
             width = float(text.get("textLength", "0")) / len(shown)
             column = round(float(text.get("x", "0")) / width)
             lines[line] = lines.get(line, "").ljust(column) + shown
-    # Times and versions, and the rules that pytest draws around them.
-    plain = [re.sub(r"\d+(\.\d+)+( ?s\b)?", "_", line) for line in lines.values()]
-    plain = [re.sub(r"=+", "=", line).rstrip() for line in plain]
-    return [line for line in plain if not line.startswith("plugins: ")]
+    # pytest names its plugins, and draws rules as wide as the times leave them room.
+    plain = re.sub(r"(?ms)^plugins: .*?(?=^collected )", "", "\n".join(lines.values()))
+    plain = re.sub(r"\d+(\.\d+)+( ?s\b)?( \(\d+:\d+:\d+\))?", "_", plain)
+    return [re.sub(r"=+", "=", line).rstrip() for line in plain.splitlines()]
 
 
 def draw() -> Iterator[Path]:
