@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from windsock.errors import DeadlineExceeded, EnvironmentFailure
-from windsock.flow.following import follow
+from windsock.flow.following import follow, show_dags
 from windsock.flow.rebuild import Rebuilder, beside
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from windsock.targets.base import Target
     from windsock.targets.plan import PlannedStep
     from windsock.terminal.console import Console
-FIRST_PARSE_SECONDS = 15.0
-"""How long `up` waits for the first parse of the whole DAG folder before it only says so."""
 
 
 @dataclass
@@ -88,13 +85,7 @@ def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
     target = work.target()
     later = work.once_ours()
     # Made first: an edit while it comes up is one, too.
-    rebuilder = Rebuilder(
-        work.settings,
-        console,
-        target=later.target,
-        running=target,
-        show=lambda: show_dags(work, work.environment()),
-    )
+    rebuilder = Rebuilder(later, target)
     ending = Ending()
     try:
         environment = target.running()
@@ -221,27 +212,6 @@ def bring_up(
             raise
     work.console.success(f"up in {time.monotonic() - started:.1f} s")
     return environment
-
-
-def show_dags(work: Workspace, environment: Environment) -> None:
-    """Say how many DAGs there are, and show every file that does not import."""
-    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
-
-    client = ControlClient(environment.control_socket)
-    try:
-        settled = client.barrier(timeout=FIRST_PARSE_SECONDS)
-    except DeadlineExceeded as error:
-        # A DAG folder may be large, or a file may hang: neither must keep Airflow from its users.
-        work.console.warning(error.message)
-        return
-    except EnvironmentFailure as error:
-        if not client.status()["halted"]:
-            raise
-        work.console.error(error)  # It must be up for its hint, `invoke sync --allow-empty`.
-        return
-    work.console.success(f"{len(settled.dags)} DAGs parsed")
-    for path, trace in sorted(settled.errors.items()):
-        show_error(work.console, path, trace, folder=environment.dags_folder)
 
 
 def import_settings(work: Workspace, environment: Environment) -> None:

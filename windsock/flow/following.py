@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from windsock.errors import WindsockError
+from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.events import Attached, from_json
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
@@ -18,6 +18,31 @@ if TYPE_CHECKING:
     from windsock.terminal.feedback import Feedback
 RESTART_SECONDS = 10.0
 """How long a sync process that ended is waited for: its supervisor starts it again."""
+
+
+FIRST_PARSE_SECONDS = 15.0
+"""How long the first parse of the whole DAG folder is waited for."""
+
+
+def show_dags(work: Workspace, environment: Environment) -> None:
+    """Say how many DAGs there are, and show every file that does not import."""
+    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
+
+    client = ControlClient(environment.control_socket)
+    try:
+        settled = client.barrier(timeout=FIRST_PARSE_SECONDS)
+    except DeadlineExceeded as error:
+        # A DAG folder may be large, or a file may hang: neither must keep Airflow from its users.
+        work.console.warning(error.message)
+        return
+    except EnvironmentFailure as error:
+        if not client.status()["halted"]:
+            raise
+        work.console.error(error)  # It must be up for its hint, `invoke sync --allow-empty`.
+        return
+    work.console.success(f"{len(settled.dags)} DAGs parsed")
+    for path, trace in sorted(settled.errors.items()):
+        show_error(work.console, path, trace, folder=environment.dags_folder)
 
 
 def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> int:

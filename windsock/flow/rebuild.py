@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
+from windsock.flow.following import show_dags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from windsock.config import Settings
+    from windsock.flow.workspace import Workspace
     from windsock.targets.base import Target
-    from windsock.terminal.console import Console
 
 LOOK_SECONDS = 0.5
 """Between two looks at the files, and at the terminal for an answer."""
@@ -95,29 +95,21 @@ class Rebuilder:
     """Says what a change means, and does what the setting `rebuild` wants.
 
     Args:
-        settings: Of the environment.
-        console: Of the terminal.
-        target: Makes the target anew, as the files are now.
-        running: The target as it was brought up: what is gone back to.
-        show: Shows what Airflow makes of the DAG folder, after a rebuild.
+        work: The workspace; its target is made anew for each rebuild, as the files are then.
+        running: The target as it was brought up: it is deployed again if a rebuild fails.
         clock: Monotonic seconds.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        console: Console,
-        *,
-        target: Callable[[], Target],
+        work: Workspace,
         running: Target,
-        show: Callable[[], None],
+        *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = settings
-        self._console = console
-        self._target = target
+        self._work = work
+        self._console = work.console
         self._running = running
-        self._show = show
         self._clock = clock
         self._watch = SourcesWatch(running.sources)
         self._moving = False
@@ -178,7 +170,7 @@ class Rebuilder:
 
     def _runs_already(self, now: Content) -> bool:
         """Whether another terminal has rebuilt meanwhile."""
-        target = self._target()
+        target = self._work.target()
         with suppress(WindsockError):
             if target.running() is not None:
                 self._running = target
@@ -187,7 +179,7 @@ class Rebuilder:
         return False
 
     def _act(self) -> None:
-        wanted = self._settings.rebuild
+        wanted = self._work.settings.rebuild
         if wanted == "auto":
             self._rebuild()
         elif wanted == "ask" and self._console.interactive:
@@ -203,7 +195,7 @@ class Rebuilder:
         started = self._clock()
         content = self._told
         try:
-            target = self._target()
+            target = self._work.target()
             with target.bringing_up():
                 target.prepare(self._console)  # Nothing that runs is touched by it.
                 if not self._rolled_out(target):
@@ -212,7 +204,7 @@ class Rebuilder:
             self._running = target
             self._watch.built(content)
             self._console.success(f"rebuilt and rolled out in {self._clock() - started:.1f} s")
-            self._show()
+            show_dags(self._work, self._work.environment())
         except WindsockError as error:
             self._console.error(error)
             if self._watch.changed():
@@ -230,7 +222,7 @@ class Rebuilder:
 
     def _deploy(self, target: Target) -> None:
         target.deploy(self._console)
-        target.wait(self._console).save(self._settings.state_folder)
+        target.wait(self._console).save(self._work.settings.state_folder)
 
 
 def _names(paths: Collection[Path]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,10 +10,13 @@ from tests.unit.fakes import FakeTarget, KeptConsole, environment
 from windsock.config import load
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.flow.rebuild import Rebuilder, SourcesWatch, beside
+from windsock.flow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from windsock.targets.base import Target
 
 REBUILT = ["lock", "prepare", "deploy", "wait", "unlock"]
 
@@ -39,10 +43,28 @@ class AskedConsole(KeptConsole):
         self.questions.append("withdrawn")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RigWorkspace(Workspace):
+    """A workspace on the targets of a rig."""
+
+    make: Callable[[], FakeTarget]
+
+    def target(self, *, read_only: bool = False) -> Target:
+        del read_only
+        return self.make()
+
+
 class Rig:
     """A rebuilder on a project of two files, and the targets that it makes."""
 
-    def __init__(self, folder: Path, *, rebuild: str, console: KeptConsole | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        rebuild: str,
+        console: KeptConsole | None = None,
+    ) -> None:
         self.requirements = folder / "requirements.txt"
         self.requirements.write_text("one\n")
         self.unused = folder / "unused.txt"
@@ -54,16 +76,12 @@ class Rig:
         self.running = self._target()
         self.console = console or KeptConsole()
         self.state = folder / "state"
-        self.rebuilder = Rebuilder(
-            load({"state": str(folder / "state"), "rebuild": rebuild}, project=folder),
-            self.console,
-            target=self._make,
-            running=self.running,
-            show=self._show,
-            clock=lambda: 0.0,
-        )
+        settings = load({"state": str(folder / "state"), "rebuild": rebuild}, project=folder)
+        work = RigWorkspace(settings=settings, console=self.console, make=self._make)
+        monkeypatch.setattr("windsock.flow.rebuild.show_dags", self._show)
+        self.rebuilder = Rebuilder(work, self.running, clock=lambda: 0.0)
 
-    def _show(self) -> None:
+    def _show(self, *_: object) -> None:
         self.shown += 1
         if "show" in self.fails:
             raise self.fails["show"]
@@ -94,8 +112,8 @@ class Rig:
 
 
 @pytest.fixture
-def auto(tmp_path: Path) -> Rig:
-    return Rig(tmp_path, rebuild="auto")
+def auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(tmp_path, monkeypatch, rebuild="auto")
 
 
 def test_a_change_says_what_it_means_and_is_rebuilt_under_the_lock(auto: Rig) -> None:
@@ -237,17 +255,19 @@ def test_an_edit_that_cannot_be_judged_is_said_and_the_watch_goes_on(auto: Rig) 
 
 @pytest.mark.parametrize("rebuild", ["never", "ask"])
 def test_without_leave_or_a_terminal_only_the_command_is_named(
-    tmp_path: Path, rebuild: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebuild: str
 ) -> None:
-    rig = Rig(tmp_path, rebuild=rebuild)
+    rig = Rig(tmp_path, monkeypatch, rebuild=rebuild)
     rig.requirements.write_text("two\n")
     assert "`invoke up --detach` in another terminal does it" in rig.settle()
     assert rig.made == []
 
 
-def test_a_terminal_is_asked_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_terminal_is_asked_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     console = AskedConsole([None, None, "y"])
-    rig = Rig(tmp_path, rebuild="ask", console=console)
+    rig = Rig(tmp_path, monkeypatch, rebuild="ask", console=console)
     rig.requirements.write_text("two\n")
     rig.settle()
     assert console.questions == ["rebuild and restart now? [y/N]"]
@@ -257,17 +277,21 @@ def test_a_terminal_is_asked_and_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "n", "what?"])
-def test_any_other_answer_is_no(tmp_path: Path, answer: str) -> None:
-    rig = Rig(tmp_path, rebuild="ask", console=AskedConsole([answer]))
+def test_any_other_answer_is_no(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    rig = Rig(tmp_path, monkeypatch, rebuild="ask", console=AskedConsole([answer]))
     rig.requirements.write_text("two\n")
     rig.settle()
     assert "not now; `invoke up --detach`" in rig.console.said + rig.settle()
     assert rig.made == []
 
 
-def test_the_question_is_taken_back_with_the_change(tmp_path: Path) -> None:
+def test_the_question_is_taken_back_with_the_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     console = AskedConsole()
-    rig = Rig(tmp_path, rebuild="ask", console=console)
+    rig = Rig(tmp_path, monkeypatch, rebuild="ask", console=console)
     rig.requirements.write_text("two\n")
     rig.settle()
     rig.requirements.write_text("one\n")
