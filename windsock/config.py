@@ -13,12 +13,12 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from windsock.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 TARGETS = ("auto", "local", "kind", "context", "okteto")
 REBUILDS = ("ask", "auto", "never")
@@ -38,15 +38,54 @@ FOLDER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
 AIRFLOW_KEY = re.compile(r"\w+\.\w+", re.ASCII)
 
 
+@dataclass(frozen=True)
+class Check:
+    """What a setting must be: stands in the annotation of its field.
+
+    Attributes:
+        usable: Whether a value, already of the right type, can be used.
+        otherwise: What to write instead.
+    """
+
+    usable: Callable[[Any], object]
+    otherwise: str
+
+
+def between(low: float, high: float) -> Check:
+    """The setting is a number from `low` to `high`."""
+    return Check(lambda value: low <= value <= high, f"It must lie between {low} and {high}.")
+
+
+def one_of(words: tuple[str, ...]) -> Check:
+    """The setting is one of these words."""
+    return Check(words.__contains__, f"Use one of: {', '.join(words)}.")
+
+
+def empty_or(pattern: re.Pattern[str], otherwise: str) -> Check:
+    """The setting has this form, or is empty."""
+    return Check(lambda value: not value or pattern.fullmatch(value), otherwise)
+
+
+Port = Annotated[int, between(1, 65535)]
+Seconds = Annotated[float, between(1, 86_400)]
+WholeSeconds = Annotated[int, between(1, 86_400)]
+Name = Annotated[
+    str,
+    Check(
+        NAME.fullmatch, "Use lower-case letters, digits and hyphens, for example `windsock-anna`."
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocalSettings:
     """Airflow's own processes on this machine."""
 
     python: str = ""
     """The interpreter of Airflow's venv; empty means the one that runs windsock."""
-    port: int = 8080
+    port: Port = 8080
     """The port of Airflow's UI and API; another one is taken when it is busy."""
-    parallelism: int = 4
+    parallelism: Annotated[int, between(1, 256)] = 4
     """How many tasks run at once; Airflow forks as many workers when it starts."""
 
 
@@ -57,24 +96,37 @@ class ClusterSettings:
     context: str = ""
     """The kube context of the target `context`."""
     allowed_contexts: tuple[str, ...] = ()
-    """The contexts that windsock may deploy to; its own kind cluster and Okteto's need no leave."""
+    """The contexts that windsock may deploy to; also its own kind cluster and Okteto's."""
     kubeconfig: str = ""
     """A kubeconfig file; empty means what kubectl would use."""
-    namespace: str = "windsock"
+    namespace: Name = "windsock"
     """Where everything is deployed; on the target `okteto` Okteto says it."""
-    overlay: str = ""
+    overlay: Annotated[str, empty_or(NAME, "Name a folder below kube/overlays.")] = ""
     """A folder below kube/overlays; empty means the one named like the target."""
     skip_unserved: bool = False
     """Go on without objects whose kind the cluster does not serve."""
     take_over: bool = False
-    """Take the sync over from somebody else who syncs to the namespace."""
-    registry: str = ""
+    """Take the sync over, once, from somebody else who syncs to the namespace."""
+    registry: Annotated[
+        str,
+        empty_or(
+            REGISTRY,
+            "Write what images' names begin with, the host first and nothing before it, for "
+            "example `ghcr.io/anna`, `docker.io/anna` or `127.0.0.1:5000`.",
+        ),
+    ] = ""
     """Where images are pushed to, and nodes pull them from, on the target `context`."""
-    pull_secret: str = ""
+    pull_secret: Annotated[
+        str,
+        empty_or(
+            SECRET_NAME,
+            "Name a Secret in the namespace: `kubectl get secrets` lists them.",
+        ),
+    ] = ""
     """The Secret in the namespace that nodes pull images with; empty means none."""
-    kind_name: str = "windsock"
+    kind_name: Name = "windsock"
     """The name of the kind cluster."""
-    port: int = 8080
+    port: Port = 8080
     """The port on this machine at which the UI and API answer."""
 
 
@@ -82,13 +134,13 @@ class ClusterSettings:
 class SyncSettings:
     """How saves travel."""
 
-    quiet: float = 0.01
+    quiet: Annotated[float, between(0.001, 10)] = 0.01
     """Seconds without a further change after which a save is sent."""
-    longest: float = 0.5
+    longest: Annotated[float, between(0.001, 60)] = 0.5
     """Seconds after which a save is sent even if changes keep coming."""
-    keep_snapshots: int = 20
+    keep_snapshots: Annotated[int, between(1, 10_000)] = 20
     """How many of the newest snapshots stay even if nothing refers to them."""
-    maximum_bytes: int = 2 * 1024**3
+    maximum_bytes: Annotated[int, between(0, 2**60)] = 2 * 1024**3
     """The size above which older, unreferenced snapshots go even if there are few."""
     folders: dict[str, str] = field(default_factory=dict)
     """Further folders that travel with the DAG folder: folder → its name beside the DAGs."""
@@ -98,15 +150,15 @@ class SyncSettings:
 class ParseSettings:
     """How Airflow parses DAG files."""
 
-    processes: int = 2
+    processes: Annotated[int, between(1, 64)] = 2
     """How many files are parsed at once."""
-    import_timeout: float = 30.0
+    import_timeout: Annotated[float, between(0.1, 86_400)] = 30.0
     """Seconds a DAG file may take to import before Airflow reports an import error."""
-    file_timeout: int = 50
+    file_timeout: WholeSeconds = 50
     """Seconds after which the parser of a file is killed, whatever it does."""
-    memory_limit_mb: int = 4096
+    memory_limit_mb: Annotated[int, between(0, 2**24)] = 4096
     """Address space in MiB one parser may use (0 means no limit; Linux only)."""
-    interval: int = 60
+    interval: WholeSeconds = 60
     """Seconds after which an unchanged file is parsed again."""
 
 
@@ -119,21 +171,21 @@ class Settings:
     """
 
     project: Path
-    target: str = "auto"
+    target: Annotated[str, one_of(TARGETS)] = "auto"
     """Where it runs: `local`, `kind`, `context`, `okteto`, or `auto`."""
     dags: str = "dags"
     """The DAG folder, here or in another repository."""
     state: str = ".windsock"
-    """Where everything that windsock makes is kept."""
+    """The folder for everything that windsock makes."""
     airflow_settings: str = "airflow_settings.yaml"
     """Connections, variables and pools, in the format Astro users know."""
     requirements: str = "docker/requirements.txt"
     """The project's own packages, installed beside Airflow."""
-    rebuild: str = "ask"
-    """Whether `invoke up` rebuilds when what Airflow is made of changes: `auto`, `ask`, `never`."""
+    rebuild: Annotated[str, one_of(REBUILDS)] = "ask"
+    """Whether `invoke up` rebuilds when requirements change: `auto`, `ask` or `never`."""
     tests: str = "tests/dags"
     """The end-to-end tests of the DAGs."""
-    up_timeout: float = 180.0
+    up_timeout: Seconds = 180.0
     """Seconds until a component that does not become healthy is a failure."""
     airflow: dict[str, str] = field(default_factory=dict)
     """Further Airflow settings, `section.key: value`; they win over windsock's own."""
@@ -180,31 +232,14 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
         ConfigurationError: An unknown key, a value of the wrong type or out of range.
     """
     settings: Settings = _build(Settings, values, where="windsock", project=project)
-    if settings.target not in TARGETS:
+    if settings.sync.longest < settings.sync.quiet:
         raise ConfigurationError(
-            f"windsock.target is {settings.target!r}", f"Use one of: {', '.join(TARGETS)}."
+            f"windsock.sync.longest is {settings.sync.longest}",
+            f"It must not be less than windsock.sync.quiet, {settings.sync.quiet}.",
         )
-    if settings.rebuild not in REBUILDS:
-        raise ConfigurationError(
-            f"windsock.rebuild is {settings.rebuild!r}", f"Use one of: {', '.join(REBUILDS)}."
-        )
-    _check_range("windsock.local.port", settings.local.port, 1, 65535)
-    _check_range("windsock.cluster.port", settings.cluster.port, 1, 65535)
-    _check_range("windsock.local.parallelism", settings.local.parallelism, 1, 256)
-    _check_range("windsock.parse.processes", settings.parse.processes, 1, 64)
-    _check_range("windsock.up_timeout", settings.up_timeout, 1, 86_400)
-    _check_range("windsock.parse.import_timeout", settings.parse.import_timeout, 0.1, 86_400)
-    _check_range("windsock.parse.file_timeout", settings.parse.file_timeout, 1, 86_400)
-    _check_range("windsock.parse.memory_limit_mb", settings.parse.memory_limit_mb, 0, 2**24)
-    _check_range("windsock.parse.interval", settings.parse.interval, 1, 86_400)
-    _check_range("windsock.sync.keep_snapshots", settings.sync.keep_snapshots, 1, 10_000)
-    _check_range("windsock.sync.maximum_bytes", settings.sync.maximum_bytes, 0, 2**60)
-    _check_range("windsock.sync.quiet", settings.sync.quiet, 0.001, 10)
-    _check_range("windsock.sync.longest", settings.sync.longest, settings.sync.quiet, 60)
     for name in ("airflow_settings", "requirements", "tests"):
         _usable(settings, name)
     _check_state(settings)
-    _check_cluster(settings.cluster)
     for key in settings.airflow:
         if not AIRFLOW_KEY.fullmatch(key):
             raise ConfigurationError(
@@ -214,31 +249,6 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     return settings
 
 
-def _check_cluster(cluster: ClusterSettings) -> None:
-    for name, value in (("namespace", cluster.namespace), ("kind_name", cluster.kind_name)):
-        if not NAME.fullmatch(value):
-            raise ConfigurationError(
-                f"windsock.cluster.{name} is {value!r}",
-                "Use lower-case letters, digits and hyphens, for example `windsock-anna`.",
-            )
-    if cluster.overlay and not NAME.fullmatch(cluster.overlay):
-        raise ConfigurationError(
-            f"windsock.cluster.overlay is {cluster.overlay!r}",
-            "Name a folder below kube/overlays.",
-        )
-    if cluster.registry and not REGISTRY.fullmatch(cluster.registry):
-        raise ConfigurationError(
-            f"windsock.cluster.registry is {cluster.registry!r}",
-            "Write what images' names begin with, the host first and nothing before it, for "
-            "example `ghcr.io/anna`, `docker.io/anna` or `127.0.0.1:5000`.",
-        )
-    if cluster.pull_secret and not SECRET_NAME.fullmatch(cluster.pull_secret):
-        raise ConfigurationError(
-            f"windsock.cluster.pull_secret is {cluster.pull_secret!r}",
-            "Name a Secret in the namespace: `kubectl get secrets` lists them.",
-        )
-
-
 def _check_state(settings: Settings) -> None:
     """Refuse a state folder that `invoke down --volumes` must not remove."""
     state, dags = _usable(settings, "state"), _usable(settings, "dags")
@@ -246,14 +256,14 @@ def _check_state(settings: Settings) -> None:
     for precious in (settings.project.resolve(), dags, *further, Path.home()):
         if precious.is_relative_to(state):
             raise ConfigurationError(
-                f"windsock.state is {state}, which holds {precious}",
+                f"windsock.state is {state}, and {precious} is in it",
                 "Name a folder for windsock alone: `invoke down --volumes` removes it.",
             )
     for synced in (dags, *further):
         if state.is_relative_to(synced):
             raise ConfigurationError(
-                f"windsock.state is {state}, which lies in the folder {synced}, which is synced",
-                "Name a folder elsewhere: what windsock keeps would be synced as DAGs.",
+                f"windsock.state is {state}, in the folder {synced}, which is synced",
+                "Name a folder elsewhere: the files of windsock would be synced as DAGs.",
             )
 
 
@@ -286,15 +296,10 @@ def _followed(settings: Settings, value: str, *, where: str) -> Path:
         ) from error
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigurationError(f"{name} is {value}", f"It must lie between {low} and {high}.")
-
-
 def _build(kind: type[Any], values: Mapping[str, Any], *, where: str, **known: Any) -> Any:
     """Make the dataclass `kind` of a mapping, checking names and types."""
     fields = {item.name: item for item in dataclasses.fields(kind) if item.name not in known}
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     arguments: dict[str, Any] = dict(known)
     for name, value in values.items():
         if name not in fields:
@@ -307,6 +312,9 @@ def _build(kind: type[Any], values: Mapping[str, Any], *, where: str, **known: A
 
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:
+    if typing.get_origin(hint) is Annotated:
+        kind, *checks = typing.get_args(hint)
+        return _checked(_convert(kind, value, where=where), checks, where=where)
     if dataclasses.is_dataclass(hint):
         _check_mapping(value, where=where)
         return _build(typing.cast("type[Any]", hint), value, where=where)
@@ -319,6 +327,13 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
             _check_mapping(value, where=where)
         return {str(key): _scalar_text(item) for key, item in dict(value or {}).items()}
     return _convert_scalar(hint, value, where=where)
+
+
+def _checked(value: Any, checks: Iterable[Check], *, where: str) -> Any:
+    for check in checks:
+        if not check.usable(value):
+            raise ConfigurationError(f"{where} is {value!r}", check.otherwise)
+    return value
 
 
 def _check_mapping(value: Any, *, where: str) -> None:
