@@ -143,7 +143,7 @@ class SyncSettings:
     maximum_bytes: Annotated[int, between(0, 2**60)] = 2 * 1024**3
     """The size above which older, unreferenced snapshots go even if there are few."""
     folders: dict[str, str] = field(default_factory=dict)
-    """Further folders that travel with the DAG folder: folder → its name beside the DAGs."""
+    """Further folders that travel with the DAG folder: folder → its name in Airflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ class Settings:
     airflow_settings: str = "airflow_settings.yaml"
     """Connections, variables and pools, in the format Astro users know."""
     requirements: str = "docker/requirements.txt"
-    """The project's own packages, installed beside Airflow."""
+    """The project's own packages, installed into Airflow's environment."""
     rebuild: Annotated[str, one_of(REBUILDS)] = "ask"
     """Whether `invoke up` rebuilds when requirements change: `auto`, `ask` or `never`."""
     tests: str = "tests/dags"
@@ -205,7 +205,7 @@ class Settings:
 
     @property
     def further_folders(self) -> dict[str, Path]:
-        """Name beside the DAGs → folder, of what is synced with the DAG folder."""
+        """Name in Airflow → folder, of each further folder that is synced."""
         return {name: self.path(folder).resolve() for folder, name in self.sync.folders.items()}
 
     @property

@@ -225,7 +225,6 @@ class FakeSync:
         barrier: The answer to a barrier, or what it raises.
         attached: Set once a terminal listens.
         holder: Who syncs instead of us.
-        status_asked: Set once somebody wants to know the state.
     """
 
     def __init__(self, path: Path) -> None:
@@ -235,7 +234,6 @@ class FakeSync:
         self.state: Message = dict(IN_STEP)
         self.attached = threading.Event()
         self.holder = ""
-        self.status_asked = threading.Event()
         self._server: ControlServer | None = None
 
     def start(self) -> None:
@@ -257,8 +255,6 @@ class FakeSync:
     ) -> Callable[[Message], Message]:
         def handle(request: Message) -> Message:
             self.requests.append({**request, "request": name})
-            if name == "status":
-                self.status_asked.set()
             told = answer()
             if isinstance(told, Exception):
                 raise told

@@ -98,7 +98,7 @@ _cast = VariableLoader._cast  # noqa: SLF001 - see below
 
 
 def cast_or_keep(loader: VariableLoader, old: Any, new: Any) -> Any:
-    """The value of an `INVOKE_*` variable; a wrong one is kept for `windsock.config` to refuse."""
+    """The value of an `INVOKE_*` variable; `windsock.config` refuses a wrong one later."""
     try:
         return _cast(loader, old, new)
     except ValueError:

@@ -1,6 +1,6 @@
 """What every command has: its errors in words, and the settings that its flags lie over.
 
-Exit codes are told in windsock/errors.py.
+windsock/errors.py lists the exit codes.
 """
 
 from __future__ import annotations

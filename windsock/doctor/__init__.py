@@ -1,6 +1,6 @@
 """Check this machine and this project, and say what to do about each finding.
 
-A check looks and never changes anything; what it finds holds no secret. The checks are in
+A check never changes anything, and no finding contains a secret. The checks are in
 `machine` (Python, disk, memory, tools), `project` (the DAG folder, the lock, the settings file) and
 `environment` (what is up, or was).
 """

@@ -163,7 +163,7 @@ def _not_running(layout: Layout) -> Finding:
 
 
 def sync(layout: Layout) -> Iterator[Finding]:
-    """Whether Airflow has what the DAG folder holds."""
+    """Whether Airflow has the files of the DAG folder."""
     if not (layout.state / ENVIRONMENT_FILE).exists():
         return
     try:

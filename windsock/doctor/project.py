@@ -22,7 +22,7 @@ INOTIFY = Path("/proc/sys/fs/inotify")
 
 
 def dags(folder: Path) -> Iterator[Finding]:
-    """Whether the DAG folder is there, and what it holds."""
+    """Whether the DAG folder is there, and how many files are in it."""
     if not folder.is_dir():
         yield Finding(
             PROBLEM,
@@ -77,7 +77,7 @@ def watches(folder: Path, *, limits: Path = INOTIFY) -> Iterator[Finding]:
 
     Args:
         folder: The DAG folder.
-        limits: Where the kernel tells its limits.
+        limits: The folder of the kernel's limits.
     """
     limit_file = limits / "max_user_watches"
     if not limit_file.exists() or not folder.is_dir():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.flow.following import follow, show_dags
-from windsock.flow.rebuild import Rebuilder, beside
+from windsock.flow.rebuild import Rebuilder, in_background
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
 from windsock.targets import choose
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ending:
-    """What a command owes when it ends, however and wherever that happens.
+    """What a command must do when it ends, however that happens.
 
     Attributes:
-        how: Ends what it has begun; None as long as there is nothing, or when it is to stay.
+        how: Stops what the command has started; None if there is nothing to stop.
     """
 
     how: Callable[[Console], None] | None = None
@@ -110,7 +110,7 @@ def _watch(work: Workspace, environment: Environment, rebuilder: Rebuilder, *, s
     """Tell what comes of each save until Ctrl-C; returns an exit code."""
     try:
         _announce(work.console, environment, detach=False)
-        return beside(
+        return in_background(
             lambda left: follow(
                 work,
                 environment,
@@ -128,7 +128,7 @@ def _watch(work: Workspace, environment: Environment, rebuilder: Rebuilder, *, s
 
 
 def deploy(work: Workspace) -> None:
-    """Bring the environment up in its cluster, DAGs included, and leave nothing running here.
+    """Bring the environment up in its cluster until the DAGs are parsed; the sync ends then.
 
     Raises:
         DeadlineExceeded: Airflow did not parse the DAG folder in time.

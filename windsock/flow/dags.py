@@ -1,4 +1,4 @@
-"""DAGs, and the objects beside them."""
+"""DAGs, and connections, variables and pools."""
 
 from __future__ import annotations
 

@@ -112,8 +112,8 @@ def follow(
 
 
 def _show_troubles(client: ControlClient, feedback: Feedback) -> None:
-    """Say what was told before anybody listened, and still holds: saves do not get through."""
-    with contextlib.suppress(WindsockError):  # It has just ended; that is told next.
+    """Show the troubles of the time before this command attached, which still keep saves back."""
+    with contextlib.suppress(WindsockError):  # It has just ended; the caller finds out.
         for trouble in client.status().get("troubles", []):
             if (event := from_json(trouble)) is not None:
                 feedback.show(event)

@@ -1,8 +1,7 @@
-"""A change of what Airflow is built of, while `invoke up` follows the saves: said, and rolled out.
+"""Rebuild what Airflow is built of when its files change, while `invoke up` follows the saves.
 
-The files are few and change rarely, so they are looked at twice a second: a stat each. What changed
-is told by content, once the files are at rest, so that a save that changes nothing and an edit that
-is undone mean nothing.
+The files are few and change rarely: twice a second each costs one stat. Their contents are compared
+once nobody writes to them, so a save that changes nothing, or an edit that is undone, is no change.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ class SourcesWatch:
         self._built = self.now()
 
     def now(self) -> Content:
-        """What stands in the files."""
+        """The contents of the files."""
         return {path: digest for path in self._paths() if (digest := _digest(path)) is not None}
 
     def _paths(self) -> list[Path]:
-        # What cannot be told goes on with those that were known; a rebuild says what is wrong.
+        # If a file is missing, the known ones are watched on; a rebuild reports what is wrong.
         with suppress(WindsockError):
             self._known = list(self._files())
         return self._known
@@ -80,7 +79,7 @@ class SourcesWatch:
         return frozenset(path for path in paths if now.get(path) != self._built.get(path))
 
     def built(self, content: Content) -> None:
-        """Say that what runs is built of this."""
+        """Remember that what runs is built of this."""
         self._built = content
 
 
@@ -113,7 +112,7 @@ class Rebuilder:
         self._clock = clock
         self._watch = SourcesWatch(running.sources)
         self._moving = False
-        self._told: Content = self._watch.now()
+        self._last: Content = self._watch.now()
         self._asking = False
 
     def look(self) -> None:
@@ -132,10 +131,10 @@ class Rebuilder:
 
     def _consider(self) -> None:
         now = self._watch.now()
-        if now == self._told:
+        if now == self._last:
             return
-        fresh = {path for path in {*now, *self._told} if now.get(path) != self._told.get(path)}
-        self._told = now
+        fresh = {path for path in {*now, *self._last} if now.get(path) != self._last.get(path)}
+        self._last = now
         if self._asking:
             self._console.withdraw()
             self._asking = False
@@ -149,11 +148,11 @@ class Rebuilder:
         """Say what a change means, and act on it.
 
         Args:
-            fresh: What has changed since the last word on it.
-            now: What stands in all of the files.
+            fresh: What has changed since the last report.
+            now: The contents of all files.
 
         Raises:
-            WindsockError: It cannot be told from what stands in them.
+            WindsockError: One of the files cannot be used.
         """
         if not self._running.meaning(fresh):
             self._console.warning(
@@ -191,9 +190,9 @@ class Rebuilder:
             )
 
     def _rebuild(self) -> None:
-        """Build, and roll out; whatever of it fails is said, and what ran before runs again."""
+        """Build and roll out; after a failure what ran before runs again."""
         started = self._clock()
-        content = self._told
+        content = self._last
         try:
             target = self._work.target()
             with target.bringing_up():
@@ -229,7 +228,7 @@ def _names(paths: Collection[Path]) -> str:
     return ", ".join(sorted({path.name for path in paths}))
 
 
-def beside(
+def in_background(
     work: Callable[[threading.Event], int],
     look: Callable[[], None],
     *,
@@ -237,10 +236,10 @@ def beside(
 ) -> int:
     """Run `work` in a thread, and `look` in this one again and again until it is done.
 
-    An interrupt arrives in this thread, wherever it is, and leaves the other behind.
+    An interrupt arrives in this thread; the other thread is then abandoned.
 
     Args:
-        work: Gets an event that is set when it is left behind, after which it must say nothing
+        work: Gets an event that is set when it is abandoned, after which it must print nothing
             more. Its result is returned, what it raises is raised.
         look: Called each time that `every` has passed.
         every: Seconds.

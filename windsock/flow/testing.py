@@ -95,4 +95,4 @@ def ci(work: Workspace, *, junit: str) -> int:
     try:
         return test(work, TestRequest(junit=junit))
     finally:
-        work.once_ours().target().end(work.console)  # Who has taken it back since keeps it.
+        work.once_ours().target().end(work.console)  # Never take it over a second time.

@@ -54,7 +54,7 @@ def links(folders: Mapping[str, Path]) -> Iterator[Path]:
 
 
 def remove_state(layout: Layout, console: Console) -> None:
-    """Remove everything that windsock keeps on this machine for an environment.
+    """Remove everything that windsock has made on this machine for an environment.
 
     Raises:
         ConfigurationError: Something else is in the folder.

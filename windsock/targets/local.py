@@ -502,7 +502,7 @@ class LocalTarget:
 
 
 def _importing(further: Path, *, runtime: Path) -> dict[str, str]:
-    """Where Python and Airflow find what DAG files import, beside their own folder."""
+    """Where Python and Airflow find what DAG files import from other folders."""
     return {
         "PYTHONPATH": f"{runtime}{os.pathsep}{further}",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(further / airflow_settings.PLUGINS),

@@ -273,14 +273,14 @@ def test_a_take_over_is_meant_for_the_first_step_and_for_no_rebuild_or_end(
     target.source_files = [requirements]
     target.is_running = was_up
 
-    def beside(_: object, look: Callable[[], None]) -> int:
+    def in_background(_: object, look: Callable[[], None]) -> int:
         target.is_running = False  # As the settings want it now.
         requirements.write_text("one\n")
         for _look in range(2):
             look()
         return 0
 
-    monkeypatch.setattr(bringing_up, "beside", beside)
+    monkeypatch.setattr(bringing_up, "in_background", in_background)
     work = FakeWorkspace.of(tmp_path, target, rebuild="auto", cluster={"take_over": True})
     assert flow.up(work, detach=False) == 0
     assert target.verbs == ([] if was_up else BRING_UP) + BRING_UP + ([] if was_up else ["end"])

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.fakes import FakeTarget, KeptConsole, environment
 from windsock.config import load
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.flow.rebuild import Rebuilder, SourcesWatch, beside
+from windsock.flow.rebuild import Rebuilder, SourcesWatch, in_background
 from windsock.flow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ def test_files_that_cannot_be_told_go_on_being_watched(tmp_path: Path) -> None:
     assert watch.changed() == {file}
 
 
-# --- beside ---------------------------------------------------------------------------------------
+# --- in the background ----------------------------------------------------------------------------
 
 
 def test_the_looks_go_on_until_the_work_is_done() -> None:
@@ -335,7 +335,7 @@ def test_the_looks_go_on_until_the_work_is_done() -> None:
         assert enough.wait(10)
         return 7
 
-    assert beside(work, look, every=0.001) == 7
+    assert in_background(work, look, every=0.001) == 7
 
 
 def test_what_the_work_raises_is_raised() -> None:
@@ -343,7 +343,7 @@ def test_what_the_work_raises_is_raised() -> None:
         raise EnvironmentFailure("gone")
 
     with pytest.raises(EnvironmentFailure, match="gone"):
-        beside(work, lambda: None)
+        in_background(work, lambda: None)
 
 
 def test_an_interrupted_look_leaves_the_work_behind_and_tells_it() -> None:
@@ -359,6 +359,6 @@ def test_an_interrupted_look_leaves_the_work_behind_and_tells_it() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        beside(work, look, every=0.001)
+        in_background(work, look, every=0.001)
     assert told[0].is_set()
     end.set()

@@ -268,7 +268,7 @@ def delete_cluster(parts: Parts, console: Console) -> None:
     """Delete the kind cluster and its registry.
 
     Raises:
-        ConfigurationError: windsock did not make the cluster, or it holds other environments.
+        ConfigurationError: windsock did not make the cluster, or other environments are in it.
         EnvironmentFailure: Somebody else syncs to the namespace.
     """
     if not parts.is_kind:
