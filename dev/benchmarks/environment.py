@@ -63,14 +63,21 @@ class BenchEnvironment:
         folder: Empty; `state` and `dags` in it are this environment's.
         project: The folder of tasks.py.
         variables: Further environment variables for its commands.
+        python: The interpreter that has windsock; ours by default.
 
     Attributes:
         variables: All environment variables of its commands.
     """
 
     def __init__(
-        self, folder: Path, *, project: Path, variables: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        project: Path,
+        variables: Mapping[str, str] | None = None,
+        python: Path | None = None,
     ) -> None:
+        self._python = str(python or sys.executable)
         self.state = folder / "state"
         self.dags = folder / "dags"
         self.dags.mkdir(parents=True)
@@ -132,7 +139,7 @@ class BenchEnvironment:
         return seconds, result.stderr
 
     def _invoke(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "invoke", *arguments]
+        return [self._python, "-m", "invoke", *arguments]
 
     @contextmanager
     def up(self) -> Iterator[Environment]:

@@ -5,6 +5,8 @@ The commands that a person types, on a state folder that is empty at first; see 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from dev.benchmarks.events import Folder
 from dev.benchmarks.peers import STOCK, Peer
 from dev.benchmarks.reload import check_rounds
 from dev.benchmarks.report import OURS, Machine, Measurement, Report, Target
+from windsock.errors import EnvironmentFailure
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from windsock.flow import Workspace
     from windsock.terminal.console import Console
 
+CLONE = "clone → Airflow up, everything installed"
 FIRST = "first up, nothing cached"
 FIRST_CACHED = "first up, packages in uv's cache"
 WARM = "warm up, after a down"
@@ -29,6 +33,7 @@ ALREADY = "up, already up"
 DOWN = "down"
 
 TARGETS = {
+    CLONE: Target(p50=60),
     FIRST: Target(p50=45),
     FIRST_CACHED: Target(p50=45),
     WARM: Target(p50=12),
@@ -36,6 +41,7 @@ TARGETS = {
 }
 """DESIGN.md, "Numbers to reach"."""
 
+REQUIREMENTS = "requirements.txt"
 STANDALONE = "standalone"
 STANDALONE_ROUNDS = 2
 """It always does the same."""
@@ -67,6 +73,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int) -> int:
     times = Times(console=work.console)
     with workplace() as folder:
         bench = Bench(folder=folder, project=work.settings.project, times=times)
+        bench.measure_clone()
         python = bench.measure_first()
         for number in range(rounds):
             bench.measure_ours(number)
@@ -123,6 +130,38 @@ class Bench:
         ours = BenchEnvironment(self.folder / name, project=self.project, variables=cache)
         Folder(ours.dags).fill()
         return ours
+
+    def measure_clone(self) -> None:
+        """What a newcomer does: clone the last commit, make a venv, README's first command."""
+        clone = self.folder / "clone"
+        python = clone / ".venv" / "bin" / "python"
+        cache = self.folder / "cache-of-clone"
+        ours = BenchEnvironment(
+            self.folder / "cloned",
+            project=clone,
+            python=python,
+            variables={"UV_CACHE_DIR": str(cache / "uv"), "PIP_CACHE_DIR": str(cache / "pip")},
+        )
+        Folder(ours.dags).fill()
+        clone.mkdir()
+        started = time.monotonic()
+        try:
+            for command in (
+                ["git", "clone", "--quiet", str(self.project), str(clone)],
+                [sys.executable, "-m", "venv", str(clone / ".venv")],
+                [str(python), "-m", "pip", "install", "--quiet", "-r", str(clone / REQUIREMENTS)],
+            ):
+                done = subprocess.run(
+                    command, env=ours.variables, cwd=clone, capture_output=True, check=False
+                )
+                if done.returncode != 0:
+                    end = done.stderr.decode(errors="replace")[-1000:]
+                    raise EnvironmentFailure(f"`{' '.join(command)}` failed", end)
+            ours.command("up", "--detach")
+            self.times.take(CLONE, time.monotonic() - started)
+        finally:
+            if (python.parent / "invoke").exists():
+                ours.stop()
 
     def measure_first(self) -> Path:
         """The very first start on a machine: it downloads Airflow.
