@@ -1,4 +1,4 @@
-"""bench.up: how long `invoke up` and `invoke down` take, beside `airflow standalone`.
+"""bench.up: how long `invoke up` and `invoke down` take, next to `airflow standalone`.
 
 The commands that a person types, on a state folder that is empty at first; see docs/performance.md.
 """
@@ -85,7 +85,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int) -> int:
 
 @dataclass(kw_only=True)
 class Times:
-    """The samples so far; each is told on stderr as it comes."""
+    """The samples so far; each is printed on stderr as it comes."""
 
     console: Console
     started: float = field(default_factory=time.monotonic)

@@ -20,7 +20,7 @@ DISK_FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "o
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a tool said, and how it ended.
+    """The output of a tool, and how it ended.
 
     Attributes:
         code: Its exit status; negative if a signal ended it.
@@ -38,7 +38,7 @@ class Finished:
         return any(sign in self.errors or sign in self.output for sign in DISK_FULL)
 
     def last_lines(self, count: int = 20) -> str:
-        """The end of what it said, errors after output."""
+        """The end of its output, errors last."""
         lines = [line for line in (self.output + self.errors).splitlines() if line.strip()]
         return "\n".join(lines[-count:])
 
@@ -51,7 +51,7 @@ def run(
     user: tuple[int, int] | None = None,
     text: str = "",
     seconds: float | None = None,
-    keeps_open: Sequence[int] = (),
+    inherits: Sequence[int] = (),
 ) -> Finished:
     """Run a tool in a process group of its own; end the whole group if we cannot see its end.
 
@@ -62,7 +62,7 @@ def run(
         user: The user and group id to run as; None means our own.
         text: What it reads on standard input.
         seconds: The longest it may take.
-        keeps_open: File descriptors that it inherits; a lock on one holds until it has ended.
+        inherits: File descriptors that it inherits; a lock on one lasts until it has ended.
 
     Raises:
         EnvironmentFailure: It cannot be started.
@@ -78,7 +78,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,
-            pass_fds=keeps_open,
+            pass_fds=inherits,
             user=user[0] if user else None,
             group=user[1] if user else None,
             extra_groups=[] if user else None,

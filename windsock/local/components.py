@@ -275,11 +275,11 @@ def inherited_variables(own: Mapping[str, str], *, scripts: Path | None = None) 
         own: The variables of this process.
         scripts: A folder to look for programs in first, for tasks that call `airflow` or `python`.
     """
-    kept = {
+    inherited = {
         name: value
         for name, value in own.items()
         if not name.startswith(("AIRFLOW__", "AIRFLOW_HOME", "PYTHON", "VIRTUAL_ENV", "WINDSOCK_"))
     }
     if scripts is not None:
-        kept["PATH"] = f"{scripts}{os.pathsep}{own.get('PATH', os.defpath)}"
-    return kept
+        inherited["PATH"] = f"{scripts}{os.pathsep}{own.get('PATH', os.defpath)}"
+    return inherited

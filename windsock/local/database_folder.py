@@ -41,7 +41,7 @@ class DatabaseFolder:
     def prepare(self, *, password: str) -> list[str]:
         """Make the folder if there is none, and see that a server can start on it.
 
-        The data is made in a folder beside it and renamed, so it is there whole or not at all.
+        The data is made in a folder next to it and renamed, so it is there whole or not at all.
 
         Args:
             password: Of the superuser, if the folder is made.

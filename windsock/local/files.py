@@ -1,4 +1,4 @@
-"""Write small private files whole, and say plainly why a file could not be written."""
+"""Write small private files whole, and explain why a file could not be written."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o600) -> None:
 
 
 def cannot(purpose: str, error: OSError) -> EnvironmentFailure:
-    """The error for a person, made of what was wanted and what the system said.
+    """The error for a person, made of what was wanted and how the system answered.
 
     Args:
         purpose: Completes "cannot …", for example `write /some/file`.

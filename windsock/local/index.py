@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
-"""If any of these is set, the user has told uv where packages are, and pip is not asked."""
+"""If any of these is set, the user has configured uv's package index, and pip is not asked."""
 
 
 def index_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +70,7 @@ def pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
         Option → value; empty if this Python has no pip, or pip does not answer.
     """
     try:
-        told = run(
+        listed = run(
             [sys.executable, "-m", "pip", "config", "list"],
             environment=environment,
             folder=Path.home(),
@@ -78,9 +78,9 @@ def pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
         )
     except WindsockError:
         return _from_environment(environment)
-    if told.code != 0:
+    if listed.code != 0:
         return _from_environment(environment)
-    return parse_pip_config(told.output)
+    return parse_pip_config(listed.output)
 
 
 def parse_pip_config(text: str) -> dict[str, str]:

@@ -40,18 +40,18 @@ def find_interpreter(python: str, environment: Mapping[str, str]) -> tuple[str, 
                 f"windsock.local.python is {python!r}, which is no program",
                 "Give the path of a Python, or leave it empty for the one that runs windsock.",
             )
-        told = run(
+        answer = run(
             [path, "-I", "-S", "-c", _ASK],
             environment=environment,
             folder=Path("/"),
             seconds=30,
         )
         try:
-            found, path = json.loads(told.output)
+            found, path = json.loads(answer.output)
         except ValueError as error:
             raise ConfigurationError(
                 f"windsock.local.python is {python!r}, which is no Python",
-                told.last_lines(5),
+                answer.last_lines(5),
             ) from error
     version = ".".join(str(number) for number in found)
     if not OLDEST <= tuple(found[:2]) <= NEWEST:

@@ -23,7 +23,7 @@ def migrate(python: Path, *, variables: Mapping[str, str], folder: Path) -> None
         folder: Its working folder.
 
     Raises:
-        EnvironmentFailure: They failed; with the end of what they said.
+        EnvironmentFailure: They failed; with the end of their output.
     """
     result = subprocess.run(
         [str(python), "-m", "airflow", "db", "migrate"],
@@ -35,5 +35,5 @@ def migrate(python: Path, *, variables: Mapping[str, str], folder: Path) -> None
         check=False,
     )
     if result.returncode != 0:
-        said = "\n".join((result.stdout + result.stderr).splitlines()[-LINES_SHOWN:])
-        raise EnvironmentFailure("the database could not be migrated", said)
+        output = "\n".join((result.stdout + result.stderr).splitlines()[-LINES_SHOWN:])
+        raise EnvironmentFailure("the database could not be migrated", output)

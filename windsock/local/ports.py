@@ -154,7 +154,7 @@ def is_free(port: int) -> bool:
 
 
 def listener(port: int) -> Listener | None:
-    """The process that listens on `port`, if the system tells this user."""
+    """The process that listens on `port`, if this user may know it."""
     pids: list[int] = []
     try:
         pids = [
@@ -162,7 +162,7 @@ def listener(port: int) -> Listener | None:
             for item in psutil.net_connections(kind="tcp")
             if item.pid and _listens(item, port)
         ]
-    except psutil.AccessDenied:  # macOS tells only of one's own processes, one by one
+    except psutil.AccessDenied:  # macOS shows only one's own processes, one by one
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 pids += [

@@ -119,7 +119,7 @@ class Postgres:
             # "Fast shutdown": ends the sessions, writes a checkpoint. TERM would wait for them.
             stop_signal="INT",
             stop_seconds=20,
-            # After a crash, what is left of the old server keeps a new one out for a moment.
+            # After a crash, what is left of the old server blocks a new one for a moment.
             start_retries=20,
             stage=0,
         )
@@ -138,7 +138,7 @@ class Postgres:
         deadline = self._clock() + seconds
         while True:
             check()
-            # Another server may be at our port: ask only when ours says that it listens there.
+            # Another server may be at our port: ask only when ours listens there.
             answer = (
                 self._ask("select 1", database=OWNER) if self._folder.listens(self._port) else None
             )
@@ -163,7 +163,7 @@ class Postgres:
         Neither role is a superuser, and neither may enter the other's database.
 
         Raises:
-            EnvironmentFailure: The server does not do as told.
+            EnvironmentFailure: The server refuses.
         """
         passwords = {
             AIRFLOW: self._secrets.database_password,

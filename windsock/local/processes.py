@@ -43,7 +43,7 @@ _ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME = 60, 70, 10  # faults of the supervis
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessState:
-    """What the supervisor says of one program.
+    """The supervisor's record of one program.
 
     Attributes:
         name: The program.
@@ -207,11 +207,11 @@ class Supervisor:
                 raise self._failure(name, state.description if state else "not known")
 
     def log_file(self, name: str) -> Path:
-        """Where a program's output goes; older output is beside it as `.log.1` and `.log.2`."""
+        """Where a program's output goes; older output is next to it as `.log.1` and `.log.2`."""
         return self._state / LOGS / f"{name}.log"
 
     def tail(self, name: str, lines: int = 20) -> str:
-        """The last lines of a program's output; empty if it said nothing yet."""
+        """The last lines of a program's output; empty if it has written nothing yet."""
         try:
             with self.log_file(name).open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -300,9 +300,9 @@ class Supervisor:
 
     def _tidy(self, programs: list[Program]) -> None:
         """Remove descriptions that nothing refers to any more."""
-        kept = {self._state / program.description_file for program in programs}
+        wanted = {self._state / program.description_file for program in programs}
         for path in (self._state / RUN / "programs").iterdir():
-            if path not in kept:
+            if path not in wanted:
                 path.unlink(missing_ok=True)
 
     def _start_daemon(self) -> None:

@@ -2,8 +2,8 @@
 
 The supervisor's configuration has its own `%` expansion, its own comments and quotes, and its
 environment syntax cannot hold a value with both kinds of quotes. So nothing of the user's is ever
-written into it: it holds relative paths that we choose, and each program's command and
-environment lie in a 0600 JSON file that `launch.py` reads. The file's name holds a digest, so the
+written into it: it has relative paths that we choose, and each program's command and
+environment lie in a 0600 JSON file that `launch.py` reads. The file's name has a digest, so the
 configuration of a program changes exactly when its description does.
 """
 
@@ -99,7 +99,7 @@ def configuration(programs: Iterable[Program], *, socket: str, password: str, um
     Args:
         programs: What to supervise. None of them starts by itself.
         socket: The path of the supervisor's socket.
-        password: Asked for on the socket, beside its permissions.
+        password: The socket asks for it, and its permissions protect it, too.
         umask: For the programs.
     """
     parser = configparser.RawConfigParser()

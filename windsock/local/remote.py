@@ -20,7 +20,7 @@ USER = "windsock"
 
 
 class Fault(EnvironmentFailure):
-    """The supervisor understood, and says no.
+    """The supervisor refuses a request that it understood.
 
     Attributes:
         code: One of the faults of its API (`supervisor.xmlrpc.Faults`).
@@ -51,7 +51,7 @@ class Remote:
         """Ask the supervisor; each call has its own connection, so that threads may ask at once.
 
         Raises:
-            Fault: It says no.
+            Fault: It refuses.
             EnvironmentFailure: It does not run, or has another password.
             DeadlineExceeded: It does not answer.
         """

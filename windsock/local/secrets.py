@@ -1,4 +1,4 @@
-"""The secrets of one environment: generated once, kept in 0600 files, shown to nobody.
+"""The secrets of one environment: generated once, stored in 0600 files, shown to nobody.
 
 Airflow's users file has the form that SimpleAuthManager reads, `{"admin": "<password>"}`. Airflow
 opens it for appending even when nothing is missing in it, so it is a file of its own.
@@ -34,7 +34,7 @@ class Secrets:
     """Every secret of an environment. Its repr shows none of them.
 
     Attributes:
-        folder: The 0700 folder they are kept in.
+        folder: The 0700 folder they are stored in.
         fernet_key: Encrypts connections and variables in Airflow's database.
         jwt_secret: Signs the tokens between Airflow's components.
         api_secret_key: Airflow's `[api] secret_key`.
@@ -66,7 +66,7 @@ class Secrets:
 
     @classmethod
     def adopt(cls, folder: Path, values: Mapping[str, str]) -> Secrets:
-        """Take over secrets that another place holds; those it does not name are kept or made.
+        """Take over secrets from another place; those it does not name stay or are made.
 
         Args:
             folder: As for `ensure`.
@@ -78,9 +78,9 @@ class Secrets:
         private_folder(folder)
         _close(folder, 0o700)
         file = folder / FILE
-        kept = _read(file)
-        values = _generate() | kept | dict(values)
-        if values != kept:
+        stored = _read(file)
+        values = _generate() | stored | dict(values)
+        if values != stored:
             write_whole(file, json.dumps(values, indent=2) + "\n")
         found = cls(folder=folder, **values)
         _keep(found.admin_password_file, found.admin_password + "\n")
@@ -114,7 +114,7 @@ def _generate() -> dict[str, str]:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """What is kept already; nothing if there is no file yet."""
+    """What is stored already; nothing if there is no file yet."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -125,13 +125,13 @@ def _read(file: Path) -> dict[str, str]:
         raise _damaged(file, "it is no JSON") from error
     if not isinstance(values, dict):
         raise _damaged(file, "it is no mapping")
-    kept = {name: values[name] for name in _NAMES if name in values}
-    for name, value in kept.items():
+    stored = {name: values[name] for name in _NAMES if name in values}
+    for name, value in stored.items():
         if not isinstance(value, str) or not value:
             raise _damaged(file, f"{name} is no text")
-    if "fernet_key" in kept and not _is_fernet_key(kept["fernet_key"]):
+    if "fernet_key" in stored and not _is_fernet_key(stored["fernet_key"]):
         raise _damaged(file, "fernet_key is no Fernet key")
-    return kept
+    return stored
 
 
 def _is_fernet_key(text: str) -> bool:

@@ -1,7 +1,7 @@
 """The system user that PostgreSQL runs as when windsock is run by root, as in a container.
 
 PostgreSQL refuses to run as root. Its files may lie below folders that only root can enter, such
-as /root: those, and nothing else, are opened for passing through (`o+x`), and it is told.
+as /root: those, and nothing else, are opened for passing through (`o+x`), and a note names them.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A venv lies in a folder named by the digest of all that goes into it, so a changed lock, a changed
 extra requirement or another interpreter means another folder, and going back is free while the
 folder is one of those that were used last. The marker in it is written last: a folder without one
-was interrupted and is built anew; its time is that of the last use. A lock keeps a second builder
-out, and what a killed one left behind: uv goes on until it is done.
+was interrupted and is built anew; its time is that of the last use. A lock makes a second builder
+wait, also for what a killed one left behind: uv goes on until it is done.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def ensure(
         lock: The compiled requirements of Airflow itself.
         extra: The project's own requirements; the lock constrains them. It may not exist.
         environment: For uv: where to find packages, proxies, certificates.
-        progress: Told each stage of a build.
+        progress: Called with each stage of a build.
 
     Raises:
         ConfigurationError: The interpreter or an extra requirement cannot be used.
@@ -139,11 +139,11 @@ def ensure(
             os.utime(found.folder / MARKER)
         return found
     private_folder(folder)
-    with _building(folder, progress) as held:
+    with _building(folder, progress) as descriptor:
         if _is_complete(found):  # by the one that we waited for
             return found
         _remove(found.folder)
-        uv = _Uv(found, environment, keeps_open=held)
+        uv = _Uv(found, environment, inherits=descriptor)
         _build(found, recipe, uv, progress=progress)
     return dataclasses.replace(found, created=True)
 
@@ -211,7 +211,7 @@ def _last_used(path: Path) -> float:
 
 @contextmanager
 def _building(folder: Path, progress: Callable[[str], None]) -> Iterator[int]:
-    """Hold the lock of the folder of venvs; yields the file descriptor that carries it."""
+    """Take the lock of the folder of venvs; yields the file descriptor that carries it."""
     with _opened(folder) as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,17 +251,17 @@ def _build(venv: Venv, recipe: _Recipe, uv: _Uv, *, progress: Callable[[str], No
 class _Uv:
     """The calls of uv that a build needs, and its failures in words."""
 
-    def __init__(self, venv: Venv, environment: Mapping[str, str], *, keeps_open: int) -> None:
-        # Imported here: finding the binary is needed for a build only.
+    def __init__(self, venv: Venv, environment: Mapping[str, str], *, inherits: int) -> None:
+        # Imported late: finding the binary is needed for a build only.
         from uv import find_uv_bin  # noqa: PLC0415
 
         self._venv = venv
-        self._keeps_open = keeps_open
+        self._lock = inherits
         self._uv = find_uv_bin()
         hidden = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "UV_PYTHON"}
-        kept = {name: value for name, value in environment.items() if name not in hidden}
+        allowed = {name: value for name, value in environment.items() if name not in hidden}
         self._environment = {
-            **kept,
+            **allowed,
             **index_settings(environment),
             "UV_NO_PROGRESS": "1",
             "NO_COLOR": "1",
@@ -275,7 +275,7 @@ class _Uv:
             command,
             environment=self._environment,
             folder=self._venv.folder.parent,
-            keeps_open=[self._keeps_open],
+            inherits=[self._lock],
         )
         if finished.disk_full:
             raise EnvironmentFailure(

@@ -296,7 +296,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
         ) from error
     if done.returncode == 0:
         return done.stdout
-    said = done.stderr.decode(errors="replace").strip()
+    answer = done.stderr.decode(errors="replace").strip()
     if arguments[:2] == ("rev-parse", "--verify"):
         name = arguments[-1].removesuffix("^{commit}")
         raise ConfigurationError(
@@ -304,6 +304,6 @@ def _git(folder: Path, *arguments: str) -> bytes:
         )
     if arguments[0] == "rev-parse":
         raise ConfigurationError(
-            f"{folder} is in no git repository: {said}", "Leave --affected out."
+            f"{folder} is in no git repository: {answer}", "Leave --affected out."
         )
-    raise EnvironmentFailure(f"git {arguments[0]} failed in {folder}: {said}")
+    raise EnvironmentFailure(f"git {arguments[0]} failed in {folder}: {answer}")

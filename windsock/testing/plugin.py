@@ -118,7 +118,7 @@ def airflow(
 
     session, item = windsock_session, request.node
 
-    def told(run: Run) -> None:
+    def record(run: Run) -> None:
         item.user_properties.append(("windsock.dag_id", run.dag_id))
         item.user_properties.append(("windsock.run_id", run.run_id))
         item.user_properties.append(("windsock.run_url", run.url))
@@ -128,7 +128,7 @@ def airflow(
         barrier=lambda timeout: session.control.barrier(timeout=timeout),
         dags_folder=Path(session.environment.dags_folder),
         test_name=item.name,
-        on_run=told,
+        on_run=record,
     )
     item.stash[_RUNNING] = running
     yield running

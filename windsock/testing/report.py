@@ -25,7 +25,7 @@ def section(run: Run, api: Airflow) -> tuple[str, str]:
     """A section of pytest's report.
 
     Returns:
-        Its title and its text. What cannot be fetched is said instead of raised: the report of a
+        Its title and its text. What cannot be fetched is named instead of raised: the report of a
         failure must not fail.
     """
     title = f"DAG run {run.dag_id}"

@@ -52,7 +52,7 @@ class RunningAirflow:
         test_name: Goes into the ids of the runs.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
-        on_run: Told of each run, as soon as there is one.
+        on_run: Called with each run, as soon as there is one.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class RunningAirflow:
             self.api.change_objects("variables", delete=list(values))
 
     def clean_up(self, *, keep_finished: bool) -> list[str]:
-        """Stop what still runs, and delete the finished runs unless they are to be kept.
+        """Stop what still runs, and delete the finished runs unless they are to stay.
 
         The runs that asset changes of our runs started belong to them.
 
@@ -268,7 +268,7 @@ class RunningAirflow:
         return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
 
     def _names(self, file: str, dag_id: str) -> bool:
-        """Whether the text of a DAG file says the id: most likely it would define it."""
+        """Whether the text of a DAG file contains the id: most likely it would define it."""
         try:
             text = (self._dags_folder / file).read_text(encoding="utf-8", errors="replace")
         except OSError:

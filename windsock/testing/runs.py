@@ -78,7 +78,7 @@ class Run:
 
     @property
     def record(self) -> DagRun:
-        """All that Airflow says about it now."""
+        """All that Airflow knows about it now."""
         if not self._record.finished:
             self._record = self._api.run(self.dag_id, self.run_id)
         return self._record
@@ -150,7 +150,7 @@ class Run:
 
         Args:
             task_id: With its task groups, as Airflow writes it: `group.task`.
-            map_index: One instance of a mapped task; without it `.mapped` holds them all.
+            map_index: One instance of a mapped task; without it `.mapped` lists them all.
 
         Raises:
             DagError: The run has no such task.

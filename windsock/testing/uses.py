@@ -1,8 +1,8 @@
 """Which DAGs a test uses, found in its source without running it.
 
-A test says so by `@pytest.mark.dag("sales")`, or by calls such as `airflow.run("sales")` in itself
-and in its fixtures. As soon as one use of `airflow` cannot be read that way (it is handed to a
-function, the id is computed), the answer is None: nobody knows, so the test runs.
+A test names them by `@pytest.mark.dag("sales")`, or by calls such as `airflow.run("sales")` in
+itself and in its fixtures. As soon as one use of `airflow` cannot be read that way (it is
+handed to a function, the id is computed), the answer is None: nobody knows, so the test runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INNOCENT = frozenset({"url", "variables", "runs"})
 
 
 def dags_of(item: pytest.Item) -> frozenset[str] | None:
-    """The ids of the DAGs that a test uses, None if that cannot be told."""
+    """The ids of the DAGs that a test uses, None if that is not known."""
     marked = [name for marker in item.iter_markers("dag") for name in marker.args]
     if marked:
         return frozenset(str(name) for name in marked)
