@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from windsock.cluster.access.streams import exec_transport
 from windsock.store.agent import Options
-from windsock.sync.session import Session
+from windsock.sync.session import SyncSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Bare:
         self.store = store
         self._cluster = cluster
         self._transports: list[Transport] = []
-        self._session: Session | None = None
+        self._session: SyncSession | None = None
 
     def _connect(self) -> Transport:
         self._transports.append(exec_transport(self._cluster, Options(store=self.store)))
@@ -46,7 +46,7 @@ class Bare:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Sync meanwhile."""
-        self._session = Session(self.root, connect=self._connect, on_event=lambda _: None)
+        self._session = SyncSession(self.root, connect=self._connect, on_event=lambda _: None)
         stop = threading.Event()
         thread = threading.Thread(target=self._session.run, args=(stop,))
         thread.start()

@@ -34,7 +34,7 @@ from windsock.cluster.manifests.apply import apply
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import WindsockError
 from windsock.sync import protocol
-from windsock.sync.session import Pace
+from windsock.sync.times import SyncTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 CLIENT = "anna@laptop#1"
-PATIENT = Pace(quiet=0.005, longest=0.1, retry_first=0.05, retry_longest=0.5)
+PATIENT = SyncTimes(quiet=0.005, longest=0.1, retry_first=0.05, retry_longest=0.5)
 
 SEEN = "seen.txt"
 READER_RESTS = 2.0
@@ -316,7 +316,7 @@ import os, pathlib, signal, sys, threading
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.access.streams import exec_transport
 from windsock.store.agent import Options
-from windsock.sync.session import Session
+from windsock.sync.session import SyncSession
 context, namespace, kubeconfig, root, store, client, moment = sys.argv[1:]
 cluster = Cluster.connect(context=context, namespace=namespace, kubeconfig=kubeconfig)
 left = int(moment)
@@ -336,7 +336,7 @@ class Mortal:
             self.inner._channels.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-Session(
+SyncSession(
     pathlib.Path(root),
     connect=lambda: Mortal(exec_transport(cluster, Options(store=store))),
     on_event=print,
@@ -373,13 +373,13 @@ def test_any_sequence_of_faults_at_any_byte(
         quickly_given_up(after=2.0),
     ):
         fill(rig, "first")
-        with rig.running(pace=PATIENT, client=CLIENT) as session:
+        with rig.running(times=PATIENT, client=CLIENT) as session:
             session.request_scan()
         for number, (fault, moment) in enumerate(steps):
             if fault == CLIENT_DIES:
                 fill(rig, f"version {number}")
                 kill_the_client(rig, cluster, moment)
-            with rig.running(pace=PATIENT, client=CLIENT) as session:
+            with rig.running(times=PATIENT, client=CLIENT) as session:
                 session.request_scan(timeout=60)
                 if fault != CLIENT_DIES:
                     rig.plan(functools.partial(FAULTS[fault], rig), after=moment)
@@ -403,7 +403,7 @@ def test_what_the_agent_runs_in_ends_in_the_middle_of_a_batch(
     rig: FaultyRig, end: Callable[[FaultyRig, Transport], None]
 ) -> None:
     fill(rig, "first")
-    with rig.running(pace=PATIENT, client=CLIENT) as session:
+    with rig.running(times=PATIENT, client=CLIENT) as session:
         before = session.request_scan()
         found: list[str] = []
 
@@ -428,7 +428,7 @@ def test_a_frozen_agent_is_left_and_does_no_harm_when_it_goes_on(rig: FaultyRig)
 
     fill(rig, "first")
     # An agent that takes the store from a frozen one waits five seconds for its end.
-    with quickly_given_up(after=7.0), rig.running(pace=PATIENT, client=CLIENT) as session:
+    with quickly_given_up(after=7.0), rig.running(times=PATIENT, client=CLIENT) as session:
         session.request_scan()
         rig.plan(freeze, after=100_000)
         fill(rig, "second")
@@ -446,12 +446,12 @@ def test_a_client_killed_in_the_middle_of_a_file_is_followed_by_the_next(
     rig: FaultyRig, cluster: ClusterAccess
 ) -> None:
     fill(rig, "first", files=3)
-    with rig.running(pace=PATIENT, client=CLIENT) as session:
+    with rig.running(times=PATIENT, client=CLIENT) as session:
         before = session.request_scan()
     rig.write("large.bin", os.urandom(30_000_000))
     kill_the_client(rig, cluster, 15_000_000)
     assert rig.current.readlink().name == before
-    with rig.running(pace=PATIENT, client=CLIENT) as session:
+    with rig.running(times=PATIENT, client=CLIENT) as session:
         session.request_scan()
 
 
@@ -462,7 +462,7 @@ def test_a_full_volume_refuses_a_batch_and_takes_the_next(room: Cluster, shared:
         rig.root = Path(tempfile.mkdtemp(dir=shared)) / "dags"  # there is room for the folder
         rig.root.mkdir()
         fill(rig, "first", files=3)
-        with rig.running(pace=PATIENT, client=CLIENT) as session:
+        with rig.running(times=PATIENT, client=CLIENT) as session:
             first = session.request_scan()
             large = rig.write("large.bin", os.urandom(6_000_000))
             assert rig.wait_for(events.Refused).code == "no_space"
@@ -481,7 +481,7 @@ def test_a_switch_of_five_thousand_files_that_is_cut_twice(rig: FaultyRig) -> No
         rig.plan(functools.partial(cut, rig), after=900_000)
 
     fill(rig, "first", files=5000, size=300)
-    with rig.running(pace=PATIENT, client=CLIENT) as session:
+    with rig.running(times=PATIENT, client=CLIENT) as session:
         session.request_scan()
         rig.plan(first_cut, after=200_000)
         fill(rig, "second", files=5000, size=300)
@@ -501,7 +501,7 @@ def test_a_part_of_kubernetes_ends_in_the_middle_of_a_batch_and_comes_back(
 
     restart = test_bed.restart_api_server if which == "API server" else test_bed.restart_kubelet
     fill(rig, "first")
-    with rig.running(pace=PATIENT, client=CLIENT) as session:
+    with rig.running(times=PATIENT, client=CLIENT) as session:
         session.request_scan()
 
         def end(transport: Transport) -> None:

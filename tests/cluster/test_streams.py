@@ -30,7 +30,8 @@ from windsock.errors import EnvironmentFailure, WindsockError
 from windsock.store.agent import Options
 from windsock.store.entries import canonical, identify
 from windsock.sync import protocol
-from windsock.sync.session import Pace, Session
+from windsock.sync.session import SyncSession
+from windsock.sync.times import SyncTimes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.cluster
 
 DAG_PROCESSOR = "dag-processor"
 STORE = "/tmp/store"
-FAST = Pace(quiet=0.005, longest=0.1, retry_first=0.05, retry_longest=0.5)
+FAST = SyncTimes(quiet=0.005, longest=0.1, retry_first=0.05, retry_longest=0.5)
 LOOK = """
 import os, pathlib, sys
 def lines():
@@ -113,8 +114,10 @@ class Syncing:
         self.transports.append(transport)
         return transport
 
-    def session(self) -> Session:
-        return Session(self.folder, connect=self.connect, on_event=self.events.append, pace=FAST)
+    def session(self) -> SyncSession:
+        return SyncSession(
+            self.folder, connect=self.connect, on_event=self.events.append, times=FAST
+        )
 
 
 def tree_in_pod(cluster: ClusterAccess, room: Cluster) -> str:
@@ -153,7 +156,7 @@ def test_a_folder_is_synced_into_the_pod_and_again_after_a_cut(
 
 
 @contextlib.contextmanager
-def syncs(syncing: Syncing) -> Iterator[Session]:
+def syncs(syncing: Syncing) -> Iterator[SyncSession]:
     """A session in a thread; nothing of it is left."""
     before = own_threads()
     session, stop = syncing.session(), threading.Event()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError
 from windsock.sync.rules import Rules
-from windsock.sync.tree import NOTHING, Problem, Scan, Tree, scan
+from windsock.sync.scan import NOTHING, Problem, Scan, Tree, scan
 from windsock.sync.watch import Hints, Watcher
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
-"""Keeps a store equal to folders: connects, compares, sends the difference, watches, again.
+"""Makes a store equal to folders, again after each change.
 
-All decisions are taken in `Session.step`, in one thread. Whatever happens in between, a change, a
-cut, a request, only wakes it. So there is one batch in flight at most, and what changes meanwhile
-is in the next one.
+`SyncSession.step` makes all decisions, in one thread. A change, a lost connection or a request only
+wakes it. So at most one batch is on its way, and what changes meanwhile is in the next one.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import threading
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock import events
@@ -22,16 +20,19 @@ from windsock.store.entries import Refusal, checked_entries
 from windsock.store.wire import WireError
 from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
-from windsock.sync.tree import NOTHING, Difference, Problem, Scan, Tree, difference
-from windsock.sync.upload import ANSWER_TIMEOUT, Applied, BatchRefused, Moved, Upload
+from windsock.sync.scan import NOTHING, Difference, Problem, Scan, Tree, difference
+from windsock.sync.times import Retry, SyncTimes
+from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload, UploadResult
+from windsock.sync.waiters import Waiters, fail, succeed
 from windsock.sync.watch import Hints, Wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from windsock.store.wire import Frame
     from windsock.sync.transport import Transport
+    from windsock.sync.waiters import Waiter
 
 STOP_TICK = 0.2
 """Seconds within which `run` notices that it is to stop."""
@@ -72,44 +73,7 @@ def _taker(text: str) -> dict[str, Any]:
     return taker if isinstance(taker, dict) else {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """The times of a session, in seconds."""
-
-    quiet: float = 0.015
-    """Without a further change, until a change is sent."""
-    longest: float = 0.5
-    """Until a change is sent although others keep coming."""
-    retry_first: float = 0.1
-    """Until the first new attempt after a cut or a refusal; doubled each time."""
-    retry_longest: float = 5.0
-    """Between attempts, at most."""
-    start: float = 30.0
-    """Until an agent must have started."""
-
-
-class _Retry:
-    """When to try again: later each time, until it worked."""
-
-    def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:
-        self._pace = pace
-        self._clock = clock
-        self.due = 0.0
-        self._pause = pace.retry_first
-
-    def fail(self) -> float:
-        """It did not work; returns the pause."""
-        pause = self._pause
-        self.due = self._clock() + pause
-        self._pause = min(2 * pause, self._pace.retry_longest)
-        return pause
-
-    def succeed(self) -> None:
-        """It worked."""
-        self.due, self._pause = 0.0, self._pace.retry_first
-
-
-class Session:
+class SyncSession:
     """Syncs a DAG folder, and further ones, to one store.
 
     Args:
@@ -119,7 +83,7 @@ class Session:
             agent sends, never from both at once. It must not block.
         on_snapshot: Gets what the store holds and what has changed in it, before `Sent` and
             `CaughtUp`, in the same way.
-        pace: The times.
+        times: How long it waits.
         client: Signs what it takes; one that starts again under the same name takes it back.
         take_over: Take the store from another session that syncs it.
         owns: Whether something beside the store says that it is ours: then it is taken each time.
@@ -137,7 +101,7 @@ class Session:
         connect: Callable[[], Transport],
         on_event: Callable[[events.Event], None],
         on_snapshot: Callable[[Tree, Difference], None] = lambda *_: None,
-        pace: Pace | None = None,
+        times: SyncTimes | None = None,
         client: str = "",
         take_over: bool = False,
         owns: Callable[[], bool] = lambda: False,
@@ -147,10 +111,10 @@ class Session:
         self._connect_transport = connect
         self._on_event = on_event
         self._on_snapshot = on_snapshot
-        self._pace = pace or Pace()
+        self._times = times or SyncTimes()
         self._take_over = take_over
         self._clock = clock
-        self._hints = Hints(quiet=self._pace.quiet, longest=self._pace.longest, clock=clock)
+        self._hints = Hints(quiet=self._times.quiet, longest=self._times.longest, clock=clock)
         self._folders = Folders(
             root,
             further=further or {},
@@ -164,8 +128,8 @@ class Session:
         self._link: Link | None = None
         self._attempts = 0
         self._connections = 0
-        self._reconnect = _Retry(self._pace, clock)
-        self._resend = _Retry(self._pace, clock)
+        self._reconnect = Retry(self._times, clock)
+        self._resend = Retry(self._times, clock)
         self._connected_at = 0.0
         self._problem = "not connected yet"
 
@@ -185,9 +149,7 @@ class Session:
         self._empty_allowed = False
         self._moved: dict[str, int] = {}
 
-        self._asking = threading.Lock()
-        self._barriers: list[Future[str]] = []
-        self._ended = ""
+        self._waiters = Waiters()
 
     # for any thread
 
@@ -204,16 +166,12 @@ class Session:
             DeadlineExceeded: It did not come so far in time; says why.
             WindsockError: The store refused it, the sync is halted, or has ended.
         """
-        barrier: Future[str] = Future()
-        with self._asking:
-            if self._ended:
-                raise EnvironmentFailure(self._ended, "Start the sync again.")
-            self._barriers.append(barrier)
+        waiter = self._waiters.add()
         self._hints.nudge()
         try:
-            return barrier.result(timeout)
+            return waiter.result(timeout)
         except TimeoutError:
-            barrier.cancel()
+            waiter.cancel()
             raise DeadlineExceeded(
                 f"the DAG folder was not synced within {timeout:g} s: {self._state()}",
                 "See `invoke status`.",
@@ -247,13 +205,11 @@ class Session:
 
     def close(self, reason: str = "the sync has ended") -> None:
         """End the conversation and the watching; whoever waits is told why."""
-        with self._asking:
-            self._ended = reason
         self._folders.stop()
         link, self._link = self._link, None
         if link is not None:
             link.close()
-        self._answer(self._taken_barriers(), error=EnvironmentFailure(reason))
+        self._waiters.end(reason)
 
     def step(self, wake: Wake | None = None) -> None:
         """Do all that can be done now.
@@ -266,23 +222,22 @@ class Session:
         """
         if wake is not None and self._since is None:
             self._since = wake.since
-        barriers = self._taken_barriers()
-        if wake is None or wake.paths is None or self._hinted is None or barriers:
+        waiters = self._waiters.take()
+        if wake is None or wake.paths is None or self._hinted is None or waiters:
             self._hinted = None
         else:
             self._hinted |= wake.paths
         settled = False
         try:
-            settled = self._work(barriers)
+            settled = self._work(waiters)
         except LinkLost as error:
             self._lose(error)
         finally:
             if not settled:
-                with self._asking:
-                    self._barriers[:0] = [b for b in barriers if not b.done()]
+                self._waiters.put_back(waiters)
 
-    def _work(self, barriers: list[Future[str]]) -> bool:
-        """One round; returns whether the barriers have been answered."""
+    def _work(self, waiters: list[Waiter]) -> bool:
+        """One round; returns whether the waiters have been answered."""
         link = self._connected()
         if link is None:
             return False
@@ -291,9 +246,9 @@ class Session:
         early, self._early = self._early, None
         found = self._hold_back(early or self._look())
         try:
-            return self._settle(link, found, since=since, barriers=barriers)
+            return self._settle(link, found, since=since, waiters=waiters)
         except BatchRefused as refusal:
-            return self._take_refusal(refusal, barriers)
+            return self._take_refusal(refusal, waiters)
         except (LinkLost, DeadlineExceeded, WireError, Refusal) as error:
             self._since = since
             raise _lost(error) from None
@@ -302,19 +257,17 @@ class Session:
             self._since, self._due = since, self._clock()
             return False
 
-    def _settle(
-        self, link: Link, found: Scan, *, since: float, barriers: list[Future[str]]
-    ) -> bool:
+    def _settle(self, link: Link, found: Scan, *, since: float, waiters: list[Waiter]) -> bool:
         store = self._store if self._store is not None else self._fetch(link)
         if self._halts(found, store):
-            self._answer(barriers, error=EnvironmentFailure(self._halted, HALT_HINT))
+            fail(waiters, EnvironmentFailure(self._halted, HALT_HINT))
             return True
-        if not self._bring_up(link, found, store, since=since, urgent=bool(barriers)):
+        if not self._bring_up(link, found, store, since=since, urgent=bool(waiters)):
             return False
         if found.unsettled:
             self._since, self._due = since, self._clock() + SOON
             return False
-        self._answer(barriers, tree=found.tree.id)
+        succeed(waiters, found.tree.id)
         return True
 
     # connecting
@@ -357,7 +310,7 @@ class Session:
             link.hello(client=self._client, take_over=take_over)
             if looking is not None:
                 self._early = looking.result()
-            welcome = link.welcome(timeout=self._pace.start)
+            welcome = link.welcome(timeout=self._times.start)
             tree, pid = welcome.header["tree"], int(welcome.header["pid"])
             unanswered, self._unanswered = self._unanswered, None
             if unanswered is not None and tree != unanswered[0].tree.id:
@@ -489,7 +442,7 @@ class Session:
             self._tell(events.CaughtUp(snapshot=found.tree.id), found.tree)
         return True
 
-    def _tell_sent(self, upload: Upload, since: float, applied: Applied | None = None) -> None:
+    def _tell_sent(self, upload: Upload, since: float, applied: UploadResult | None = None) -> None:
         paths = sorted(upload.difference.paths)
         sent = events.Sent(
             snapshot=upload.tree.id,
@@ -500,8 +453,8 @@ class Session:
         )
         self._tell(sent, upload.tree, upload.difference)
 
-    def _take_refusal(self, refusal: BatchRefused, barriers: list[Future[str]]) -> bool:
-        """Try again later; returns whether the barriers have been answered."""
+    def _take_refusal(self, refusal: BatchRefused, waiters: list[Waiter]) -> bool:
+        """Try again later; returns whether the waiters have been answered."""
         pause = self._resend.fail()
         self._since, self._due = None, self._resend.due
         self._equal = False
@@ -517,7 +470,7 @@ class Session:
         if refusal.code != self._refusal:
             self._tell(events.Refused(code=refusal.code, message=str(refusal), retry=pause))
         self._refusal = refusal.code
-        self._answer(barriers, error=EnvironmentFailure(str(refusal), HINTS.get(refusal.code, "")))
+        fail(waiters, EnvironmentFailure(str(refusal), HINTS.get(refusal.code, "")))
         return True
 
     # telling
@@ -544,20 +497,3 @@ class Session:
         if self._link is None:
             return f"the sync agent is not connected: {self._problem}"
         return self._halted or self._refusal or "files keep changing, or the store is slow"
-
-    def _taken_barriers(self) -> list[Future[str]]:
-        with self._asking:
-            barriers, self._barriers = self._barriers, []
-        return barriers
-
-    @staticmethod
-    def _answer(
-        barriers: Iterable[Future[str]], *, tree: str = "", error: WindsockError | None = None
-    ) -> None:
-        for barrier in barriers:
-            if not barrier.set_running_or_notify_cancel():
-                continue
-            if error is None:
-                barrier.set_result(tree)
-            else:
-                barrier.set_exception(error)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from windsock.store.entries import content_digest
 from windsock.store.wire import MAXIMUM_PAYLOAD, Frame, WireError, head
-from windsock.sync.tree import signature
+from windsock.sync.scan import signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from windsock.sync.protocol import Link
-    from windsock.sync.tree import Difference, Tree
+    from windsock.sync.scan import Difference, Tree
 
 WRITE_BYTES = 256 * 1024
 """Small files are gathered until this much is written at once."""
@@ -45,7 +45,7 @@ class BatchRefused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Applied:
+class UploadResult:
     """The store switched to the new tree.
 
     Attributes:
@@ -80,7 +80,7 @@ class Upload:
     contents: Mapping[str, bytes]
     settled: Callable[[str, str], tuple[int, ...]] = lambda *_: ()
 
-    def send(self, link: Link) -> Applied:
+    def send(self, link: Link) -> UploadResult:
         """Send it and wait until it is applied.
 
         Raises:
@@ -101,7 +101,7 @@ class Upload:
             raise
         link.send({"type": "commit", "batch": self.number})
         applied = self._answer(link, "applied")
-        return Applied(
+        return UploadResult(
             content_bytes=sum(entries[paths[digest]].size for digest in needed),
             seconds=float(applied.header["seconds"]),
         )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from windsock.sync.tree import Difference, Entry, Tree
+    from windsock.sync.scan import Difference, Entry, Tree
     from windsock.sync_process.settings import PodSettings
 
 LOADED = "plugins.loaded"

@@ -33,7 +33,7 @@ from windsock.sync_process.store_access import SyncAttempt
 
 if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
-    from windsock.sync.tree import Difference, Tree
+    from windsock.sync.scan import Difference, Tree
     from windsock.sync_process.control import Message
 
 SETTINGS_LOOK = 1.0

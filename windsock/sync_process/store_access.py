@@ -24,13 +24,14 @@ from windsock import events
 from windsock.errors import EnvironmentFailure
 from windsock.store.agent import Options
 from windsock.sync.protocol import StoreBusy
-from windsock.sync.session import Pace, Session
+from windsock.sync.session import SyncSession
+from windsock.sync.times import SyncTimes
 from windsock.sync.transport import Transport, local_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from windsock.sync.tree import Difference, Tree
+    from windsock.sync.scan import Difference, Tree
     from windsock.sync_process.settings import PodSettings, ServiceSettings
 
 
@@ -121,7 +122,7 @@ class SyncAttempt:
     Args:
         settings: Of the sync process.
         on_event: Gets every event.
-        on_snapshot: See `Session`.
+        on_snapshot: See `SyncSession`.
         take_over: Take the sync over from somebody else.
     """
 
@@ -151,13 +152,13 @@ class SyncAttempt:
                 note=lambda message: on_event(events.Note(message=message)),
                 pause=self._pause,
             )
-        self.session = Session(
+        self.session = SyncSession(
             Path(settings.dags_folder),
             connect=self._store.connect,
             on_event=on_event,
             on_snapshot=on_snapshot,
             further={name: Path(folder) for name, folder in settings.further.items()},
-            pace=Pace(quiet=settings.quiet, longest=settings.longest),
+            times=SyncTimes(quiet=settings.quiet, longest=settings.longest),
             client=self._store.client,
             take_over=take_over,
             owns=self._store.has_lease,

@@ -16,7 +16,8 @@ from windsock import events
 from windsock.store.agent import Agent, Options
 from windsock.store.entries import Row, canonical, content_digest, identify
 from windsock.sync import bootstrap
-from windsock.sync.session import Pace, Session
+from windsock.sync.session import SyncSession
+from windsock.sync.times import SyncTimes
 from windsock.sync.transport import (
     ProcessTransport,
     Transport,
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.store.store import Store
-    from windsock.sync.tree import Difference
+    from windsock.sync.scan import Difference
 
 DEADLINE = 30.0
 SESSION = "session"
 """The name of the thread that a session runs in."""
-FAST = Pace(quiet=0.005, longest=0.1, retry_first=0.01, retry_longest=0.05)
+FAST = SyncTimes(quiet=0.005, longest=0.1, retry_first=0.01, retry_longest=0.05)
 
 EventType = TypeVar("EventType", bound=events.Event)
 
@@ -296,18 +297,18 @@ class Rig:
             self.events.append(event)
             self._changed.notify_all()
 
-    def session(self, **options: Any) -> Session:
-        return Session(
+    def session(self, **options: Any) -> SyncSession:
+        return SyncSession(
             self.root,
             connect=options.pop("connect", self.connect),
             on_event=self.on_event,
             on_snapshot=lambda _, changes: self.changes.append(changes),
-            pace=options.pop("pace", FAST),
+            times=options.pop("times", FAST),
             **options,
         )
 
     @contextlib.contextmanager
-    def running(self, **options: Any) -> Iterator[Session]:
+    def running(self, **options: Any) -> Iterator[SyncSession]:
         """A session that runs in a thread; its error, if any, is raised at the end."""
         session = self.session(**options)
         stop = threading.Event()

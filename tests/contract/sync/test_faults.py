@@ -33,10 +33,10 @@ from windsock.store.entries import Refusal, Row, canonical, identify
 from windsock.store.store import Store
 from windsock.sync import bootstrap, protocol, upload
 from windsock.sync import folders as folders_module
-from windsock.sync import tree as tree_module
+from windsock.sync import scan as scan_module
 from windsock.sync.rules import Rules
+from windsock.sync.scan import Scan, scan
 from windsock.sync.transport import process_transport
-from windsock.sync.tree import Scan, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,9 +234,8 @@ def test_an_agent_that_dies_as_soon_as_it_is_there_is_started_less_and_less_ofte
     rig: Rig,
 ) -> None:
     rig.write("a.py", "one")
-    session = rig.session()
     clock = [0.0]
-    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+    session = rig.session(clock=lambda: clock[0])
     try:
         for lived in (0.0, 0.0, 0.0, 0.0, 60.0, 0.0):
             clock[0] += 1.0
@@ -275,9 +274,8 @@ def test_a_folder_that_is_emptied_right_after_a_mismatch_halts_the_sync(
 ) -> None:
     rig = Rig(tmp_path, "memory")
     rig.write("a.py", "one")
-    session = rig.session()
     clock = [0.0]
-    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+    session = rig.session(clock=lambda: clock[0])
 
     def receive(*_: object, **__: object) -> None:
         raise Refusal("digest_mismatch", "that is not what was promised")
@@ -300,10 +298,10 @@ def test_a_folder_that_is_emptied_right_after_a_mismatch_halts_the_sync(
 def test_a_file_whose_times_lie_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (tree_module, upload):
+    for module in (scan_module, upload):
         monkeypatch.setattr(module, "signature", lambda status: (status.st_size,))
-    monkeypatch.setattr(tree_module, "_is_settled", lambda *_: True)
-    monkeypatch.setattr(tree_module, "KEPT_TOTAL", 0)
+    monkeypatch.setattr(scan_module, "_is_settled", lambda *_: True)
+    monkeypatch.setattr(scan_module, "KEPT_TOTAL", 0)
     rig = Rig(tmp_path, "memory")
     rig.write("a.py", "one")
     rig.write("b.py", "one b")
@@ -322,11 +320,11 @@ def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> 
     program = (
         "import sys, time, pathlib\n"
         "from windsock.store.agent import Options\n"
-        "from windsock.sync.session import Session\n"
+        "from windsock.sync.session import SyncSession\n"
         "from windsock.sync.transport import local_transport\n"
         "import threading\n"
         f"options = Options(store={str(rig.store)!r})\n"
-        f"session = Session(pathlib.Path({str(rig.root)!r}),\n"
+        f"session = SyncSession(pathlib.Path({str(rig.root)!r}),\n"
         "    connect=lambda: local_transport(sys.executable, options),\n"
         "    on_event=lambda event: print(event, flush=True))\n"
         "session.run(threading.Event())\n"
@@ -568,9 +566,8 @@ def test_any_sequence_of_edits_and_cuts_ends_equal(
         return CutTransport(transport, written=written, read=read)
 
     rig.wrap = wrap
-    session = rig.session(pace=None)
     clock = [0.0]
-    session._clock = session._reconnect._clock = session._resend._clock = lambda: clock[0]
+    session = rig.session(times=None, clock=lambda: clock[0])
     states: set[str | None] = {None}
     try:
         for action, name, value in [*steps, ("sync", "", ""), ("sync", "", "")]:

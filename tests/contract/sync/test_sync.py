@@ -13,10 +13,12 @@ from tests.contract.sync.rig import content_of, wait_until
 from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.sync.protocol import StoreBusy
-from windsock.sync.session import PATHS_SHOWN, Pace
+from windsock.sync.session import PATHS_SHOWN
+from windsock.sync.times import SyncTimes
 
 if TYPE_CHECKING:
     from tests.contract.sync.rig import Rig
+    from windsock.sync.session import SyncSession
     from windsock.sync.transport import Transport
 
 
@@ -198,7 +200,7 @@ def test_a_branch_switch_is_one_batch(rig: Rig) -> None:
     for number in range(200):
         rig.write(f"f{number}.py", "old")
     # So long that this machine does not pause for it in the middle.
-    with rig.running(pace=Pace(quiet=1.0, longest=30.0)) as session:
+    with rig.running(times=SyncTimes(quiet=1.0, longest=30.0)) as session:
         session.request_scan()
         for number in range(200):
             (rig.root / f"f{number}.py").unlink()
@@ -299,6 +301,16 @@ def test_a_second_session_is_told_who_syncs(rig: Rig) -> None:
         rig.assert_equal()
 
 
+def has_ended(session: SyncSession) -> bool:
+    try:
+        session.request_scan(timeout=0.0)
+    except EnvironmentFailure:
+        return True
+    except DeadlineExceeded:
+        pass
+    return False
+
+
 def test_a_session_can_take_the_store_over(rig: Rig) -> None:
     rig.write("a.py")
     with pytest.raises(EnvironmentFailure, match="taken"), rig.running() as first:  # noqa: PT012 - two sessions
@@ -307,7 +319,7 @@ def test_a_session_can_take_the_store_over(rig: Rig) -> None:
             rig.write("b.py")
             second.request_scan()
             rig.assert_equal()
-            wait_until(lambda: first._ended, "the first session has ended")
+            wait_until(lambda: has_ended(first), "the first session has ended")
 
 
 def test_a_barrier_that_cannot_be_met_says_why(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 from windsock.store import wire
 from windsock.store.wire import Decoder, Frame, encode
 from windsock.sync.rules import Rules
-from windsock.sync.tree import NOTHING, difference, scan, signature
+from windsock.sync.scan import NOTHING, difference, scan, signature
 from windsock.sync.upload import BatchRefused, Moved, Upload
 
 if TYPE_CHECKING:

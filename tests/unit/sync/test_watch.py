@@ -12,7 +12,7 @@ import pytest
 from watchdog.observers import Observer
 
 from windsock.sync.rules import Rules
-from windsock.sync.tree import scan
+from windsock.sync.scan import scan
 from windsock.sync.watch import ABSENT, CHECK, POLL, Hints, Watcher
 
 if TYPE_CHECKING:

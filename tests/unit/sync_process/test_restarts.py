@@ -15,7 +15,7 @@ from windsock import events
 from windsock.airflow import health
 from windsock.airflow.health import AIRFLOW
 from windsock.errors import EnvironmentFailure
-from windsock.sync.tree import Difference, Entry, Tree
+from windsock.sync.scan import Difference, Entry, Tree
 from windsock.sync_process import restarts
 from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_processes
 

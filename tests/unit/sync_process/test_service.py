@@ -12,8 +12,8 @@ from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.json_lines import Client, encode
 from windsock.sync.protocol import StoreBusy
-from windsock.sync.session import Session
-from windsock.sync.tree import Difference, Entry, Tree
+from windsock.sync.scan import Difference, Entry, Tree
+from windsock.sync.session import SyncSession
 from windsock.sync_process import service as service_module
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.service import Service
@@ -175,7 +175,7 @@ def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(
     anna = {"client": "anna@laptop#1", "since": 0.0}
     taken: list[bool] = []
 
-    def run(session: Session, stop: threading.Event) -> None:
+    def run(session: SyncSession, stop: threading.Event) -> None:
         session.close()
         taken.append(session._take_over)
         if len(taken) == 1:
@@ -183,7 +183,7 @@ def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(
         session._on_event(events.Connected(snapshot=None, pid=1, again=False))
         assert stop.wait(20)
 
-    monkeypatch.setattr(Session, "run", run)
+    monkeypatch.setattr(SyncSession, "run", run)
     service = Service(_settings(tmp_path))
     thread = threading.Thread(target=service.run)
     thread.start()
@@ -209,11 +209,11 @@ def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(
 def test_a_service_that_waits_for_a_take_over_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(session: Session, _stop: threading.Event) -> None:
+    def run(session: SyncSession, _stop: threading.Event) -> None:
         session.close()
         raise StoreBusy({"client": "anna@laptop#1"})
 
-    monkeypatch.setattr(Session, "run", run)
+    monkeypatch.setattr(SyncSession, "run", run)
     service = Service(_settings(tmp_path))
     attempt = service._attempt
     thread = threading.Thread(target=service.run)
@@ -269,7 +269,7 @@ def test_the_settings_file_is_looked_at_while_it_runs_and_a_signal_ends_it(
     monkeypatch.setenv(VARIABLE, _settings(tmp_path).as_variable()[VARIABLE])
     handlers: dict[int, Any] = {}
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
-    monkeypatch.setattr(Session, "run", _until)
+    monkeypatch.setattr(SyncSession, "run", _until)
     thread = threading.Thread(target=service_module.main)
     thread.start()
     try:
@@ -282,6 +282,6 @@ def test_the_settings_file_is_looked_at_while_it_runs_and_a_signal_ends_it(
     assert not (tmp_path / "control.sock").exists()
 
 
-def _until(session: Session, stop: threading.Event) -> None:
+def _until(session: SyncSession, stop: threading.Event) -> None:
     assert stop.wait(20)
     session.close()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windsock.sync.rules import Rules
-from windsock.sync.tree import Entry, Scan, Tree, difference, scan
+from windsock.sync.scan import Entry, Scan, Tree, difference, scan
 
 if TYPE_CHECKING:
     from pathlib import Path
