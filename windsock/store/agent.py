@@ -1,4 +1,4 @@
-"""The agent: turns batches into snapshots, beside the store, and wakes Airflow.
+"""The agent: makes snapshots of batches where the store is, and wakes Airflow.
 
 The client sends the *text* of this module and of the few it needs over the stream at start (see
 bootstrap.py), so the agent can never be another version than the client. It needs nothing but
@@ -16,7 +16,7 @@ The conversation (every frame is a JSON header and a payload, see `encode`)::
     commit {batch}                         applied {batch, tree, seconds} or refused
     abort {batch}
     ping {}                                pong {} (also while a long batch is applied)
-                                           event {message}: of the dag-processor, as it came
+                                           event {message}: as the dag-processor sent it
                                            processor {connected}
                                            farewell {code, message}; the agent ends
 """
@@ -33,17 +33,14 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from windsock.json_lines import Connection
-from windsock.json_lines import decode as decode_line
-from windsock.json_lines import encode as encode_line
 from windsock.store.entries import Refusal, refusal_of
 from windsock.store.files import write_all
 from windsock.store.lock import StoreLock
+from windsock.store.processor import ProcessorLine
 from windsock.store.store import Store
 from windsock.store.wire import MARKER, PROTOCOL, Decoder, Frame, WireError, encode
 
@@ -51,81 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from windsock.store.batch import Batch
-
-
-class ProcessorLine:
-    """JSON lines to and from the dag-processor, whose unix socket comes and goes.
-
-    Args:
-        path: Where the dag-processor listens; empty means there is none.
-        clock: Monotonic seconds.
-    """
-
-    FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
-
-    def __init__(self, path: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
-        self._clock = clock
-        self._socket: socket.socket | None = None
-        self._connection: Connection | None = None
-        self._pause = self.FIRST_PAUSE
-        self._due = 0.0
-        self.wants_to_write = False
-        """Whether a line could not be sent whole yet."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether somebody listens."""
-        return self._socket is not None
-
-    def fileno(self) -> int:
-        """For `select`; -1 while not connected."""
-        return self._socket.fileno() if self._socket is not None else -1
-
-    def connect(self) -> bool:
-        """Try to connect if it is time to.
-
-        Returns:
-            Whether a connection has just been made.
-        """
-        if self._socket is not None or not self._path or self._clock() < self._due:
-            return False
-        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            peer.settimeout(1.0)
-            peer.connect(self._path)
-        except OSError:
-            peer.close()
-            self._due = self._clock() + self._pause
-            self._pause = min(self._pause * 2, self.LONGEST_PAUSE)
-            return False
-        peer.setblocking(False)
-        self._socket, self._pause = peer, self.FIRST_PAUSE
-        self._connection = Connection(peer, lambda waits: setattr(self, "wants_to_write", waits))
-        return True
-
-    def send(self, message: dict[str, Any]) -> bool:
-        """Send a line, as far as it goes now; false if nobody listens."""
-        if self._connection is None:
-            return False
-        self._connection.send(encode_line(message))
-        return True
-
-    def receive(self) -> list[dict[str, Any]]:
-        """The messages that have come; a line that is none is passed over."""
-        lines = self._connection.receive() if self._connection is not None else None
-        if lines is None:
-            self.close()
-            return []
-        return [message for line in lines if (message := decode_line(line)) is not None]
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = self._connection = None
-        self.wants_to_write = False
-        self._due = self._clock() + self._pause
 
 
 class Farewell(Exception):
@@ -250,7 +172,7 @@ class Agent:
             raise Farewell("silent", "the client has not been heard of")
         if not self._greeted:
             return
-        if not self._lock.held():
+        if not self._lock.is_ours():
             raise self._taken_over()
         moved = self._batch is None and self._store.keep_current()
         if self._processor.connect():
@@ -272,7 +194,7 @@ class Agent:
         except StopIteration:
             self._chores.pop(0)
         except (OSError, Refusal):
-            self._chores.pop(0)  # housekeeping waits for better times; a batch would say why
+            self._chores.pop(0)  # housekeeping can wait; a batch would report the error
 
     def _consider_collection(self) -> Generator[None, None, None]:
         """Ask what is still needed, if there is something to gain."""
@@ -283,7 +205,7 @@ class Agent:
     def _make_room(self) -> None:
         """The disk is full: remove what nobody needs, however few there are.
 
-        The client tries again. Without a dag-processor nobody can say what is needed: all stays.
+        The client tries again. Without a dag-processor it is unknown what is needed: all stays.
         """
         self._store.make_room()
         self._full = True
@@ -339,8 +261,8 @@ class Agent:
             holder = self._lock.acquire(hello["client"], take_over=bool(hello["take_over"]))
             if holder:
                 self._send("busy", holder=holder)
-                raise Farewell("busy", "another agent holds the store")
-            self._store.open(held=self._lock.held, tick=self._show_life)
+                raise Farewell("busy", "the store is busy with another agent")
+            self._store.open(is_ours=self._lock.is_ours, tick=self._show_life)
         except Refusal:
             raise self._taken_over() from None
         except OSError as error:

@@ -64,7 +64,7 @@ class Batch:
         return os.path.join(self.folder, digest.encode("ascii"))
 
     def keep_what_fits(self, *, tick: Callable[[], None]) -> None:
-        """Keep what is here already and still needed: content that an interrupted batch brought.
+        """Take over content that an interrupted batch brought and this one needs.
 
         Each one is read and compared, as it was when it came: what was written last may be half.
 

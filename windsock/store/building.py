@@ -67,7 +67,7 @@ class Builder:
 
         Args:
             tree: The current snapshot.
-            entries: What it holds.
+            entries: Its entries.
             tick: Called often.
         """
         if self._spare:
@@ -113,11 +113,11 @@ class Builder:
         Args:
             batch: All of whose content has arrived.
             tree: The current snapshot, if there is one.
-            entries: What it holds.
+            entries: Its entries.
             tick: Called often.
 
         Raises:
-            FileNotFoundError: The current snapshot does not hold its entries.
+            FileNotFoundError: The current snapshot lacks some of its entries.
             Refusal: A link would lead out of the snapshot.
             OSError: The disk is full, …
         """

@@ -100,5 +100,5 @@ def text_of(path: bytes) -> str:
 
 
 def boot_id() -> str:
-    """Which start of the machine this is, or nothing where the system does not say."""
+    """Which start of the machine this is; empty where the system does not tell them apart."""
     return text_of(b"/proc/sys/kernel/random/boot_id").strip()

@@ -64,14 +64,14 @@ class StoreLock:
         finally:
             os.close(descriptor)
 
-    def held(self) -> bool:
+    def is_ours(self) -> bool:
         """Whether the file at the path is still ours."""
         return self._descriptor >= 0 and self._is_at_path(self._descriptor)
 
     def release(self) -> None:
-        """Give it back; the file stays and says nothing."""
+        """Give it back; the file stays, and is empty."""
         if self._descriptor >= 0:
-            if self.held():
+            if self.is_ours():
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1

@@ -5,8 +5,8 @@ The store::
     current            symlink → snapshots/<tree id>, replaced by rename
     snapshots/<id>/    immutable; unchanged files are hardlinks of the snapshot before
     manifests/<id>.json  {"version": 1, "entries": {path: [kind, mode, size, digest or target]}}
-    incoming/          work in progress, swept at start; content of an interrupted batch is kept
-    lock               held (flock) by the living agent; holds who that is, as JSON
+    incoming/          work in progress, swept at start; content of an interrupted batch stays
+    lock               locked (flock) by the living agent; contains who that is, as JSON
     boot               the machine's boot id when the store was last known to be whole
     pycache/           Python's bytecode caches; we only remove what belongs to a removed snapshot
 
@@ -65,12 +65,12 @@ KEPT_SECONDS = 24 * 3600.0
 
 
 class Store:
-    """The snapshots in one folder. The caller holds the lock.
+    """The snapshots in one folder. The caller has the lock.
 
     Args:
         folder: Where the store is, or will be.
-        write: Writes bytes to a file descriptor (`os.write`; tests fill the disk here).
-        link: Makes a hardlink (`os.link`; tests refuse it here).
+        write: Writes bytes to a file descriptor (`os.write`; tests can fill the disk).
+        link: Makes a hardlink (`os.link`; tests can refuse it).
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Store:
     ) -> None:
         self._folder = os.fsencode(os.path.abspath(folder))
         self._write = write
-        self._held: Callable[[], bool] = lambda: True
+        self._is_ours: Callable[[], bool] = lambda: True
         self._builder = Builder(self._folder, write=write, link=link)
         self._usage = Usage(self.path("snapshots"))
         self._aside = b""
@@ -96,20 +96,20 @@ class Store:
     def open(
         self,
         *,
-        held: Callable[[], bool] = lambda: True,
+        is_ours: Callable[[], bool] = lambda: True,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the folders, sweep what a killed agent left, make `current` sound.
 
         Args:
-            held: Whether we still have the lock; asked before each change, from now on.
+            is_ours: Whether we still have the lock; asked before each change, from now on.
             tick: Called often, to show that we live.
 
         Raises:
             Refusal: Another agent has taken the store over.
             OSError: The folder cannot be used.
         """
-        self._held = held
+        self._is_ours = is_ours
         for name in ("snapshots", "manifests", "incoming"):
             os.makedirs(self.path(name), exist_ok=True)
         self._insist()
@@ -125,7 +125,7 @@ class Store:
     def _find_current(self, *, thorough: bool, tick: Callable[[], None]) -> None:
         """Make `current` the newest snapshot that is whole, or nothing.
 
-        A file that lies beside those of a snapshot does not make it unsound here: a DAG may have
+        A further file in a snapshot does not make it unsound now: a DAG may have
         written it, and older code would run instead.
         """
         self.forget()
@@ -161,11 +161,11 @@ class Store:
         others: bool = False,
         tick: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Whether a snapshot holds its entries, and nothing else.
+        """Whether a snapshot consists of its entries, and nothing else.
 
         Args:
             tree: The snapshot.
-            entries: What it must hold.
+            entries: What it must contain.
             thorough: Read every file, instead of comparing kinds, sizes, modes and targets.
             others: Something else may lie there as well.
             tick: Called often.
@@ -262,7 +262,7 @@ class Store:
             self._write_whole(self._manifest_path(batch.target), text.encode("ascii"))
         self._insist()
         self._point(batch.target)
-        if not self._held():
+        if not self._is_ours():
             # The lock went between the look at it and the move: who has it now was here last.
             self._point(self.snapshots()[0][1])
             self._insist()
@@ -395,7 +395,7 @@ class Store:
 
     def _insist(self) -> None:
         """Give up if the lock is another agent's by now."""
-        if not self._held():
+        if not self._is_ours():
             raise Refusal("taken_over", "another agent has taken the store over")
 
     def _freshen(self, batch: Batch) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 MARKER = b"\x00windsock-agent\x00\n"
-"""The first bytes the agent writes; whatever a shell or a login banner said before is noise."""
+"""The first bytes the agent writes; what a shell or a login banner wrote before is noise."""
 MAXIMUM_HEADER = 32 * 1024 * 1024
 MAXIMUM_PAYLOAD = 256 * 1024
 LENGTHS = struct.Struct(">II")
@@ -62,7 +62,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an unfinished frame are held."""
+        """How many bytes of an unfinished frame have come."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import windsock
 
-STORE = ("entries", "wire", "files", "lock", "batch", "building", "usage", "store", "agent")
-MODULES = ("json_lines", *(f"store.{name}" for name in STORE))
+STORE = ("entries", "wire", "files", "lock", "batch", "building", "usage", "store")
+MODULES = ("json_lines", *(f"store.{name}" for name in (*STORE, "processor", "agent")))
 """The agent's modules, each after those it imports."""
 
 LOADER = """

@@ -1,4 +1,4 @@
-"""The folders that one store holds together: the DAG folder, and further ones below their names.
+"""The folders that one store contains together: the DAG folder, and further ones below their names.
 
 One tree is made of all of them, so there is one snapshot: a DAG file and the module that it imports
 from a further folder never come from two different saves.
@@ -51,7 +51,7 @@ class Folder:
         return f"the folder {self.root}" if self.name else f"the DAG folder {self.root}"
 
     def look(self, hinted: Collection[str] | None) -> Scan:
-        """What it holds now, by paths of its own.
+        """What is in it now, by paths of its own.
 
         Args:
             hinted: The paths of the whole tree that may have changed; None if any may have.
@@ -71,14 +71,14 @@ class Folder:
         return dataclasses.replace(found, problems=complaints + found.problems)
 
     def settled(self, path: str, digest: str) -> tuple[int, ...]:
-        """What tells that a file still has this content, see `Folders.settled`."""
+        """The signature of a file while it has this content, see `Folders.settled`."""
         known = self._last.index.get(path)
         if known is None or not known.settled or known.entry.value != digest:
             return ()
         return known.signature
 
     def forget(self) -> None:
-        """Read every file at the next look, whatever its times say."""
+        """Read every file at the next scan, whatever its times are."""
         self._last = dataclasses.replace(self._last, index={})
 
 
@@ -127,12 +127,12 @@ class Folders:
     # looking
 
     def forget(self) -> None:
-        """Read every file at the next look, whatever its times say."""
+        """Read every file at the next scan, whatever its times are."""
         for folder in self._all:
             folder.forget()
 
     def look(self, hinted: Collection[str] | None) -> Scan:
-        """What all of them hold now, as one tree.
+        """What is in all of them now, as one tree.
 
         Args:
             hinted: The paths that may have changed since the last look; None if any may have.
@@ -200,7 +200,7 @@ class Folders:
         return any(folder.name == name for folder in self._further)
 
     def settled(self, path: str, digest: str) -> tuple[int, ...]:
-        """What tells that a file still has this content.
+        """The signature of a file while it has this content.
 
         Returns:
             A signature that it loses by any change; empty if its content has to be read to know.

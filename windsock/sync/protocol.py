@@ -120,7 +120,7 @@ class Link:
 
     @property
     def answer_waits(self) -> bool:
-        """Whether the agent has said something that nobody has asked for yet, such as a refusal."""
+        """Whether a message of the agent waits to be received, such as a refusal."""
         return not self._answers.empty()
 
     def hello(self, *, client: str, take_over: bool) -> None:
@@ -142,9 +142,9 @@ class Link:
             timeout: Seconds until it must have started.
 
         Raises:
-            StoreBusy: Another client holds the store.
+            StoreBusy: The store is busy with another client.
             LinkLost: The agent did not start, or ended.
-            DeadlineExceeded: It said nothing in time.
+            DeadlineExceeded: It did not answer in time.
         """
         answer = self.receive("welcome", "busy", timeout=timeout)
         if answer.type == "busy":
@@ -169,7 +169,7 @@ class Link:
             raise self.lost from None
 
     def receive(self, *types: str, timeout: float) -> Frame:
-        """The next answer of one of the types; what else was said before is dropped.
+        """The next answer of one of the types; other answers before it are dropped.
 
         Raises:
             LinkLost: The conversation ended.
@@ -246,8 +246,8 @@ class Link:
             self._heard = self._clock()
             seen += data
             if not data or (len(seen) > MAXIMUM_NOISE and MARKER not in seen):
-                said = seen[-500:].decode("utf-8", "replace").strip()
-                raise LinkLost(f"the agent did not start: {said or 'it said nothing'}")
+                noise = seen[-500:].decode("utf-8", "replace").strip()
+                raise LinkLost(f"the agent did not start: {noise or 'it wrote nothing'}")
         return seen.partition(MARKER)[2]
 
     def _explain(self) -> None:
@@ -258,7 +258,7 @@ class Link:
                 self._reason = LinkLost(f"{self._reason}: {' / '.join(last)}")
 
     def _lose(self, reason: str) -> None:
-        """Note why it is over, unless the agent has said so itself."""
+        """Note why it is over, unless the agent gave a reason itself."""
         if self._reason.code == "lost":
             self._reason = LinkLost(reason)
 

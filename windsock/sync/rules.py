@@ -55,7 +55,7 @@ DEFAULTS = (
 """In gitignore syntax; a negated pattern in `.windsockignore` takes one back."""
 
 REMEMBERED = 200_000
-"""How many answers are kept: a scan asks for the same paths every time."""
+"""How many answers are remembered: a scan asks for the same paths every time."""
 
 
 class Rules:

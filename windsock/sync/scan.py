@@ -140,12 +140,12 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What a folder holds.
+    """What is in a folder.
 
     Attributes:
         tree: Its files and links.
         problems: What had to be left out.
-        unsettled: Files that kept changing while they were read; they are in the tree as they were
+        unsettled: Files that changed each time they were read; they are in the tree as they were
             before, or not at all, and a later scan will catch them.
         missing: Why there is no folder to look into; empty if there is one. The tree is empty then.
         links: There are symbolic links: whether one is taken depends on what it leads to.

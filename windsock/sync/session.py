@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 STOP_TICK = 0.2
 """Seconds within which `run` notices that it is to stop."""
 SOON = 0.1
-"""Seconds until a file that kept changing is looked at again."""
+"""Seconds until a file that changes again and again is looked at again."""
 EMPTY_TREE = NOTHING.tree
 NO_CHANGES = difference(EMPTY_TREE, EMPTY_TREE)
 PATHS_SHOWN = 8
@@ -46,7 +46,7 @@ STEADY = 10.0
 """Seconds an agent must have lived, or a batch it must have applied, to be called a good one."""
 PATIENT = 3
 """How often a batch starts anew because a file changed meanwhile, until that file has to wait; and
-how often a refusal that the next attempt should repair comes before it is told."""
+how often a refusal that the next attempt should repair comes before it is reported."""
 REPAIRED_BY_RETRY = frozenset({"base_mismatch", "digest_mismatch"})
 HALT_HINT = "Bring the files back, or confirm that the folder is meant to be empty."
 HINTS = {
@@ -86,7 +86,7 @@ class SyncSession:
         times: How long it waits.
         client: Signs what it takes; one that starts again under the same name takes it back.
         take_over: Take the store from another session that syncs it.
-        owns: Whether something beside the store says that it is ours: then it is taken each time.
+        owns: Whether the store is ours by a claim outside it: then it is taken each time.
         clock: Monotonic seconds.
         further: Name → folder, of the folders that travel in the same snapshots below their names.
 
@@ -154,7 +154,7 @@ class SyncSession:
     # for any thread
 
     def request_scan(self, *, timeout: float = 60.0) -> str:
-        """Wait until the store holds what the folder holds now.
+        """Wait until the store equals the folder as it is now.
 
         Args:
             timeout: In seconds.
@@ -163,7 +163,7 @@ class SyncSession:
             The tree id that both have.
 
         Raises:
-            DeadlineExceeded: It did not come so far in time; says why.
+            DeadlineExceeded: It was not so in time; the message names the reason.
             WindsockError: The store refused it, the sync is halted, or has ended.
         """
         waiter = self._waiters.add()
@@ -204,7 +204,7 @@ class SyncSession:
             self.close(reason)
 
     def close(self, reason: str = "the sync has ended") -> None:
-        """End the conversation and the watching; whoever waits is told why."""
+        """End the conversation and the watching; fail all who wait."""
         self._folders.stop()
         link, self._link = self._link, None
         if link is not None:
@@ -334,7 +334,7 @@ class SyncSession:
         return link
 
     def _fetch(self, link: Link) -> Tree:
-        """Learn what the store holds."""
+        """Ask what is in the store."""
         link.send({"type": "manifest"})
         answer = link.receive("manifest", timeout=ANSWER_TIMEOUT)
         self._store_id = answer.header["tree"]
@@ -385,7 +385,7 @@ class SyncSession:
         )
 
     def _halts(self, found: Scan, store: Tree) -> bool:
-        """Whether sending would empty the store without anybody having said so."""
+        """Whether sending would empty the store, and nobody has allowed it."""
         reason = found.missing or self._folders.emptied(found.tree, store)
         if not reason:
             self._empty_allowed = False
@@ -404,7 +404,7 @@ class SyncSession:
     def _bring_up(
         self, link: Link, found: Scan, store: Tree, *, since: float, urgent: bool
     ) -> bool:
-        """Make the store hold what was found; returns whether it does.
+        """Make the store equal to what was found; returns whether it is.
 
         Raises:
             BatchRefused: The store stays as it was.
@@ -462,7 +462,7 @@ class SyncSession:
             self._store = None
             self._repairs += 1
             if refusal.code == "digest_mismatch":
-                # A file is not what its times say it is.
+                # A file has changed, and its times have not.
                 self._hinted = None
                 self._folders.forget()
             if self._repairs < PATIENT:
@@ -476,7 +476,7 @@ class SyncSession:
     # telling
 
     def _aside(self, frame: Frame) -> None:
-        """What the agent says unasked; in the link's reading thread."""
+        """A message of the agent that nobody asked for; in the link's reading thread."""
         event: events.Event | None
         if frame.type == "processor":
             event = events.ProcessorConnection(connected=bool(frame.header["connected"]))

@@ -1,4 +1,4 @@
-"""A byte stream to an agent: here a child process on a pipe, elsewhere an exec into a pod."""
+"""A byte stream to an agent: a child process on a pipe, or an exec into a pod."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Transport(Protocol):
         """Whether the other side has not ended, as far as one can know."""
 
     def diagnosis(self) -> str:
-        """What the other side said on its error stream, its last lines."""
+        """The last lines of the other side's error stream."""
 
 
 class ProcessTransport:
@@ -161,6 +161,6 @@ def process_transport(command: list[str]) -> ProcessTransport:
         command: See `bootstrap.command`; with something before it, it may run elsewhere.
     """
     transport = ProcessTransport(command)
-    with contextlib.suppress(OSError):  # a child that ended at once says why on its error stream
+    with contextlib.suppress(OSError):  # a child that ended at once explains it on its error stream
         transport.write(bootstrap.greeting())
     return transport

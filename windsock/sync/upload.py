@@ -35,7 +35,7 @@ class BatchRefused(Exception):
     """The store did not take the batch.
 
     Args:
-        code: See `entries.Refusal`; too_large if it cannot even be said.
+        code: See `entries.Refusal`; too_large if it does not fit into one message.
         message: For the reader.
     """
 
@@ -65,11 +65,11 @@ class Upload:
         number: Counts up within a session.
         place: Path of the tree → where its content is read from.
         base: The tree id that the store is at; None for an empty store.
-        tree: What it shall hold.
+        tree: The tree that the store shall have.
         difference: From the one to the other.
         contents: Digest → content, of files that need not be read again.
         settled: Path of the tree, digest → the signature that the file has as long as this is its
-            content; empty if only reading tells.
+            content; empty if the file must be read to know.
     """
 
     number: int
@@ -86,8 +86,8 @@ class Upload:
         Raises:
             BatchRefused: The store stays as it was.
             Moved: A file changed since the scan; the store stays as it was.
-            LinkLost: Nobody knows whether it was applied; the next welcome tells.
-            DeadlineExceeded: The same; the agent lives and says nothing of it.
+            LinkLost: Nobody knows whether it was applied; the next welcome shows it.
+            DeadlineExceeded: The same; the agent lives and does not answer.
         """
         entries = self.tree.entries
         changed = self.difference.added + self.difference.modified
@@ -162,7 +162,7 @@ class Upload:
         if content is not None:
             yield content, True
             return
-        state, held, expected = content_digest(), b"", self.settled(path, digest)
+        state, piece, expected = content_digest(), b"", self.settled(path, digest)
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(self.place(path), flags)
@@ -170,9 +170,9 @@ class Upload:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise Moved(path)
                 while data := file.read(MAXIMUM_PAYLOAD):
-                    if held:
-                        yield held, False
-                    held = data
+                    if piece:
+                        yield piece, False
+                    piece = data
                     if not expected:
                         state.update(data)
                 status = os.fstat(descriptor)
@@ -180,4 +180,4 @@ class Upload:
             raise Moved(path) from None
         if not (signature(status) == expected if expected else state.hexdigest() == digest):
             raise Moved(path)
-        yield held, True
+        yield piece, True

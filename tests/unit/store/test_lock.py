@@ -16,7 +16,7 @@ def test_a_second_one_is_told_who_holds_it(tmp_path: Path) -> None:
     holder = second.acquire("b", take_over=False)
     assert holder["client"] == "a"
     assert holder["pid"] > 0
-    assert not second.held()
+    assert not second.is_ours()
     first.release()
     assert second.acquire("b", take_over=False) == {}
     second.release()
@@ -27,11 +27,11 @@ def test_a_holder_notices_that_it_was_taken_over(tmp_path: Path) -> None:
     first.acquire("a", take_over=False)
     taken = threading.Thread(target=second.acquire, args=("b",), kwargs={"take_over": True})
     taken.start()
-    while first.held():
+    while first.is_ours():
         pass
     first.release()
     taken.join()
-    assert second.held()
+    assert second.is_ours()
     assert json.loads((tmp_path / "lock").read_text())["client"] == "b"
     second.release()
 
@@ -40,10 +40,10 @@ def test_the_same_client_takes_over_from_its_hung_former_agent(tmp_path: Path) -
     first, second = StoreLock(str(tmp_path / "lock")), StoreLock(str(tmp_path / "lock"))
     first.acquire("a", take_over=False)
     assert second.acquire("a", take_over=False, patience=0.0) == {}
-    assert second.held()
-    assert not first.held()
+    assert second.is_ours()
+    assert not first.is_ours()
     first.release()
-    assert second.held(), "the loser does not take the lock away from the winner"
+    assert second.is_ours(), "the loser does not take the lock away from the winner"
     second.release()
 
 
@@ -59,5 +59,5 @@ def test_a_lock_file_that_was_deleted_is_lost(tmp_path: Path) -> None:
     lock = StoreLock(str(tmp_path / "lock"))
     lock.acquire("a", take_over=False)
     (tmp_path / "lock").unlink()
-    assert not lock.held()
+    assert not lock.is_ours()
     lock.release()

@@ -114,11 +114,11 @@ def test_a_link_that_leads_outside_through_another_one_is_refused(client: Client
 
 def test_a_store_that_was_taken_over_does_not_switch(client: Client) -> None:
     client.send({"a.py": b"one"})
-    held = [True]
-    client.store.open(held=lambda: held[0])
+    ours = [True]
+    client.store.open(is_ours=lambda: ours[0])
     batch = client.begin({"a.py": b"two"})
     client.store.receive(batch, digest=digest_of(b"two"), data=b"two", last=True)
-    held[0] = False
+    ours[0] = False
     with pytest.raises(Refusal, match="taken"):
         client.store.commit(batch, tick=lambda: None)
     assert read(client, "a.py") == "one"
@@ -134,13 +134,13 @@ def opened_beside(client: Client) -> Client:
 def test_an_agent_that_lost_the_lock_leaves_what_its_successor_made_current(
     client: Client,
 ) -> None:
-    held = [True]
-    client.store.open(held=lambda: held[0])
+    ours = [True]
+    client.store.open(is_ours=lambda: ours[0])
     successor = opened_beside(client)
     batch = client.begin({"a.py": b"two"})
     client.store.receive(batch, digest=digest_of(b"two"), data=b"two", last=True)
     tree = successor.send({"a.py": b"two"})
-    held[0] = False
+    ours[0] = False
     before = os.stat(client.store.path("snapshots", tree)).st_ino  # noqa: PTH116 - bytes
     with pytest.raises(Refusal, match="taken"):
         client.store.commit(batch, tick=lambda: None)
@@ -159,16 +159,16 @@ def test_an_agent_that_lost_the_lock_while_it_opens_leaves_current_alone(
     answers = iter([True])
     late = Store(os.fsdecode(client.store.path()))
     with pytest.raises(Refusal, match="taken"):
-        late.open(held=lambda: next(answers, False))
+        late.open(is_ours=lambda: next(answers, False))
     assert os.readlink(client.store.path("current")).endswith(tree.encode())  # noqa: PTH115 - bytes
 
 
 def test_an_agent_that_lost_the_lock_collects_nothing(client: Client) -> None:
     old = client.send({"a.py": b"one"})
     client.send({"a.py": b"two"})
-    held = [True]
-    client.store.open(held=lambda: held[0])
-    held[0] = False
+    ours = [True]
+    client.store.open(is_ours=lambda: ours[0])
+    ours[0] = False
     with pytest.raises(Refusal, match="taken"):
         list(client.store.collect(referenced=set(), keep=0, minimum_age=-1, maximum_bytes=0))
     assert client.store.manifest(old) is not None
