@@ -87,7 +87,7 @@ class Kind:
 
     def _create(self, progress: Callable[[str], None]) -> bool:
         """Create the cluster; False if others were quicker; their nodes stay."""
-        with kubeconfigs.current_context_kept(self._kubeconfig, new=self.context):
+        with kubeconfigs.current_context_unchanged(self._kubeconfig, new=self.context):
             try:
                 # kind would remove everything of the cluster's name after a failure, also what
                 # belongs to others who were quicker. With --retain we look first.
@@ -119,7 +119,7 @@ class Kind:
                 return self._answering()
         # There is no entry, as in a kubeconfig that was replaced, or it is of an earlier cluster.
         try:
-            with kubeconfigs.current_context_kept(self._kubeconfig, new=self.context):
+            with kubeconfigs.current_context_unchanged(self._kubeconfig, new=self.context):
                 self._run("export", "kubeconfig", "--name", self.name)
             return self._answering()
         except EnvironmentFailure as error:

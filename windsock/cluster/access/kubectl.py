@@ -79,6 +79,6 @@ def failure(cluster: Cluster, words: str, *, doing: str) -> WindsockError:
     if "executable file not found" in words or "no such file or directory" in words:
         return ConfigurationError(f"the pod cannot run it: {words}", "Is the program in the image?")
     return EnvironmentFailure(
-        f"kubectl could not {doing}: {words or 'it says nothing'}",
+        f"kubectl could not {doing}: {words or 'it gave no reason'}",
         "Was the pod replaced? `invoke status` shows it; try again.",
     )

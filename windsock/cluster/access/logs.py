@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from windsock.cluster.api.connection import LineStream, Object
 
 SILENCE_SECONDS = 300.0
-"""Without a line; then a log is opened anew: its connection may be broken, and nobody says so."""
+"""Without a line; then a log is opened again: its connection may be broken without a sign."""
 
 _PARALLEL = 8
 _PAUSE_SECONDS = 0.5
@@ -92,7 +92,7 @@ def _sources(pod: Object, *, prefixed: bool) -> Iterator[_Source]:
         state = status.get("state") or {}
         begun = "running" in state or "terminated" in state or status.get("lastState")
         if begun:
-            # All workers have one component: which of them it is tells the pod's name.
+            # All workers have one component: the pod's name distinguishes them.
             shown = name if component == "worker" else component
             prefix = f"{shown:<{_WIDTH}} | " if prefixed or component == "worker" else ""
             yield _Source(name, pod["metadata"]["uid"], status["name"], prefix)
@@ -148,7 +148,7 @@ class _Follower:
             target=self._run, name=f"windsock-log-{source.pod}", daemon=True
         )
 
-    def leave(self) -> None:
+    def finish(self) -> None:
         """The pod is gone: end after what is left of its log."""
         self._gone.set()
 
@@ -236,7 +236,7 @@ class _Followers:
             _hand_over(self.queue, error, self._stopping)
 
     def _join(self, *, lines: int | None) -> None:
-        """Begin with containers that are new, leave those that are no more."""
+        """Begin with containers that are new, finish those that have ended."""
         lasting: set[tuple[str, str]] = set()
         there: set[tuple[str, str]] = set()
         for pod in self._observer.items("Pod"):
@@ -256,8 +256,8 @@ class _Followers:
                     follower.thread.start()
         for key, follower in list(self._followers.items()):
             if key not in lasting:
-                follower.leave()
-            # One whose pod is still there is kept, so that its log is not read twice.
+                follower.finish()
+            # One whose pod still exists stays in the list, so that its log is not read twice.
             if key not in there and not follower.thread.is_alive():
                 del self._followers[key]
 

@@ -31,7 +31,7 @@ def run(cluster: Cluster, component: str, command: Sequence[str], *, interactive
         Its exit code.
 
     Raises:
-        ConfigurationError: There is no such program in the image, or no kubectl here.
+        ConfigurationError: There is no such program in the image, or no kubectl on this machine.
         EnvironmentFailure: No pod is ready, the cluster refuses, or the connection broke.
     """
     pod = ready_pod(cluster, component)

@@ -124,7 +124,7 @@ def exec_transport(
     command = bootstrap.command(python, options.as_json())
     channels = open_exec(cluster, pod, command)
     transport = ExecTransport(channels, name=pod["metadata"]["name"])
-    with contextlib.suppress(OSError):  # what ended at once says why on its error stream
+    with contextlib.suppress(OSError):  # an agent that ended at once has written why to stderr
         transport.write(bootstrap.greeting())
     return transport
 

@@ -44,7 +44,7 @@ class Cluster:
         self.context = connection.context
         self.server = connection.server
         self.request = partial(connection.request, timeout=patience)
-        self._catalogue = Catalogue(lambda path: self.request("GET", path, doing="tell its kinds"))
+        self._catalogue = Catalogue(lambda path: self.request("GET", path, doing="list its kinds"))
 
     @classmethod
     def connect(cls, *, context: str, namespace: str, kubeconfig: str | None) -> Cluster:
@@ -154,7 +154,7 @@ class Cluster:
 
         Args:
             item: The object.
-            unchanged: Only if it is still as it is here; False if it is not.
+            unchanged: Only if nobody has changed it since it was read; False if somebody has.
         """
         options: Object = {"propagationPolicy": "Background"}
         if uid := item["metadata"].get("uid"):
@@ -190,7 +190,7 @@ class Cluster:
 
     def version(self) -> str:
         """Of the cluster, for example `1.34.0`."""
-        return str(self.request("GET", "/version", doing="tell its version")["gitVersion"])[1:]
+        return str(self.request("GET", "/version", doing="show its version")["gitVersion"])[1:]
 
     def node_images(self) -> set[str]:
         """The images that every node has, as manifests name them; none if we may not look."""
@@ -200,7 +200,7 @@ class Cluster:
             if error.code == FORBIDDEN:
                 return set()
             raise
-        held = [
+        of_nodes = [
             {
                 name.removeprefix(DEFAULT_REGISTRY)
                 for image in node["status"].get("images") or []
@@ -208,7 +208,7 @@ class Cluster:
             }
             for node in nodes
         ]
-        return set.intersection(*held) if held else set()
+        return set.intersection(*of_nodes) if of_nodes else set()
 
     def ensure_namespace(self) -> bool:
         """Create the namespace if there is none; returns whether it was created.
@@ -251,7 +251,7 @@ class Cluster:
                 raise EnvironmentFailure(
                     f"there is no namespace {self.namespace}, and this account may not make one",
                     f"Ask for it (`kubectl create namespace {self.namespace}`), or name one of "
-                    f"yours with `--namespace`. The cluster said: {error.words}",
+                    f"yours with `--namespace`. The cluster's answer: {error.words}",
                 ) from error
             raise
         return True

@@ -36,7 +36,7 @@ _FAILED = 400
 
 
 class Connection:
-    """A cluster, signed in to as a context of the kubeconfig says. Safe in threads.
+    """A cluster, signed in to by a context of the kubeconfig. Safe in threads.
 
     Args:
         configuration: `kubernetes.client.Configuration`.
@@ -80,7 +80,7 @@ class Connection:
             redirect=0,
             status=0,
             other=0,
-            raise_on_status=False,  # a 429 or 503 is an answer, whether it says when to come back
+            raise_on_status=False,  # a 429 or 503 is an answer, with or without a Retry-After
         )
         try:
             api = kubernetes.config.new_client_from_config(
@@ -118,11 +118,11 @@ class Connection:
             doing: What it is for, as it stands after "the cluster refused to".
             query: Parameters.
             body: Anything that is JSON.
-            content_type: Of the body; it says which kind of a patch it is.
+            content_type: Of the body; for a patch, which kind of patch it is.
             timeout: Seconds of silence after which it does not answer.
 
         Raises:
-            Refusal: The API server says no.
+            Refusal: The API server refuses.
             ClusterUnreachable: It does not answer.
         """
         response = self._send(
@@ -151,7 +151,7 @@ class Connection:
             silence: Seconds without a byte, after which the connection counts as broken.
 
         Raises:
-            Refusal: The API server says no.
+            Refusal: The API server refuses.
             ClusterUnreachable: It does not answer.
         """
         response = self._send("GET", path, query=query, body=None, content_type="", read=silence)
@@ -204,7 +204,7 @@ class Connection:
         """Open a websocket with Kubernetes' channel protocol, for exec and port-forward.
 
         Raises:
-            Refusal: The API server says no.
+            Refusal: The API server refuses.
             ClusterUnreachable: It does not answer.
         """
         import websocket  # noqa: PLC0415 - only here

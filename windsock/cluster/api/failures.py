@@ -1,4 +1,4 @@
-"""What a cluster says no with, in words a person can act on.
+"""The refusals of a cluster, in words a person can act on.
 
 The Kubernetes API answers a failure with a `Status` object, whose message is written by the API
 server, an admission controller or a webhook; it is passed on, with what to do about it.
@@ -43,7 +43,7 @@ class Refusal(EnvironmentFailure):
         message: As of `WindsockError`.
         hint: As of `WindsockError`.
         code: The HTTP status.
-        words: What the server said.
+        words: The server's message.
     """
 
     def __init__(self, message: str, hint: str = "", *, code: int, words: str = "") -> None:
@@ -53,7 +53,7 @@ class Refusal(EnvironmentFailure):
 
     @property
     def passes(self) -> bool:
-        """Whether the same request may well be granted in a moment: the server cannot just now."""
+        """Whether the same request may be granted in a moment: the server cannot answer it now."""
         return self.code in _PASSING or self.code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -69,7 +69,7 @@ def unreachable(error: Exception, *, server: str, context: str) -> ClusterUnreac
     if "certificate" in text.lower():
         return ClusterUnreachable(
             f"{server} shows a certificate that context {context} does not trust: {text}",
-            "Was the cluster made anew? Then its kubeconfig entry must be fetched again.",
+            "Was the cluster made again? Then its kubeconfig entry must be fetched again.",
         )
     return ClusterUnreachable(
         f"the cluster of context {context} does not answer at {server}: {text}",
@@ -107,7 +107,7 @@ def refusal(code: int, body: str, *, doing: str, server: str, context: str) -> R
 
     Args:
         code: The HTTP status.
-        body: Of the response: a `Status` object, or anything a proxy says.
+        body: Of the response: a `Status` object, or anything a proxy answers.
         doing: What was asked for, for example `apply Deployment airflow-scheduler`.
         server: The URL.
         context: Its name in the kubeconfig.
@@ -165,14 +165,14 @@ _HINTS = (
     ("webhook", "A policy of this cluster decides it: ask whoever looks after the cluster."),
     (
         "updates to statefulset spec",
-        "A StatefulSet's volumes cannot be changed: `invoke down`, then `invoke up` makes it anew.",
+        "A StatefulSet's volumes cannot be changed: `invoke down`, then `invoke up` creates it.",
     ),
     (
         "immutable",
-        "It cannot be changed in place: `invoke down`, then `invoke up` makes it anew.",
+        "It cannot be changed in place: `invoke down`, then `invoke up` creates it.",
     ),
 )
-"""What the server says → what to do about it."""
+"""A part of the server's message → what to do about it."""
 
 _HINTS_OF_CODES: dict[int, str] = {
     CONFLICT: "Somebody else changed it at the same moment; try again.",

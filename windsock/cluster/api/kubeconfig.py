@@ -40,7 +40,7 @@ def paths(kubeconfig: str | None) -> list[Path]:
 
 
 def variable(kubeconfig: str | None) -> dict[str, str]:
-    """The variable that tells another program the same files.
+    """The variable that names the same files for another program.
 
     Args:
         kubeconfig: See `paths`.
@@ -105,7 +105,7 @@ def check_context(context: str, kubeconfig: str | None) -> None:
 
 
 @contextlib.contextmanager
-def current_context_kept(
+def current_context_unchanged(
     kubeconfig: str | None, *, new: str, pause: Callable[[float], None] = time.sleep
 ) -> Iterator[None]:
     """Let a program in the body add a context, and keep it from making that the current one.
@@ -143,7 +143,7 @@ def _current(path: Path) -> str:
 
 
 def _set_current(path: Path, name: str) -> None:
-    """Change one line: nothing else of a file that is not ours is read and written anew."""
+    """Change one line: the rest of a file that is not ours stays as it is."""
     target = path.resolve()  # A link stays one.
     line = f"current-context: {json.dumps(name)}\n"
     with _readable(path):
@@ -157,7 +157,7 @@ def _set_current(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, pause: Callable[[float], None]) -> Iterator[None]:
-    """Hold the lock that kubectl and kind respect: a file beside the kubeconfig."""
+    """Take the lock that kubectl and kind respect: a file next to the kubeconfig."""
     lock = path.with_name(f"{path.name}.lock")
     for _ in range(LOCK_ATTEMPTS):
         try:

@@ -45,7 +45,7 @@ def _root(api_version: str) -> str:
 
 
 class Catalogue:
-    """The kinds of each API version, kept as long as the connection.
+    """The kinds of each API version, remembered as long as the connection lasts.
 
     Args:
         fetch: Gets the JSON at a path.

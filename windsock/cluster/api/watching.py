@@ -1,4 +1,4 @@
-"""What is in a namespace, kept up to date by watches, and a way to wait for the next change."""
+"""The objects of a namespauses, updated by watches, and a way to wait for the next change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LASTING_SECONDS = 10.0
 """A watch that lasted as long has not broken soon."""
 
 FIRST_ATTEMPTS = 4
-"""How often a kind is listed at the beginning before a cluster that cannot just now is given up."""
+"""How often a kind is listed at the beginning, until a cluster that cannot answer is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,10 @@ class _Followed:
 
 
 class _Broken(Exception):
-    """A watch ended in the middle, or says that it cannot go on."""
+    """A watch ended in the middle, or cannot go on."""
 
 
-class _Pace:
+class _Pauses:
     """How long to wait between one look and the next."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -86,8 +86,8 @@ class _Pace:
 class ObjectWatcher:
     """Follows kinds of objects, one thread each, from `__enter__` to `__exit__`.
 
-    A cluster that does not answer, or cannot just now, is asked again until it does. Whatever else
-    keeps us from seeing changes is raised where changes are waited for.
+    A cluster that does not answer, or is too busy, is asked again until it does. Any other failure
+    is raised where changes are waited for.
 
     Args:
         cluster: Where.
@@ -155,7 +155,7 @@ class ObjectWatcher:
             return list(self._followed[kind].objects.values())
 
     def check(self) -> None:
-        """Raise what keeps us from seeing changes.
+        """Raise the failure that ended a watch, if there is one.
 
         Raises:
             Refusal: We may no longer see the objects.
@@ -187,7 +187,7 @@ class ObjectWatcher:
     # --- the threads --------------------------------------------------------------------------
 
     def _list(self, followed: _Followed) -> str | None:
-        """List a kind anew; the resource version of the list, None where we do without."""
+        """List a kind; returns the resource version of the list, or None if we do without it."""
         interest = followed.interest
         try:
             found, version = self._cluster.listing(
@@ -199,33 +199,33 @@ class ObjectWatcher:
             raise
         with self._changed:
             followed.objects = {item["metadata"]["uid"]: item for item in found}
-            self._tell()
+            self._notify()
         return version
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changes += 1
         self._changed.notify_all()
 
     def _first_list(self, followed: _Followed) -> str | None:
-        pace = _Pace(self._clock)
+        pauses = _Pauses(self._clock)
         for _ in range(FIRST_ATTEMPTS - 1):
-            pace.begin()
+            pauses.begin()
             try:
                 return self._list(followed)
             except Refusal as error:
                 if not error.passes:
                     raise
-            self._stopping.wait(pace.pause())
+            self._stopping.wait(pauses.pause())
         return self._list(followed)
 
     def _run(self, followed: _Followed, version: str | None) -> None:
-        pace = _Pace(self._clock)
+        pauses = _Pauses(self._clock)
         try:
             while not self._stopping.is_set():
-                pace.begin()
+                pauses.begin()
                 self._look(followed, version)
                 version = None
-                self._stopping.wait(pace.pause())
+                self._stopping.wait(pauses.pause())
         except WindsockError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - a thread that ends in silence is a blind one
@@ -288,14 +288,14 @@ class ObjectWatcher:
                 followed.objects.pop(uid, None)
             elif change in {"ADDED", "MODIFIED"}:
                 followed.objects[uid] = item
-            self._tell()
+            self._notify()
 
 
 def _event(line: bytes) -> dict[str, Any]:
-    """What a line of a watch says.
+    """The event in a line of a watch.
 
     Raises:
-        _Broken: It is cut off, or says that the watch ends here.
+        _Broken: The line is cut off, or ends the watch.
     """
     try:
         event: dict[str, Any] = json.loads(line)

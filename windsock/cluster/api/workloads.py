@@ -153,7 +153,7 @@ def ready_pod(cluster: Cluster, component: str) -> Object:
         component: For example `dag-processor`.
 
     Raises:
-        EnvironmentFailure: There is none just now.
+        EnvironmentFailure: There is none at the moment.
     """
     pods = cluster.items("v1", "Pod", selector=selector(component))
     ready = newest_ready(pods)

@@ -95,7 +95,7 @@ def test_the_errors_of_the_command_arrive_without_kubectls_own(
             "kubectl could not run a command in pod the-pod",
             "Was the pod replaced",
         ),
-        ("", EnvironmentFailure, "it says nothing", "Was the pod replaced"),
+        ("", EnvironmentFailure, "it gave no reason", "Was the pod replaced"),
     ],
 )
 def test_what_kubectl_refuses_is_explained(

@@ -73,7 +73,7 @@ def test_the_current_context_is_put_back_and_nothing_else_is_changed(tmp_path: P
     (tmp_path / "real").chmod(0o640)
     path = tmp_path / "config"
     path.symlink_to("real")
-    with kubeconfig.current_context_kept(str(path), new="kind-demo"):
+    with kubeconfig.current_context_unchanged(str(path), new="kind-demo"):
         use_kind(path)
     assert path.is_symlink()
     assert (tmp_path / "real").read_text() == USED.replace("  # never production", "")
@@ -86,7 +86,7 @@ def test_the_current_context_is_put_back_after_a_failure_that_removed_it(tmp_pat
     path.write_text(USED)
 
     def fail() -> None:
-        with kubeconfig.current_context_kept(str(path), new="kind-demo"):
+        with kubeconfig.current_context_unchanged(str(path), new="kind-demo"):
             path.write_text("apiVersion: v1\n")
             raise KeyboardInterrupt
 
@@ -98,7 +98,7 @@ def test_the_current_context_is_put_back_after_a_failure_that_removed_it(tmp_pat
 def test_one_who_works_on_the_new_context_already_keeps_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text("current-context: kind-demo\n")
-    with kubeconfig.current_context_kept(str(path), new="kind-demo"):
+    with kubeconfig.current_context_unchanged(str(path), new="kind-demo"):
         path.write_text("")  # It could not be made: an entry that is gone must not be current.
     assert path.read_text() == ""
 
@@ -112,7 +112,7 @@ def test_somebody_who_changes_the_kubeconfig_is_waited_for(tmp_path: Path) -> No
         waits.append(seconds)
         lock.unlink()
 
-    with kubeconfig.current_context_kept(str(path), new="kind-demo", pause=pause):
+    with kubeconfig.current_context_unchanged(str(path), new="kind-demo", pause=pause):
         use_kind(path)
         lock.touch()
     assert len(waits) == 1
@@ -124,7 +124,7 @@ def test_a_lock_that_nobody_gives_back_is_told(tmp_path: Path) -> None:
     path.write_text(USED)
 
     def use() -> None:
-        with kubeconfig.current_context_kept(str(path), new="kind-demo", pause=lambda _: None):
+        with kubeconfig.current_context_unchanged(str(path), new="kind-demo", pause=lambda _: None):
             use_kind(path)
             lock.touch()
 

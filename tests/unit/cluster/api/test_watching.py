@@ -184,7 +184,7 @@ class Clock:
 
 def test_pauses_grow_while_watches_break_soon_and_begin_anew_after_one_that_lasted() -> None:
     clock = Clock()
-    pace = watching._Pace(clock)
+    pace = watching._Pauses(clock)
     pauses = []
     for _ in range(8):
         pace.begin()
