@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +18,7 @@ from tests.e2e.project import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.e2e.folder import Folder
     from tests.e2e.project import Command, Project
@@ -109,22 +108,6 @@ def test_a_helper_edited_during_a_slow_parse_that_has_read_it_wins(
     folder.settle(timeout=20)
 
     assert_in_step(environment, dags=["new"])
-
-
-@pytest.mark.parametrize(
-    ("turned", "queued"),
-    [([], ["deleted.py", "edited.py", "user.py"]), (["turned"], ["edited.py", "user.py"])],
-)
-def test_a_result_that_was_held_back_while_a_save_overtook_it_is_not_stored(
-    environment: Project, tmp_path: Path, turned: list[str], queued: list[str]
-) -> None:
-    """Another dag-processor may have settled that save by then, and must not be undone."""
-    program = str(Path(__file__).with_name("overtaken.py"))
-    done = environment.invoke("shell", "--", "python", program, str(tmp_path), *turned)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer["stored"] == ["same.py"]
-    assert sorted(answer["queued"]) == queued
 
 
 # --- ids ------------------------------------------------------------------------------------------

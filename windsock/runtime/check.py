@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from windsock.runtime.processor.recorder import limit_memory
+from windsock.runtime.processor.parser import limit_memory
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

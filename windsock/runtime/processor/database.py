@@ -13,7 +13,7 @@ from airflow.utils.state import DagRunState
 from sqlalchemy import exists, or_, select, update
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement
 
@@ -72,12 +72,14 @@ def references(bundles: Sequence[str]) -> set[str]:
     return {version for version in found if version}
 
 
-def keep_running(bundle: str, file: str) -> None:
-    """Let the unfinished runs of a file that was just broken go on.
+def keep_running(bundle: str, files: Sequence[str]) -> None:
+    """Let the unfinished runs of files that were just broken go on.
 
     Airflow marks the DAGs of a file that does not import as stale, and its scheduler passes over
     the runs of stale DAGs; but a run is pinned to the snapshot that it started with.
     """
+    if not files:
+        return
     unfinished = exists().where(
         DagRun.dag_id == DagModel.dag_id,
         DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]),
@@ -85,35 +87,47 @@ def keep_running(bundle: str, file: str) -> None:
     with create_session() as session:
         session.execute(
             update(DagModel)
-            .where(
-                DagModel.bundle_name == bundle,
-                _in_file(DagModel.relative_fileloc, file),
-                unfinished,
-            )
+            .where(DagModel.bundle_name == bundle, _in_files(files), unfinished)
             .values(is_stale=False)
             .execution_options(synchronize_session=False)
         )
 
 
-def deactivate_vanished(bundle: str, file: str, present: set[str]) -> list[str]:
-    """Deactivate the DAGs that a file defined before and defines no longer; returns their ids."""
+def deactivate_vanished(bundle: str, present: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    """Deactivate the DAGs that files defined before and define no longer.
+
+    Args:
+        bundle: The name of the bundle.
+        present: File → the DAGs that it defines now.
+
+    Returns:
+        File → the DAGs that were deactivated.
+    """
+    if not present:
+        return {}
+    vanished: dict[str, list[str]] = {}
     with create_session() as session:
-        vanished = sorted(
-            session.scalars(
-                select(DagModel.dag_id).where(
-                    DagModel.bundle_name == bundle,
-                    DagModel.is_stale.is_(False),
-                    _in_file(DagModel.relative_fileloc, file),
-                    DagModel.dag_id.not_in(present),
-                )
+        known = session.execute(
+            select(DagModel.relative_fileloc, DagModel.dag_id)
+            .where(
+                DagModel.bundle_name == bundle,
+                DagModel.is_stale.is_(False),
+                _in_files(list(present)),
             )
+            .order_by(DagModel.dag_id)
         )
-        if vanished:
-            session.execute(
-                update(DagModel).where(DagModel.dag_id.in_(vanished)).values(is_stale=True)
-            )
+        for path, dag_id in known:
+            file = next(name for name in present if f"{path}/".startswith(f"{name}/"))
+            if dag_id not in present[file]:
+                vanished.setdefault(file, []).append(dag_id)
+        gone = [dag_id for dag_ids in vanished.values() for dag_id in dag_ids]
+        if gone:
+            session.execute(update(DagModel).where(DagModel.dag_id.in_(gone)).values(is_stale=True))
     return vanished
 
 
-def _in_file(column: ColumnElement[str | None], file: str) -> ColumnElement[bool]:
-    return or_(column == file, column.startswith(f"{file}/", autoescape=True))
+def _in_files(files: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a DAG is in one of these files; a DAG in a zip has the zip's path before its own."""
+    path = DagModel.relative_fileloc
+    inside = (path.startswith(f"{file}/", autoescape=True) for file in files)
+    return or_(path.in_(files), *inside)

@@ -1,23 +1,14 @@
 from __future__ import annotations
 
-import json
 import os
-import resource
-import selectors
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from windsock.runtime.processor.recorder import MEBIBYTE, SEPARATOR, Recording
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from windsock.runtime.processor.recorder import Notes, Recording
 
 ROOT = Path(__file__).parents[4]
 
@@ -38,33 +29,30 @@ def record(bundle: Path, code: str, **variables: str) -> set[str]:
     """What code that runs under the audit hook, in a process of its own, is seen to use."""
     script = textwrap.dedent(
         """
-        import os, socket, sys
-        from windsock.runtime.processor.recorder import record_opens
-        bundle, code, descriptor = sys.argv[1:]
-        writer = socket.socket(fileno=int(descriptor))
-        sys.path.append(bundle)
-        record_opens(bundle, writer)
-        exec(code)
+        import os, sys
+        from windsock.runtime.processor.recorder import Recording, record_opens
+        bundle, code = sys.argv[1:]
+        recording = Recording()
+        child = os.fork()
+        if child == 0:
+            sys.path.append(bundle)
+            record_opens(bundle, recording)
+            exec(code)
+            os._exit(0)
+        os.waitpid(child, 0)
+        for path in recording.read().paths:
+            sys.stdout.buffer.write(os.fsencode(path) + b"\\0")
         """
     )
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    recording = Recording()
-    with recording.reader:
-        ran = subprocess.run(
-            [
-                *(sys.executable, "-c", script, str(bundle), textwrap.dedent(code)),
-                str(recording.writer.fileno()),
-            ],
-            pass_fds=[recording.writer.fileno()],
-            cwd=ROOT,
-            env={**plain, "PYTHONPATH": str(ROOT), **variables},
-            capture_output=True,
-            check=False,
-        )
-        recording.writer.close()
-        assert ran.returncode in (0, 9, -9), ran.stderr.decode()
-        assert recording.read() is False
-    return recording.paths
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(bundle), textwrap.dedent(code)],
+        cwd=ROOT,
+        env={**plain, "PYTHONPATH": str(ROOT), **variables},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return {os.fsdecode(path) for path in ran.stdout.split(b"\0")[:-1]}
 
 
 def test_imports_and_files_that_are_read_are_seen(bundle: Path) -> None:
@@ -175,101 +163,32 @@ def test_odd_opens_do_not_disturb_the_dag(bundle: Path) -> None:
     assert "sql/load.sql" in record(bundle, code)
 
 
-def test_a_reader_that_is_gone_does_not_disturb_the_dag(bundle: Path) -> None:
-    recording = Recording()
-    script = textwrap.dedent(
+def test_a_dag_file_that_closes_every_file_is_not_disturbed(bundle: Path) -> None:
+    code = f"""
+        import shop.till
+        os.closerange(3, 100)
+        print("goes on", file=open({str(bundle / "unused.py")!r}, "w"))
         """
-        import os, socket, sys
-        from windsock.runtime.processor.recorder import record_opens
-        record_opens(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))
-        open(sys.argv[1] + "/unused.py").close()
-        """
-    )
-    recording.reader.close()
-    with recording.writer as writer:
-        subprocess.run(
-            [sys.executable, "-c", script, str(bundle), str(writer.fileno())],
-            pass_fds=[writer.fileno()],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=True,
-        )
+    assert "shop/till.py" in record(bundle, code)
+    assert (bundle / "unused.py").read_text() == "goes on\n"
 
 
-# --- the reading end ------------------------------------------------------------------------------
-
-names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+# --- the dag-processor's end ----------------------------------------------------------------------
 
 
-@given(st.lists(names, max_size=6), st.data())
-def test_paths_arrive_whole_however_they_are_cut(paths: list[str], data: st.DataObject) -> None:
-    stream = b"".join(os.fsencode(path) + SEPARATOR for path in paths)
-    cut = data.draw(st.integers(0, len(stream)))
+def test_a_recording_is_read_once_with_its_result() -> None:
     recording = Recording()
-    with recording.reader, recording.writer:
-        recording.writer.sendall(stream[:cut])
-        assert recording.read() is True
-        assert recording.paths <= set(paths)
-        recording.writer.sendall(stream[cut:])
-        recording.writer.close()
-        assert recording.read() is False
-    assert recording.paths == set(paths)
+    recording.note("a.py")
+    recording.note("sql/")
+    recording.finish(0.25, b'{"dags": []}')
+    assert recording.read() == Notes(paths={"a.py", "sql/"}, seconds=0.25, result=b'{"dags": []}')
+    recording.note("too late.py")
 
 
-@pytest.fixture
-def selector() -> Iterator[selectors.BaseSelector]:
-    with selectors.DefaultSelector() as made:
-        yield made
-
-
-def test_a_recording_is_read_in_the_dag_processors_own_loop_and_leaves_it(
-    selector: selectors.BaseSelector,
+def test_where_there_are_no_files_in_memory_a_temporary_one_serves(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
     recording = Recording()
-    child = recording.writer.dup()
-    recording.watch(selector)
-    child.sendall(b"a.py\0")
-    for _ in range(2):
-        ((key, _),) = selector.select(timeout=5)
-        handler, on_close = key.data
-        if handler(recording.reader):
-            assert recording.paths == {"a.py"}
-            child.close()
-        else:
-            on_close(recording.reader)
-    assert len(selector.get_map()) == 0
-    on_close(recording.reader)  # Airflow may close it twice.
-    recording.reader.close()
-
-
-# --- memory ---------------------------------------------------------------------------------------
-
-
-def limited(mebibytes: int, *, hard: int | None = None) -> tuple[int, int]:
-    """The soft and hard limit of a process after `limit_memory`."""
-    script = (
-        "import json, resource, sys\n"
-        "from windsock.runtime.processor.recorder import limit_memory\n"
-        "hard = json.loads(sys.argv[2])\n"
-        "if hard: resource.setrlimit(resource.RLIMIT_AS, (hard - 1, hard))\n"
-        "limit_memory(int(sys.argv[1]))\n"
-        "print(json.dumps(resource.getrlimit(resource.RLIMIT_AS)))\n"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", script, str(mebibytes), json.dumps(hard)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        check=True,
-    )
-    soft, found = json.loads(told.stdout)
-    return int(soft), int(found)
-
-
-def test_memory_is_limited_only_where_it_is_wanted() -> None:
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    assert limited(0) == before
-    assert limited(2048)[0] == 2048 * MEBIBYTE
-
-
-def test_no_more_is_asked_for_than_the_system_allows() -> None:
-    hard = 3000 * MEBIBYTE
-    assert limited(4096, hard=hard) == (hard, hard)
+    recording.note("a.py")
+    assert recording.read() == Notes(paths={"a.py"})

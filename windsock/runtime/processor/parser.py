@@ -1,0 +1,134 @@
+"""What runs in a parser: the process that Airflow forks to parse a DAG file.
+
+A parser may get further files. It parses each in a fork of itself, one after the other, before its
+own file. So no file sees anything of another one, and the dag-processor, which is large and forks
+slowly, forks once for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from windsock.runtime.processor.recorder import record_opens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from windsock.runtime.processor.recorder import Recording
+
+MEBIBYTE = 1024 * 1024
+SPARE_MEBIBYTES = 512
+"""What a parser may use beyond its limit to report that it has reached it."""
+
+PR_SET_PDEATHSIG = 1
+"""Source: <linux/prctl.h>."""
+
+
+def entrypoint(
+    *,
+    bundle: str,
+    recording: Recording,
+    others: Mapping[str, Recording],
+    memory_limit: int,
+    before: Callable[[], None],
+) -> Callable[[], None]:
+    """What the forked parser runs instead of Airflow's own entry point, which it wraps.
+
+    A DAG file that calls `sys.exit()` or uses up the memory gets an import error. Airflow's own
+    parser would end without a word.
+
+    Args:
+        bundle: The real path of the snapshot that is parsed.
+        recording: Of the parser's own file.
+        others: Path → recording, of the files to parse before it.
+        memory_limit: In MiB; 0 for none.
+        before: Called first: closes what the fork inherited and must not use.
+    """
+
+    def run() -> None:
+        from airflow.dag_processing import processor  # noqa: PLC0415 - only Airflow has it
+
+        original = processor._parse_file  # noqa: SLF001 - see `windsock.runtime.processor`
+
+        def parse_one(message: Any, log: Any, recording: Recording) -> Any:
+            limit_memory(memory_limit)
+            record_opens(bundle, recording)
+            try:
+                return original(message, log)
+            except (SystemExit, MemoryError):
+                limit_memory(memory_limit and memory_limit + SPARE_MEBIBYTES)
+                trace = traceback.format_exc(limit=-20)
+            relative = os.path.relpath(message.file, message.bundle_path)
+            return processor.DagFileParsingResult(
+                fileloc=message.file, serialized_dags=[], import_errors={relative: trace}
+            )
+
+        def parse(message: Any, log: Any) -> Any:
+            for path, its_recording in others.items():
+
+                def parse_other(path: str = path, recording: Recording = its_recording) -> None:
+                    started = time.monotonic()
+                    result = parse_one(message.model_copy(update={"file": path}), log, recording)
+                    json = result.model_dump_json().encode()
+                    recording.finish(time.monotonic() - started, json)
+
+                run_in_a_fork(parse_other)
+            return parse_one(message, log, recording)
+
+        before()
+        processor._parse_file = parse  # noqa: SLF001 - as above
+        processor._parse_file_entrypoint()  # noqa: SLF001 - as above
+
+    return run
+
+
+def limit_memory(mebibytes: int) -> None:
+    """Cap the address space of this process, so that a DAG file cannot use up the machine's memory.
+
+    Args:
+        mebibytes: The limit; 0 for none.
+    """
+    if mebibytes > 0:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = mebibytes * MEBIBYTE
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+
+
+def run_in_a_fork(work: Callable[[], None]) -> None:
+    """Do something in a fork of this process, and wait for its end. Linux only."""
+    parser = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _run_and_exit(work, parser=parser)
+    os.waitpid(child, 0)
+
+
+def _run_and_exit(work: Callable[[], None], *, parser: int) -> NoReturn:
+    code = 1
+    try:
+        _end_with(parser)
+        work()
+        code = 0
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def _end_with(parser: int) -> None:
+    """End this process with its parser: a file may hang, and its parser be killed for that."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parser:
+        os._exit(1)  # It has just ended.
