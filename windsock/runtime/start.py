@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from windsock.runtime.importing import import_all
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
-from windsock.runtime.processor.exits import end_with_the_task
+from windsock.runtime.child_end import notice_the_end_of_tasks
 from windsock.runtime.warming import warm_up
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def main() -> None:
         if name == "dag-processor":
             warm_up()
         if forks_tasks(name, os.environ):
-            end_with_the_task()
+            notice_the_end_of_tasks()
         wait_if_in_an_image(os.environ)
     if name == "scheduler" and HEAD_VARIABLE in os.environ:
         let_children_end()

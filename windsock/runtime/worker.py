@@ -14,7 +14,7 @@ import sys
 import threading
 
 from windsock.runtime.importing import import_all, libcst_on_first_use
-from windsock.runtime.processor.exits import end_with_the_task
+from windsock.runtime.child_end import notice_the_end_of_tasks
 from windsock.runtime.start import RUNNING_TASKS, ending_when_told
 
 PROGRAM = "airflow.sdk.execution_time.execute_workload"
@@ -56,7 +56,7 @@ def main() -> None:
     sys.argv = [PROGRAM, *options(sys.argv[1:])]
     with ending_when_told(), libcst_on_first_use():
         import_all(PROGRAM, IMPORTS)
-    end_with_the_task()
+    notice_the_end_of_tasks()
     from airflow.sdk.execution_time.execute_workload import main as execute  # noqa: PLC0415
 
     execute()

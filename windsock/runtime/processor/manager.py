@@ -41,7 +41,7 @@ from windsock.events import Parsed, Parsing, ProcessorState, References, Removed
 from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.processor import database, stock
 from windsock.runtime.processor.channel import Channel
-from windsock.runtime.processor.exits import wake_at_exit
+from windsock.runtime.child_end import wake_when_it_ends
 from windsock.runtime.processor.parser import entrypoint
 from windsock.runtime.processor.plan import ParsePlan
 from windsock.runtime.processor.recorder import Recording
@@ -223,7 +223,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             logger_filehandle=filehandle,
             client=self.client,
         )
-        wake_at_exit(self.selector, process.pid)
+        wake_when_it_ends(self.selector, process.pid)
         return process
 
     def _is_foreign(self, file: DagFileInfo) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from windsock.runtime.processor.exits import end_with_the_task, wake_at_exit
+from windsock.runtime.child_end import notice_the_end_of_tasks, wake_when_it_ends
 
 WAITS = "import sys; sys.stdin.read()"
 
@@ -28,7 +28,7 @@ def serve_once(selector: selectors.BaseSelector, timeout: float | None) -> int:
 def test_a_selector_wakes_when_the_child_ends_and_the_watch_is_gone() -> None:
     with selectors.DefaultSelector() as selector:
         child = subprocess.Popen([sys.executable, "-c", WAITS], stdin=subprocess.PIPE)
-        wake_at_exit(selector, child.pid)
+        wake_when_it_ends(selector, child.pid)
         assert serve_once(selector, 0) == 0
         assert child.stdin is not None
         child.stdin.close()
@@ -46,7 +46,7 @@ def test_without_such_a_descriptor_nothing_is_watched(
 
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
     with selectors.DefaultSelector() as selector:
-        wake_at_exit(selector, os.getpid())
+        wake_when_it_ends(selector, os.getpid())
         assert not selector.get_map()
 
 
@@ -64,8 +64,8 @@ class ActivitySubprocess:
         print("started", ti)
 
 supervisor.ActivitySubprocess = ActivitySubprocess
-from windsock.runtime.processor.exits import end_with_the_task
-end_with_the_task()
+from windsock.runtime.child_end import notice_the_end_of_tasks
+notice_the_end_of_tasks()
 
 import subprocess
 child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=-1)
@@ -87,14 +87,14 @@ def test_what_supervises_a_task_wakes_when_the_task_ends() -> None:
 
 
 def test_an_airflow_that_starts_tasks_in_another_way_is_left_alone() -> None:
-    end_with_the_task()  # There is none here at all.
+    notice_the_end_of_tasks()  # There is none here at all.
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd_open")
 def test_a_selector_that_is_closed_first_leaves_no_descriptor_open() -> None:
     before = set(Path("/proc/self/fd").iterdir())
     selector = selectors.DefaultSelector()
-    wake_at_exit(selector, os.getpid())
+    wake_when_it_ends(selector, os.getpid())
     selector.close()
     del selector
     assert set(Path("/proc/self/fd").iterdir()) == before
