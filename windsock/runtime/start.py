@@ -12,10 +12,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from windsock.runtime.child_end import notice_the_end_of_tasks
 from windsock.runtime.importing import import_all
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
-from windsock.runtime.child_end import notice_the_end_of_tasks
-from windsock.runtime.warming import warm_up
+from windsock.runtime.processor.first_parse import parse_small_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,7 +105,7 @@ def main() -> None:
     with ending_when_told():
         import_all("airflow.__main__", imports(name, os.environ))
         if name == "dag-processor":
-            warm_up()
+            parse_small_dag()
         if forks_tasks(name, os.environ):
             notice_the_end_of_tasks()
         wait_if_in_an_image(os.environ)

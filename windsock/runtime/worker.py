@@ -13,8 +13,8 @@ import os
 import sys
 import threading
 
-from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.child_end import notice_the_end_of_tasks
+from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.start import RUNNING_TASKS, ending_when_told
 
 PROGRAM = "airflow.sdk.execution_time.execute_workload"

@@ -39,9 +39,9 @@ from uuid6 import uuid7
 
 from windsock.events import Parsed, Parsing, ProcessorState, References, Removed
 from windsock.runtime.bundle import SnapshotDagBundle
+from windsock.runtime.child_end import wake_when_it_ends
 from windsock.runtime.processor import database, stock
 from windsock.runtime.processor.channel import Channel
-from windsock.runtime.child_end import wake_when_it_ends
 from windsock.runtime.processor.parser import entrypoint
 from windsock.runtime.processor.plan import ParsePlan
 from windsock.runtime.processor.recorder import Recording
