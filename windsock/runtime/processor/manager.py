@@ -286,14 +286,17 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             reason: Why it made nothing of it.
         """
         results: list[Result] = []
+        others_seconds = 0.0
         parser_ended_early = False
         for file, recording in self._recordings.pop(own).items():
             notes = recording.read()
-            seconds = notes.seconds
             if file == own:
-                made, seconds = parsed, time.monotonic() - processor.start_time
+                made = parsed
+                seconds = time.monotonic() - processor.start_time - others_seconds
             else:
                 made = notes.result and DagFileParsingResult.model_validate_json(notes.result)
+                seconds = notes.seconds
+                others_seconds += seconds
             if not made and (file != own or parser_ended_early):
                 parser_ended_early = True
                 self._plan.parse_alone(str(file.rel_path))
