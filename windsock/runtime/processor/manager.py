@@ -357,7 +357,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             dags=result.dags,
             errors=errors,
             seconds=round(result.seconds, 4),
-            used=tuple(sorted(self._uses.get(name, ()))),
+            used=self._plan.uses(result.name),
         )
         self._plan.finish(parsed, overtaken=result.overtaken)
         if result.overtaken:

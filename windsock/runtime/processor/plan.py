@@ -201,6 +201,10 @@ class ParsePlan:
         known = set() if complete else self._uses.get(name, set())
         self._uses[name] = known | used | {name}
 
+    def uses(self, name: str) -> tuple[str, ...]:
+        """The paths that the last parse of a file used."""
+        return tuple(sorted(self._uses.get(name, ())))
+
     def lose(self, name: str, dag_ids: Iterable[str]) -> list[str]:
         """Note that a file no longer defines some DAGs.
 

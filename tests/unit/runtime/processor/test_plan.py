@@ -125,6 +125,7 @@ def test_a_parse_that_broke_early_keeps_what_is_known_of_its_uses(
     plan.begin(ONE, store.save(ONE, dag_a="1", helper="1"))
     parse(plan, "dag_a", "helper")
     plan.note_uses("dag_a", set(), complete=False)
+    assert plan.uses("dag_a") == ("dag_a", "helper")
     work = plan.begin(TWO, store.save(TWO, dag_a="1", helper="2"))
     assert work.files == ("dag_a",)
 
