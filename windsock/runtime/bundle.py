@@ -41,7 +41,7 @@ class SnapshotDagBundle(BaseDagBundle):
             self.refresh()
         elif not snapshot_folder(self.store, self.version).is_dir():
             raise AirflowException(
-                f"snapshot {self.version} of the DAG folder is no longer kept. Clear the task "
+                f"snapshot {self.version} of the DAG folder was removed. Clear the task "
                 "with 'run with the latest version', or trigger a new run."
             )
         super().initialize()

@@ -2,7 +2,7 @@
 
 Run in Airflow's venv as `python -m windsock.runtime.check FOLDER --timeout S --memory MB`. Prints a
 JSON object for each file as it is done: {"file", "dags": {id: tasks}, "errors": {path: traceback},
-"seconds"}. No database is used: a DAG that reads a Variable on import gets an error that says so.
+"seconds"}. No database is used: a DAG that reads a Variable on import gets an error.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=0, help="MiB for each file; 0: no limit")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    # Airflow logs, and DAGs print, to stdout: it becomes stderr, and the answers keep the real one.
+    # Airflow logs to stdout and DAGs print there. It becomes stderr; only the answers go to stdout.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     check_folder(

@@ -3,7 +3,7 @@
 Airflow takes a parser's result once the parser's sockets are closed *and* the process has ended.
 The sockets close first. Airflow looks in between, finds a process that still lives, and looks again
 up to a second later (one save in ten, measured on two cores). What supervises a task waits in the
-same way: each task would keep its slot of the executor, or its pod, a second longer than it runs.
+same way: each task would occupy its slot of the executor, or its pod, a second longer than it runs.
 """
 
 from __future__ import annotations

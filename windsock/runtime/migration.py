@@ -1,7 +1,7 @@
 """Wait for the database and its migration with a plain read, not with Airflow's own checks.
 
 `airflow db check-migrations` costs seconds of CPU before it asks the first time. Here the version
-that the image was built with (a file) is compared with the one that stands in the database.
+that the image was built with (a file) is compared with the database's.
 
 Run as `python -m windsock.runtime.migration` it migrates the database, or ends at once if there is
 nothing to migrate.
@@ -33,8 +33,8 @@ POLL_SECONDS = 0.1
 CONNECT_SECONDS = 5
 
 
-class Unreachable(Exception):
-    """The database does not answer; the text says why."""
+class DatabaseUnreachable(Exception):
+    """The database does not answer; the text gives the reason."""
 
 
 class Refused(Exception):
@@ -47,13 +47,13 @@ def plain(url: str) -> str:
 
 
 def read_heads(url: str) -> frozenset[str]:
-    """The migrations that a database stands at; empty if it is fresh.
+    """The migrations that a database is at; empty if it is fresh.
 
     Args:
         url: As SQLAlchemy writes it; its driver part does not matter.
 
     Raises:
-        Unreachable: It does not answer yet.
+        DatabaseUnreachable: It does not answer yet.
         Refused: It answers, but not to us.
     """
     # Not in the toolkit's own environment, only in Airflow's.
@@ -65,7 +65,7 @@ def read_heads(url: str) -> frozenset[str]:
         reason = " ".join(str(error).split())
         if "authentication failed" in reason:
             raise Refused(reason) from error
-        raise Unreachable(reason) from error
+        raise DatabaseUnreachable(reason) from error
     try:
         with connection.cursor() as cursor:
             cursor.execute("select version_num from alembic_version")
@@ -73,20 +73,20 @@ def read_heads(url: str) -> frozenset[str]:
     except psycopg2.errors.UndefinedTable:
         return frozenset()
     except psycopg2.OperationalError as error:  # It went down again: a first start does.
-        raise Unreachable(" ".join(str(error).split())) from error
+        raise DatabaseUnreachable(" ".join(str(error).split())) from error
     finally:
         connection.close()
 
 
 class Waiting:
-    """Waits, and tells once for each reason why.
+    """Waits for the database, and prints why, once for each reason.
 
     Args:
         read: Reads the migrations of the database.
         seconds: The longest wait.
         clock: Monotonic seconds.
         sleep: Waits so many seconds.
-        say: Gets a line when the reason changes.
+        print_line: Prints a line when the reason changes.
     """
 
     def __init__(
@@ -96,20 +96,20 @@ class Waiting:
         seconds: float = DEFAULT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a pod's log
+        print_line: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a pod's log
     ) -> None:
         self._read = read
         self._seconds = seconds
         self._clock = clock
         self._sleep = sleep
-        self._say = say
+        self._print_line = print_line
 
     def for_database(self) -> frozenset[str]:
         """Wait until the database answers; returns its migrations."""
         return self._wait(lambda _heads: True, "")
 
     def for_migration(self, wanted: frozenset[str]) -> None:
-        """Wait until the database stands at these migrations."""
+        """Wait until the database is at these migrations."""
         self._wait(
             lambda heads: heads == wanted,
             f"the database is not at {', '.join(sorted(wanted))} yet, to which the Job "
@@ -118,12 +118,12 @@ class Waiting:
 
     def _wait(self, enough: Callable[[frozenset[str]], bool], lacking: str) -> frozenset[str]:
         deadline = self._clock() + self._seconds
-        told = ""
+        printed = ""
         while True:
             reason = lacking
             try:
                 heads = self._read()
-            except Unreachable as error:
+            except DatabaseUnreachable as error:
                 reason = f"the database does not answer: {error}"
             except Refused as error:
                 sys.exit(f"the database was made with other passwords: {error}")
@@ -132,9 +132,9 @@ class Waiting:
                     return heads
             if self._clock() >= deadline:
                 sys.exit(f"gave up after {self._seconds:g} s: {reason}")
-            if reason != told:
-                self._say(f"waiting: {reason}")
-                told = reason
+            if reason != printed:
+                self._print_line(f"waiting: {reason}")
+                printed = reason
             self._sleep(POLL_SECONDS)
 
 
@@ -164,7 +164,7 @@ def main() -> None:
     database = waiting(os.environ)
     try:
         at_once = read_heads(os.environ[URL_VARIABLE])
-    except (Unreachable, Refused):
+    except (DatabaseUnreachable, Refused):
         # The database starts: meanwhile there is something better to do than to wait.
         import_all("airflow.__main__", ("airflow.cli.commands.db_command",))
         at_once = database.for_database()

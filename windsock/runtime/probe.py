@@ -1,7 +1,7 @@
 """Whether a component is alive, asked from outside of it: `python -m windsock.runtime.probe NAME`.
 
 Airflow's own `airflow jobs check` imports all of Airflow for that, four CPU seconds at each call.
-Here the triggerer's heartbeat is read where it stands, the dag-processor is asked on its socket:
+This reads the triggerer's heartbeat from the database, and asks the dag-processor on its socket:
 a twentieth of a CPU second. Exit code 1 means that it hangs. What cannot be asked is not blamed: a
 database that is away is none of the triggerer's faults, and a restart would not bring it back.
 """
@@ -24,7 +24,8 @@ LATE_SECONDS = 60.0
 """A triggerer writes its heartbeat every 5 s; Airflow itself calls it unhealthy after 30."""
 
 ANSWER_SECONDS = 15.0
-"""The dag-processor looks at its socket in each turn of its loop; in a burst that takes seconds."""
+"""The dag-processor looks at its socket in each pass of its loop, which takes seconds when many
+files are stored."""
 
 HEARTBEAT = """
 select extract(epoch from now() - max(latest_heartbeat))
@@ -33,7 +34,7 @@ from job where job_type = 'TriggererJob' and state = 'running'
 
 
 def triggerer(environment: Mapping[str, str]) -> str:
-    """Why the triggerer counts as hung; nothing if it does not, or nobody can say."""
+    """Why the triggerer counts as hung; nothing if it does not, or that is unknown."""
     # Not in the toolkit's own environment, only in Airflow's.
     import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
 

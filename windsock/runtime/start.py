@@ -77,7 +77,7 @@ def forks_tasks(name: str, environment: Mapping[str, str]) -> bool:
 
 
 def let_children_end() -> None:
-    """Let the forks of this process end when they are told to.
+    """Let TERM end the forks of this process.
 
     They inherit the scheduler's handler of TERM, which does nothing in them. Airflow then waits
     20 s for its watcher of pods (measured), longer than Kubernetes waits for Airflow.
@@ -86,11 +86,11 @@ def let_children_end() -> None:
 
 
 @contextlib.contextmanager
-def ending_when_told() -> Iterator[None]:
-    """Let TERM end this process until the block is left, when Airflow's own handlers follow.
+def ending_on_term() -> Iterator[None]:
+    """Let TERM end this process during the block; Airflow sets its own handlers afterwards.
 
-    The first process of a container ignores what it has no handler for: Kubernetes would wait for
-    it in vain, and then kill it.
+    The first process of a container ignores signals that it does not handle. Kubernetes would wait
+    for it in vain, and then kill it.
     """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -102,7 +102,7 @@ def ending_when_told() -> Iterator[None]:
 def main() -> None:
     """Become the component that the first argument names."""
     name = sys.argv[1]
-    with ending_when_told():
+    with ending_on_term():
         import_all("airflow.__main__", imports(name, os.environ))
         if name == "dag-processor":
             parse_small_dag()

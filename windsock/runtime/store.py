@@ -42,9 +42,9 @@ def snapshot_folder(store: Path, snapshot: str) -> Path:
 
 @lru_cache(maxsize=8)
 def manifest(store: Path, snapshot: str) -> dict[str, tuple[object, ...]]:
-    """Path relative to the DAG folder → what stands there, for one snapshot.
+    """Path relative to the DAG folder → what the path is, for one snapshot.
 
-    Manifests never change, so they are kept in memory.
+    Manifests never change, so the last few are cached.
 
     Raises:
         OSError: The snapshot was collected, or never existed.

@@ -15,7 +15,7 @@ import threading
 
 from windsock.runtime.child_end import notice_the_end_of_tasks
 from windsock.runtime.importing import import_all, libcst_on_first_use
-from windsock.runtime.start import RUNNING_TASKS, ending_when_told
+from windsock.runtime.start import RUNNING_TASKS, ending_on_term
 
 PROGRAM = "airflow.sdk.execution_time.execute_workload"
 PREFIX = ["python", "-m", PROGRAM]
@@ -54,7 +54,7 @@ def main() -> None:
     done = threading.Event()
     atexit.register(exit_at_once, done)  # What is registered first runs last.
     sys.argv = [PROGRAM, *options(sys.argv[1:])]
-    with ending_when_told(), libcst_on_first_use():
+    with ending_on_term(), libcst_on_first_use():
         import_all(PROGRAM, IMPORTS)
     notice_the_end_of_tasks()
     from airflow.sdk.execution_time.execute_workload import main as execute  # noqa: PLC0415

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from windsock.runtime import migration
-from windsock.runtime.migration import Refused, Unreachable, Waiting
+from windsock.runtime.migration import DatabaseUnreachable, Refused, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Database:
 
     def __init__(self, *answers: frozenset[str] | Exception) -> None:
         self._answers: Iterator[frozenset[str] | Exception] = iter(answers)
-        self._last: frozenset[str] | Exception = Unreachable("never asked")
+        self._last: frozenset[str] | Exception = DatabaseUnreachable("never asked")
         self.now = 0.0
         self.said: list[str] = []
 
@@ -39,7 +39,7 @@ class Database:
             seconds=seconds,
             clock=lambda: self.now,
             sleep=self.sleep,
-            say=self.said.append,
+            print_line=self.said.append,
         )
 
 
@@ -51,7 +51,7 @@ def test_a_database_that_is_migrated_is_not_waited_for() -> None:
 
 
 def test_each_reason_to_wait_is_told_once() -> None:
-    refused = Unreachable("connection refused")
+    refused = DatabaseUnreachable("connection refused")
     database = Database(refused, refused, frozenset(), frozenset(), frozenset({"old"}), HEAD)
     database.waiting().for_migration(HEAD)
     assert len(database.said) == 2
@@ -70,7 +70,7 @@ def test_a_migration_that_does_not_come_is_a_failure() -> None:
 
 def test_a_database_that_does_not_answer_is_a_failure() -> None:
     with pytest.raises(SystemExit) as caught:
-        Database(Unreachable("no route to host")).waiting().for_database()
+        Database(DatabaseUnreachable("no route to host")).waiting().for_database()
     assert "no route to host" in str(caught.value)
 
 
@@ -83,7 +83,10 @@ def test_a_wrong_password_is_a_failure_at_once() -> None:
 
 
 def test_a_fresh_database_answers_too() -> None:
-    assert Database(Unreachable("starting"), frozenset()).waiting().for_database() == frozenset()
+    assert (
+        Database(DatabaseUnreachable("starting"), frozenset()).waiting().for_database()
+        == frozenset()
+    )
 
 
 def test_the_needed_migrations_stand_in_a_file(tmp_path: Path) -> None:

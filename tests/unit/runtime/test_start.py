@@ -9,7 +9,7 @@ import pytest
 from windsock.runtime.start import (
     EXECUTOR_VARIABLE,
     LOCAL_EXECUTOR,
-    ending_when_told,
+    ending_on_term,
     imports,
 )
 
@@ -51,7 +51,7 @@ def test_a_scheduler_preloads_what_tasks_need_only_where_its_forks_run_them(
 
 def test_it_ends_when_it_is_told_to_while_it_imports() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, ending_when_told():
+    with pytest.raises(SystemExit) as ended, ending_on_term():
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before

@@ -1,6 +1,6 @@
 """The dag-processor: Airflow's own, woken by events.
 
-The private parts of Airflow that windsock stands on are used in this package, and in
+The private parts of Airflow that windsock needs are used in this package, and in
 `windsock.runtime.child_end`. They are:
 
 - of `airflow.dag_processing.manager.DagFileProcessorManager`: the methods in `manager.SEAMS`, and

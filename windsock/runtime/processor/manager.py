@@ -408,7 +408,7 @@ AIRFLOW_FAILED = 124
 """The exit code of a parser in which Airflow's own code failed, after the import or around it.
 
 Source: `WatchedSubprocess.start` in airflow/sdk/execution_time/supervisor.py. A file that has used
-up the memory leaves none to tell its `MemoryError` with.
+up the memory leaves none for the report of its `MemoryError`.
 """
 
 

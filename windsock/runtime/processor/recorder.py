@@ -26,7 +26,7 @@ class Notes:
 
     Attributes:
         paths: Those that it used, relative to the bundle; a folder that was listed ends in `/`.
-        seconds: How long it took, if its result is here.
+        seconds: How long it took, if there is a result.
         result: As JSON. Airflow sends the result of a parser's own file in its own way.
     """
 
