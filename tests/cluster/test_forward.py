@@ -89,6 +89,20 @@ def forwarding(cluster: ClusterAccess, room: Cluster, *, port: int = 8080) -> It
     eventually(lambda: threading.active_count() == before, "no thread is left")
 
 
+@contextlib.contextmanager
+def serving(cluster: ClusterAccess, room: Cluster) -> Iterator[int]:
+    """As `forwarding`, once kubectl listens."""
+    with forwarding(cluster, room) as port:
+        eventually(lambda: connects(port), "kubectl listens")
+        yield port
+
+
+def connects(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=30):
+        return True
+    return False
+
+
 def get(port: int, path: str = "/") -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with contextlib.closing(connection):
@@ -99,7 +113,7 @@ def get(port: int, path: str = "/") -> bytes:
 def test_requests_arrive_one_after_another_on_one_connection(
     cluster: ClusterAccess, room: Cluster
 ) -> None:
-    with forwarding(cluster, room) as port:
+    with serving(cluster, room) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         with contextlib.closing(connection):
             for size in (0, 1, 70_000, 3_000_000):
@@ -111,7 +125,7 @@ def test_requests_arrive_one_after_another_on_one_connection(
 
 
 def test_many_requests_at_the_same_time_all_arrive(cluster: ClusterAccess, room: Cluster) -> None:
-    with forwarding(cluster, room) as port, ThreadPoolExecutor(24) as pool:
+    with serving(cluster, room) as port, ThreadPoolExecutor(24) as pool:
         sizes = [1000 * number for number in range(72)]
         bodies = list(pool.map(lambda size: get(port, f"/{size}"), sizes))
         assert [len(body) for body in bodies] == sizes
@@ -120,7 +134,7 @@ def test_many_requests_at_the_same_time_all_arrive(cluster: ClusterAccess, room:
 def test_a_connection_that_the_browser_keeps_does_not_hold_up_the_end(
     cluster: ClusterAccess, room: Cluster
 ) -> None:
-    with forwarding(cluster, room) as port:
+    with serving(cluster, room) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", "/")
         assert connection.getresponse().read()
@@ -130,16 +144,22 @@ def test_a_connection_that_the_browser_keeps_does_not_hold_up_the_end(
 def test_a_port_that_nobody_listens_on_is_closed_at_once(
     cluster: ClusterAccess, room: Cluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with (
-        forwarding(cluster, room, port=9) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
-    ):
-        assert connection.recv(1) == b""
+    def is_closed() -> bool:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+        ):
+            return connection.recv(1) == b""
+        return False
+
+    with forwarding(cluster, room, port=9) as port:
+        eventually(is_closed, "a connection is taken, and closed")
+        eventually(is_closed, "the next one as well")
     assert "refused" in capfd.readouterr().err
 
 
 def test_the_port_stays_when_the_pod_is_replaced(cluster: ClusterAccess, room: Cluster) -> None:
-    with forwarding(cluster, room) as port:
+    with serving(cluster, room) as port:
         before = get(port)
         for pod in room.items("v1", "Pod"):
             room.delete(pod)

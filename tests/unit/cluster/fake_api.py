@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.unit.cluster import fake_port
 from tests.unit.cluster.fake_store import Kind, Object, Refused, Store, matches
 from windsock.cluster.api.client import Cluster
 
@@ -300,9 +299,6 @@ class _Handler(BaseHTTPRequestHandler):
         place = (found["namespace"] or "", found["name"] or "")
         if method == "WATCH":
             self._watch(kind, place[0], query)
-        elif found["part"] == "portforward":
-            self.api.store.get(kind, place)
-            fake_port.answer(self, pod=place[1], port=int(query["ports"]))
         elif found["part"] == "log":
             self._log(place[1], query)
         elif found["name"] is None and self.command == "GET":

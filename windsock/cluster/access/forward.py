@@ -2,41 +2,43 @@
 
 Run as `python -m windsock.cluster.access.forward`.
 
-It listens on loopback itself and opens a stream of its own for each connection, to the pod that is
-ready at that moment. When a pod is replaced its connections end, and the next ones go to the new
-pod; nothing has to be started again. While no pod is ready, connections are closed at once.
+`kubectl port-forward` leads to one pod, as long as that pod and the connection last. This process
+starts it again for the next pod, after it has ended, and when the cluster could not be reached for
+a moment: kubectl itself does not notice for minutes that a network was lost in silence.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
-import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from windsock.cluster.access.channels import Channels
+import psutil
+
+from windsock.cluster.access import kubectl
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import newest_ready
 from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
+from windsock.local import orphans
 from windsock.local.ports import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 VARIABLE = "WINDSOCK_FORWARD"
-BACKLOG = 128
-READ_BYTES = 64 * 1024
-DATA, ERROR = 0, 1
-"""The channels of a forwarded port."""
-
-_PORT_BYTES = 2
-"""Each channel begins with the number of the port."""
+LOOK_SECONDS = 0.2
+"""Until it is noticed that kubectl has ended."""
+AGAIN_SECONDS = 1.0
+"""From one start of kubectl to the next one for the same pod."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class ForwardSettings:
         namespace: Of the pods.
         selector: Labels of the pods.
         remote_port: Of the pod.
-        local_port: Here, on loopback; 0 means a free one.
+        local_port: Of this machine, on loopback; 0 means a free one.
     """
 
     context: str
@@ -80,172 +82,111 @@ class ForwardSettings:
 
 
 class Forward:
-    """Takes connections on loopback and leads each to a pod, until it is closed.
+    """Runs `kubectl port-forward` to the newest pod that is ready.
 
     Args:
         cluster: With the namespace.
         settings: What is forwarded where.
+        clock: Monotonic seconds.
 
     Raises:
         EnvironmentFailure: The port is taken.
     """
 
-    def __init__(self, cluster: Cluster, settings: ForwardSettings) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: ForwardSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._listener = _listen(settings.local_port)
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._joints: dict[threading.Thread, _Joint | None] = {}
-
-    @property
-    def port(self) -> int:
-        """The port we listen on."""
-        return int(self._listener.getsockname()[1])
+        self._clock = clock
+        self._stopping = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._way: tuple[str, int] | None = None
+        self._started = 0.0
+        self.port = _free_port(settings.local_port)
 
     def run(self) -> None:
         """Serve until `close`.
 
         Raises:
+            ConfigurationError: There is no kubectl.
             WindsockError: The pods may not be watched.
         """
         interest = Interest(api_version="v1", kind="Pod", selector=self._settings.selector)
+        seen = -1
         try:
             with ObjectWatcher(self._cluster, [interest]) as observer:
-                while not self._stopping.is_set():
-                    try:
-                        local, _ = self._listener.accept()
-                    except OSError:
-                        break  # closed
-                    try:
-                        observer.check()
-                    except WindsockError:
-                        local.close()
-                        raise
-                    self._begin(observer, local)
+                while not self._stopping:
+                    pod = newest_ready(observer.items("Pod"))
+                    if pod is not None:
+                        self._lead_to(pod["metadata"]["name"], observer.losses)
+                    seen = observer.wait(seen, timeout=LOOK_SECONDS)
         finally:
-            self._end_all()
+            self._end()
 
     def close(self) -> None:
-        """End `run` and all connections; safe in a signal handler."""
-        self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
-        self._listener.close()
+        """End `run` within a moment; safe in a signal handler."""
+        self._stopping = True
 
-    def _begin(self, observer: ObjectWatcher, local: socket.socket) -> None:
-        thread = threading.Thread(
-            target=self._serve, args=(observer, local), name="windsock-forward", daemon=True
+    def _lead_to(self, pod: str, losses: int) -> None:
+        """Start kubectl for this pod, unless it leads there already.
+
+        Args:
+            pod: The name.
+            losses: How often the connection to the cluster was lost until now.
+        """
+        runs = self._child is not None and self._child.poll() is None
+        same = self._way == (pod, losses)
+        if same and (runs or self._clock() < self._started + AGAIN_SECONDS):
+            return
+        self._end()
+        self._way, self._started = (pod, losses), self._clock()
+        ports = f"{self.port}:{self._settings.remote_port}"
+        self._child = subprocess.Popen(
+            kubectl.command(
+                self._cluster, "port-forward", f"--address={LOOPBACK}", f"pod/{pod}", ports
+            ),
+            env=kubectl.environment(self._cluster),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # a line for each connection
         )
-        with self._lock:
-            self._joints[thread] = None
-        thread.start()
 
-    def _end_all(self) -> None:
-        self.close()
-        with self._lock:
-            joints = dict(self._joints)
-        for joint in joints.values():
-            if joint is not None:
-                joint.close()
-        for thread in joints:
-            thread.join()
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
 
-    def _serve(self, observer: ObjectWatcher, local: socket.socket) -> None:
-        """Lead one connection to a pod."""
+
+def _free_port(port: int) -> int:
+    """The port, or a free one for 0.
+
+    Raises:
+        EnvironmentFailure: It is taken.
+    """
+    with socket.socket() as probe:
         try:
-            with local:
-                local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                pod = newest_ready(observer.items("Pod"))
-                if pod is not None:
-                    self._join(local, pod["metadata"]["name"])
-        except WindsockError as error:
-            _say(error.message)
-        finally:
-            with self._lock:
-                del self._joints[threading.current_thread()]
-
-    def _join(self, local: socket.socket, pod: str) -> None:
-        joint = _Joint(local, self._dial(pod))
-        with self._lock:
-            self._joints[threading.current_thread()] = joint
-        try:
-            if not self._stopping.is_set():
-                joint.run()
-        finally:
-            joint.close()
-
-    def _dial(self, pod: str) -> Channels:
-        websocket = self._cluster.connection.websocket(
-            f"{self._cluster.path('v1', 'Pod', pod)}/portforward",
-            query=[("ports", str(self._settings.remote_port))],
-            doing=f"forward a port to pod {pod}",
-        )
-        return Channels(websocket)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"port {port} of {LOOPBACK} cannot be used: {error.strerror}",
+                "Choose another one: `windsock.cluster.port` in invoke.yaml.",
+            ) from error
+        return int(probe.getsockname()[1])
 
 
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise EnvironmentFailure(
-            f"port {port} of {LOOPBACK} cannot be used: {error.strerror}",
-            "Choose another one: `windsock.cluster.port` in invoke.yaml.",
-        ) from error
-    return listener
-
-
-class _Joint:
-    """A connection here and its stream to a pod; when one ends, so does the other."""
-
-    def __init__(self, local: socket.socket, channels: Channels) -> None:
-        self._local = local
-        self._channels = channels
-
-    def run(self) -> None:
-        """Move bytes both ways until either side ends."""
-        upward = threading.Thread(target=self._upward, name="windsock-forward-up", daemon=True)
-        upward.start()
-        try:
-            self._downward()
-        finally:
-            self.close()
-            upward.join()
-
-    def close(self) -> None:
-        """End both."""
-        with contextlib.suppress(OSError):
-            self._local.shutdown(socket.SHUT_RDWR)
-        self._channels.close()
-
-    def _upward(self) -> None:
-        with contextlib.suppress(OSError):
-            while piece := self._local.recv(READ_BYTES):
-                self._channels.write(DATA, piece)
-            # The protocol cannot say that one side has ended: what is under way goes first.
-            self._channels.flush()
-        self._channels.close()
-
-    def _downward(self) -> None:
-        left = _PORT_BYTES
-        with contextlib.suppress(OSError):
-            while piece := self._channels.read(DATA, READ_BYTES):
-                skipped = min(left, len(piece))
-                left -= skipped
-                self._local.sendall(piece[skipped:])
-        self._channels.close()
-        words = b"".join(iter(lambda: self._channels.read(ERROR, READ_BYTES), b""))[_PORT_BYTES:]
-        if words:
-            _say(words.decode("utf-8", "replace").strip())
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+def _end_orphan() -> None:
+    """End the kubectl of a process like ours that was killed: it has the port."""
+    if state := os.environ.get(orphans.MARK):
+        for process in orphans.marked(Path(state)):
+            with suppress(psutil.Error):
+                if "port-forward" in process.cmdline():
+                    process.kill()
+                    process.wait()
 
 
 def main() -> int:
@@ -255,16 +196,13 @@ def main() -> int:
         cluster = Cluster.connect(
             context=settings.context, namespace=settings.namespace, kubeconfig=settings.kubeconfig
         )
+        _end_orphan()
         forward = Forward(cluster, settings)
-
-        def end(*_: Any) -> None:
-            forward.close()
-
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGINT, end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: forward.close())
         forward.run()
     except WindsockError as error:
-        _say(str(error))
+        sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
 

@@ -107,6 +107,7 @@ class ObjectWatcher:
         self._followed = {interest.kind: _Followed(interest) for interest in interests}
         self._changed = threading.Condition()
         self._changes = 0
+        self._losses = 0
         self._failure: Exception | None = None
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -170,6 +171,12 @@ class ObjectWatcher:
         """How many changes have been seen."""
         with self._changed:
             return self._changes
+
+    @property
+    def losses(self) -> int:
+        """How often the connection to the cluster was lost."""
+        with self._changed:
+            return self._losses
 
     def wait(self, seen: int, *, timeout: float) -> int:
         """Wait for a change after `seen` of them, or for the time to pass; how many there are.
@@ -245,7 +252,11 @@ class ObjectWatcher:
                 version = self._list(followed)
             if version is not None:
                 self._follow(followed, version)
-        except (ClusterUnreachable, _Broken):
+        except ClusterUnreachable:
+            with self._changed:
+                self._losses += 1
+                self._tell()
+        except _Broken:
             return
         except Refusal as error:
             if not error.passes:
