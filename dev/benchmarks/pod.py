@@ -15,8 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from windsock.cluster.access.channels import STDIN, STDOUT
-from windsock.cluster.access.streams import open_exec
+from windsock.cluster.access.streams import exec_in
 from windsock.cluster.api.workloads import ready_pod
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 
@@ -58,7 +57,7 @@ class Reader:
     def __init__(self, cluster: Cluster, component: str) -> None:
         command = ["python3", "-I", "-S", "-u", "-c", READER]
         pod = ready_pod(cluster, component)
-        self._channels = open_exec(cluster, pod, command)
+        self._stream = exec_in(cluster, pod, command)
         self._said = b""
         self._came = threading.Condition()
         self._at = 0.0
@@ -66,7 +65,7 @@ class Reader:
         self._thread.start()
 
     def _listen(self) -> None:
-        while piece := self._channels.read(STDOUT, 64 * 1024):
+        while piece := self._stream.read(64 * 1024):
             with self._came:
                 self._said += piece
                 self._at = time.monotonic()
@@ -76,7 +75,7 @@ class Reader:
         """Begin to look for a file that ends in `end`, which has no other line in it."""
         with self._came:
             self._said = b""
-        self._channels.write(STDIN, json.dumps([path, end]).encode() + b"\n")
+        self._stream.write(json.dumps([path, end]).encode() + b"\n")
 
     def seconds_until_read(self, end: str, *, since: float, timeout: float = 30.0) -> float:
         """Seconds from `since` until the reader reports that the file ends so.
@@ -94,7 +93,7 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channels.close()
+        self._stream.close()
         self._thread.join()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
@@ -201,7 +202,7 @@ class Connection:
             raise self._unreachable(error) from error
 
     def websocket(self, path: str, *, doing: str, query: Sequence[tuple[str, str]]) -> WebSocket:
-        """Open a websocket with Kubernetes' channel protocol, for exec and port-forward.
+        """Open a websocket with Kubernetes' channel protocol, for exec.
 
         Raises:
             Refusal: The API server refuses.
@@ -215,7 +216,16 @@ class Connection:
             return websocket.create_connection(
                 f"ws{self.server.removeprefix('http')}{path}?{urlencode(query)}",
                 timeout=CONNECT_SECONDS,
-                sslopt={"context": self._tls(), "server_hostname": configuration.tls_server_name},
+                sslopt={
+                    "cert_reqs": ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE,
+                    "check_hostname": (
+                        configuration.verify_ssl and configuration.assert_hostname is not False
+                    ),
+                    "ca_certs": configuration.ssl_ca_cert,
+                    "certfile": configuration.cert_file,
+                    "keyfile": configuration.key_file,
+                    "server_hostname": configuration.tls_server_name,
+                },
                 header=[f"{key}: {value}" for key, value in self._sign_in().items()],
                 subprotocols=["v4.channel.k8s.io"],
                 suppress_origin=True,
@@ -227,29 +237,6 @@ class Connection:
             raise self._refusal(error.status_code, error.resp_body or b"", doing) from error
         except (websocket.WebSocketException, OSError) as error:
             raise self._unreachable(error) from error
-
-    def _tls(self) -> Any:
-        if not self.server.startswith("https"):
-            return None
-        import ssl  # noqa: PLC0415 - only here
-
-        from urllib3.util.ssl_ import create_urllib3_context  # noqa: PLC0415 - as the requests do
-
-        configuration = self._configuration
-        context = create_urllib3_context()
-        if configuration.verify_ssl:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.check_hostname = configuration.assert_hostname is not False
-            if configuration.ssl_ca_cert:
-                context.load_verify_locations(configuration.ssl_ca_cert)
-            else:
-                context.load_default_certs()
-        else:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if configuration.cert_file:
-            context.load_cert_chain(configuration.cert_file, configuration.key_file)
-        return context
 
     def _sign_in(self) -> dict[str, str]:
         keys = self._configuration.api_key

@@ -1,4 +1,4 @@
-"""Sockets whose other side is looked for while nothing is said: a dead one ends within a minute.
+"""Sockets whose other side is looked for while nothing is said: a dead one ends within 20 seconds.
 
 A watch may be quiet for minutes, and a log for hours. After a laptop has slept, or a VPN was cut,
 nobody is left to say that such a connection has ended: the kernel finds out only if it asks.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import socket
 
-IDLE_SECONDS = 20
-INTERVAL_SECONDS = 5
-UNANSWERED = 4
+IDLE_SECONDS = 10
+INTERVAL_SECONDS = 3
+UNANSWERED = 3
 """Questions without an answer, after which the connection counts as broken."""
 
 

@@ -255,7 +255,7 @@ class ObjectWatcher:
         except ClusterUnreachable:
             with self._changed:
                 self._losses += 1
-                self._tell()
+                self._notify()
         except _Broken:
             return
         except Refusal as error:

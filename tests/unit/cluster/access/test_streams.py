@@ -1,51 +1,165 @@
-"""What of a stream needs no cluster; the rest is in tests/cluster/test_streams.py."""
+"""An exec stream whose other side is a socket of ours; the rest is in tests/cluster."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from websocket import ABNF, WebSocket
 
-from windsock.cluster.access.channels import ERROR, Channels
-from windsock.cluster.access.streams import ExecTransport
+from windsock.cluster.access import streams
+from windsock.cluster.access.streams import STATUS, STDERR, STDIN, STDOUT, ExecTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 EXIT_CODE = {"details": {"causes": [{"reason": "ExitCode", "message": "7"}]}, "status": "Failure"}
 
 
-class Ended:
-    """The channels of a command that has ended."""
+class Server:
+    """The other side of a websocket, by hand."""
 
-    open = False
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._stream = end.makefile("rwb")
+        self.masks: list[bytes] = []
 
-    def __init__(self, last: bytes, *, reason: str = "") -> None:
-        self.reason = reason
-        self._pieces = [last[:5], last[5:]]
+    def message(self) -> bytes:
+        first, second = self._stream.read(2)
+        assert first == 0x80 | ABNF.OPCODE_BINARY
+        assert second & 0x80, "a client has to mask"
+        size = second & 0x7F
+        if size >= 126:
+            size = int.from_bytes(self._stream.read(2 if size == 126 else 8), "big")
+        mask = self._stream.read(4)
+        self.masks.append(mask)
+        data = self._stream.read(size)
+        if mask == bytes(4):
+            return data
+        return bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
 
-    def read(self, channel: int, limit: int) -> bytes:
-        del limit
-        return self._pieces.pop(0) if channel == ERROR and self._pieces else b""
+    def say(self, channel: int, data: bytes) -> None:
+        size = len(data) + 1
+        length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big")
+        self._stream.write(bytes([0x80 | ABNF.OPCODE_BINARY]) + length + bytes([channel]) + data)
+        self._stream.flush()
 
     def close(self) -> None:
-        pass
+        self._stream.close()
+        self._end.close()
 
 
-def diagnosis(last: bytes, *, reason: str = "") -> str:
-    channels: Any = Ended(last, reason=reason)
-    transport = ExecTransport(cast("Channels", channels), name="the-pod")
+def connected() -> tuple[ExecTransport, Server]:
+    ours, theirs = socket.socketpair()
+    websocket = WebSocket()
+    websocket.sock = ours
+    return ExecTransport(websocket, pod="the-pod"), Server(theirs)
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def pair(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ExecTransport, Server]]:
+    encrypted = request.param == "encrypted"
+    monkeypatch.setattr(streams, "_is_encrypted", lambda _: encrypted)
+    transport, server = connected()
+    yield transport, server
+    transport.close()
+    server.close()
+    assert all((mask == bytes(4)) is encrypted for mask in server.masks)
+
+
+@pytest.mark.parametrize("size", [1, 124, 125, 126, 65534, 65535, 65536, 65537, 200_000])
+def test_what_is_written_arrives_in_order_and_no_message_is_too_long(
+    pair: tuple[ExecTransport, Server], size: int
+) -> None:
+    transport, server = pair
+    data = os.urandom(size)
+    writer = threading.Thread(target=transport.write, args=(data,))
+    writer.start()
+    arrived = b""
+    while len(arrived) < size:
+        message = server.message()
+        assert message[0] == STDIN
+        assert len(message) <= streams.PIECE_BYTES + 1
+        arrived += message[1:]
+    writer.join()
+    assert arrived == data
+
+
+def test_what_the_command_prints_is_read_in_pieces(pair: tuple[ExecTransport, Server]) -> None:
+    transport, server = pair
+    server.say(STDERR, b"a warning\n")
+    server.say(STDOUT, b"said")
+    assert transport.read(2) + transport.read(100) == b"said"
+    assert transport.diagnosis() == "a warning"
+
+
+def test_a_connection_that_is_closed_takes_no_more(pair: tuple[ExecTransport, Server]) -> None:
+    transport, _ = pair
+    transport.close()
+    assert transport.read(100) == b""
+    assert not transport.alive
+    with pytest.raises(BrokenPipeError):
+        transport.write(b"more")
+
+
+class EndsWhenWeSend:
+    """A socket whose other side says how the command ended, and ends itself, while we send."""
+
+    def __init__(self, inner: socket.socket, end: Callable[[], None]) -> None:
+        self._inner = inner
+        self._end = end
+
+    def send(self, _: object) -> int:
+        self._end()
+        raise BrokenPipeError("Broken pipe")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_how_the_command_ended_is_heard_also_while_we_send() -> None:
+    ours, theirs = socket.socketpair()
+    server = Server(theirs)
+
+    def end() -> None:
+        server.say(STATUS, json.dumps(EXIT_CODE).encode())
+        server.close()
+
+    websocket = WebSocket()
+    websocket.sock = EndsWhenWeSend(ours, end)  # type: ignore[assignment] # all of it that is asked
+    transport = ExecTransport(websocket, pod="the-pod")
+    transport.write(b"nobody reads this")
+    assert transport.read(100) == b""
+    assert "exit code 7" in transport.diagnosis()
+    transport.close()
+
+
+def diagnosis(status: bytes) -> str:
+    """After a command of which the cluster says this, and a connection that broke then."""
+    transport, server = connected()
+    server.say(STATUS, status)
+    server.close()
+    assert transport.read(100) == b""
     transport.close()
     return transport.diagnosis()
 
 
 def test_the_exit_code_of_an_agent_is_told() -> None:
-    assert "exit code 7" in diagnosis(json.dumps(EXIT_CODE).encode())
+    assert diagnosis(json.dumps(EXIT_CODE).encode()).endswith("ended with exit code 7")
 
 
 def test_why_an_agent_could_not_be_started_is_told() -> None:
-    assert diagnosis(b'{"status": "Failure", "message": "no python3"}') == "no python3"
+    assert diagnosis(b'{"status": "Failure", "message": "no python3"}').endswith("\nno python3")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 60])
-def test_a_last_word_that_a_cut_has_shortened_says_nothing(cut: int) -> None:
-    told = diagnosis(json.dumps(EXIT_CODE).encode()[:cut], reason="it was reset")
-    assert told == "the connection to pod the-pod broke: it was reset"
+def test_a_status_that_a_cut_has_shortened_says_nothing(cut: int) -> None:
+    told = diagnosis(json.dumps(EXIT_CODE).encode()[:cut]).splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("the connection to pod the-pod broke: ")
