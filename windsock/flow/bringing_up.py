@@ -49,9 +49,7 @@ def _show_plan(work: Workspace) -> int:
             step.action,
             step.what,
             step.why,
-            f"about {step.seconds:.0f} s"
-            if step.seconds and step.action is not Action.NONE
-            else "",
+            _duration(step),
         ]
         for step in steps
     )
@@ -63,7 +61,7 @@ def _show_plan(work: Workspace) -> int:
 
 
 def _duration(step: PlannedStep) -> str:
-    if step.seconds is None or step.action is Action.NONE:
+    if not step.seconds or step.action is Action.NONE:
         return ""
     return f"about {step.seconds:.0f} s"
 
