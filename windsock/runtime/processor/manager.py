@@ -51,6 +51,7 @@ from windsock.runtime.store import current_snapshot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow.callbacks.callback_requests import CallbackRequest
     from airflow.dag_processing.bundles.base import BaseDagBundle
 
 log = structlog.get_logger("windsock")
@@ -64,6 +65,11 @@ SEAMS = (
     "prepare_process_context",
     "request_bundle_refresh",
     "handle_parsing_result",
+    "_collect_results",
+    "_start_new_processes",
+    "fetch_callbacks",
+    "claim_priority_files",
+    "purge_inactive_dag_warnings",
     "_refresh_dag_bundles",
     "_find_files_in_bundle",
     "_kill_timed_out_processors",
@@ -76,6 +82,13 @@ SEAMS = (
 YOUNG_SECONDS = 1.0
 """How long a parse runs before it is taken for one that may hang."""
 
+HOUSEKEEPING_SECONDS = 0.9
+"""How often Airflow's housekeeping runs: each second, as if nobody woke the loop.
+
+Airflow asks the database three times in each round of its loop. A save wakes the loop several
+times, so it would wait for the answers.
+"""
+
 
 class LiveDagFileProcessorManager(DagFileProcessorManager):
     """Airflow's manager, with a plan, a socket, and events."""
@@ -84,6 +97,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Open the socket on the fresh selector, before the first file is parsed."""
         super().prepare_process_context()
         self._recordings: dict[DagFileInfo, dict[DagFileInfo, Recording]] = {}
+        self._housekeeping_at: dict[str, float] = {}
+        self._unstored: list[tuple[Result, set[str]]] = []
         self._memory_limit = int(os.environ.get(MEMORY_VARIABLE) or 0)
         self._source = os.environ.get(SOURCE_VARIABLE) or ""
         self._further = set(os.environ.get(FURTHER_VARIABLE, "").split(os.pathsep)) - {""}
@@ -196,6 +211,28 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         processor._process.wait(timeout=5)  # noqa: SLF001 - Airflow offers no other way
         processor.close()
 
+    # --- housekeeping -------------------------------------------------------------------------
+
+    def _is_due(self, what: str) -> bool:
+        now = time.monotonic()
+        if now - self._housekeeping_at.get(what, -HOUSEKEEPING_SECONDS) < HOUSEKEEPING_SECONDS:
+            return False
+        self._housekeeping_at[what] = now
+        return True
+
+    def fetch_callbacks(self) -> list[CallbackRequest]:
+        """The callbacks to run."""
+        return super().fetch_callbacks() if self._is_due("callbacks") else []
+
+    def claim_priority_files(self) -> list[DagFileInfo]:
+        """The files that somebody has asked Airflow to parse again."""
+        return super().claim_priority_files() if self._is_due("requests") else []
+
+    def purge_inactive_dag_warnings(self) -> None:
+        """Delete the warnings of DAGs that are gone."""
+        if self._is_due("warnings"):
+            super().purge_inactive_dag_warnings()
+
     # --- a parse ------------------------------------------------------------------------------
 
     def _create_process(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
@@ -268,6 +305,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                     "so its parser was killed ([dag_processor] dag_file_processor_timeout)"
                 )
                 self._finish_parser(file, processor, None, reason=reason)
+        self._store_results()
 
     def _finish_parser(
         self,
@@ -277,7 +315,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         *,
         reason: str,
     ) -> None:
-        """Take what came of the files of a parser that has ended, its own file last.
+        """Take what came of the files of a parser that has ended; it is stored soon.
 
         Args:
             own: The parser's own file.
@@ -285,7 +323,6 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             parsed: What it made of its own file; None if nothing.
             reason: Why it made nothing of it.
         """
-        results: list[Result] = []
         others_seconds = 0.0
         parser_ended_early = False
         for file, recording in self._recordings.pop(own).items():
@@ -308,10 +345,19 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 seconds=seconds,
                 version=self._bundle_versions[file.bundle_name],
             )
-            checked = self._checked(result, notes.paths)
-            if checked is not None:
-                results.append(checked)
-        self._store(results)
+            self._unstored.append((result, notes.paths))
+
+    def _collect_results(self) -> None:
+        """Start the next parsers, which work while the results of the last ones are stored."""
+        super()._collect_results()
+        if self._unstored:
+            self._start_new_processes()
+            self._store_results()
+
+    def _store_results(self) -> None:
+        unstored, self._unstored = self._unstored, []
+        checked = (self._checked(result, used) for result, used in unstored)
+        self._store([result for result in checked if result is not None])
 
     def _checked(self, result: Result, used: set[str]) -> Result | None:
         """A result that may be stored; None if a save has overtaken it."""
@@ -331,6 +377,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         return result
 
     def _store(self, results: Sequence[Result]) -> None:
+        if not results:
+            return
         stored = list(store(results))
         bundle = self._bundle.name
         database.keep_running(bundle, [result.name for result, errors in stored if errors])

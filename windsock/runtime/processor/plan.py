@@ -138,6 +138,9 @@ class ParsePlan:
         Only files that are known to be quick and sound share a parser. A file that its author has
         just saved does not: it may hang, and the others would wait for it.
 
+        The free parsers divide one half of them. So groups become smaller and end one after the
+        other, and the results of one are stored while the next ones are parsed.
+
         Args:
             waiting: The files that wait for a parser, in their order.
             parsers: How many parsers are free, the next one included.
@@ -145,7 +148,7 @@ class ParsePlan:
         if sys.platform != "linux":
             return []  # Nothing would end the files' processes with their parser.
         sound = [name for name in waiting if self._may_share(name)]
-        share = -(-len(sound) // max(1, parsers))
+        share = -(-len(sound) // (2 * max(1, parsers)))
         chosen: list[str] = []
         seconds = 0.0
         for name in sound[: min(share, GROUP_FILES)]:

@@ -238,8 +238,8 @@ def users(plan: ParsePlan, store: Store) -> list[str]:
 
 
 @linux
-@pytest.mark.parametrize(("parsers", "count"), [(1, 19), (2, 10), (3, 7), (0, 19)])
-def test_the_files_that_wait_are_shared_among_the_parsers(
+@pytest.mark.parametrize(("parsers", "count"), [(1, 10), (2, 5), (3, 4), (0, 10)])
+def test_the_parsers_share_half_of_the_files_that_wait(
     plan: ParsePlan, users: list[str], parsers: int, count: int
 ) -> None:
     assert plan.group(users, parsers=parsers) == users[:count]
