@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-TREE_ID = re.compile(r"[0-9a-f]{16,64}")
+TREE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def current_snapshot(store: Path) -> str | None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from windsock.runtime import store as runtime_store
 from windsock.runtime.store import changed_paths, current_snapshot, manifest, snapshot_folder
+from windsock.store import entries as written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +23,10 @@ def write(store: Path, snapshot: str, rows: dict[str, list[object]]) -> None:
     folder = store / "manifests"
     folder.mkdir(exist_ok=True)
     (folder / f"{snapshot}.json").write_text(json.dumps({"version": 1, "entries": rows}))
+
+
+def test_readers_and_writers_of_the_store_mean_the_same_ids() -> None:
+    assert runtime_store.TREE_ID == written.TREE_ID
 
 
 def test_current_is_what_the_link_names(tmp_path: Path) -> None:
