@@ -137,11 +137,11 @@ class Rules:
                 return bool(pattern.include)
         return False
 
-    def ignores_below(self, path: str, *, is_directory: bool = False) -> bool:
-        """Whether a path stays behind because of its own name or a folder's above it."""
+    def ignores_below(self, path: str) -> bool:
+        """Whether a file stays behind because of its own name or a folder's above it."""
         parts = path.split("/")
         return any(
-            self.ignores("/".join(parts[:end]), is_directory=is_directory or end < len(parts))
+            self.ignores("/".join(parts[:end]), is_directory=end < len(parts))
             for end in range(1, len(parts) + 1)
         )
 

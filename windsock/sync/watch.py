@@ -1,29 +1,37 @@
-"""Watch folders for changes, by watchdog's `Observer`.
+"""Watch folders for changes, by watchdog.
 
 A hint says when to look; a scan finds out what is there. So nothing is lost when the kernel drops
 events, when the folder is replaced, or on a file system without events: a scan of everything comes
 at least every ten seconds.
+
+On Linux this uses watchdog's inotify reader, `InotifyFD`, without its `Observer`. An Observer
+delays a file that is moved away, and everything after it, by half a second; it needs four threads
+for a folder; and it hides an overflow and an exhausted limit. Other systems use the Observer.
+docs/decisions/0013-a-smaller-house.md has the numbers.
 """
+
+# The names of files are bytes in an event; pathlib knows only text.
+# ruff: noqa: PTH116
 
 from __future__ import annotations
 
 import errno
-import logging
+import os
+import sys
 import threading
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from watchdog import events
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
 from windsock.sync.rules import IGNORE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from watchdog.observers.api import BaseObserver
+    from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
 
     from windsock.sync.rules import Rules
 
@@ -31,8 +39,6 @@ CHECK = 10.0
 """Seconds between two scans without any event."""
 POLL = 1.0
 """The same where events do not come, or not for all folders."""
-MOVE_DELAY = 0.02
-"""Seconds that a file that was moved away may take to appear elsewhere in the folder."""
 ABSENT = 0.25
 """The same while the folder does not exist."""
 MOST_PATHS = 64
@@ -44,19 +50,6 @@ LIMIT_HINT = (
     "fs.inotify.max_user_instances=512`."
 )
 LIMIT = f"the limit of inotify watches is reached. {LIMIT_HINT} Until then"
-CHANGES: list[type[events.FileSystemEvent]] = [
-    events.FileCreatedEvent,
-    events.FileModifiedEvent,
-    events.FileAttribEvent,
-    events.FileClosedEvent,
-    events.FileDeletedEvent,
-    events.FileMovedEvent,
-    events.DirCreatedEvent,
-    events.DirAttribEvent,
-    events.DirDeletedEvent,
-    events.DirMovedEvent,
-]
-"""All events but those of reading, and those of a folder in which a file changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +137,24 @@ class Hints:
         return self.take()
 
 
+class Backend(Protocol):
+    """Calls a function when the folder changes."""
+
+    def start(self) -> None:
+        """Start to watch.
+
+        Raises:
+            OSError: The system refuses it.
+        """
+
+    def stop(self) -> None:
+        """Stop, and wait for all threads."""
+
+    @property
+    def broken(self) -> str:
+        """Why it misses changes; empty while it does not."""
+
+
 class Watcher:
     """Watches one folder, which may be replaced, removed and made again.
 
@@ -152,7 +163,7 @@ class Watcher:
         hint: Called with the path of a file that changed, relative to the folder, or with None if
             anything may have changed. In a thread of watchdog.
         note: Called with a sentence when saves are noticed more slowly than usual.
-        observer: Makes an observer (tests).
+        backend: Makes a backend for a folder, its rules and a hint (tests).
     """
 
     def __init__(
@@ -161,14 +172,13 @@ class Watcher:
         *,
         hint: Callable[[str | None], None],
         note: Callable[[str], None] = lambda _: None,
-        observer: Callable[[], BaseObserver] | None = None,
+        backend: Callable[[Path, Rules, Callable[[str | None], None]], Backend] | None = None,
     ) -> None:
         self._root = root
         self._hint = hint
         self._note = note
-        self._make_observer = observer or _observer
-        self._observer: BaseObserver | None = None
-        self._changes: _Changes | None = None
+        self._make_backend = backend or _backend
+        self._backend: Backend | None = None
         self._armed: tuple[int, int, Rules] | None = None
         self._interval = ABSENT
         self._noted = ""
@@ -187,75 +197,46 @@ class Watcher:
             Whether hints came for all changes since the last call.
         """
         try:
-            status = self._root.stat()
+            status = os.stat(self._root)
         except OSError:
             self.stop()
             self._interval = ABSENT
             return False
         wanted = (status.st_dev, status.st_ino, rules)
-        if self._armed != wanted or self._broken():
-            self.stop()
-            self._armed = wanted
-            self._start(rules)
+        broken = self._backend.broken if self._backend is not None else ""
+        if self._armed == wanted and broken == LIMIT:
+            self._slow_down(broken)
             return False
-        if self._changes is not None and self._changes.new_folders:
-            self._changes.new_folders = False
-            self._check_limit()
-        return self._interval == CHECK
+        if self._armed == wanted and not broken:
+            return self._backend is not None
+        self.stop()
+        self._armed = wanted
+        self._start(rules)
+        return False
 
     def stop(self) -> None:
         """Stop watching, until the next `arm`."""
-        observer, self._observer, self._armed = self._observer, None, None
-        if observer is not None:
-            _end(observer)
+        backend, self._backend, self._armed = self._backend, None, None
+        if backend is not None:
+            backend.stop()
 
     def _start(self, rules: Rules) -> None:
-        self._interval = CHECK
         silent = _silent_file_system(self._root)
         if silent:
             self._slow_down(silent)
             return
+        backend: Backend | None = None
         try:
-            self._observe(rules)
+            backend = self._make_backend(self._root, rules, self._hint)
+            backend.start()
         except OSError as error:
+            if backend is not None:
+                backend.stop()
             limit = error.errno in (errno.ENOSPC, errno.EMFILE)
             self._slow_down(LIMIT if limit else str(error))
         else:
-            self._check_limit()
-
-    def _observe(self, rules: Rules) -> None:
-        folder = self._root.resolve()
-        above = self._root.parent.resolve()
-        itself = {str(folder), str(above / self._root.name)}
-        changes = _Changes(str(folder), rules, self._hint, itself=itself)
-        observer = self._make_observer()
-        try:
-            observer.schedule(changes, str(folder), recursive=True, event_filter=CHANGES)
-            # A folder that is moved away, or a link that leads elsewhere, shows in the one above.
-            observer.schedule(changes, str(above), recursive=False, event_filter=CHANGES)
-            observer.start()
-        except OSError:
-            _end(observer)
-            raise
-        self._observer, self._changes = observer, changes
-
-    def _broken(self) -> bool:
-        if self._observer is None or self._changes is None:
-            return False
-        return self._changes.replaced or not self._observer.is_alive()
-
-    def _check_limit(self) -> None:
-        """Find out whether the limit is reached: watchdog leaves out folders beyond it silently."""
-        if self._observer is None:
-            return
-        try:
-            probe = self._observer.schedule(
-                events.FileSystemEventHandler(), str(Path(__file__).parent), event_filter=[]
-            )
-        except OSError:
-            self._slow_down(LIMIT)
-        else:
-            self._observer.unschedule(probe)
+            self._backend = backend
+            self._interval = CHECK
 
     def _slow_down(self, reason: str) -> None:
         self._interval = POLL
@@ -264,72 +245,9 @@ class Watcher:
             self._note(f"{reason}: {self._root} is scanned every second")
 
 
-def _observer() -> BaseObserver:
-    # Heavy, and only needed to watch.
-    from watchdog.observers import Observer  # noqa: PLC0415
-    from watchdog.observers.inotify_move_event_grouper import (  # noqa: PLC0415
-        InotifyMoveEventGrouper,
-    )
-
-    # watchdog waits for the other end of a move, half a second by default, and delivers no event
-    # meanwhile. Each save would wait for it whose editor moves a backup to another folder.
-    InotifyMoveEventGrouper.delay = MOVE_DELAY
-    # Folders that are made and moved quickly are found twice, of which watchdog warns: no harm.
-    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
-    logging.getLogger("watchdog").addHandler(logging.NullHandler())
-    return Observer()
-
-
-def _end(observer: BaseObserver) -> None:
-    observer.stop()
-    if observer.is_alive():
-        observer.join()
-
-
-class _Changes(events.FileSystemEventHandler):
-    """Makes hints of watchdog's events.
-
-    Args:
-        folder: The watched folder, without links in its path.
-        rules: An ignored file causes no hint.
-        hint: Called with a path below the folder, or None.
-        itself: The paths by which events name the folder itself.
-
-    Attributes:
-        replaced: The folder was moved or removed: these are the events of another one.
-        new_folders: Folders were made since this was last set to False.
-    """
-
-    def __init__(
-        self, folder: str, rules: Rules, hint: Callable[[str | None], None], *, itself: set[str]
-    ) -> None:
-        self._prefix = folder.rstrip("/") + "/"
-        self._rules = rules
-        self._hint = hint
-        self._itself = itself
-        self.replaced = False
-        self.new_folders = False
-
-    def on_any_event(self, event: events.FileSystemEvent) -> None:
-        """Called by watchdog for each event."""
-        for path in (event.src_path, event.dest_path):
-            if path in self._itself:
-                self.replaced = self.replaced or not isinstance(event, events.DirAttribEvent)
-                self._hint(None)
-            elif path and str(path).startswith(self._prefix):
-                self._take(str(path).removeprefix(self._prefix), event)
-
-    def _take(self, path: str, event: events.FileSystemEvent) -> None:
-        try:
-            path.encode("utf-8")
-        except UnicodeEncodeError:
-            self._hint(None)
-            return
-        if path != IGNORE_FILE and self._rules.ignores_below(path, is_directory=event.is_directory):
-            return
-        if event.is_directory:
-            self.new_folders = True
-        self._hint(None if event.is_directory or path == IGNORE_FILE else path)
+def _backend(root: Path, rules: Rules, hint: Callable[[str | None], None]) -> Backend:
+    make = InotifyBackend if sys.platform == "linux" else ObserverBackend
+    return make(root, rules, hint)
 
 
 def _silent_file_system(root: Path) -> str:
@@ -348,3 +266,218 @@ def _silent_file_system(root: Path) -> str:
     if kind not in SILENT_FILE_SYSTEMS:
         return ""
     return f"{best} is a {kind} file system, which reports no changes"
+
+
+class InotifyBackend:
+    """Watches all folders that are not ignored, by inotify.
+
+    Args:
+        root: The folder.
+        rules: Ignored folders are not watched; ignored files cause no hint.
+        hint: See `Watcher`.
+    """
+
+    def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
+        # Only there on Linux.
+        from watchdog.observers.inotify_c import (  # noqa: PLC0415
+            CallbackId,
+            InotifyConstants,
+            InotifyFD,
+            Mask,
+        )
+
+        self._root = os.fsencode(root)
+        self._rules = rules
+        self._hint = hint
+        self._broken = ""
+        self._paths: dict[WatchDescriptor, bytes] = {}
+        self._watched: set[bytes] = set()
+        self._mask = Mask(
+            InotifyConstants.IN_MODIFY
+            | InotifyConstants.IN_ATTRIB
+            | InotifyConstants.IN_CLOSE_WRITE
+            | InotifyConstants.IN_MOVE
+            | InotifyConstants.IN_CREATE
+            | InotifyConstants.IN_DELETE
+            | InotifyConstants.IN_DELETE_SELF
+            | InotifyConstants.IN_MOVE_SELF
+            | InotifyConstants.IN_ONLYDIR
+            | InotifyConstants.IN_EXCL_UNLINK
+        )
+        self._inotify = InotifyFD()
+        self._identity = CallbackId(id(self))
+        self._lock = threading.RLock()
+
+    @property
+    def broken(self) -> str:
+        """See `Backend`."""
+        if not self._broken and not self._inotify.is_alive():
+            return "watchdog's thread has ended"
+        return self._broken
+
+    def start(self) -> None:
+        """See `Backend`."""
+        self._inotify.start()
+        with self._lock:
+            self._add(b"")
+
+    def stop(self) -> None:
+        """See `Backend`."""
+        with self._lock:
+            self._paths.clear()  # The end of each watch is no change.
+        self._inotify.stop()
+        if self._inotify.is_alive():
+            self._inotify.join()
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """Called by watchdog for each event of a folder."""
+        with self._lock:
+            self._take(event)
+
+    def _take(self, event: InotifyEvent) -> None:
+        folder = self._paths.get(event.wd)
+        if folder is None:
+            return
+        if not event.name:
+            if not folder and (event.is_delete_self or event.is_move_self):
+                self._break("the folder was replaced")
+            elif event.is_attrib:
+                self._hint(None)
+            return
+        path = folder + b"/" + event.name if folder else event.name
+        is_directory = bool(event.is_directory)
+        if path == IGNORE_FILE.encode():
+            self._hint(None)  # It is not sent, but it names what is not sent.
+            return
+        if self._ignores(path, is_directory=is_directory):
+            return
+        if is_directory:
+            self._follow(event, path)
+        self._hint(None if is_directory else _text(path))
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+        """Called by watchdog when a watched folder was removed."""
+        with self._lock:
+            path = self._paths.pop(wd, None)
+            if path is not None:
+                self._watched.discard(path)
+            if path == b"":
+                self._break("the folder was removed")
+
+    def on_queue_overflow(self) -> None:
+        """Called by watchdog when events were lost: watch and scan all folders anew."""
+        self._break("events were lost")
+
+    def _follow(self, event: InotifyEvent, path: bytes) -> None:
+        """Watch a new folder; forget one that was moved away."""
+        if event.is_moved_from:
+            inside = [
+                wd
+                for wd, place in self._paths.items()
+                if place == path or place.startswith(path + b"/")
+            ]
+            for wd in inside:
+                self._watched.discard(self._paths.pop(wd))
+            self._inotify.remove_callbacks([(wd, self._identity) for wd in inside])
+        elif event.is_create or event.is_moved_to:
+            try:
+                self._add(path)
+            except OSError as error:
+                limit = error.errno in (errno.ENOSPC, errno.ENOMEM)
+                self._break(LIMIT if limit else str(error))
+
+    def _add(self, path: bytes) -> None:
+        """Watch a folder and all in it.
+
+        Raises:
+            OSError: The limit of watches is reached, or the root cannot be watched.
+        """
+        folders = [path]
+        while folders:
+            folder = folders.pop()
+            if folder in self._watched:
+                continue  # It was found in the folder above before its own event came.
+            place = os.path.join(self._root, folder) if folder else self._root  # noqa: PTH118
+            try:
+                wd = self._inotify.add_callback(place, self._mask, self, self._identity)
+                if wd < 0:
+                    continue  # A folder that we may not read.
+                self._paths[wd] = folder
+                self._watched.add(folder)
+                with os.scandir(place) as items:
+                    for item in items:
+                        inside = folder + b"/" + item.name if folder else item.name
+                        if item.is_dir(follow_symlinks=False) and not self._ignores(
+                            inside, is_directory=True
+                        ):
+                            folders.append(inside)
+            except OSError as error:
+                if not folder or error.errno in (errno.ENOSPC, errno.ENOMEM):
+                    raise
+                # Removed again, or unreadable: the scan reports it.
+
+    def _ignores(self, path: bytes, *, is_directory: bool) -> bool:
+        text = _text(path)
+        return text is not None and self._rules.ignores(text, is_directory=is_directory)
+
+    def _break(self, reason: str) -> None:
+        self._broken = reason
+        self._hint(None)
+
+
+def _text(path: bytes) -> str | None:
+    """A path as text, if it is any."""
+    try:
+        return path.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+class ObserverBackend(FileSystemEventHandler):
+    """Watches a folder by watchdog's observer for this system (FSEvents, kqueue, …).
+
+    Args:
+        root: The folder.
+        rules: Ignored files cause no hint.
+        hint: See `Watcher`.
+    """
+
+    def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
+        # Heavy, and not needed on Linux.
+        from watchdog.observers import Observer  # noqa: PLC0415
+
+        self._root = root
+        self._rules = rules
+        self._hint = hint
+        self._observer = Observer()
+
+    @property
+    def broken(self) -> str:
+        """See `Backend`."""
+        return "" if self._observer.is_alive() else "the observer has ended"
+
+    def start(self) -> None:
+        """See `Backend`."""
+        self._observer.schedule(self, str(self._root), recursive=True)
+        self._observer.start()
+
+    def stop(self) -> None:
+        """See `Backend`."""
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Called by watchdog for each event."""
+        if event.event_type in ("opened", "closed_no_write"):
+            return
+        for path in (event.src_path, event.dest_path):
+            if path and not self._ignores(os.fsdecode(path)):
+                self._hint(None)
+                return
+
+    def _ignores(self, path: str) -> bool:
+        relative = os.path.relpath(path, self._root)
+        if relative in (".", IGNORE_FILE):
+            return False
+        return self._rules.ignores_below(relative)
