@@ -153,6 +153,8 @@ class Command:
 
     def __init__(self, arguments: Sequence[str], *, environ: Mapping[str, str]) -> None:
         self._said = threading.Condition()
+        self._open_streams = 2
+        """Of stdout and stderr: one that has ended says no more."""
         self.arguments = tuple(arguments)
         self.lines: list[str] = []
         """What it wrote to stderr, where windsock tells its status."""
@@ -183,6 +185,9 @@ class Command:
             with self._said:
                 lines.append(line.rstrip("\n"))
                 self._said.notify_all()
+        with self._said:
+            self._open_streams -= 1
+            self._said.notify_all()
 
     def __enter__(self) -> Self:
         for reader in self._readers:
@@ -201,7 +206,7 @@ class Command:
             return next((line for line in self.lines[after:] if re.search(pattern, line)), None)
 
         with self._said:
-            self._said.wait_for(found, timeout=timeout)
+            self._said.wait_for(lambda: found() or not self._open_streams, timeout=timeout)
         line = found()
         assert line is not None, f"no line with {pattern!r} within {timeout} s:\n{self.text()}"
         return line

@@ -8,6 +8,7 @@ from windsock.targets import choose
 
 if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
+
 DIFFERS = 1
 """The exit code of `invoke diff` when something would change; as diff(1) and `kubectl diff`."""
 
@@ -30,10 +31,10 @@ def build(work: Workspace) -> None:
 
 def render(work: Workspace, *, tilt: bool) -> None:
     """Print the manifests as YAML documents."""
-    import yaml  # noqa: PLC0415 - only here
+    from windsock.cluster.manifests.render import as_yaml  # noqa: PLC0415 - heavy
 
     objects = choose.cluster_target(work.settings).parts.objects(tilt=tilt)
-    work.console.write(yaml.safe_dump_all(objects, sort_keys=False).rstrip("\n"))
+    work.console.write(as_yaml(objects).rstrip("\n"))
 
 
 def diff(work: Workspace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -101,10 +102,26 @@ def objects(
             ],
             "patches": patches,
         }
-        (top / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+        (top / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
         rendered = _kustomize(top, overlay=folder)
     settings_of(rendered)
     return _with_checksums(rendered)
+
+
+class ManifestDumper(yaml.SafeDumper):
+    """Quotes what Kubernetes would read as a number, and PyYAML reads as a string: `12e45`."""
+
+
+ManifestDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|0o?[0-7]+$", re.IGNORECASE),
+    list("-+.0123456789"),
+)
+
+
+def as_yaml(objects: Sequence[Manifest]) -> str:
+    """Manifests as YAML documents, as kubectl and Tilt read them."""
+    return yaml.dump_all(objects, Dumper=ManifestDumper, sort_keys=False)
 
 
 def _relative(folder: Path, top: Path) -> str:
@@ -130,7 +147,7 @@ def _settings_patch(values: Mapping[str, str]) -> Manifest:
     additions = [
         {"op": "add", "path": f"/data/{name}", "value": value} for name, value in values.items()
     ]
-    return {"target": {"kind": "ConfigMap", "name": SETTINGS}, "patch": yaml.safe_dump(additions)}
+    return {"target": {"kind": "ConfigMap", "name": SETTINGS}, "patch": json.dumps(additions)}
 
 
 def _pull_patch(secrets: Sequence[Manifest]) -> Manifest:
@@ -140,7 +157,7 @@ def _pull_patch(secrets: Sequence[Manifest]) -> Manifest:
     """
     pod = {"spec": {"imagePullSecrets": secrets}}
     body = {"apiVersion": "v1", "kind": "Any", "metadata": {"name": "any"}}
-    patch = yaml.safe_dump({**body, "spec": {"template": pod}})
+    patch = json.dumps({**body, "spec": {"template": pod}})
     return {"target": {"kind": WORKLOADS, "name": ".*"}, "patch": patch}
 
 

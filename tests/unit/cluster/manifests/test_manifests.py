@@ -464,3 +464,25 @@ def test_every_pod_pulls_with_the_secret_that_the_settings_name() -> None:
 def test_without_one_no_pod_names_a_secret_to_pull_with(objects: Objects) -> None:
     for name, pod in pods(objects):
         assert not pod["spec"].get("imagePullSecrets"), name
+
+
+@needs_kubectl
+@pytest.mark.parametrize("tag", ["1234567", "12e45678", "0017", "1.5", "0x1f", "true"])
+def test_a_tag_that_looks_like_no_string_is_one(tag: str) -> None:
+    objects = rendered(airflow_image=f"windsock-airflow:{tag}")
+    [container, *_] = objects["Deployment", "airflow-scheduler"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["image"] == f"windsock-airflow:{tag}"
+
+
+@pytest.mark.parametrize("value", ["1234567", "12e45678", "0017", "1.5", "+7", ".5", "5.", "off"])
+def test_a_string_that_kubernetes_would_read_as_a_number_is_quoted(value: str) -> None:
+    text = manifests.as_yaml([{"data": {"key": value}}])
+    assert f"'{value}'" in text
+    assert list(yaml.safe_load_all(text)) == [{"data": {"key": value}}]
+
+
+def test_what_is_no_number_needs_no_quotes() -> None:
+    text = manifests.as_yaml([{"replicas": 1, "ratio": 0.5, "name": "airflow", "tag": "1.2.3"}])
+    assert text == "replicas: 1\nratio: 0.5\nname: airflow\ntag: 1.2.3\n"
