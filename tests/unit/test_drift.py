@@ -410,7 +410,15 @@ def test_a_shell_of_okteto_up_has_a_database_of_its_own() -> None:
 
 def test_what_okteto_leaves_behind_is_nothing_that_its_commands_need() -> None:
     patterns = (ROOT / ".oktetoignore").read_text(encoding="utf-8").splitlines()
-    for needed in ("tasks.py", "invoke.yaml", "kube", "docker", "windsock", DEFAULTS.state[1:]):
+    for needed in (
+        "tasks.py",
+        "dev/commands.py",
+        "invoke.yaml",
+        "kube",
+        "docker",
+        "windsock",
+        DEFAULTS.state[1:],
+    ):
         assert needed not in patterns
     assert "!tests/dags" in patterns
     assert f"{DEFAULTS.state}*" in patterns, "secrets of this machine stay on it"
