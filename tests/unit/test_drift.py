@@ -412,7 +412,7 @@ def test_what_okteto_leaves_behind_is_nothing_that_its_commands_need() -> None:
     patterns = (ROOT / ".oktetoignore").read_text(encoding="utf-8").splitlines()
     for needed in (
         "tasks.py",
-        "dev/commands.py",
+        "dev",
         "invoke.yaml",
         "kube",
         "docker",
