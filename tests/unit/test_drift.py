@@ -21,7 +21,7 @@ import yaml
 from tests.unit.commands.test_commands import Recorder, run
 from tests.unit.tilt import ROOT, SINCE, Tilt
 from windsock import config
-from windsock.cluster import okteto
+from windsock.cluster import kubectl, okteto
 from windsock.cluster.images import recipe
 from windsock.cluster.manifests import render as manifests
 from windsock.model import ENVIRONMENT_FILE
@@ -360,8 +360,8 @@ def test_the_toolkit_has_the_python_of_airflow() -> None:
     toolkit = (ROOT / OKTETO["build"]["toolkit"]["dockerfile"]).read_text(encoding="utf-8")
     [python] = set(re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", toolkit + DOCKERFILE, re.MULTILINE))
     assert python
-    [kubectl] = re.findall(r"^ARG KUBECTL_IMAGE=\S+:v(\d+)\.(\d+)\.\d+$", toolkit, re.MULTILINE)
-    assert tuple(int(part) for part in kubectl) >= manifests.OLDEST_KUBECTL
+    [version] = re.findall(r"^ARG KUBECTL_IMAGE=\S+:v(\d+)\.(\d+)\.\d+$", toolkit, re.MULTILINE)
+    assert tuple(int(part) for part in version) >= kubectl.OLDEST
 
 
 def test_the_report_that_okteto_keeps_is_the_one_that_is_written() -> None:

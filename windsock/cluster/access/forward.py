@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from windsock.cluster.access import kubectl
+from windsock.cluster import kubectl
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import newest_ready

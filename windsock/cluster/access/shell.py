@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import IO, TYPE_CHECKING
 
-from windsock.cluster.access import kubectl
+from windsock.cluster import kubectl
 from windsock.cluster.api.workloads import ready_pod
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from windsock.cluster import kubectl
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ UI_ONLY = "AIRFLOW__API__BASE_URL"
 
 API_SERVER = "airflow-api-server"
 WORKLOADS = "Deployment|StatefulSet|DaemonSet|Job"
-OLDEST_KUBECTL = (1, 27)
 RENDER_SECONDS = 60
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C takes a tenth of the time; PyYAML has it in all its wheels."""
@@ -211,23 +210,16 @@ def _refused(folder: Path, words: str) -> ConfigurationError:
         client = version["clientVersion"]
         found = int(client["major"]), int(client["minor"].rstrip("+"))
     except (ValueError, KeyError, TypeError):
-        found = OLDEST_KUBECTL
-    if found < OLDEST_KUBECTL:
+        found = kubectl.OLDEST
+    if found < kubectl.OLDEST:
         return ConfigurationError(
-            f"kubectl {found[0]}.{found[1]} is too old to render {folder}",
-            "Get version 1.27 or newer: https://kubernetes.io/docs/tasks/tools",
+            f"kubectl {found[0]}.{found[1]} is too old to render {folder}", kubectl.GET
         )
     return ConfigurationError(f"kustomize cannot render {folder}", words)
 
 
 def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("kubectl")
-    if program is None:
-        raise ConfigurationError(
-            "kubectl is not installed",
-            "Get version 1.27 or newer (https://kubernetes.io/docs/tasks/tools), or run without a "
-            "cluster: `invoke up --target local`.",
-        )
+    program = kubectl.program()
     try:
         return subprocess.run(
             [program, *arguments],

@@ -1,4 +1,4 @@
-"""The kubectl of PATH, for shells and forwarded ports."""
+"""The kubectl of PATH: it renders manifests, runs shells and forwards ports."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from windsock.cluster.api.client import Cluster
     from windsock.errors import WindsockError
 
+OLDEST = (1, 27)
+GET = "Get version 1.27 or newer: https://kubernetes.io/docs/tasks/tools"
+
 ENDED = "command terminated with exit code "
 """How its last line begins after a command in a pod that ran and failed."""
 
@@ -28,6 +31,21 @@ _STARTS = (
 )
 
 
+def program() -> str:
+    """The path of kubectl.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    found = shutil.which("kubectl")
+    if found is None:
+        raise ConfigurationError(
+            "kubectl is not installed on this machine",
+            f"{GET}. Without a cluster: `invoke up --target local`.",
+        )
+    return found
+
+
 def command(cluster: Cluster, *arguments: str) -> list[str]:
     """A kubectl command in a namespace.
 
@@ -38,13 +56,8 @@ def command(cluster: Cluster, *arguments: str) -> list[str]:
     Raises:
         ConfigurationError: There is no kubectl.
     """
-    program = shutil.which("kubectl")
-    if program is None:
-        raise ConfigurationError(
-            "kubectl is not installed on this machine",
-            "Get version 1.27 or newer: https://kubernetes.io/docs/tasks/tools",
-        )
-    return [program, f"--context={cluster.context}", f"--namespace={cluster.namespace}", *arguments]
+    place = (f"--context={cluster.context}", f"--namespace={cluster.namespace}")
+    return [program(), *place, *arguments]
 
 
 def environment(cluster: Cluster) -> dict[str, str]:
