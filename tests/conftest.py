@@ -13,11 +13,10 @@ import os
 import shutil
 import signal
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -31,10 +30,14 @@ KEPT = "WINDSOCK_E2E"
 # The same examples each time, so that a run fails because of a change and not by luck. To search
 # for new ones: `pytest tests/unit --hypothesis-profile=default`.
 # How fast the machine is at the moment is no fault of a test.
-hypothesis.settings.register_profile(
-    "repeatable", derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("repeatable")
+# The tests of DAGs run with what running needs, which is without hypothesis.
+with suppress(ModuleNotFoundError):
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "repeatable", derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("repeatable")
 
 # A shell ignores SIGINT in what it runs in the background, and so would every command that a test
 # starts there and interrupts.
