@@ -102,13 +102,9 @@ def restart_pods(pod: PodSettings, *, timeout: float) -> None:
     Raises:
         WindsockError: One did not become ready.
     """
-    from windsock.cluster.api.client import Cluster  # noqa: PLC0415 - heavy
     from windsock.cluster.rollout import follow as rollout  # noqa: PLC0415 - heavy
 
-    cluster = Cluster.connect(
-        context=pod.context, namespace=pod.namespace, kubeconfig=pod.kubeconfig or None
-    )
-    rollout.restart(cluster, AIRFLOW, progress=lambda _: None, timeout=timeout)
+    rollout.restart(pod.connect(), AIRFLOW, progress=lambda _: None, timeout=timeout)
 
 
 class PluginRestarts:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from windsock.cluster.api.client import Cluster
+
 VARIABLE = "WINDSOCK_SERVICE"
 
 
@@ -27,6 +29,14 @@ class PodSettings:
     namespace: str
     kubeconfig: str = ""
     client: str = ""
+
+    def connect(self) -> Cluster:
+        """The cluster's API, in the namespace."""
+        from windsock.cluster.api.client import Cluster  # noqa: PLC0415 - heavy
+
+        return Cluster.connect(
+            context=self.context, namespace=self.namespace, kubeconfig=self.kubeconfig or None
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

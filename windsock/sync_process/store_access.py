@@ -77,15 +77,12 @@ class PodStore:
         note: Callable[[str], None],
         pause: Callable[[float], None],
     ) -> None:
-        from windsock.cluster.api.client import Cluster  # noqa: PLC0415 - heavy
         from windsock.cluster.api.lease import ANSWER_SECONDS, Lease, LeaseRenewer  # noqa: PLC0415 - heavy
 
         self.client = pod.client
         self._options = options
         self._take_over = take_over
-        self._cluster = Cluster.connect(
-            context=pod.context, namespace=pod.namespace, kubeconfig=pod.kubeconfig or None
-        ).within(ANSWER_SECONDS)
+        self._cluster = pod.connect().within(ANSWER_SECONDS)
         lease = Lease(self._cluster, client=pod.client, pause=pause)
         self._renewer = LeaseRenewer(lease, lost=lost, note=note)
 
