@@ -82,7 +82,7 @@ class ClusterTarget:
             return PlannedStep(what=what, action=Action.NONE, why="others apply them")
         objects = parts.objects()
         action = parts.applied.action(objects)
-        why = "windsock did not apply them, or is not sure"
+        why = "there is no record that windsock applied them"
         if action is Action.CHANGE:
             why = "settings, manifests or images have changed; `invoke diff` shows how"
         elif action is Action.NONE:
