@@ -55,6 +55,21 @@ SETTINGS = {
 }
 
 
+LONGEST = 300
+"""Seconds that a test may take that names no time of its own."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """End a test of windsock that hangs. The tests of DAGs have no such limit."""
+    if not config.pluginmanager.hasplugin("timeout"):
+        return
+    ours = [config.rootpath / folder for folder in config.getini("testpaths")]
+    for item in items:
+        is_ours = any(item.path.is_relative_to(folder) for folder in ours)
+        if is_ours and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def environment() -> Iterator[Project]:
     """A project on a copy of the example DAGs, whose environment is up."""
