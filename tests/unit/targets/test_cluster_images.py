@@ -187,7 +187,7 @@ class FakeNamedRegistry:
     def deliver(self, images: Sequence[str], _: Callable[[str], None]) -> Delivered:
         missing = [name for name in images if name not in self.held]
         self.held.update(missing)
-        return Delivered(images=missing)
+        return Delivered(detail=f"pushed to {self.destination}" if missing else "")
 
 
 @pytest.fixture

@@ -21,42 +21,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """What a delivery did.
+    """What a delivery did, for a person to read.
 
     Attributes:
-        images: Those that were sent; the others were there.
-        warning: What a person should know about it; empty if nothing.
+        detail: Where images were pushed; empty if nothing was, or if the user chose no registry.
+        warning: Empty if there is none.
     """
 
-    images: Sequence[str] = ()
+    detail: str = ""
     warning: str = ""
 
 
 class Delivery(Protocol):
     """The way of images to one cluster."""
 
-    destination: str
-    """Where they are sent, for a person to read; empty if the user did not choose it."""
-
     def reference(self, image: str) -> str:
-        """What the nodes call an image of this machine."""
+        """The name by which the nodes know an image of this machine."""
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
-        """Send the images that are not there.
+        """Send the images that the destination does not have.
 
         Args:
             images: Tags that Docker has.
             progress: Gets what is done.
 
         Raises:
-            EnvironmentFailure: The place cannot be reached, or takes nothing.
+            EnvironmentFailure: The destination cannot be reached, or takes nothing.
         """
 
 
 class SharedEngine:
     """For a cluster whose nodes use this machine's Docker engine: nothing is sent."""
-
-    destination = ""
 
     def reference(self, image: str) -> str:
         """The image's own name."""
@@ -68,36 +63,35 @@ class SharedEngine:
         return Delivered()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToKind:
-    """To the nodes of a kind cluster: through its registry, or whole if that cannot be had.
+    """To the nodes of a kind cluster: through its registry, or whole if the registry fails.
 
-    Args:
+    Attributes:
         kind: The cluster.
         registry: The cluster's own.
         on_nodes: Gives the names of the images that the nodes have.
     """
 
-    destination = ""
+    kind: Kind
+    registry: KindRegistry
+    on_nodes: Callable[[], Collection[str]]
 
-    def __init__(
-        self, *, kind: Kind, registry: KindRegistry, on_nodes: Callable[[], Collection[str]]
-    ) -> None:
-        self._kind = kind
-        self._registry = registry
-        self._on_nodes = on_nodes
-        self.reference = registry.reference
+    def reference(self, image: str) -> str:
+        """The image's name in the registry."""
+        return self.registry.reference(image)
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
-        """Send what the nodes lack, by layers where that can be."""
-        there = self._on_nodes()
-        missing = [name for name in images if self.reference(name) not in there]
+        """Send the images that the nodes lack."""
+        present = self.on_nodes()
+        missing = [name for name in images if self.reference(name) not in present]
         if not missing:
             return Delivered()
         try:
-            self._registry.deliver(missing, progress)
+            self.registry.deliver(missing, progress)
         except (EnvironmentFailure, DeadlineExceeded) as error:
-            with self._registry.named(missing) as names:
-                self._kind.load(names, save=image.save, progress=progress)
+            with self.registry.named(missing) as names:
+                self.kind.load(names, save=image.save, progress=progress)
             warning = f"images were loaded whole: {error.message}. {error.hint}"
-            return Delivered(images=missing, warning=" ".join(warning.split()))
-        return Delivered(images=missing)
+            return Delivered(warning=" ".join(warning.split()))
+        return Delivered()

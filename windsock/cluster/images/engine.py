@@ -22,7 +22,7 @@ def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
     """A connection to Docker; the SDK's errors become ours.
 
     Args:
-        silence: Seconds after which an answer that does not come is a failure.
+        silence: Seconds that Docker may take to answer.
 
     Raises:
         EnvironmentFailure: No engine answers, or it refuses what the body asks.
@@ -56,7 +56,7 @@ def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that name the engine, taken from the current Docker context if none does.
+    """The variables with DOCKER_HOST: without one it is taken from the current Docker context.
 
     The `docker` command follows the context (Colima, rootless Docker, …), the SDK does not.
     """
@@ -67,7 +67,7 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
     name = environment.get("DOCKER_CONTEXT")
     try:
         context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
-    except (OSError, ValueError, KeyError):  # Damaged: the default engine may do all the same.
+    except (OSError, ValueError, KeyError):  # Damaged: the default engine may answer.
         context = None
     host = getattr(context, "Host", None)
     return {**environment, "DOCKER_HOST": host} if host else dict(environment)
@@ -104,44 +104,44 @@ def words(error: Exception) -> str:
 
 
 class Transfer:
-    """Counts the layers of an image that Docker gets or sends.
+    """Counts the layers of an image that Docker downloads or pushes.
 
     Args:
-        title: What comes or goes.
-        status: The word that Docker has for it: `Downloading` or `Pushing`.
+        title: What is transferred.
+        status: Docker's word for it: `Downloading` or `Pushing`.
         progress: Gets how much of it is done.
     """
 
     LISTED = ("Preparing", "Pulling fs layer")
-    THERE = ("Pushed", "Layer already exists", "Mounted from", "Download complete")
-    """How Docker's words for a layer begin, before it travels and when it is there."""
+    DONE = ("Pushed", "Layer already exists", "Mounted from", "Download complete")
+    """How Docker's words for a layer begin, before the transfer and after it."""
 
     def __init__(self, title: str, status: str, progress: Callable[[str], None]) -> None:
         self._title = title
         self._status = status
         self._progress = progress
-        self._known: set[str] = set()
-        self._there: set[str] = set()
+        self._listed: set[str] = set()
+        self._done: set[str] = set()
         self._bytes: dict[str, tuple[int, int]] = {}
 
     def follow(self, message: Mapping[str, Any]) -> None:
-        """Take in one message of Docker's; others than of layers are passed over."""
+        """Read one message of Docker's; one that is not about a layer is ignored."""
         layer, status = str(message.get("id")), str(message.get("status", ""))
         detail = message.get("progressDetail") or {}
         if status.startswith(self.LISTED):
-            self._known.add(layer)
-        elif status.startswith(self.THERE):
-            self._there.add(layer)
-            self._tell()
+            self._listed.add(layer)
+        elif status.startswith(self.DONE):
+            self._done.add(layer)
+            self._show()
         elif status.startswith("Retrying"):
             self._progress(f"{self._title}: {status[0].lower()}{status[1:]}")
         elif status == self._status and detail.get("total"):
             self._bytes[layer] = (detail.get("current", 0), detail["total"])
-            self._tell()
+            self._show()
 
-    def _tell(self) -> None:
-        layers = self._known | self._there | self._bytes.keys()
-        there = sum(current for current, _ in self._bytes.values())
+    def _show(self) -> None:
+        layers = self._listed | self._done | self._bytes.keys()
+        sent = sum(current for current, _ in self._bytes.values())
         total = sum(total for _, total in self._bytes.values())
-        size = f", {there >> 20} of {total >> 20} MiB" if total else ""
-        self._progress(f"{self._title}: {len(self._there)} of {len(layers)} layers{size}")
+        size = f", {sent >> 20} of {total >> 20} MiB" if total else ""
+        self._progress(f"{self._title}: {len(self._done)} of {len(layers)} layers{size}")

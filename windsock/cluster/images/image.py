@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("postgres", "airflow")
 LINES_SHOWN = 25
+STEP_WIDTH = 60
 
 STEP = re.compile(r"Step (\d+/\d+) : (.*)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,8 +35,8 @@ class Images:
     """The two images of an environment.
 
     Attributes:
-        airflow: Its tag.
-        postgres: Its tag.
+        airflow: Its name, with a tag or a digest.
+        postgres: As of `airflow`.
         built: Whether at least one was built now.
     """
 
@@ -49,16 +51,8 @@ def wanted(settings: Settings) -> Images:
     Raises:
         ConfigurationError: A file is missing.
     """
-    tags = _tags(_contents(settings))
+    tags = {target: recipe.tag(target, recipe.content(settings, target)) for target in TARGETS}
     return Images(airflow=tags["airflow"], postgres=tags["postgres"])
-
-
-def _contents(settings: Settings) -> dict[str, recipe.Content]:
-    return {target: recipe.content(settings, target) for target in TARGETS}
-
-
-def _tags(contents: Mapping[str, recipe.Content]) -> dict[str, str]:
-    return {target: recipe.tag(target, content) for target, content in contents.items()}
 
 
 def ensure(settings: Settings, *, progress: Callable[[str], None]) -> Images:
@@ -66,22 +60,22 @@ def ensure(settings: Settings, *, progress: Callable[[str], None]) -> Images:
 
     Args:
         settings: Of the environment.
-        progress: Gets what the build does, a line at a time.
+        progress: Gets each line of the build.
 
     Raises:
         ConfigurationError: A file is missing.
         EnvironmentFailure: No Docker engine answers, or a step of the build fails.
     """
-    contents = _contents(settings)
-    tags = _tags(contents)
+    contents = {target: recipe.content(settings, target) for target in TARGETS}
+    tags = {target: recipe.tag(target, content) for target, content in contents.items()}
+    # The classic builder also makes the stages before the one that is wanted.
+    files = {name: data for content in contents.values() for name, data in content.items()}
     with engine.connected() as client:
         missing = [target for target in TARGETS if not engine.has_image(client, tags[target])]
         for target in missing:
-            # The classic builder also makes the stages before the one that is wanted.
-            build = _Build(target, progress)
-            build.follow(
+            _Build(target, progress).follow(
                 client.api.build(
-                    fileobj=recipe.context(*contents.values()),
+                    fileobj=recipe.context(files),
                     custom_context=True,
                     dockerfile=recipe.DOCKERFILE,
                     target=target,
@@ -107,17 +101,12 @@ def save(image: str, archive: Path) -> None:
         try:
             with archive.open("wb") as file:
                 file.writelines(layers)
-        except OSError as error:  # The SDK's errors are some too.
+        except OSError as error:  # Some of the SDK's errors are one too.
             raise EnvironmentFailure(f"{image} cannot be written to {archive}: {error}") from error
 
 
 class _Build:
-    """Follows the messages of Docker about a build.
-
-    Args:
-        target: Of the Dockerfile.
-        progress: Gets each step, and each line of a long step.
-    """
+    """Follows the messages of Docker about a build."""
 
     def __init__(self, target: str, progress: Callable[[str], None]) -> None:
         self._target = target
@@ -127,16 +116,11 @@ class _Build:
         self._base = engine.Transfer("base image", "Downloading", progress)
 
     def follow(self, messages: Iterable[Mapping[str, Any]]) -> None:
-        """Read all messages.
-
-        Raises:
-            EnvironmentFailure: A step failed, or the build ended without an image.
-        """
         done, error, rest = False, "", ""
-        for message in messages:  # Also after an error: the SDK's connection is free at the end.
+        for message in messages:  # Also after an error: the end frees the SDK's connection.
             error = error or str(message.get("error", ""))
             self._base.follow(message)
-            # A message may hold half a line, or many.
+            # A message may have half a line, or many lines.
             *lines, rest = (rest + str(message.get("stream", ""))).split("\n")
             for line in lines:
                 self._line(COLOUR.sub("", line).strip())
@@ -151,7 +135,8 @@ class _Build:
         step = STEP.match(line)
         if step:
             self._lines.clear()  # The output of earlier steps helps nobody.
-            self._step = f"{self._target} {step[1]}: {_one_line(step[2])}"
+            command = textwrap.shorten(step[2], STEP_WIDTH, placeholder="…")
+            self._step = f"{self._target} {step[1]}: {command}"
             self._progress(self._step)
         elif not line.startswith(("--->", "Removing intermediate container")):
             self._lines.append(line)
@@ -167,8 +152,3 @@ class _Build:
         return EnvironmentFailure(
             f"the image {self._target} cannot be built: {error}", f"{self._step}\n{lines}".strip()
         )
-
-
-def _one_line(text: str, length: int = 60) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= length else f"{words[: length - 1]}…"

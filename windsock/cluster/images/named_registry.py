@@ -1,7 +1,7 @@
 """The registry that `cluster.registry` names: images go there with the user's own login.
 
-What `docker login` has stored is used, be it in Docker's configuration or in a credential helper;
-windsock stores no password of a registry and asks for none.
+The login is the one that `docker login` has stored, in Docker's configuration or in a credential
+helper. windsock stores no password of a registry and asks for none.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-NOT_LOGGED_IN = ("unauthorized", "unauthenticated", "authentication required", "no basic auth")
-DENIED = ("denied", "forbidden", "insufficient_scope")
-WITHOUT_TLS = "server gave http response to https client"
-UNTRUSTED = "x509"
+# Words of Docker and of registries when a push is refused.
+_NOT_LOGGED_IN = ("unauthorized", "unauthenticated", "authentication required", "no basic auth")
+_DENIED = ("denied", "forbidden", "insufficient_scope")
+_NOT_TRUSTED = ("server gave http response to https client", "x509")
 
 
 class NamedRegistry:
@@ -32,36 +32,42 @@ class NamedRegistry:
     """
 
     def __init__(self, address: str) -> None:
-        self.destination = address
+        self._address = address
         self._host = address.partition("/")[0]
 
     def reference(self, image: str) -> str:
-        """What the nodes call an image of this machine."""
-        return f"{self.destination}/{image}"
+        """The name by which the nodes know an image of this machine."""
+        return f"{self._address}/{image}"
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
-        """Push the images that it does not have.
+        """Push the images that the registry does not have.
 
         Args:
             images: Tags that Docker has.
             progress: Gets what is done.
 
         Raises:
-            EnvironmentFailure: It is not reached, or wants another login.
+            EnvironmentFailure: The registry is not reached, or wants another login.
         """
         with engine.connected(push.TRANSFER_SECONDS) as client:
             login = self._login()
             progress(f"asking {self._host}")
             missing = [image for image in images if not self._has(client, image, login)]
             for image in missing:
-                self._push(client, image, login, progress)
-        return Delivered(images=missing)
+                try:
+                    push.push(client, image, self.reference(image), login, progress)
+                except EnvironmentFailure as error:
+                    raise EnvironmentFailure(
+                        f"{error.message}: {error.hint}",
+                        self._advice(error.hint.lower(), logged_in=bool(login)),
+                    ) from error
+        return Delivered(detail=f"pushed to {self._address}" if missing else "")
 
     def _has(self, client: DockerClient, image: str, login: push.Login) -> bool:
-        """Whether it is known to have an image.
+        """Whether the registry says that it has an image.
 
-        Some registries deny that to everybody while a repository does not exist, and make it at the
-        first push: what is wrong, if anything is, is known after the push.
+        Some registries refuse the question while a repository does not exist, and make the
+        repository at the first push: whether anything is wrong is known after the push.
         """
         from docker.errors import APIError  # noqa: PLC0415 - heavy
 
@@ -70,33 +76,19 @@ class NamedRegistry:
         except APIError:
             return False
 
-    def _push(
-        self,
-        client: DockerClient,
-        image: str,
-        login: push.Login,
-        progress: Callable[[str], None],
-    ) -> None:
-        try:
-            push.push(client, image, self.reference(image), login, progress)
-        except EnvironmentFailure as error:
-            words = error.hint
-            raise EnvironmentFailure(
-                f"{error.message}: {words}", self._advice(words.lower(), known=bool(login))
-            ) from error
+    def _advice(self, refusal: str, *, logged_in: bool) -> str:
+        def mentions(words: tuple[str, ...]) -> bool:
+            return any(word in refusal for word in words)
 
-    def _advice(self, words: str, *, known: bool) -> str:
         log_in = f"`docker login {self._host}`"
-        refused = any(word in words for word in NOT_LOGGED_IN)
-        denied = any(word in words for word in DENIED)
-        if refused or (denied and not known):
+        if mentions(_NOT_LOGGED_IN) or (mentions(_DENIED) and not logged_in):
             return f"Log in and try again: {log_in}."
-        if denied:
+        if mentions(_DENIED):
             return (
                 f"You are logged in, but may not push there. {log_in} as somebody who may, or "
                 "name another place in invoke.yaml: windsock.cluster.registry."
             )
-        if WITHOUT_TLS in words or UNTRUSTED in words:
+        if mentions(_NOT_TRUSTED):
             return (
                 "Docker does not trust it: it pushes without TLS to this machine alone (127.0.0.1) "
                 "and to the `insecure-registries` of its own configuration; the certificate of an "
@@ -108,14 +100,14 @@ class NamedRegistry:
         )
 
     def _login(self) -> push.Login:
-        """What `docker login` has stored for it."""
         from docker import auth  # noqa: PLC0415 - heavy
         from docker.errors import DockerException  # noqa: PLC0415 - heavy
 
         host = auth.resolve_index_name(self._host)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Of a helper that is missing: an error below.
+                # A helper that is missing is a warning here, and the error below.
+                warnings.simplefilter("ignore")
                 found = auth.load_config().resolve_authconfig(host)
         except (DockerException, ValueError, OSError) as error:
             raise EnvironmentFailure(

@@ -17,7 +17,7 @@ TRANSFER_SECONDS = 600
 """How long a push or a pull may be silent: crictl is silent until it has the whole image."""
 
 Login = dict[str, str]
-"""What a registry wants to know of its user, in Docker's form; empty if it wants nothing."""
+"""The login of a registry, in Docker's form. With an empty one the SDK looks for no other."""
 
 
 def has_image(client: DockerClient, name: str, login: Login) -> bool:
@@ -25,16 +25,16 @@ def has_image(client: DockerClient, name: str, login: Login) -> bool:
 
     Args:
         client: Of a Docker engine.
-        name: Of the image: the registry's address, a slash, and the rest.
+        name: The registry's address, a slash, and the image's name there.
         login: Of the registry.
 
     Raises:
-        docker.errors.APIError: It does not answer, or refuses to.
+        docker.errors.APIError: The registry does not answer, or refuses to.
     """
     from docker.errors import NotFound  # noqa: PLC0415 - heavy
 
     try:
-        client.images.get_registry_data(name, auth_config=dict(login))
+        client.images.get_registry_data(name, auth_config=login)
     except NotFound:
         return False
     return True
@@ -43,54 +43,41 @@ def has_image(client: DockerClient, name: str, login: Login) -> bool:
 def push(
     client: DockerClient, image: str, name: str, login: Login, progress: Callable[[str], None]
 ) -> None:
-    """Send an image to a registry: the layers that are not there.
+    """Send an image to a registry.
 
     Args:
         client: Of a Docker engine.
-        image: A tag that it has.
-        name: Of the image in the registry; Docker knows it only meanwhile.
+        image: A tag that the engine has.
+        name: Of the image in the registry; the engine knows the name only during the push.
         login: Of the registry.
         progress: Gets how much is sent.
 
     Raises:
         EnvironmentFailure: The registry or Docker refuses; the hint has their words.
     """
+    from docker.errors import APIError  # noqa: PLC0415 - heavy
+
     transfer = engine.Transfer(f"pushing {image}", "Pushing", progress)
+    repository, _, tag = name.rpartition(":")
+    error = ""
     with tagged(client, image, name):
-        error = _send(client, name, login, transfer)
+        try:
+            for message in client.api.push(
+                repository, tag=tag, auth_config=login, stream=True, decode=True
+            ):
+                # Read on after an error: only a stream that was read frees its connection.
+                error = error or str(message.get("error", ""))
+                transfer.follow(message)
+        except APIError as refused:
+            error = engine.words(refused)
     if error:
         address = name.removesuffix(f"/{image}")
         raise EnvironmentFailure(f"{image} cannot be pushed to {address}", error)
 
 
-def _send(client: DockerClient, name: str, login: Login, transfer: engine.Transfer) -> str:
-    """Push; returns what Docker has against it."""
-    from docker.errors import APIError  # noqa: PLC0415 - heavy
-
-    repository, _, tag = name.rpartition(":")
-    error = ""
-    try:
-        # Given a login, be it an empty one, the SDK looks nothing up.
-        for message in client.api.push(
-            repository, tag=tag, auth_config=dict(login), stream=True, decode=True
-        ):
-            # Read on after an error: the SDK's connection is free at the end.
-            error = error or str(message.get("error", ""))
-            transfer.follow(message)
-    except APIError as refused:
-        return engine.words(refused)
-    return error
-
-
 @contextmanager
 def tagged(client: DockerClient, image: str, name: str) -> Iterator[None]:
-    """A second name for an image, while the body runs; one that was there before stays.
-
-    Args:
-        client: Of a Docker engine.
-        image: A tag that it has.
-        name: The other one.
-    """
+    """Give an image a second name while the body runs; a name that was there before stays."""
     was_there = engine.has_image(client, name)  # A node that uses this engine has pulled it.
     repository, _, tag = name.rpartition(":")
     client.images.get(image).tag(repository, tag)

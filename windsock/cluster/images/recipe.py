@@ -13,7 +13,7 @@ from windsock.local.components import runtime_sources
 from windsock.local.index import index_settings, pip_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from windsock.config import Settings
@@ -46,7 +46,7 @@ Content = dict[str, bytes]
 def sources(settings: Settings, target: str) -> dict[str, Path]:
     """The project's own files that one image is made of: path in the build's context → file.
 
-    The arguments are those of `content`. The requirements may not exist.
+    The file of the requirements may not exist.
     """
     found = {name: settings.project / name for name in (*SHARED, *OWN[target])}
     for path in sorted((settings.project / CERTIFICATES).glob("*.crt")):
@@ -59,17 +59,12 @@ def sources(settings: Settings, target: str) -> dict[str, Path]:
 def content(settings: Settings, target: str) -> Content:
     """Everything that one image is made of.
 
-    Args:
-        settings: Of the environment.
-        target: Of the Dockerfile, `airflow` or `postgres`.
-
     Raises:
         ConfigurationError: A file is missing or cannot be read.
     """
     files = sources(settings, target)
     found: Content = {}
     if target == "airflow":
-        # The code that runs with Airflow, of the windsock that runs now.
         files |= runtime_sources()
         if not files[REQUIREMENTS].exists():
             found[REQUIREMENTS] = b""
@@ -85,7 +80,7 @@ def content(settings: Settings, target: str) -> Content:
 
 
 def tag(target: str, content: Content) -> str:
-    """The name of the image that is made of exactly this."""
+    """The name of the image that is made of exactly these files."""
     digest = hashlib.sha256()
     for name, data in sorted(content.items()):
         digest.update(f"{name}\0{len(data)}\0".encode())
@@ -93,36 +88,29 @@ def tag(target: str, content: Content) -> str:
     return f"windsock-{target}:{digest.hexdigest()[:12]}"
 
 
-def context(*contents: Content) -> io.BytesIO:
+def context(content: Content) -> io.BytesIO:
     """A tar archive of these files and no others; the same files make the same bytes.
 
     Docker compares what it copies, without the times, with what it copied before.
     """
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        for entry, data in _entries(contents):
+        folder = tarfile.TarInfo(CERTIFICATES)  # The Dockerfile copies it, empty or not.
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(folder)
+        for name, data in sorted(content.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o755 if name.endswith(".sh") else 0o644
             archive.addfile(entry, io.BytesIO(data))
     stream.seek(0)
     return stream
 
 
-def _entries(contents: tuple[Content, ...]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    folder = tarfile.TarInfo(CERTIFICATES)  # Copied also when nothing is in it.
-    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-    yield folder, b""
-    for name, data in sorted(
-        {name: data for each in contents for name, data in each.items()}.items()
-    ):
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        entry.mode = 0o755 if name.endswith(".sh") else 0o644
-        yield entry, data
-
-
 def arguments(environment: Mapping[str, str]) -> dict[str, str]:
     """The build's arguments: the proxies and package indexes that this machine uses.
 
-    An address with a password in it stays behind: every user of the image could read it.
+    An address with a password in it is left out: every user of the image could read it.
 
     Args:
         environment: The user's.
@@ -140,10 +128,10 @@ def arguments(environment: Mapping[str, str]) -> dict[str, str]:
         for spelling in (name, name.lower())
         if environment.get(spelling)
     }
-    return {name: value for name, value in indexes.items() if _may_travel(value)} | proxies
+    return {name: value for name, value in indexes.items() if _is_public(value)} | proxies
 
 
-def _may_travel(value: str) -> bool:
+def _is_public(value: str) -> bool:
     """Whether an index means the same in the image, and may be read by everybody who has it."""
     addresses = [urlsplit(word.rpartition("=")[2]) for word in value.split() if "://" in word]
     return all(each.scheme in {"http", "https"} and "@" not in each.netloc for each in addresses)

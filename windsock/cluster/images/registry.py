@@ -1,8 +1,8 @@
-"""The registry of a kind cluster: Docker sends it the layers it lacks, the nodes get theirs there.
+"""The registry of a kind cluster: Docker pushes layers to it, and the nodes pull them.
 
-It is a container next to the cluster's own, made and removed by windsock. Only this machine reaches
-it, on the loopback address, and the nodes, by its name on their network. Manifests use the
-name that the nodes use, so that what is deployed does not depend on a port of this machine.
+The registry is a container, made and removed by windsock. Only this machine reaches it, on the
+loopback address, and the nodes, by its name on their network. Manifests use the name that the nodes
+use, so that what is deployed does not depend on a port of this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IMAGE = "registry:3.0.0"
 STORAGE = "/var/lib/registry"
-"""Where it stores its layers, in its container."""
+"""The folder of the layers, in the container."""
 
 INNER_PORT = 5000
 USUAL_PORT = 5001
@@ -33,17 +33,15 @@ ANY_PORT = 0
 OWNER = "windsock.dev/registry-of"
 """Label of what windsock made: the name of the kind cluster."""
 
-NODE_OF = "io.x-k8s.kind.cluster"
-ROLE = "io.x-k8s.kind.role"
-NODES = ("control-plane", "worker")
+_NODE_OF = "io.x-k8s.kind.cluster"
+_ROLE = "io.x-k8s.kind.role"
+_ROLES = ("control-plane", "worker")
 """The roles that run pods; kind labels its load balancer too."""
 
-NO_LOGIN: push.Login = {}
+_START_SECONDS = 15.0
+_POLL_SECONDS = 0.1
 
-START_SECONDS = 15.0
-POLL_SECONDS = 0.1
-
-CONFIGURE = 'mkdir -p "$1" && printf %s "$2" > "$1/hosts.toml"'
+_CONFIGURE = 'mkdir -p "$1" && printf %s "$2" > "$1/hosts.toml"'
 """Run by a node's shell, with a folder and a text as arguments."""
 
 
@@ -68,60 +66,54 @@ class KindRegistry:
         self._pause = pause
         self.name = f"{cluster}-registry"
         self._host = f"{self.name}:{INNER_PORT}"
-        self._labels = {OWNER: cluster}
 
     def reference(self, image: str) -> str:
-        """What the nodes call an image of this machine."""
+        """The name by which the nodes know an image of this machine."""
         return f"{self._host}/{image}"
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> None:
-        """Get images onto every node, no layer twice.
+        """Bring images to every node; each layer is pushed once.
 
         Args:
             images: Tags that Docker has.
             progress: Gets what is done.
 
         Raises:
-            EnvironmentFailure: The registry cannot be had, or a node cannot reach it.
+            EnvironmentFailure: The registry cannot be started, or a node cannot reach it.
             DeadlineExceeded: The registry did not start in time.
         """
         with engine.connected(push.TRANSFER_SECONDS) as client:
             nodes = self._nodes(client)
             container = self._ensure(client, progress)
-            self._join(client, container, nodes[0])
+            for network in _networks(nodes[0]) - _networks(container):
+                client.networks.get(network).connect(container)
+            address = _address(container)
             for image in images:
-                self._push(client, image, _address(container), progress)
+                name = f"{address}/{image}"
+                if not self._has(client, name):
+                    push.push(client, image, name, {}, progress)
             for node in nodes:
-                self._configure(node)
+                # containerd reads at each pull that the registry speaks HTTP.
+                folder = f"/etc/containerd/certs.d/{self._host}"
+                _run(node, "sh", "-c", _CONFIGURE, "sh", folder, f'[host."http://{self._host}"]\n')
                 for image in images:
                     progress(f"{node.name} gets {image}")
                     _run(node, "crictl", "pull", self.reference(image))
 
     @contextmanager
     def named(self, images: Sequence[str]) -> Iterator[list[str]]:
-        """Let Docker know images by the names that the nodes use, while the body runs.
-
-        Args:
-            images: Tags that Docker has.
-
-        Yields:
-            Those names.
+        """Give Docker's images the names that the nodes use, while the body runs; yields them.
 
         Raises:
             EnvironmentFailure: Docker does not answer, or does not have an image.
         """
-        names = [self.reference(image) for image in images]
         with engine.connected() as client, ExitStack() as stack:
-            for image, name in zip(images, names, strict=True):
-                stack.enter_context(push.tagged(client, image, name))
-            yield names
+            for image in images:
+                stack.enter_context(push.tagged(client, image, self.reference(image)))
+            yield [self.reference(image) for image in images]
 
     def remove(self) -> None:
-        """Remove the container and its layers, if windsock made them.
-
-        Raises:
-            EnvironmentFailure: Docker does not answer.
-        """
+        """Remove the container and its layers, if windsock made them."""
         ours = f"{OWNER}={self._cluster}"
         with engine.connected() as client:
             for container in client.containers.list(all=True, filters={"label": ours}):
@@ -129,38 +121,29 @@ class KindRegistry:
             for volume in client.volumes.list(filters={"label": ours}):
                 volume.remove()
 
-    def _push(
-        self, client: DockerClient, image: str, address: str, progress: Callable[[str], None]
-    ) -> None:
-        name = f"{address}/{image}"
-        if not self._has(client, name):
-            push.push(client, image, name, NO_LOGIN, progress)
-
     def _has(self, client: DockerClient, name: str) -> bool:
-        """Whether it has an image; one that has just been started is waited for."""
+        """Whether the registry has an image; a registry that is just starting is waited for."""
         from docker.errors import APIError  # noqa: PLC0415 - heavy
 
-        deadline = self._clock() + START_SECONDS
+        deadline = self._clock() + _START_SECONDS
         while True:
             try:
-                return push.has_image(client, name, NO_LOGIN)
+                return push.has_image(client, name, {})
             except APIError as error:
                 if self._clock() > deadline:
                     raise DeadlineExceeded(
                         f"the registry {self.name} does not answer", engine.words(error)
                     ) from error
-                self._pause(POLL_SECONDS)
-
-    # --- its container ------------------------------------------------------------------------
+                self._pause(_POLL_SECONDS)
 
     def _ensure(self, client: DockerClient, progress: Callable[[str], None]) -> Container:
         """The container, running."""
         found = self._find(client)
         if found is not None and found.status == "running":
             return found
-        _get_image(client, progress)
+        _pull(client, progress)
         if found is not None:
-            found.remove(force=True)  # The port it had may be taken now; its layers stay.
+            found.remove(force=True)  # Its port may be taken now; its layers stay in the volume.
         return self._start(client)
 
     def _find(self, client: DockerClient) -> Container | None:
@@ -181,11 +164,11 @@ class KindRegistry:
     def _start(self, client: DockerClient) -> Container:
         from docker.errors import APIError  # noqa: PLC0415 - heavy
 
-        client.volumes.create(self.name, labels=self._labels)
+        client.volumes.create(self.name, labels={OWNER: self._cluster})
         container = self._create(client, USUAL_PORT)
         try:
             container.start()
-        except APIError:  # The port is taken; whatever else it is comes again.
+        except APIError:  # The port is taken; any other error comes again with the next port.
             container.remove(force=True)
             container = self._create(client, ANY_PORT)
             container.start()
@@ -196,7 +179,7 @@ class KindRegistry:
         return client.containers.create(
             IMAGE,
             name=self.name,
-            labels=self._labels,
+            labels={OWNER: self._cluster},
             ports={f"{INNER_PORT}/tcp": (LOOPBACK, port)},
             volumes={self.name: {"bind": STORAGE, "mode": "rw"}},
             environment={"OTEL_TRACES_EXPORTER": "none"},
@@ -205,27 +188,15 @@ class KindRegistry:
             restart_policy={"Name": "always"},
         )
 
-    # --- the cluster's nodes ------------------------------------------------------------------
-
     def _nodes(self, client: DockerClient) -> list[Container]:
-        labelled = client.containers.list(filters={"label": f"{NODE_OF}={self._cluster}"})
-        nodes = [container for container in labelled if container.labels.get(ROLE) in NODES]
+        labelled = client.containers.list(filters={"label": f"{_NODE_OF}={self._cluster}"})
+        nodes = [container for container in labelled if container.labels.get(_ROLE) in _ROLES]
         if not nodes:
             raise EnvironmentFailure(f"Docker runs no node of the kind cluster {self._cluster}")
         return nodes
 
-    def _join(self, client: DockerClient, container: Container, node: Container) -> None:
-        """Let the nodes reach the registry by its name."""
-        for network in _networks(node) - _networks(container):
-            client.networks.get(network).connect(container)
 
-    def _configure(self, node: Container) -> None:
-        """Tell a node's containerd that the registry speaks HTTP; it reads this at each pull."""
-        folder = f"/etc/containerd/certs.d/{self._host}"
-        _run(node, "sh", "-c", CONFIGURE, "sh", folder, f'[host."http://{self._host}"]\n')
-
-
-def _get_image(client: DockerClient, progress: Callable[[str], None]) -> None:
+def _pull(client: DockerClient, progress: Callable[[str], None]) -> None:
     from docker.errors import APIError  # noqa: PLC0415 - heavy
 
     if engine.has_image(client, IMAGE):

@@ -85,8 +85,8 @@ class BuiltImages:
             done = self._delivery.deliver(
                 (self._pinned.airflow, self._pinned.postgres), step.progress
             )
-            if done.images and self._delivery.destination:
-                step.detail += f", pushed to {self._delivery.destination}"
+            if done.detail:
+                step.detail += f", {done.detail}"
         if done.warning:
             console.warning(done.warning)
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import tarfile
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,20 +121,15 @@ def silent(_: str) -> None:
     pass
 
 
-def test_images_are_built_once(engine: Engine, settings: Settings) -> None:
-    first = image.ensure(settings, progress=silent)
-    assert first.built
-    assert {first.airflow, first.postgres} == engine.images
-    second = image.ensure(settings, progress=silent)
-    assert not second.built
-    assert engine.built == ["postgres", "airflow"]
-
-
-def test_their_names_are_known_without_docker(engine: Engine, settings: Settings) -> None:
+def test_images_are_built_once_under_names_that_are_known_before(
+    engine: Engine, settings: Settings
+) -> None:
     wanted = image.wanted(settings)
     assert not engine.built
-    built = image.ensure(settings, progress=silent)
-    assert (wanted.airflow, wanted.postgres) == (built.airflow, built.postgres)
+    assert image.ensure(settings, progress=silent) == replace(wanted, built=True)
+    assert {wanted.airflow, wanted.postgres} == engine.images
+    assert image.ensure(settings, progress=silent) == wanted
+    assert engine.built == ["postgres", "airflow"]
 
 
 def test_a_changed_requirement_builds_one_image(engine: Engine, settings: Settings) -> None:
@@ -157,12 +152,12 @@ def test_each_build_gets_what_all_stages_need_and_no_more(
 
 
 @pytest.mark.usefixtures("engine")
-def test_progress_tells_the_step_and_what_it_says(settings: Settings) -> None:
-    said: list[str] = []
-    image.ensure(settings, progress=said.append)
-    assert "airflow 2/2: RUN sh install.sh" in said
-    assert "airflow 2/2: RUN sh install.sh · Installed 3 packages" in said
-    assert not any("0123456789ab" in line for line in said)
+def test_progress_shows_each_step_and_its_output(settings: Settings) -> None:
+    shown: list[str] = []
+    image.ensure(settings, progress=shown.append)
+    assert "airflow 2/2: RUN sh install.sh" in shown
+    assert "airflow 2/2: RUN sh install.sh · Installed 3 packages" in shown
+    assert not any("0123456789ab" in line for line in shown)
 
 
 def test_a_base_image_that_comes_is_counted(engine: Engine, settings: Settings) -> None:
@@ -177,7 +172,9 @@ def test_a_base_image_that_comes_is_counted(engine: Engine, settings: Settings) 
     ]
 
 
-def test_a_failing_step_shows_its_last_lines(engine: Engine, settings: Settings) -> None:
+def test_the_hint_of_a_step_that_failed_is_its_last_lines(
+    engine: Engine, settings: Settings
+) -> None:
     engine.answer = [
         {"stream": "Step 1/2 : RUN first\n"},
         {"stream": "of no interest\n"},
@@ -206,7 +203,7 @@ def test_a_build_that_breaks_off_is_a_failure(engine: Engine, settings: Settings
         image.ensure(settings, progress=silent)
 
 
-def test_without_an_engine_a_person_is_told_what_to_do(
+def test_without_an_engine_the_hint_is_another_target(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
@@ -217,7 +214,7 @@ def test_without_an_engine_a_person_is_told_what_to_do(
 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.filterwarnings("ignore:docker-credential-none")
-def test_a_missing_credential_helper_is_told_when_a_build_sends_the_logins(
+def test_a_missing_credential_helper_is_named_when_a_build_sends_the_logins(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.json").write_text('{"credsStore": "none"}')

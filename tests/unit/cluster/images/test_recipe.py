@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,9 @@ from hypothesis import strategies as st
 from windsock.cluster.images import recipe
 from windsock.config import Settings
 from windsock.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[4]
 
@@ -26,36 +31,24 @@ def tags(project: Path, **changes: str) -> dict[str, str]:
     return {target: recipe.tag(target, recipe.content(settings, target)) for target in recipe.OWN}
 
 
-def changed(project: Path, name: str) -> set[str]:
-    """The images that a change of this file concerns."""
-    before = tags(project)
-    path = project / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes((path.read_bytes() if path.exists() else b"") + b"\n# changed\n")
-    after = tags(project)
-    return {target for target in after if after[target] != before[target]}
-
-
 @pytest.mark.parametrize(
-    "name",
-    ["requirements.lock", "requirements.txt", "packages.txt", "bootstrap.sh"],
+    ("names", "images"),
+    [
+        (("requirements.lock", "requirements.txt", "packages.txt", "bootstrap.sh"), {"airflow"}),
+        (("postgres.sh",), {"postgres"}),
+        (("Dockerfile", "install.sh", "certs/ours.crt"), {"airflow", "postgres"}),
+        (("certs/README.md", "requirements.in", "notes.txt"), set()),
+    ],
 )
-def test_what_only_airflow_is_made_of_does_not_touch_postgresql(project: Path, name: str) -> None:
-    assert changed(project, f"docker/{name}") == {"airflow"}
-
-
-def test_what_only_postgresql_is_made_of_does_not_touch_airflow(project: Path) -> None:
-    assert changed(project, "docker/postgres.sh") == {"postgres"}
-
-
-@pytest.mark.parametrize("name", ["Dockerfile", "install.sh", "certs/ours.crt"])
-def test_what_both_are_made_of_makes_two_other_images(project: Path, name: str) -> None:
-    assert changed(project, f"docker/{name}") == {"airflow", "postgres"}
-
-
-@pytest.mark.parametrize("name", ["certs/README.md", "requirements.in", "notes.txt"])
-def test_what_no_image_is_made_of_changes_nothing(project: Path, name: str) -> None:
-    assert changed(project, f"docker/{name}") == set()
+def test_a_file_changes_the_images_that_are_made_of_it_and_no_other(
+    project: Path, names: tuple[str, ...], images: set[str]
+) -> None:
+    for name in names:
+        before = tags(project)
+        with (project / "docker" / name).open("ab") as file:
+            file.write(b"\n# changed\n")
+        after = tags(project)
+        assert {target for target in after if after[target] != before[target]} == images, name
 
 
 def test_requirements_may_lie_elsewhere_or_nowhere(project: Path) -> None:
@@ -82,7 +75,7 @@ def test_the_code_beside_airflow_goes_along_and_nothing_else_of_windsock(project
 
 def test_the_context_holds_all_that_the_dockerfile_copies(project: Path) -> None:
     contents = [recipe.content(Settings(project=project), target) for target in recipe.OWN]
-    with tarfile.open(fileobj=recipe.context(*contents)) as archive:
+    with tarfile.open(fileobj=recipe.context({**contents[0], **contents[1]})) as archive:
         names = set(archive.getnames())
         assert archive.getmember("docker/bootstrap.sh").mode == 0o755
     for line in (project / recipe.DOCKERFILE).read_text().splitlines():
@@ -110,45 +103,50 @@ def test_two_contents_have_one_tag_only_if_they_are_equal(
 # --- where the build finds packages ---------------------------------------------------------------
 
 
-def arguments(monkeypatch: pytest.MonkeyPatch, pip: dict[str, str], **own: str) -> dict[str, str]:
-    monkeypatch.setattr(recipe, "pip_settings", lambda _: pip)
-    monkeypatch.setattr(
-        recipe,
-        "index_settings",
-        lambda _: {"UV_DEFAULT_INDEX": pip["index-url"]} if "index-url" in pip else {},
-    )
-    return recipe.arguments(own)
+@pytest.fixture
+def pip(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Makes the variables of a user with this configuration of pip."""
+
+    def configure(**options: str) -> dict[str, str]:
+        file = tmp_path / "pip.conf"
+        lines = [f"{name.replace('_', '-')} = {value}\n" for name, value in options.items()]
+        file.write_text("".join(["[global]\n", *lines]))
+        return {"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(file)}
+
+    return configure
 
 
-def test_an_index_that_pip_uses_here_is_used_in_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_pip_uses_here_is_used_in_the_build(
+    pip: Callable[..., dict[str, str]],
+) -> None:
     index = "https://mirror.example/simple"
-    found = arguments(monkeypatch, {"index-url": index, "trusted-host": "mirror.example"})
-    assert found == {
+    wanted = {
         "UV_DEFAULT_INDEX": index,
+        "UV_INSECURE_HOST": "mirror.example",
         "PIP_INDEX_URL": index,
         "PIP_TRUSTED_HOST": "mirror.example",
     }
+    found = recipe.arguments(pip(index_url=index, trusted_host="mirror.example"))
+    assert wanted.items() <= found.items()
 
 
-def test_what_the_user_told_uv_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = arguments(
-        monkeypatch, {"index-url": "https://pip.example"}, UV_DEFAULT_INDEX="https://uv.example"
-    )
+def test_an_index_of_uv_wins(pip: Callable[..., dict[str, str]]) -> None:
+    index = {"UV_DEFAULT_INDEX": "https://uv.example"}
+    found = recipe.arguments(pip(index_url="https://pip.example") | index)
     assert found["UV_DEFAULT_INDEX"] == "https://uv.example"
 
 
 @pytest.mark.parametrize("index", ["https://me:secret@mirror.example", "file:///opt/wheels"])
 def test_a_password_and_a_folder_of_this_machine_stay_here(
-    monkeypatch: pytest.MonkeyPatch, index: str
+    pip: Callable[..., dict[str, str]], index: str
 ) -> None:
-    assert arguments(monkeypatch, {"index-url": index}) == {}
+    assert index not in recipe.arguments(pip(index_url=index)).values()
 
 
-def test_proxies_travel_and_nothing_else_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = arguments(monkeypatch, {}, https_proxy="http://proxy:3128", TOKEN="secret")
-    assert found == {"https_proxy": "http://proxy:3128"}
+def test_proxies_go_to_the_build_and_nothing_else_of_the_environment() -> None:
+    proxy = {"https_proxy": "http://proxy:3128"}
+    found = recipe.arguments({**proxy, "TOKEN": "secret", "PIP_CONFIG_FILE": os.devnull})
+    assert found == proxy
 
 
 def test_the_arguments_are_those_that_the_dockerfile_knows() -> None:

@@ -11,19 +11,6 @@ AIRFLOW = "windsock-airflow:1111"
 NAME = "demo-registry"
 
 
-class Clock:
-    """Time that passes only in pauses."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pause(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
 def docker(monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     fake = FakeDocker(known={AIRFLOW, IMAGE})
@@ -34,8 +21,9 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
 
 @pytest.fixture
 def demo() -> KindRegistry:
-    clock = Clock()
-    return KindRegistry("demo", clock=clock, pause=clock.pause)
+    """Its time passes in pauses alone."""
+    paused: list[float] = []
+    return KindRegistry("demo", clock=lambda: sum(paused), pause=paused.append)
 
 
 def silent(_: str) -> None:
@@ -47,37 +35,30 @@ def test_an_image_goes_to_the_registry_and_from_there_to_each_node(
 ) -> None:
     docker.add_node("demo-worker", "worker")
     docker.add_node("demo-balancer", "external-load-balancer")
-    said: list[str] = []
-    demo.deliver([AIRFLOW], said.append)
+    shown: list[str] = []
+    demo.deliver([AIRFLOW], shown.append)
     assert docker.done("push") == [[f"127.0.0.1:5001/{AIRFLOW}"]]
     pulls = [call for call in docker.done("exec") if call[1] == "crictl"]
     assert pulls == [
         [node, "crictl", "pull", f"demo-registry:5000/{AIRFLOW}"]
         for node in ("demo-control-plane", "demo-worker")
     ]
-    assert f"pushing {AIRFLOW}: 0 of 1 layers, 2 of 8 MiB" in said
+    assert f"pushing {AIRFLOW}: 0 of 1 layers, 2 of 8 MiB" in shown
 
 
-def test_the_registry_is_started_once_and_joins_the_network_of_kind(
+def test_the_registry_is_started_once_in_the_network_of_kind_and_gets_an_image_once(
     docker: FakeDocker, demo: KindRegistry
 ) -> None:
     demo.deliver([AIRFLOW], silent)
     demo.deliver([AIRFLOW], silent)
     assert docker.done("start") == [[NAME, "5001"]]
+    assert len(docker.done("push")) == 1
+    assert docker.known == {AIRFLOW, IMAGE}  # Names for the push alone are gone.
     container = docker.containers.get(NAME)
     assert container.networks == ["bridge", "kind"]
     assert container.labels == {OWNER: "demo"}
     assert container.options["restart_policy"] == {"Name": "always"}
     assert container.options["cap_drop"] == ["ALL"]
-
-
-def test_an_image_that_the_registry_has_is_not_pushed_again(
-    docker: FakeDocker, demo: KindRegistry
-) -> None:
-    demo.deliver([AIRFLOW], silent)
-    demo.deliver([AIRFLOW], silent)
-    assert len(docker.done("push")) == 1
-    assert docker.known == {AIRFLOW, IMAGE}  # Names for the push alone are gone.
 
 
 def test_a_node_learns_where_the_registry_is_without_a_shell_reading_any_name(
@@ -114,9 +95,7 @@ def test_a_registry_that_stopped_comes_back_with_its_layers(
     assert docker.kept == {NAME: {OWNER: "demo"}}
 
 
-def test_a_registry_that_cannot_be_pulled_is_said_to_be_that(
-    docker: FakeDocker, demo: KindRegistry
-) -> None:
+def test_a_registry_that_cannot_be_pulled_is_named(docker: FakeDocker, demo: KindRegistry) -> None:
     docker.known.remove(IMAGE)
     docker.refusal = "no such host"
     with pytest.raises(EnvironmentFailure, match=r"registry:3\.0\.0 cannot be pulled") as caught:
@@ -125,19 +104,13 @@ def test_a_registry_that_cannot_be_pulled_is_said_to_be_that(
     assert not docker.kept
 
 
-def test_its_image_is_pulled_if_docker_does_not_have_it(
+def test_a_registry_is_pulled_started_and_waited_for(
     docker: FakeDocker, demo: KindRegistry
 ) -> None:
     docker.known.remove(IMAGE)
-    demo.deliver([AIRFLOW], silent)
-    assert docker.done("pull") == [[IMAGE]]
-
-
-def test_a_registry_that_has_just_started_is_waited_for(
-    docker: FakeDocker, demo: KindRegistry
-) -> None:
     docker.unready = 3
     demo.deliver([AIRFLOW], silent)
+    assert docker.done("pull") == [[IMAGE]]
     assert docker.done("push")
 
 
