@@ -9,29 +9,40 @@ from typing import Any
 
 import pytest
 
+from windsock.cluster.api.client import Cluster
 from windsock.cluster.api.failures import CONFLICT, NOT_FOUND, Refusal
 
 Object = dict[str, Any]
 
 
-class FakeRoom:
-    """A namespace in memory that refuses as the API server does."""
+class FakeRoom(Cluster):
+    """A namespace in memory that refuses as the API server does.
+
+    Args:
+        refuses: The code with which each creation is refused; 0 means none.
+    """
 
     namespace = "fake"
 
-    def __init__(self) -> None:
+    def __init__(self, *, refuses: int = 0) -> None:
+        self.creations = 0
+        self._refuses = refuses
         self._items: dict[str, Object] = {}
         self._versions = itertools.count(1)
         self._changing = threading.Lock()
 
-    def within(self, _seconds: float) -> FakeRoom:
+    def within(self, seconds: float) -> FakeRoom:  # noqa: ARG002 - it answers at once
         return self
 
-    def get(self, _version: str, _kind: str, name: str) -> Object | None:
+    def get(self, _api_version: str, _kind: str, name: str) -> Object | None:
         return copy.deepcopy(self._items.get(name))
 
-    def create(self, item: Object) -> Object:
+    def create(self, item: Object, *, dry_run: bool = False) -> Object:
+        assert not dry_run
         with self._changing:
+            self.creations += 1
+            if self._refuses:
+                raise Refusal("may not create leases", "It needs a Role.", code=self._refuses)
             if item["metadata"]["name"] in self._items:
                 raise Refusal("there is one", code=CONFLICT)
             made = copy.deepcopy(item)

@@ -17,12 +17,13 @@ from windsock.cluster.api.lease import (
     RETRY_SECONDS,
     Lease,
     LeaseRenewer,
-    Leases,
 )
 from windsock.sync.protocol import StoreBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from windsock.cluster.api.client import Cluster
 
 MORNING = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 ANNA, BOB = "anna@laptop#1", "bob@desk#2"
@@ -49,22 +50,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def anna(room: Leases, clock: Clock) -> Lease:
+def anna(room: Cluster, clock: Clock) -> Lease:
     return Lease(room, client=ANNA, clock=clock, pause=clock.pause)
 
 
 @pytest.fixture
-def bob(room: Leases, clock: Clock) -> Lease:
+def bob(room: Cluster, clock: Clock) -> Lease:
     return Lease(room, client=BOB, clock=clock, pause=clock.pause)
 
 
-def spec_of(room: Leases) -> dict[str, Any]:
+def spec_of(room: Cluster) -> dict[str, Any]:
     found = room.get(API_VERSION, KIND, NAME)
     assert found is not None
     return dict(found["spec"])
 
 
-def test_the_first_one_holds_it_and_signs(room: Leases, anna: Lease) -> None:
+def test_the_first_one_holds_it_and_signs(room: Cluster, anna: Lease) -> None:
     anna.take()
     assert spec_of(room) == {
         "holderIdentity": ANNA,
@@ -87,7 +88,7 @@ def test_another_one_is_told_who_holds_it_since_when_and_what_to_do(
 
 
 def test_a_renewal_tells_the_time_and_not_another_beginning(
-    room: Leases, anna: Lease, bob: Lease, clock: Clock
+    room: Cluster, anna: Lease, bob: Lease, clock: Clock
 ) -> None:
     anna.take()
     for _ in range(4):
@@ -101,7 +102,7 @@ def test_a_renewal_tells_the_time_and_not_another_beginning(
 
 
 def test_the_same_client_holds_it_again_after_a_crash(
-    room: Leases, anna: Lease, clock: Clock
+    room: Cluster, anna: Lease, clock: Clock
 ) -> None:
     anna.take()
     Lease(room, client=ANNA, clock=clock, pause=clock.pause).take()
@@ -109,7 +110,7 @@ def test_the_same_client_holds_it_again_after_a_crash(
 
 
 def test_one_that_is_not_renewed_is_free(
-    room: Leases, anna: Lease, bob: Lease, clock: Clock
+    room: Cluster, anna: Lease, bob: Lease, clock: Clock
 ) -> None:
     anna.take()
     clock.now += timedelta(seconds=DURATION + 1)
@@ -121,7 +122,7 @@ def test_one_that_is_not_renewed_is_free(
 
 
 def test_a_holder_whose_clock_is_behind_is_not_taken_for_dead(
-    room: Leases, bob: Lease, clock: Clock
+    room: Cluster, bob: Lease, clock: Clock
 ) -> None:
     behind = Lease(
         room, client=ANNA, clock=lambda: clock.now - timedelta(hours=1), pause=clock.pause
@@ -133,7 +134,7 @@ def test_a_holder_whose_clock_is_behind_is_not_taken_for_dead(
 
 
 def test_a_holder_whose_renewal_is_late_as_well_is_not_robbed(
-    room: Leases, bob: Lease, clock: Clock
+    room: Cluster, bob: Lease, clock: Clock
 ) -> None:
     behind = Lease(
         room, client=ANNA, clock=lambda: clock.now - timedelta(hours=1), pause=clock.pause
@@ -158,7 +159,7 @@ def test_it_can_be_taken_over_and_the_loser_learns_to_whom(anna: Lease, bob: Lea
         anna.take()
 
 
-def test_a_released_one_is_gone_and_free(room: Leases, anna: Lease, bob: Lease) -> None:
+def test_a_released_one_is_gone_and_free(room: Cluster, anna: Lease, bob: Lease) -> None:
     anna.take()
     anna.release()
     assert room.get(API_VERSION, KIND, NAME) is None
@@ -167,7 +168,7 @@ def test_a_released_one_is_gone_and_free(room: Leases, anna: Lease, bob: Lease) 
     assert spec_of(room)["holderIdentity"] == BOB
 
 
-def test_one_that_somebody_deleted_is_made_again(room: Leases, anna: Lease) -> None:
+def test_one_that_somebody_deleted_is_made_again(room: Cluster, anna: Lease) -> None:
     anna.take()
     found = room.get(API_VERSION, KIND, NAME)
     assert found is not None
@@ -178,7 +179,7 @@ def test_one_that_somebody_deleted_is_made_again(room: Leases, anna: Lease) -> N
 
 @pytest.mark.parametrize("renewed", [None, "2020-01-01T00:00:00.000000Z"])
 def test_what_another_tool_left_is_taken(
-    room: Leases, anna: Lease, clock: Clock, renewed: str | None
+    room: Cluster, anna: Lease, clock: Clock, renewed: str | None
 ) -> None:
     spec: dict[str, Any] = {"holderIdentity": "somebody", "leaseDurationSeconds": 5}
     if renewed:
@@ -189,7 +190,7 @@ def test_what_another_tool_left_is_taken(
     assert clock.now == MORNING + timedelta(seconds=DURATION)
 
 
-def test_of_many_at_once_one_gets_it(room: Leases) -> None:
+def test_of_many_at_once_one_gets_it(room: Cluster) -> None:
     held: list[str] = []
 
     def try_it(name: str) -> None:
@@ -230,7 +231,7 @@ class Ticks(threading.Event):
         return self.is_set()
 
 
-def test_a_renewer_renews_it_and_gives_it_back(room: Leases, anna: Lease, clock: Clock) -> None:
+def test_a_renewer_renews_it_and_gives_it_back(room: Cluster, anna: Lease, clock: Clock) -> None:
     ticks, lost = Ticks(), list[StoreBusy]()
     renewer = LeaseRenewer(anna, lost=lost.append, note=lambda _: None, stop=ticks)
     assert not renewer.renews
@@ -249,7 +250,7 @@ def test_a_renewer_renews_it_and_gives_it_back(room: Leases, anna: Lease, clock:
 
 
 def test_a_renewer_that_loses_it_says_to_whom_and_leaves_it_alone(
-    room: Leases, anna: Lease, bob: Lease
+    room: Cluster, anna: Lease, bob: Lease
 ) -> None:
     ticks, lost, told = Ticks(), list[StoreBusy](), threading.Event()
 
@@ -268,7 +269,7 @@ def test_a_renewer_that_loses_it_says_to_whom_and_leaves_it_alone(
 
 
 def test_a_renewer_that_lost_it_renews_it_again_once_it_is_taken_back(
-    room: Leases, anna: Lease, bob: Lease, clock: Clock
+    room: Cluster, anna: Lease, bob: Lease, clock: Clock
 ) -> None:
     ticks, lost, threads = Ticks(), threading.Event(), set(threading.enumerate())
     renewer = LeaseRenewer(anna, lost=lambda _: lost.set(), note=lambda _: None, stop=ticks)
@@ -302,7 +303,7 @@ def test_a_renewer_says_at_once_who_has_just_taken_it(anna: Lease, bob: Lease) -
 
 
 def test_a_renewer_that_fails_in_any_way_tries_again_sooner(
-    room: Leases, anna: Lease, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    room: Cluster, anna: Lease, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = Ticks()
     renewer = LeaseRenewer(anna, lost=lambda _: None, note=lambda _: None, stop=ticks)

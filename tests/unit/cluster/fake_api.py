@@ -26,6 +26,7 @@ CONTEXT = "fake"
 
 KINDS = (
     Kind("v1", "Namespace", "namespaces", namespaced=False),
+    Kind("v1", "Node", "nodes", namespaced=False),
     Kind("v1", "ConfigMap", "configmaps"),
     Kind("v1", "Secret", "secrets"),
     Kind("v1", "Pod", "pods"),
@@ -91,6 +92,7 @@ class FakeApi:
         asked: `METHOD path` of each request; the method of a watch is `WATCH`, of a dry run `TRY`.
         logs: Name of a pod → the lines of its log; an open log ends when `end_logs` is called.
         watching: How many watches are open.
+        connections: How many connections clients have made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,6 +100,7 @@ class FakeApi:
         self.asked: list[str] = []
         self.logs: dict[str, list[bytes]] = {}
         self.watching = 0
+        self.connections = 0
         self._answers: list[tuple[str, re.Pattern[str], Answer]] = []
         self._generation = 0
         self.over = False
@@ -116,7 +119,7 @@ class FakeApi:
 
     def __exit__(self, *_: object) -> None:
         for cluster in self._clusters:
-            cluster.connection._pool.clear()
+            cluster.connection.drop_idle()
         self._server.shutdown()
         self._thread.join()
         self.over = True  # also for a watch that is just beginning
@@ -226,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.api = self.server.api
+        self.api.connections += 1
         self.api._sockets.add(self.connection)
 
     def finish(self) -> None:

@@ -29,7 +29,7 @@ class Room(FakeRoom):
         super().__init__()
         self.done: list[str] = []
         self.patience: list[float] = []
-        self.connection = SimpleNamespace(drop_idle=lambda: self.done.append("dropped"))
+        self.connection: Any = SimpleNamespace(drop_idle=lambda: self.done.append("dropped"))
 
     def within(self, seconds: float) -> Room:
         self.patience.append(seconds)

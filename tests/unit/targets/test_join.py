@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Applied(FakeRoom):
     """A namespace to which somebody has applied a migration under a name of their own."""
 
-    def items(self, api_version: str, kind: str, *, selector: str) -> list[dict[str, Any]]:
+    def items(self, api_version: str, kind: str, *, selector: str = "") -> list[dict[str, Any]]:
         assert (api_version, kind) == ("batch/v1", "Job")
         assert "windsock" in selector
         return [thing("Job", "airflow-migrate")]

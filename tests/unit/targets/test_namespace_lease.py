@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.lease.conftest import FakeRoom
 from windsock.cluster.api import lease
-from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
+from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND
 from windsock.cluster.api.lease import API_VERSION, KIND, NAME, Lease
 from windsock.errors import EnvironmentFailure
 from windsock.sync.protocol import StoreBusy
@@ -58,7 +58,7 @@ def bob(room: Room) -> Lease:
     return Lease(room, client="bob@desk#2")
 
 
-def claim(room: lease.Leases, *, take_over: bool = False) -> NamespaceLease:
+def claim(room: FakeRoom, *, take_over: bool = False) -> NamespaceLease:
     return NamespaceLease(room, client="anna@laptop#1", take_over=take_over)
 
 
@@ -103,24 +103,15 @@ def test_a_removal_stops_when_somebody_takes_it_over_meanwhile(room: Room, bob: 
     assert room.holder() == "bob@desk#2", "it is theirs, and stays so"
 
 
-class Refusing(FakeRoom):
-    def __init__(self, code: int) -> None:
-        super().__init__()
-        self._code = code
-
-    def create(self, _: Object) -> Object:
-        raise Refusal("no", code=self._code)
-
-
 @pytest.mark.parametrize("code", [NOT_FOUND, FORBIDDEN])
 def test_without_a_namespace_or_the_right_to_use_leases_everything_is_removed_all_the_same(
     code: int,
 ) -> None:
-    with claim(Refusing(code)).for_removal() as check:
+    with claim(FakeRoom(refuses=code)).for_removal() as check:
         check()
 
 
 @pytest.mark.parametrize("code", [CONFLICT, 503])
 def test_any_other_refusal_is_one(code: int) -> None:
-    with pytest.raises(EnvironmentFailure), claim(Refusing(code)).for_removal():
+    with pytest.raises(EnvironmentFailure), claim(FakeRoom(refuses=code)).for_removal():
         pytest.fail("it is removed")

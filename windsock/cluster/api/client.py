@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.connection import READ_SECONDS, Connection, LineStream, Object
 from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
-from windsock.cluster.api.resources import Catalogue
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Cluster:
     Args:
         connection: To the cluster.
         namespace: Of the environment.
-        patience: Seconds of silence after which a request is not answered.
+        patience: Seconds of silence after which a request fails.
     """
 
     def __init__(
@@ -44,16 +43,11 @@ class Cluster:
         self.context = connection.context
         self.server = connection.server
         self.request = partial(connection.request, timeout=patience)
-        self._catalogue = Catalogue(lambda path: self.request("GET", path, doing="list its kinds"))
+        self._kinds: dict[str, dict[str, Object]] = {}
 
     @classmethod
     def connect(cls, *, context: str, namespace: str, kubeconfig: str | None) -> Cluster:
-        """Read the kubeconfig; the cluster itself is asked at the first request.
-
-        Args:
-            context: A context of the kubeconfig.
-            namespace: Of the environment.
-            kubeconfig: The file; None means kubectl's own (KUBECONFIG, ~/.kube/config).
+        """Read the kubeconfig, as `Connection.open` does.
 
         Raises:
             ConfigurationError: There is no such kubeconfig or context, or it cannot be used.
@@ -62,26 +56,55 @@ class Cluster:
         return cls(connection, namespace=namespace)
 
     def within(self, seconds: float) -> Cluster:
-        """The same namespace for who cannot wait: a request that is silent for so long fails."""
+        """The same namespace with another patience, in seconds."""
         return Cluster(self.connection, namespace=self.namespace, patience=seconds)
 
     # --- objects ------------------------------------------------------------------------------
 
-    def kinds(self, api_version: str) -> set[str]:
-        """The kinds that the cluster serves of an API version; none if it has no such version."""
-        return set(self._catalogue.kinds(api_version))
-
     def served(self, api_versions: Iterable[str]) -> set[tuple[str, str]]:
         """All (API version, kind) that the cluster serves of these API versions."""
-        return {(version, kind) for version in set(api_versions) for kind in self.kinds(version)}
+        return {(version, kind) for version in api_versions for kind in self._discover(version)}
 
     def namespaced(self, api_version: str, kind: str) -> bool:
         """Whether the objects of a kind live in a namespace."""
-        return self._catalogue.find(api_version, kind).namespaced
+        return bool(self._find(api_version, kind)["namespaced"])
 
     def path(self, api_version: str, kind: str, name: str = "") -> str:
-        """The path of an object in our namespace, or of all of a kind."""
-        return self._catalogue.find(api_version, kind).path(self.namespace, name)
+        """The path of an object in our namespace, or of all of a kind.
+
+        Raises:
+            EnvironmentFailure: The cluster does not serve this kind.
+        """
+        found = self._find(api_version, kind)
+        within = f"/namespaces/{self.namespace}" if found["namespaced"] else ""
+        return f"{_root(api_version)}{within}/{found['name']}" + (f"/{name}" if name else "")
+
+    def _find(self, api_version: str, kind: str) -> Object:
+        """How the cluster lists a kind: with its name in paths, and whether it is namespaced."""
+        found = self._discover(api_version).get(kind)
+        if found is None:
+            raise EnvironmentFailure(
+                f"the cluster does not serve {kind} ({api_version})",
+                "Its Kubernetes may be too old or too new for it; `kubectl api-resources` lists "
+                "what it serves.",
+            )
+        return found
+
+    def _discover(self, api_version: str) -> dict[str, Object]:
+        """Kind → how the cluster lists it; empty if the cluster lacks this API version."""
+        if api_version not in self._kinds:
+            try:
+                listed = self.request("GET", _root(api_version), doing="list its kinds")
+            except Refusal as error:
+                if error.code != NOT_FOUND:
+                    raise
+                listed = {}
+            self._kinds[api_version] = {
+                item["kind"]: item
+                for item in listed.get("resources") or []
+                if "/" not in item["name"]  # a subresource, say pods/log
+            }
+        return self._kinds[api_version]
 
     def get(self, api_version: str, kind: str, name: str) -> Object | None:
         """An object, or None if there is none."""
@@ -116,7 +139,7 @@ class Cluster:
             query = {**query, "continue": page["metadata"]["continue"]}
 
     def create(self, item: Object, *, dry_run: bool = False) -> Object:
-        """Create an object, which must not exist yet (or see whether it could be)."""
+        """Create an object that does not exist yet (or, in a dry run, see whether that works)."""
         query = {"fieldManager": FIELD_MANAGER}
         return self.request(
             "POST",
@@ -127,7 +150,7 @@ class Cluster:
         )
 
     def apply(self, item: Object, *, dry_run: bool = False) -> Object:
-        """Apply an object on the server, as it is there afterwards (or would be)."""
+        """Apply an object on the server; returns it as it is then (or would be)."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return self.request(
             "PATCH",
@@ -150,11 +173,11 @@ class Cluster:
         )
 
     def delete(self, item: Object, *, unchanged: bool = False) -> bool:
-        """Delete an object, and what it owns after it; False if it was gone already.
+        """Delete an object, and after it what it owns; False if it was gone already.
 
         Args:
             item: The object.
-            unchanged: Only if nobody has changed it since it was read; False if somebody has.
+            unchanged: Delete it only if nobody has changed it since it was read; else False.
         """
         options: Object = {"propagationPolicy": "Background"}
         if uid := item["metadata"].get("uid"):
@@ -189,7 +212,7 @@ class Cluster:
     # --- the cluster itself -------------------------------------------------------------------
 
     def version(self) -> str:
-        """Of the cluster, for example `1.34.0`."""
+        """The version of the cluster, for example `1.34.0`."""
         return str(self.request("GET", "/version", doing="show its version")["gitVersion"])[1:]
 
     def node_images(self) -> set[str]:
@@ -210,14 +233,14 @@ class Cluster:
         ]
         return set.intersection(*of_nodes) if of_nodes else set()
 
-    def ensure_namespace(self) -> bool:
-        """Create the namespace if there is none; returns whether it was created.
+    def ensure_namespace(self) -> None:
+        """Create the namespace if there is none.
 
-        An account of one namespace may often neither see nor make it: what counts then is whether
-        it may look into it.
+        An account of one namespace may often neither see nor create it: then it is enough that
+        the account may look into it.
 
         Raises:
-            EnvironmentFailure: There is none, and we may not make it.
+            EnvironmentFailure: There is none, and this account may not create it.
         """
         try:
             found = self.get("v1", "Namespace", self.namespace)
@@ -225,36 +248,32 @@ class Cluster:
             if error.code != FORBIDDEN:
                 raise
             self.items("v1", "ConfigMap")
-            return False
-        if found is not None:
-            if found["status"].get("phase") == "Terminating":
-                raise EnvironmentFailure(
-                    f"namespace {self.namespace} is being deleted",
-                    "Try again when it is gone: `kubectl get namespace`.",
-                )
-            return False
-        return self._create_namespace()
-
-    def _create_namespace(self) -> bool:
-        try:
-            self.create(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Namespace",
-                    "metadata": {"name": self.namespace, "labels": MANAGED},
-                }
+            return
+        if found is None:
+            self._create_namespace()
+        elif found["status"].get("phase") == "Terminating":
+            raise EnvironmentFailure(
+                f"namespace {self.namespace} is being deleted",
+                "Try again when it is gone: `kubectl get namespace`.",
             )
+
+    def _create_namespace(self) -> None:
+        metadata = {"name": self.namespace, "labels": MANAGED}
+        try:
+            self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         except Refusal as error:
-            if error.code == CONFLICT:
-                return False
             if error.code == FORBIDDEN:
                 raise EnvironmentFailure(
                     f"there is no namespace {self.namespace}, and this account may not make one",
                     f"Ask for it (`kubectl create namespace {self.namespace}`), or name one of "
                     f"yours with `--namespace`. The cluster's answer: {error.words}",
                 ) from error
-            raise
-        return True
+            if error.code != CONFLICT:  # somebody else has just created it
+                raise
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
 def name_of(item: Mapping[str, Any]) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import ssl
 import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
 
-from windsock.cluster.api import failures, keepalive
+from windsock.cluster.api import failures
 from windsock.cluster.api import kubeconfig as kubeconfigs
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
@@ -30,10 +32,18 @@ Object = dict[str, Any]
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
 
-_AGENT = "windsock"
+TCP_OPTIONS = {
+    "TCP_NODELAY": 1,
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPALIVE": 10,  # the name of TCP_KEEPIDLE on macOS
+    "TCP_KEEPINTVL": 3,
+    "TCP_KEEPCNT": 3,
+}
+"""With these the kernel ends a connection 20 seconds after its other side is gone. A watch may be
+quiet for minutes; after a laptop has slept, or a VPN was cut, nothing else would end it."""
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _HARMLESS_RETRIES = 2
-_FAILED = 400
 
 
 class Connection:
@@ -73,7 +83,6 @@ class Connection:
         import urllib3  # noqa: PLC0415 - comes with it
 
         configuration = kubernetes.client.Configuration()
-        from_environment = configuration.proxy
         # A request that did not reach the server may be sent again; nothing else is.
         configuration.retries = urllib3.Retry(
             connect=0,
@@ -84,20 +93,25 @@ class Connection:
             raise_on_status=False,  # a 429 or 503 is an answer, with or without a Retry-After
         )
         try:
-            api = kubernetes.config.new_client_from_config(
+            kubernetes.config.load_kube_config(
                 config_file=kubeconfig, context=context, client_configuration=configuration
             )
-            host = urlsplit(configuration.host).hostname
-            if host in _LOOPBACK and configuration.proxy == from_environment is not None:
-                configuration.proxy = None
-                api = kubernetes.client.ApiClient(configuration)
+            if urlsplit(configuration.host).hostname in _LOOPBACK:
+                configuration.proxy = None  # it is that of the environment
+            pool = kubernetes.client.ApiClient(configuration).rest_client.pool_manager
         except Exception as error:  # a kubeconfig breaks the loader in many ways
             raise ConfigurationError(
                 f"context {context} cannot be used: {error}",
                 f"`kubectl --context {context} get pods` reads the same kubeconfig.",
             ) from error
-        pool = api.rest_client.pool_manager
-        pool.connection_pool_kw["socket_options"] = keepalive.socket_options()
+        pool.connection_pool_kw["socket_options"] = [
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            *(
+                (socket.IPPROTO_TCP, getattr(socket, name), value)
+                for name, value in TCP_OPTIONS.items()
+                if hasattr(socket, name)
+            ),
+        ]
         return cls(configuration, pool, context=context, kubeconfig=kubeconfig)
 
     def request(
@@ -127,16 +141,14 @@ class Connection:
             ClusterUnreachable: It does not answer.
         """
         response = self._send(
-            method, path, query=query or {}, body=body, content_type=content_type, read=timeout
+            method, path, doing, query=query, silence=timeout, body=body, content_type=content_type
         )
-        data = self._whole(response)
-        if response.status >= _FAILED:
-            raise self._refusal(response.status, data, doing)
+        answer = self._whole(response)
         try:
-            return cast("Object", json.loads(data))
+            return cast("Object", json.loads(answer))
         except ValueError as error:
             raise EnvironmentFailure(
-                f"{self.server} does not speak Kubernetes: it answered {data[:80]!r}",
+                f"{self.server} does not speak Kubernetes: it answered {answer[:80]!r}",
                 f"Does context {self.context} point at the API server, or at a sign-in page?",
             ) from error
 
@@ -155,10 +167,46 @@ class Connection:
             Refusal: The API server refuses.
             ClusterUnreachable: It does not answer.
         """
-        response = self._send("GET", path, query=query, body=None, content_type="", read=silence)
-        if response.status >= _FAILED:
-            raise self._refusal(response.status, self._whole(response), doing)
+        response = self._send("GET", path, doing, query=query, silence=silence)
         return LineStream(response, self._unreachable)
+
+    def drop_idle(self) -> None:
+        """Make new connections from now on: those in the pool may lead nowhere any more."""
+        self._pool.clear()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        *,
+        query: Mapping[str, str] | None,
+        silence: float,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Any:
+        """Send a request; returns the answer of urllib3, not read yet."""
+        import urllib3  # noqa: PLC0415 - loaded by `open`
+
+        try:
+            response = self._pool.request(
+                method,
+                f"{self.server}{path}" + (f"?{urlencode(query)}" if query else ""),
+                body=None if body is None else json.dumps(body).encode(),
+                headers={
+                    "Accept": "application/json",
+                    "Content-Type": content_type,
+                    "User-Agent": "windsock",
+                    **self._sign_in(),
+                },
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
+                preload_content=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise self._refusal(response.status, self._whole(response), doing)
+        return response
 
     def _whole(self, response: Any) -> bytes:
         """All of an answer; its connection is free for the next one."""
@@ -169,37 +217,6 @@ class Connection:
         except Exception as error:
             raise self._unreachable(error) from error
         return data
-
-    def drop_idle(self) -> None:
-        """Make new connections from now on: those that lie ready may lead nowhere any more."""
-        self._pool.clear()
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        body: Any,
-        content_type: str,
-        read: float,
-    ) -> Any:
-        import urllib3  # noqa: PLC0415 - loaded by `connect`
-
-        headers = {"Accept": "application/json", "User-Agent": _AGENT, **self._sign_in()}
-        if body is not None:
-            headers["Content-Type"] = content_type
-        try:
-            return self._pool.request(
-                method,
-                f"{self.server}{path}" + (f"?{urlencode(query)}" if query else ""),
-                body=None if body is None else json.dumps(body).encode(),
-                headers=headers,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read),
-                preload_content=False,
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._unreachable(error) from error
 
     def websocket(self, path: str, *, doing: str, query: Sequence[tuple[str, str]]) -> WebSocket:
         """Open a websocket with Kubernetes' channel protocol, for exec.
@@ -226,7 +243,7 @@ class Connection:
                     "keyfile": configuration.key_file,
                     "server_hostname": configuration.tls_server_name,
                 },
-                header=[f"{key}: {value}" for key, value in self._sign_in().items()],
+                header=self._sign_in(),
                 subprotocols=["v4.channel.k8s.io"],
                 suppress_origin=True,
                 http_proxy_host=proxy.hostname if proxy else None,
@@ -239,12 +256,9 @@ class Connection:
             raise self._unreachable(error) from error
 
     def _sign_in(self) -> dict[str, str]:
-        keys = self._configuration.api_key
         try:
             with self._signing_in:  # it may fetch a fresh token
-                # The client calls the token so from release 36 on.
-                name = "BearerToken" if "BearerToken" in keys else "authorization"
-                token = self._configuration.get_api_key_with_prefix(name)
+                token = self._configuration.get_api_key_with_prefix("authorization")
         except Exception as error:  # each way to sign in fails in its own ways
             raise failures.not_signed_in(error, context=self.context) from error
         return {"authorization": token} if token else {}
@@ -281,15 +295,13 @@ class LineStream:
             while piece := self._response.read1():
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from lines
-            if self._closed.is_set():
-                return
         except Exception as error:
-            if self._closed.is_set():
-                return
-            raise self._failure(error) from error
+            if not self._closed.is_set():
+                raise self._failure(error) from error
         finally:
+            closed = self._closed.is_set()
             self.close()
-        if rest:
+        if rest and not closed:
             yield rest
 
     def close(self) -> None:

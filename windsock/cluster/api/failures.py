@@ -1,7 +1,7 @@
 """The refusals of a cluster, in words a person can act on.
 
-The Kubernetes API answers a failure with a `Status` object, whose message is written by the API
-server, an admission controller or a webhook; it is passed on, with what to do about it.
+The Kubernetes API answers a failure with a `Status` object. Its message comes from the API server,
+an admission controller or a webhook. It is shown as it is, with what to do about it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from http.client import responses
+from typing import TYPE_CHECKING
 
 from windsock.errors import EnvironmentFailure
 
@@ -22,9 +23,6 @@ FORBIDDEN = HTTPStatus.FORBIDDEN
 INVALID = HTTPStatus.UNPROCESSABLE_ENTITY
 
 LONGEST_MESSAGE = 2000
-
-_PASSING = {HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS}
-"""What was asked for is too old by now, or the server is busy."""
 
 _MAY_NOT = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" '
@@ -40,8 +38,8 @@ class Refusal(EnvironmentFailure):
     """The API server answered, and the answer is no.
 
     Args:
-        message: As of `WindsockError`.
-        hint: As of `WindsockError`.
+        message: The cause.
+        hint: What to do next.
         code: The HTTP status.
         words: The server's message.
     """
@@ -54,14 +52,15 @@ class Refusal(EnvironmentFailure):
     @property
     def passes(self) -> bool:
         """Whether the same request may be granted in a moment: the server cannot answer it now."""
-        return self.code in _PASSING or self.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        passing = {HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS}
+        return self.code in passing or self.code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def unreachable(error: Exception, *, server: str, context: str) -> ClusterUnreachable:
-    """A connection that could not be made, or broke.
+    """The error for a connection that could not be made, or broke.
 
     Args:
-        error: What the HTTP or websocket library raised.
+        error: Of the HTTP or websocket library.
         server: The URL.
         context: Its name in the kubeconfig.
     """
@@ -79,12 +78,7 @@ def unreachable(error: Exception, *, server: str, context: str) -> ClusterUnreac
 
 
 def not_signed_in(error: Exception, *, context: str) -> ClusterUnreachable:
-    """Credentials that could not be had, or not be renewed: as if the cluster did not answer.
-
-    Args:
-        error: What a plugin or an identity provider raised.
-        context: Its name in the kubeconfig.
-    """
+    """The error for credentials that a plugin or an identity provider did not give or renew."""
     return ClusterUnreachable(
         f"context {context} cannot sign in: {_innermost(error)}",
         f"Is the network or VPN up? `kubectl --context {context} get pods` signs in the same way.",
@@ -103,16 +97,16 @@ def _innermost(error: BaseException) -> str:
 
 
 def refusal(code: int, body: str, *, doing: str, server: str, context: str) -> Refusal:
-    """What a response with a code of 400 or more means.
+    """The error for an answer of the API server whose code is 400 or more.
 
     Args:
         code: The HTTP status.
-        body: Of the response: a `Status` object, or anything a proxy answers.
+        body: A `Status` object, or anything a proxy answers.
         doing: What was asked for, for example `apply Deployment airflow-scheduler`.
         server: The URL.
         context: Its name in the kubeconfig.
     """
-    words = _words(body) or _phrase(code)
+    words = _words(code, body)
     known = _MAY_NOT.search(words)
     if code == HTTPStatus.UNAUTHORIZED or (known and known["user"] == "system:anonymous"):
         return Refusal(
@@ -129,20 +123,13 @@ def refusal(code: int, body: str, *, doing: str, server: str, context: str) -> R
     )
 
 
-def _words(body: str) -> str:
+def _words(code: int, body: str) -> str:
     try:
-        status: Any = json.loads(body)
-    except ValueError:
-        return body.strip()[:LONGEST_MESSAGE]
-    message = status.get("message") if isinstance(status, dict) else None
-    return str(message or body).strip()[:LONGEST_MESSAGE]
-
-
-def _phrase(code: int) -> str:
-    try:
-        return f"{code} {HTTPStatus(code).phrase}"
-    except ValueError:
-        return str(code)
+        message = json.loads(body).get("message")
+    except (ValueError, AttributeError):  # a proxy answers
+        message = None
+    text = str(message or body).strip()[:LONGEST_MESSAGE]
+    return text or f"{code} {responses.get(code, '')}".strip()
 
 
 def _not_permitted(asked: Mapping[str, str | None], *, code: int, words: str) -> Refusal:
@@ -167,10 +154,7 @@ _HINTS = (
         "updates to statefulset spec",
         "A StatefulSet's volumes cannot be changed: `invoke down`, then `invoke up` creates it.",
     ),
-    (
-        "immutable",
-        "It cannot be changed in place: `invoke down`, then `invoke up` creates it.",
-    ),
+    ("immutable", "It cannot be changed in place: `invoke down`, then `invoke up` creates it."),
 )
 """A part of the server's message → what to do about it."""
 

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,11 @@ from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.local.files import cannot, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 KUBECTLS_OWN = "~/.kube/config"
-LOCK_ATTEMPTS = 20
-LOCK_PAUSE_SECONDS = 0.1
+LOCK_SECONDS = 2.0
+"""How long to wait for another program that changes the kubeconfig."""
 
 _CURRENT = re.compile(r"^current-context:.*\n?", re.MULTILINE)
 
@@ -40,19 +39,12 @@ def paths(kubeconfig: str | None) -> list[Path]:
 
 
 def variable(kubeconfig: str | None) -> dict[str, str]:
-    """The variable that names the same files for another program.
-
-    Args:
-        kubeconfig: See `paths`.
-    """
+    """The variable that names the files of `paths` for another program."""
     return {"KUBECONFIG": os.pathsep.join(str(path) for path in paths(kubeconfig))}
 
 
 def contexts(kubeconfig: str | None) -> list[str]:
-    """The names of all contexts, in the order of the files.
-
-    Args:
-        kubeconfig: See `paths`.
+    """The names of all contexts, in the order of the files of `paths`.
 
     Raises:
         ConfigurationError: A file cannot be read.
@@ -65,7 +57,6 @@ def contexts(kubeconfig: str | None) -> list[str]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """What is in a file; nothing if it does not exist."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -106,35 +97,31 @@ def check_context(context: str, kubeconfig: str | None) -> None:
 
 @contextlib.contextmanager
 def current_context_unchanged(
-    kubeconfig: str | None, *, new: str, pause: Callable[[float], None] = time.sleep
+    kubeconfig: str | None, *, new: str, patience: float = LOCK_SECONDS
 ) -> Iterator[None]:
-    """Let a program in the body add a context, and keep it from making that the current one.
+    """Restore the current context after a program in the body has added a context.
 
-    A file that did not exist has no current context to keep.
+    A kubeconfig that did not exist before gets the current context of that program.
 
     Args:
-        kubeconfig: See `paths`.
+        kubeconfig: As for `paths`.
         new: The context that is added.
-        pause: Waits for so many seconds.
+        patience: Seconds to wait for the lock of the kubeconfig.
 
     Raises:
         ConfigurationError: The file cannot be read.
         EnvironmentFailure: It cannot be written.
     """
-    path = _added_to(kubeconfig)
+    known = paths(kubeconfig)
+    # kubectl adds new entries to this file, and so do kind and other tools.
+    path = next((path for path in known if path.is_file()), known[-1])
     existed, before = path.exists(), _current(path)
     try:
         yield
     finally:
         if existed and before != new and _current(path) != before:
-            with _locked(path, pause):
+            with _locked(path, patience):
                 _set_current(path, before)
-
-
-def _added_to(kubeconfig: str | None) -> Path:
-    """The file that gets new entries: kubectl's own rule, which other tools follow."""
-    known = paths(kubeconfig)
-    return next((path for path in known if path.is_file()), known[-1])
 
 
 def _current(path: Path) -> str:
@@ -143,8 +130,8 @@ def _current(path: Path) -> str:
 
 
 def _set_current(path: Path, name: str) -> None:
-    """Change one line: the rest of a file that is not ours stays as it is."""
-    target = path.resolve()  # A link stays one.
+    """Change one line: the file belongs to the user."""
+    target = path.resolve()  # a link stays one
     line = f"current-context: {json.dumps(name)}\n"
     with _readable(path):
         text = target.read_text(encoding="utf-8")
@@ -156,25 +143,22 @@ def _set_current(path: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, pause: Callable[[float], None]) -> Iterator[None]:
+def _locked(path: Path, patience: float) -> Iterator[None]:
     """Take the lock that kubectl and kind respect: a file next to the kubeconfig."""
-    lock = path.with_name(f"{path.name}.lock")
-    for _ in range(LOCK_ATTEMPTS):
-        try:
-            lock.touch(exist_ok=False)
-        except FileExistsError:
-            pause(LOCK_PAUSE_SECONDS)
-        except OSError as error:
-            raise cannot(f"make {lock}", error) from error
-        else:
-            break
-    else:
+    from filelock import SoftFileLock, Timeout  # noqa: PLC0415 - seldom needed
+
+    lock = SoftFileLock(f"{path}.lock", timeout=patience)
+    try:
+        lock.acquire()
+    except Timeout as error:
         raise EnvironmentFailure(
-            f"somebody else is changing {path}: {lock} is there",
+            f"somebody else is changing {path}: {lock.lock_file} is there",
             "If nobody is, remove that file. Your current context was changed: "
             "`kubectl config use-context NAME` sets it.",
-        )
+        ) from error
+    except OSError as error:
+        raise cannot(f"make {lock.lock_file}", error) from error
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        lock.release()

@@ -13,7 +13,7 @@ import hashlib
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.client import MANAGED
 from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, NOT_FOUND, Refusal
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-Object = dict[str, Any]
+    from windsock.cluster.api.client import Cluster
+    from windsock.cluster.api.connection import Object
 
 API_VERSION = "coordination.k8s.io/v1"
 KIND = "Lease"
@@ -41,28 +42,8 @@ ATTEMPTS = 5
 """How often somebody else may change the lease while we take it."""
 
 
-class Leases(Protocol):
-    """What a lease needs of `windsock.cluster.api.client.Cluster`."""
-
-    @property
-    def namespace(self) -> str:
-        """The namespace."""
-
-    def get(self, api_version: str, kind: str, name: str) -> Object | None:
-        """An object, or None."""
-
-    def create(self, item: Object) -> Object:
-        """Create an object."""
-
-    def patch(self, item: Object, change: Object) -> Object:
-        """Merge a change into an object."""
-
-    def delete(self, item: Object, *, unchanged: bool = False) -> bool:
-        """Delete an object."""
-
-
 def identity(*, user: str, host: str, state: Path) -> str:
-    """Who an environment is, as its sync signs: the same after each restart.
+    """The name of an environment in the lease: the same after each restart.
 
     Args:
         user: The name of the account on this machine.
@@ -85,7 +66,7 @@ class Lease:
 
     def __init__(
         self,
-        cluster: Leases,
+        cluster: Cluster,
         *,
         client: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -108,14 +89,14 @@ class Lease:
             EnvironmentFailure: The cluster does not answer, …
         """
         for _ in range(ATTEMPTS):
-            found = self._cluster.get(API_VERSION, KIND, NAME)
+            found = self._find()
             try:
                 if found is None:
                     self._cluster.create(self._fresh())
-                    return
-                if not take_over:
-                    self._refuse_busy(found)
-                self._cluster.patch(found, self._change(found))
+                else:
+                    if not take_over:
+                        self._refuse_busy(found)
+                    self._cluster.patch(found, self._change(found))
             except Refusal as error:
                 gone = error.code == NOT_FOUND and found is not None  # else: the namespace
                 if error.code != CONFLICT and not gone:
@@ -133,7 +114,7 @@ class Lease:
         Raises:
             WindsockError: The cluster refused, or does not answer: it expires by itself.
         """
-        found = self._cluster.get(API_VERSION, KIND, NAME)
+        found = self._find()
         if found is not None and _spec(found).get("holderIdentity") == self._client:
             self._cluster.delete(found, unchanged=True)
 
@@ -145,33 +126,32 @@ class Lease:
             Refusal: This account may not use leases.
             EnvironmentFailure: The cluster does not answer, …
         """
-        found = self._cluster.get(API_VERSION, KIND, NAME)
+        found = self._find()
         if found is not None and self._foreign(found):
             raise busy(found)
+
+    def _find(self) -> Object | None:
+        return self._cluster.get(API_VERSION, KIND, NAME)
 
     def _refuse_busy(self, found: Object) -> None:
         """Raise StoreBusy if somebody else has the lease and renews it."""
         if not self._foreign(found):
             return
+        now: Object | None = found
         if self._expired(found):
-            later = self._watched(found)
-            if later is None:
-                return
-            found = later
-        if self._foreign(found):
-            raise busy(found)
+            now = self._renewed(found)
+        if now is not None and self._foreign(now):
+            raise busy(now)
 
-    def _watched(self, found: Object) -> Object | None:
+    def _renewed(self, found: Object) -> Object | None:
         """Watch it for a duration: the lease that somebody renewed; None if nobody did.
 
         A renewal may be late by its requests, and by those that had to be sent again.
         """
         for _ in range(int(DURATION / RENEW_SECONDS)):
             self._pause(RENEW_SECONDS)
-            later = self._cluster.get(API_VERSION, KIND, NAME)
-            if later is None:
-                return None
-            if _spec(later).get("renewTime") != _spec(found).get("renewTime"):
+            later = self._find()
+            if later is None or _spec(later).get("renewTime") != _spec(found).get("renewTime"):
                 return later
         return None
 
@@ -188,33 +168,29 @@ class Lease:
         return self._clock() > renewed + lasts
 
     def _fresh(self) -> Object:
-        now = _text(self._clock())
         return {
             "apiVersion": API_VERSION,
             "kind": KIND,
             "metadata": {"name": NAME, "labels": dict(MANAGED)},
-            "spec": {
-                "holderIdentity": self._client,
-                "leaseDurationSeconds": DURATION,
-                "acquireTime": now,
-                "renewTime": now,
-                "leaseTransitions": 0,
-            },
+            "spec": self._signed(transitions=0),
         }
 
     def _change(self, found: Object) -> Object:
-        """What to merge into it; refused if somebody was faster."""
-        spec: Object = {"renewTime": _text(self._clock())}
-        if _spec(found).get("holderIdentity") != self._client:
-            spec |= {
-                "holderIdentity": self._client,
-                "leaseDurationSeconds": DURATION,
-                "acquireTime": spec["renewTime"],
-                "leaseTransitions": int(_spec(found).get("leaseTransitions") or 0) + 1,
-            }
+        """What to merge into it; the cluster refuses it if somebody was faster."""
+        spec = self._signed(transitions=int(_spec(found).get("leaseTransitions") or 0) + 1)
+        if _spec(found).get("holderIdentity") == self._client:
+            spec = {"renewTime": spec["renewTime"]}
+        version = found["metadata"]["resourceVersion"]
+        return {"metadata": {"resourceVersion": version}, "spec": spec}
+
+    def _signed(self, *, transitions: int) -> Object:
+        now = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return {
-            "metadata": {"resourceVersion": found["metadata"]["resourceVersion"]},
-            "spec": spec,
+            "holderIdentity": self._client,
+            "leaseDurationSeconds": DURATION,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": transitions,
         }
 
 
@@ -281,25 +257,18 @@ class LeaseRenewer:
             self._thread = threading.Thread(target=self._renew, name="windsock-lease", daemon=True)
             self._thread.start()
 
-    def stop(self) -> bool:
-        """Stop renewing: another process of ours goes on with the lease.
-
-        Returns:
-            Whether the lease was ours at the last request.
-        """
+    def stop(self) -> None:
+        """Stop renewing: another process of ours goes on with the lease."""
         self._stop.set()
-        if self._thread is None:
-            return False
-        self._thread.join()
-        self._thread = None
-        return True
+        if self._thread is not None:
+            self._thread.join()
 
     def release(self) -> None:
         """Stop renewing, and delete the lease if it is still ours."""
-        if not self.stop():
-            return
-        with contextlib.suppress(WindsockError):  # the lease expires by itself
-            self._lease.release()
+        self.stop()
+        if self._thread is not None:
+            with contextlib.suppress(WindsockError):  # the lease expires by itself
+                self._lease.release()
 
     def _renew(self) -> None:
         pause = RENEW_SECONDS
@@ -327,8 +296,3 @@ def busy(found: Object) -> StoreBusy:
 
 def _spec(found: Object) -> Mapping[str, Any]:
     return found.get("spec") or {}
-
-
-def _text(moment: datetime) -> str:
-    """As Kubernetes writes a MicroTime."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,4 +1,4 @@
-"""The objects of a namespauses, updated by watches, and a way to wait for the next change."""
+"""The objects of a namespace, updated by watches, and a way to wait for the next change."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from windsock.cluster.api.failures import FORBIDDEN, ClusterUnreachable, Refusal
 from windsock.errors import EnvironmentFailure, WindsockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from windsock.cluster.api.client import Cluster
     from windsock.cluster.api.connection import LineStream, Object
@@ -57,32 +56,6 @@ class _Followed:
     stream: LineStream | None = None
 
 
-class _Broken(Exception):
-    """A watch ended in the middle, or cannot go on."""
-
-
-class _Pauses:
-    """How long to wait between one look and the next."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._begun = clock()
-        self._next = FIRST_PAUSE_SECONDS
-
-    def begin(self) -> None:
-        """A look begins."""
-        self._begun = self._clock()
-
-    def pause(self) -> float:
-        """It has ended: seconds to wait, the longer the more often it ended soon."""
-        if self._clock() - self._begun >= LASTING_SECONDS:
-            self._next = FIRST_PAUSE_SECONDS
-            return 0.0
-        pause = self._next
-        self._next = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        return pause
-
-
 class ObjectWatcher:
     """Follows kinds of objects, one thread each, from `__enter__` to `__exit__`.
 
@@ -93,6 +66,7 @@ class ObjectWatcher:
         cluster: Where.
         interests: What; at most one of a kind.
         clock: Monotonic seconds.
+        stopping: Ends the threads, and waits between two looks; a fresh event if not given.
     """
 
     def __init__(
@@ -101,6 +75,7 @@ class ObjectWatcher:
         interests: Sequence[Interest],
         *,
         clock: Callable[[], float] = time.monotonic,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
@@ -109,38 +84,32 @@ class ObjectWatcher:
         self._changes = 0
         self._losses = 0
         self._failure: Exception | None = None
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        """Everything has been listed when this returns.
+        """List everything, and follow it from now on.
 
         Raises:
             Refusal: We may not see it, or the cluster cannot show it, more than once.
             ClusterUnreachable: The cluster does not answer.
         """
-        versions = {kind: self._first_list(followed) for kind, followed in self._followed.items()}
+        versions = [(followed, self._first_list(followed)) for followed in self._followed.values()]
         self._threads = [
             threading.Thread(
                 target=self._run,
-                args=(followed, versions[kind]),
-                name=f"windsock-watch-{kind}",
+                args=(followed, version),
+                name=f"windsock-watch-{followed.interest.kind}",
                 daemon=True,
             )
-            for kind, followed in self._followed.items()
-            if versions[kind] is not None
+            for followed, version in versions
+            if version is not None
         ]
         for thread in self._threads:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End all threads."""
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
         for followed in self._followed.values():
             with self._changed:
@@ -154,17 +123,6 @@ class ObjectWatcher:
         """The objects of a kind as they are now; they must not be changed."""
         with self._changed:
             return list(self._followed[kind].objects.values())
-
-    def check(self) -> None:
-        """Raise the failure that ended a watch, if there is one.
-
-        Raises:
-            Refusal: We may no longer see the objects.
-            EnvironmentFailure: What answers is no cluster, …
-        """
-        with self._changed:
-            if self._failure is not None:
-                raise self._failure
 
     @property
     def changes(self) -> int:
@@ -182,13 +140,15 @@ class ObjectWatcher:
         """Wait for a change after `seen` of them, or for the time to pass; how many there are.
 
         Raises:
-            EnvironmentFailure: As for `check`.
+            Refusal: A watch has ended: we may no longer see the objects.
+            EnvironmentFailure: A watch has ended: what answers is no cluster, …
         """
         with self._changed:
             self._changed.wait_for(
                 lambda: self._changes > seen or self._failure is not None, timeout
             )
-            self.check()
+            if self._failure is not None:
+                raise self._failure
             return self._changes
 
     # --- the threads --------------------------------------------------------------------------
@@ -214,25 +174,27 @@ class ObjectWatcher:
         self._changed.notify_all()
 
     def _first_list(self, followed: _Followed) -> str | None:
-        pauses = _Pauses(self._clock)
-        for _ in range(FIRST_ATTEMPTS - 1):
-            pauses.begin()
+        for number in range(FIRST_ATTEMPTS - 1):
             try:
                 return self._list(followed)
             except Refusal as error:
                 if not error.passes:
                     raise
-            self._stopping.wait(pauses.pause())
+            self._stopping.wait(FIRST_PAUSE_SECONDS * 2**number)
         return self._list(followed)
 
     def _run(self, followed: _Followed, version: str | None) -> None:
-        pauses = _Pauses(self._clock)
+        pause = FIRST_PAUSE_SECONDS
         try:
             while not self._stopping.is_set():
-                pauses.begin()
+                begun = self._clock()
                 self._look(followed, version)
                 version = None
-                self._stopping.wait(pauses.pause())
+                if self._clock() - begun >= LASTING_SECONDS:
+                    pause = FIRST_PAUSE_SECONDS
+                else:
+                    self._stopping.wait(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         except WindsockError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - a thread that ends in silence is a blind one
@@ -242,11 +204,7 @@ class ObjectWatcher:
             self._fail(failure)
 
     def _look(self, followed: _Followed, version: str | None) -> None:
-        """Follow a kind once, from a version or from a new list, until that ends.
-
-        Raises:
-            WindsockError: It is of no use to try again.
-        """
+        """Follow a kind once, from a version or from a new list, until that watch ends."""
         try:
             if version is None:
                 version = self._list(followed)
@@ -256,8 +214,6 @@ class ObjectWatcher:
             with self._changed:
                 self._losses += 1
                 self._notify()
-        except _Broken:
-            return
         except Refusal as error:
             if not error.passes:
                 raise
@@ -268,11 +224,7 @@ class ObjectWatcher:
             self._changed.notify_all()
 
     def _follow(self, followed: _Followed, version: str) -> None:
-        """Take in the changes after a version, until the server ends the watch.
-
-        Raises:
-            _Broken: It cannot go on: the version is too old by now, …
-        """
+        """Take in the changes after a version, until the server ends the watch."""
         interest = followed.interest
         stream = self._cluster.watch(
             interest.api_version,
@@ -286,10 +238,13 @@ class ObjectWatcher:
         if self._stopping.is_set():
             stream.close()
         with contextlib.closing(stream):
-            for line in stream:
-                if not line.strip():
-                    continue
-                event = _event(line)
+            for line in filter(bytes.strip, stream):
+                try:
+                    event = json.loads(line)
+                except ValueError:  # the line is cut off
+                    return
+                if event["type"] == "ERROR":  # almost always: the version is too old by now
+                    return
                 self._take(followed, event["type"], event["object"])
 
     def _take(self, followed: _Followed, change: str, item: Object) -> None:
@@ -300,18 +255,3 @@ class ObjectWatcher:
             elif change in {"ADDED", "MODIFIED"}:
                 followed.objects[uid] = item
             self._notify()
-
-
-def _event(line: bytes) -> dict[str, Any]:
-    """The event in a line of a watch.
-
-    Raises:
-        _Broken: The line is cut off, or ends the watch.
-    """
-    try:
-        event: dict[str, Any] = json.loads(line)
-    except ValueError as error:
-        raise _Broken from error
-    if event["type"] == "ERROR":  # almost always: the version is too old by now
-        raise _Broken
-    return event

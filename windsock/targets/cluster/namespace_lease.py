@@ -16,6 +16,8 @@ from windsock.sync.protocol import StoreBusy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from windsock.cluster.api.client import Cluster
+
 
 class NamespaceLease:
     """The right of one environment to change what is in a namespace.
@@ -26,7 +28,7 @@ class NamespaceLease:
         take_over: Take the lease from whoever has it, once.
     """
 
-    def __init__(self, cluster: lease.Leases, *, client: str, take_over: bool) -> None:
+    def __init__(self, cluster: Cluster, *, client: str, take_over: bool) -> None:
         self._namespace = cluster.namespace
         self._lease = lease.Lease(cluster, client=client)
         self._take_over = take_over

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tests.unit.cluster.fake_api import CONTEXT
-from windsock.cluster.api import keepalive
-from windsock.cluster.api.connection import Connection
+from windsock.cluster.api.client import Cluster
+from windsock.cluster.api.connection import TCP_OPTIONS, Connection
 from windsock.cluster.api.failures import ClusterUnreachable, Refusal
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.unit.cluster.fake_api import FakeApi
@@ -31,20 +34,20 @@ def ask(connection: Connection) -> str:
     return str(connection.request("GET", VERSION, doing="tell its version")["gitVersion"])
 
 
-def sockets(connection: Connection) -> Iterator[socket.socket]:
-    """Those that wait for the next request."""
-    pool = connection._pool.connection_from_url(connection.server)
-    yield from (each.sock for each in pool.pool.queue if each is not None and each.sock)
-
-
-def test_the_kernel_looks_for_the_other_side_of_a_quiet_connection(connection: Connection) -> None:
+def test_the_kernel_looks_for_the_other_side_of_a_quiet_connection(
+    api: FakeApi, connection: Connection
+) -> None:
     ask(connection)
-    [kept] = sockets(connection)
-    assert kept.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    if hasattr(socket, "TCP_KEEPIDLE"):
-        idle = kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
-        assert idle == keepalive.IDLE_SECONDS
+    server = urlsplit(api.url).port
+    found = [
+        each.fd for each in psutil.Process().net_connections("tcp4") if each.raddr[1:] == (server,)
+    ]
+    with socket.socket(fileno=os.dup(found[0])) as kept:
+        assert kept.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            idle = kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            assert idle == TCP_OPTIONS["TCP_KEEPIDLE"]
 
 
 def test_a_stream_that_says_nothing_for_too_long_is_broken(
@@ -57,14 +60,15 @@ def test_a_stream_that_says_nothing_for_too_long_is_broken(
     assert api.asked == ["WATCH /api/v1/pods"]
 
 
-def test_a_watch_may_be_quiet_as_long_as_it_lasts(
-    api: FakeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cluster, waited = api.cluster(), list[float]()
-    monkeypatch.setattr(
-        cluster.connection, "stream", lambda *_, silence, **__: waited.append(silence)
+def test_a_watch_may_be_quiet_as_long_as_it_lasts(connection: Connection) -> None:
+    waited: list[float] = []
+    watched: Any = SimpleNamespace(
+        context=CONTEXT,
+        server=connection.server,
+        request=connection.request,
+        stream=lambda *_, silence, **__: waited.append(silence),
     )
-    cluster.watch("v1", "Pod", version="1", selector="", seconds=300)
+    Cluster(watched, namespace="room").watch("v1", "Pod", version="1", selector="", seconds=300)
     assert [300 < seconds < 330 for seconds in waited] == [True]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,25 +107,22 @@ def test_one_who_works_on_the_new_context_already_keeps_nothing_else(tmp_path: P
 def test_somebody_who_changes_the_kubeconfig_is_waited_for(tmp_path: Path) -> None:
     path, lock = tmp_path / "config", tmp_path / "config.lock"
     path.write_text(USED)
-    waits: list[float] = []
-
-    def pause(seconds: float) -> None:
-        waits.append(seconds)
-        lock.unlink()
-
-    with kubeconfig.current_context_unchanged(str(path), new="kind-demo", pause=pause):
+    freed = threading.Timer(0.05, lock.unlink)
+    with kubeconfig.current_context_unchanged(str(path), new="kind-demo"):
         use_kind(path)
         lock.touch()
-    assert len(waits) == 1
+        freed.start()
+    freed.join()
     assert '"lab"' in path.read_text()
+    assert not lock.exists()
 
 
-def test_a_lock_that_nobody_gives_back_is_told(tmp_path: Path) -> None:
+def test_a_lock_that_nobody_gives_back_is_named(tmp_path: Path) -> None:
     path, lock = tmp_path / "config", tmp_path / "config.lock"
     path.write_text(USED)
 
     def use() -> None:
-        with kubeconfig.current_context_unchanged(str(path), new="kind-demo", pause=lambda _: None):
+        with kubeconfig.current_context_unchanged(str(path), new="kind-demo", patience=0.01):
             use_kind(path)
             lock.touch()
 

@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.contract.lease.conftest import FakeRoom
 from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, Refusal
 from windsock.cluster.api.lease import Lease, LeaseRenewer, identity
 from windsock.errors import EnvironmentFailure
 
 
-class Refusing:
-    """A cluster that says no to everything."""
-
-    namespace = "closed"
-
-    def __init__(self, code: int) -> None:
-        self._code = code
-        self.asked = 0
-
-    def get(self, *_: object) -> None:
-        return None
-
-    def create(self, _item: object) -> dict[str, Any]:
-        self.asked += 1
-        raise Refusal("may not create leases", "It needs a Role.", code=self._code)
-
-    patch = delete = create  # neither is reached
-
-
-def renewer(room: Refusing, notes: list[str]) -> LeaseRenewer:
-    lease = Lease(room, client="anna@laptop#1")  # type: ignore[arg-type] # see Refusing
+def renewer(room: FakeRoom, notes: list[str]) -> LeaseRenewer:
+    lease = Lease(room, client="anna@laptop#1")
     return LeaseRenewer(lease, lost=lambda _: None, note=notes.append)
 
 
 def test_an_account_that_may_not_use_leases_is_told_once_and_syncs() -> None:
-    room, notes = Refusing(FORBIDDEN), list[str]()
+    room, notes = FakeRoom(refuses=FORBIDDEN), list[str]()
     kept = renewer(room, notes)
     kept.take(take_over=False)
     kept.take(take_over=False)
-    assert room.asked == 1
+    assert room.creations == 1
     assert not kept.renews
     assert [("leases" in note, "Role" in note) for note in notes] == [(True, True)]
     kept.release()
@@ -49,14 +30,14 @@ def test_an_account_that_may_not_use_leases_is_told_once_and_syncs() -> None:
 
 def test_another_refusal_is_one() -> None:
     with pytest.raises(Refusal):
-        renewer(Refusing(500), []).take(take_over=False)
+        renewer(FakeRoom(refuses=500), []).take(take_over=False)
 
 
 def test_a_lease_that_changes_all_the_time_is_given_up() -> None:
-    room = Refusing(CONFLICT)
+    room = FakeRoom(refuses=CONFLICT)
     with pytest.raises(EnvironmentFailure, match="changes all the time"):
         renewer(room, []).take(take_over=False)
-    assert room.asked > 1
+    assert room.creations > 1
 
 
 def test_an_identity_is_the_same_after_a_restart_and_another_for_another_environment() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -155,7 +156,7 @@ def test_a_sign_in_page_ends_the_waiting(api: FakeApi, cluster: Cluster) -> None
         api.end_watches()
         assert "does not speak Kubernetes" in fails(observer).message
         with pytest.raises(EnvironmentFailure):
-            observer.check()
+            observer.wait(0, timeout=0)
 
 
 def test_an_answer_that_nobody_foresaw_ends_the_waiting(api: FakeApi, cluster: Cluster) -> None:
@@ -173,26 +174,30 @@ def test_a_kind_that_one_can_do_without_is_left_out(api: FakeApi, cluster: Clust
         pass
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
+class Waits(threading.Event):
+    """Waits for nothing, and notes for how long it should have waited."""
 
-    now = 0.0
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
 
-    def __call__(self) -> float:
-        return self.now
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return self.is_set()
 
 
-def test_pauses_grow_while_watches_break_soon_and_begin_anew_after_one_that_lasted() -> None:
-    clock = Clock()
-    pace = watching._Pauses(clock)
-    pauses = []
-    for _ in range(8):
-        pace.begin()
-        pauses.append(pace.pause())
-    assert pauses[:3] == [0.5, 1.0, 2.0]
-    assert pauses[-1] == watching.LONGEST_PAUSE_SECONDS
-    pace.begin()
-    clock.now += watching.LASTING_SECONDS
-    assert pace.pause() == 0
-    pace.begin()
-    assert pace.pause() == 0.5
+def test_pauses_grow_while_watches_break_soon_and_begin_anew_after_one_that_lasted(
+    api: FakeApi, cluster: Cluster
+) -> None:
+    waits, now, first = Waits(), [0.0], watching.FIRST_PAUSE_SECONDS
+    refused = api.answer("WATCH", PATH, 503, times=20)
+    with ObjectWatcher(cluster, [CONFIG_MAPS], clock=lambda: now[0], stopping=waits) as observer:
+        until(observer, lambda: not refused.left)
+        sees_the_next(api, observer)
+        assert waits.seconds[:3] == [first, 2 * first, 4 * first]
+        assert waits.seconds[19:] == [watching.LONGEST_PAUSE_SECONDS]
+        now[0] += watching.LASTING_SECONDS
+        api.answer("WATCH", PATH, 503)
+        api.end_watches()
+        until(observer, lambda: len(waits.seconds) > 20)
+        assert waits.seconds[20] == first
