@@ -178,8 +178,8 @@ def test_the_login_of_dockers_configuration_is_used(
 ) -> None:
     log_in(docker_folder, guarded.address, real.LOGIN)
     tag = image.build("1")
-    assert deliver(tag, guarded.address) == [tag]
-    assert deliver(tag, guarded.address) == []
+    assert deliver(tag, guarded.address) == f"pushed to {guarded.address}"
+    assert deliver(tag, guarded.address) == ""
     assert len(guarded.layers(image.name, "1")) == 2
 
 
@@ -195,7 +195,7 @@ def test_the_login_of_a_credential_helper_is_used(
     monkeypatch.setenv("PATH", f"{docker_folder}{os.pathsep}{os.environ['PATH']}")
     (docker_folder / "config.json").write_text(json.dumps({"credsStore": "test"}))
     tag = image.build("1")
-    assert deliver(tag, guarded.address) == [tag]
+    assert deliver(tag, guarded.address) == f"pushed to {guarded.address}"
 
 
 # --- failures -------------------------------------------------------------------------------------

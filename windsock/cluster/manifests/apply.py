@@ -1,9 +1,8 @@
 """Bring a namespace to what is in the manifests.
 
-Objects are applied on the server under our name. Each carries a digest of what was applied
-(`windsock.dev/applied`), so that one list of each kind is enough to see that nothing changed; what
-somebody else changed on the cluster since is seen too, because what is there must still have
-everything that the manifest has.
+Objects are applied on the server under our name, with a digest of the manifest as an annotation
+(`windsock.dev/applied`). One list of each kind shows what has changed: in the manifest, because the
+digest differs, or by somebody else, because the object lacks something that the manifest has.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from windsock.cluster.manifests.inventory import (
     is_ours,
     key_of,
     list_all,
+    only_served,
     outdated,
     rank,
     some,
     visible,
 )
 from windsock.cluster.manifests.removal import delete_and_wait
-from windsock.cluster.manifests.served import only_served
 from windsock.errors import ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyResult:
-    """What applying did, each as `Kind name`."""
+    """The objects by what was done with them, each as `Kind name`."""
 
     created: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -86,24 +85,19 @@ def apply(
     _check_places(cluster, wanted)
     live = _live(cluster, wanted)
     _check_owner(cluster, live, wanted)
-    outcomes: dict[str, list[str]] = {"created": [], "changed": [], "unchanged": []}
+    outcomes: dict[str, list[str]] = {"skipped": [name_of(item) for item in skipped]}
     for item in sorted(wanted, key=rank):
         outcome = _apply_one(cluster, item, before=live.get(key_of(item)), progress=progress)
-        outcomes[outcome].append(name_of(item))
-    pruned = prune(cluster, {key_of(item) for item in wanted})
-    return ApplyResult(
-        created=tuple(outcomes["created"]),
-        changed=tuple(outcomes["changed"]),
-        unchanged=tuple(outcomes["unchanged"]),
-        pruned=tuple(pruned),
-        skipped=tuple(name_of(item) for item in skipped),
-    )
+        outcomes.setdefault(outcome, []).append(name_of(item))
+    old = outdated(cluster, {key_of(item) for item in wanted})
+    outcomes["pruned"] = [name_of(item) for item in old if cluster.delete(item)]
+    return ApplyResult(**{outcome: tuple(names) for outcome, names in outcomes.items()})
 
 
 def _apply_one(
     cluster: Cluster, item: Object, *, before: Object | None, progress: Callable[[str], None]
 ) -> str:
-    """Apply an object, unless it is there as it should be; what became of it."""
+    """Apply an object, unless the cluster has it as it should be; returns a field of the result."""
     marked = as_wanted_beside(before, _marked(item))
     if before is not None and (is_going(before) or _must_go_first(before, marked)):
         progress(f"waiting for the old {name_of(item)} to go")
@@ -130,19 +124,6 @@ def is_applied(cluster: Cluster, item: Object) -> bool:
     return live is not None and _digest_of(live) == _digest_of(_marked(item))
 
 
-def prune(cluster: Cluster, wanted: set[Key]) -> list[str]:
-    """Delete what windsock applied once and is no longer rendered; never volumes or Secrets.
-
-    Args:
-        cluster: With its namespace.
-        wanted: Every object that stays.
-
-    Returns:
-        What was deleted, each as `Kind name`.
-    """
-    return [name_of(item) for item in outdated(cluster, wanted) if cluster.delete(item)]
-
-
 def _check_places(cluster: Cluster, objects: Iterable[Object]) -> None:
     for item in objects:
         place = item["metadata"].get("namespace", cluster.namespace)
@@ -160,7 +141,7 @@ def _check_places(cluster: Cluster, objects: Iterable[Object]) -> None:
 
 def _live(cluster: Cluster, objects: Iterable[Object]) -> dict[Key, Object]:
     """Every object in the namespace of the kinds that occur, ours or not."""
-    pairs = list(dict.fromkeys((item["apiVersion"], item["kind"]) for item in objects))
+    pairs = {(item["apiVersion"], item["kind"]) for item in objects}
     listed = list_all(cluster, pairs, selector="")
     return {key_of(item): item for items in listed for item in items}
 
@@ -179,18 +160,14 @@ def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[
 
 
 def _must_go_first(before: Object, wanted: Object) -> bool:
-    """Whether it is a Job of another content, which cannot be changed, or one that failed."""
+    """Whether this is a Job that failed, or one of another content, which cannot be changed."""
     if before["kind"] != "Job":
         return False
     return has_condition(before, "Failed") or _digest_of(before) != _digest_of(wanted)
 
 
 def _digest_of(item: Object) -> str | None:
-    """The digest of what was applied last."""
     return (item["metadata"].get("annotations") or {}).get(APPLIED)
-
-
-# --- whether it is as it should be --------------------------------------------------------------
 
 
 def _marked(item: Object) -> Object:
@@ -203,10 +180,10 @@ def _marked(item: Object) -> Object:
 
 
 def _covers(live: Any, wanted: Any) -> bool:
-    """Whether what is there has everything that is wanted, besides what the cluster added.
+    """Whether a part of a live object has everything that is wanted; it may have more.
 
-    Numbers may be written in another way on the cluster (`0.5` CPU is `500m` there): such an object
-    counts as changed and is applied, which then changes nothing.
+    A number that the cluster writes in another way (`0.5` CPU as `500m`) counts as a change: the
+    object is applied, which then changes nothing.
     """
     if wanted in (None, "", [], {}):  # the cluster may omit what is empty
         return live in (None, "", [], {})

@@ -1,4 +1,4 @@
-"""What applying would change: the server applies it without keeping it, and we compare."""
+"""What applying would change: the server applies objects as a dry run, and we compare."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from windsock.cluster.api.client import name_of
 from windsock.cluster.api.failures import INVALID, NOT_FOUND, Refusal
 from windsock.cluster.dev_mode import as_wanted_beside
 from windsock.cluster.manifests import probes
-from windsock.cluster.manifests.inventory import explicit, key_of, outdated, rank, visible
-from windsock.cluster.manifests.served import only_served
+from windsock.cluster.manifests.inventory import (
+    explicit,
+    key_of,
+    only_served,
+    outdated,
+    rank,
+    visible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,18 +63,16 @@ def diff(
 
 
 def _before_and_after(cluster: Cluster, item: Object) -> tuple[Object | None, Object]:
-    """What is there, and what applying would make of exactly that."""
+    """The object in the cluster, and what applying would make of exactly this state."""
     for _ in range(ATTEMPTS):
         live = cluster.get(item["apiVersion"], item["kind"], item["metadata"]["name"])
         wanted = as_wanted_beside(live, item)
         after = _would_be(cluster, wanted, live)
-        if live is None or after is wanted or _version(after) == _version(live):
+        if live is None or after is wanted:
+            break
+        if after["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]:
             break
     return live, after
-
-
-def _version(item: Object) -> str:
-    return str(item["metadata"]["resourceVersion"])
 
 
 def _would_be(cluster: Cluster, item: Object, live: Object | None) -> Object:
@@ -76,9 +80,9 @@ def _would_be(cluster: Cluster, item: Object, live: Object | None) -> Object:
     try:
         return cluster.apply(wanted, dry_run=True)
     except Refusal as error:
-        if error.code == NOT_FOUND:  # the namespace is not there yet
+        if error.code == NOT_FOUND:  # The namespace is not there yet.
             return item
-        if error.code == INVALID and item["kind"] == "Job":  # it would be refused as it stands
+        if error.code == INVALID and item["kind"] == "Job":  # `apply` deletes the old Job first.
             return item
         if live is not None and probes.may_keep_half_of_one(error):
             return probes.would_be(cluster, live, wanted=wanted)
@@ -86,13 +90,8 @@ def _would_be(cluster: Cluster, item: Object, live: Object | None) -> Object:
 
 
 def _unified(name: str, before: Object | None, after: Object | None) -> str:
-    lines = difflib.unified_diff(
-        _lines(before),
-        _lines(after),
-        fromfile=f"{name} (cluster)",
-        tofile=f"{name} (kube/)",
-    )
-    return "".join(lines)
+    names = f"{name} (cluster)", f"{name} (kube/)"
+    return "".join(difflib.unified_diff(_lines(before), _lines(after), *names))
 
 
 def _lines(item: Object | None) -> list[str]:
@@ -106,5 +105,5 @@ def _lines(item: Object | None) -> list[str]:
 
 
 def _masked(value: str) -> str:
-    """Equal for equal values, so that a change shows; nothing else can be read from it."""
+    """A text that is equal for equal values: a change shows, and nothing else."""
     return f"(not shown, {hashlib.blake2b(value.encode(), key=_KEY, digest_size=3).hexdigest()})"

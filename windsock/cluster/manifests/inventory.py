@@ -1,4 +1,4 @@
-"""The objects of a namespace: in which order, which are ours, and which of them others made."""
+"""The objects of a namespace: their order, which the cluster serves, which are ours or outdated."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from windsock.cluster.api.client import MANAGED, OURS
+from windsock.cluster.api.client import MANAGED, OURS, name_of
 from windsock.cluster.api.failures import FORBIDDEN, Refusal
 from windsock.cluster.dev_mode import is_clone
+from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,9 @@ ORDER: tuple[tuple[str, str], ...] = (
 KEPT = {"PersistentVolumeClaim", "Secret"}
 """Never pruned: data, and the keys that go with them."""
 
+_WRITTEN_BY_THE_CLUSTER = (
+    *("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"),
+)
 _PARALLEL = 6
 _SHOWN = 3
 
@@ -59,7 +63,7 @@ def key_of(item: Object) -> Key:
 
 
 def rank(item: Object) -> int:
-    """The place of an object in `ORDER`."""
+    """The place of an object's kind in `ORDER`."""
     pair = (item["apiVersion"], item["kind"])
     return ORDER.index(pair) if pair in ORDER else len(ORDER)
 
@@ -83,8 +87,8 @@ def list_all(
         cluster: With its namespace.
         pairs: API version and kind of each.
         selector: Labels; the default selects what is ours.
-        hidden: Told of each kind that this account may not list; may raise the refusal. Nothing of
-            it is among the objects: what we may not even list, we have hardly made.
+        hidden: Called for each kind that this account may not list; may raise the refusal. No
+            object of this kind is returned: what we may not even list, we have hardly made.
     """
 
     def fetch(pair: tuple[str, str]) -> list[Object]:
@@ -100,8 +104,27 @@ def list_all(
         yield from pool.map(fetch, pairs)
 
 
+def only_served(
+    cluster: Cluster, objects: Sequence[Object], *, skip_unserved: bool
+) -> tuple[list[Object], list[Object]]:
+    """The objects whose kind the cluster serves, and the others.
+
+    Raises:
+        EnvironmentFailure: There are others, and `skip_unserved` is not set.
+    """
+    known = cluster.served(item["apiVersion"] for item in objects)
+    missing = [item for item in objects if (item["apiVersion"], item["kind"]) not in known]
+    if missing and not skip_unserved:  # Kubernetes 1.20 only: the flag, for policy/v1
+        named = ", ".join(f"{name_of(item)} ({item['apiVersion']})" for item in missing)
+        raise EnvironmentFailure(
+            f"the cluster does not serve {named}; nothing was changed",
+            "Choose an overlay without it, or go on without it: `--skip-unserved`.",
+        )
+    return [item for item in objects if item not in missing], missing
+
+
 def owned(item: Object) -> bool:
-    """Whether another object made it, and takes it along when it goes."""
+    """Whether another object made this one, and takes it along when it is deleted."""
     return bool(item["metadata"].get("ownerReferences"))
 
 
@@ -112,15 +135,8 @@ def is_ours(item: Object) -> bool:
 
 
 def outdated(cluster: Cluster, wanted: set[Key]) -> list[Object]:
-    """What windsock applied once and is not wanted; never volumes, Secrets or what others made.
-
-    Args:
-        cluster: With its namespace.
-        wanted: Every object that stays.
-    """
-    pairs = dict.fromkeys(
-        [*served_order(cluster), *((version, kind) for version, kind, _ in wanted)]
-    )
+    """What windsock applied once and is not wanted; never volumes, Secrets or what others made."""
+    pairs = dict.fromkeys([*served_order(cluster), *(key[:2] for key in wanted)])
     return [
         item
         for listed in list_all(cluster, [pair for pair in pairs if pair[1] not in KEPT])
@@ -149,21 +165,15 @@ def explicit(item: Object) -> Object:
 
 def visible(item: Object) -> Object:
     """The object without the fields that the cluster writes for itself."""
-    metadata = {
-        key: value
-        for key, value in item["metadata"].items()
-        if key not in {"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"}
-    }
-    annotations = {
-        key: value
-        for key, value in (metadata.pop("annotations", None) or {}).items()
-        if key not in {APPLIED, REVISION}
-    }
-    shown = {key: value for key, value in item.items() if key not in {"status", "metadata"}}
-    return {
-        **shown,
-        "metadata": {**metadata, **({"annotations": annotations} if annotations else {})},
-    }
+    metadata = _without(item["metadata"], *_WRITTEN_BY_THE_CLUSTER)
+    annotations = _without(metadata.pop("annotations", None) or {}, APPLIED, REVISION)
+    if annotations:
+        metadata["annotations"] = annotations
+    return {**_without(item, "status"), "metadata": metadata}
+
+
+def _without(fields: Object, *names: str) -> Object:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def some(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""Probes that become of another kind, or go: what applying alone cannot do.
+"""Probes that become of another kind, or go: applying alone cannot do that.
 
-Applying removes the fields that we set. What the server filled in besides (a port's scheme, the
-seconds between two looks) stays, and is no whole probe, or a second one, by itself.
+Applying removes the fields that we set. The fields that the server added (a port's scheme, the
+seconds between two probes) stay, and are an incomplete probe, or a second one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 def may_keep_half_of_one(error: Refusal) -> bool:
-    """Whether a workload was perhaps refused for what would stay of a probe."""
+    """Whether a workload was perhaps refused because a part of a probe would stay."""
     return error.code == INVALID and "Probe" in error.words
 
 
@@ -30,11 +30,11 @@ def forget(cluster: Cluster, before: Object, *, wanted: Object) -> None:
 
     Args:
         cluster: With its namespace.
-        before: The workload as it is there.
+        before: The workload in the cluster.
         wanted: What is to be applied next.
 
     Raises:
-        Refusal: That is wrong whatever there was before; nothing was changed.
+        Refusal: `wanted` would be refused without `before`, too; nothing was changed.
     """
     _made_anew(cluster, wanted)
     nothing = dict.fromkeys(_PROBES)
@@ -52,11 +52,6 @@ def forget(cluster: Cluster, before: Object, *, wanted: Object) -> None:
 def would_be(cluster: Cluster, before: Object, *, wanted: Object) -> Object:
     """What a workload would be after `forget` and applying; nothing is changed.
 
-    Args:
-        cluster: With its namespace.
-        before: The workload as it is there.
-        wanted: What would be applied.
-
     Raises:
         Refusal: As for `forget`.
     """
@@ -66,22 +61,20 @@ def would_be(cluster: Cluster, before: Object, *, wanted: Object) -> Object:
 
 
 def _made_anew(cluster: Cluster, item: Object) -> Object:
-    """What the server would make of an object if there was nothing before."""
+    """What the server would make of an object if it was new."""
     name = f"{item['metadata']['name']}-check"
     return cluster.create({**item, "metadata": {**item["metadata"], "name": name}}, dry_run=True)
 
 
 def _with_probes(item: Object, *, of: Object) -> Object:
-    """A copy whose containers have the probes of those of the same names."""
+    """A copy whose containers have the probes of the containers of another workload."""
     copied = copy.deepcopy(item)
     others = {each["name"]: each for each in _containers(of)}
     for container in _containers(copied):
-        other = others.get(container["name"])
-        if other is not None:
+        if other := others.get(container["name"]):
             for name in _PROBES:
                 container.pop(name, None)
-                if name in other:
-                    container[name] = other[name]
+            container |= {name: other[name] for name in _PROBES if name in other}
     return copied
 
 

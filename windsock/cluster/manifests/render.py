@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from windsock.cluster import kubectl
-from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.errors import ConfigurationError
+from windsock.local.commands import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from windsock.local.commands import Finished
 
 Manifest = dict[str, Any]
 
 AIRFLOW_IMAGE = "windsock-airflow:dev"
 POSTGRES_IMAGE = "windsock-postgres:dev"
-"""The names that kube/ uses."""
+"""The images' names in kube/."""
 
 SETTINGS = "airflow-settings"
 POD_TEMPLATE = "airflow-pod-template"
@@ -40,7 +42,7 @@ CHECKSUM = "windsock.dev/configuration"
 """Annotation of pods: a digest of the ConfigMaps that they read when they start."""
 
 UI_ONLY = "AIRFLOW__API__BASE_URL"
-"""The setting that only the API server must restart for: another port on this machine."""
+"""The setting for which only the API server restarts: another port on this machine."""
 
 API_SERVER = "airflow-api-server"
 WORKLOADS = "Deployment|StatefulSet|DaemonSet|Job"
@@ -61,15 +63,15 @@ def objects(
     pull_secret: str = "",
     components: Sequence[str] = (),
 ) -> list[Manifest]:
-    """Everything that an environment consists of, the Secret aside.
+    """All objects of an environment, except the Secret.
 
     Args:
-        project: The folder that holds kube/.
+        project: The folder with kube/.
         overlay: A folder below kube/overlays.
         namespace: Where the objects go.
         airflow_image: Name of the image of Airflow.
         postgres_image: Name of the image of the database.
-        settings: What goes into the ConfigMap `airflow-settings`, over what is in it.
+        settings: Values that go over those of the ConfigMap `airflow-settings`.
         dags_folder: The folder on this machine, which tracebacks name.
         pull_secret: A Secret that pods pull their images with; empty means none.
         components: Folders below kube/components, besides those of the overlay.
@@ -77,7 +79,8 @@ def objects(
     Raises:
         ConfigurationError: kubectl is missing or too old, or the overlay cannot be rendered, or
             lacks the settings.
-        EnvironmentFailure: kubectl does not end.
+        EnvironmentFailure: kubectl cannot be started.
+        DeadlineExceeded: kubectl does not end.
     """
     values = {**settings, DAGS_FOLDER: dags_folder}
     patches = []
@@ -108,7 +111,7 @@ def objects(
 
 
 class ManifestDumper(yaml.SafeDumper):
-    """Quotes what Kubernetes would read as a number, and PyYAML reads as a string: `12e45`."""
+    """Quotes a string that Kubernetes would read as a number, and PyYAML would not: `12e45`."""
 
 
 ManifestDumper.add_implicit_resolver(
@@ -166,21 +169,20 @@ def settings_of(objects: Sequence[Manifest]) -> Manifest:
     Raises:
         ConfigurationError: There is none: the overlay has taken it out, or given it another name.
     """
-    found = next((item for item in objects if _is(item, "ConfigMap", SETTINGS)), None)
-    if found is None:
-        raise ConfigurationError(
-            f"the overlay has no ConfigMap {SETTINGS}, from which every pod gets its settings",
-            "Keep the one of kube/base; windsock puts an environment's own settings into it.",
-        )
-    return found
+    for item in objects:
+        if item["kind"] == "ConfigMap" and item["metadata"]["name"] == SETTINGS:
+            return item
+    raise ConfigurationError(
+        f"the overlay has no ConfigMap {SETTINGS}, from which every pod gets its settings",
+        "Keep the one of kube/base; windsock puts an environment's own settings into it.",
+    )
 
 
 def render(project: Path, overlay: str) -> list[Manifest]:
     """What `kubectl kustomize` makes of an overlay alone.
 
     Raises:
-        ConfigurationError: As for `objects`.
-        EnvironmentFailure: As for `objects`.
+        WindsockError: As for `objects`.
     """
     folder = _overlay(project, overlay)
     return _kustomize(folder, overlay=folder)
@@ -198,15 +200,15 @@ def _overlay(project: Path, name: str) -> Path:
 
 def _kustomize(folder: Path, *, overlay: Path) -> list[Manifest]:
     result = _kubectl("kustomize", str(folder))
-    if result.returncode != 0:
-        raise _refused(overlay, result.stderr.strip())
-    return [item for item in yaml.load_all(result.stdout, LOADER) if item]
+    if result.code != 0:
+        raise _refused(overlay, result.errors.strip())
+    return [item for item in yaml.load_all(result.output, LOADER) if item]
 
 
 def _refused(folder: Path, words: str) -> ConfigurationError:
     """Why kustomize failed: an old kubectl does not know what kube/ uses."""
     try:
-        version = json.loads(_kubectl("version", "--client", "--output=json").stdout)
+        version = json.loads(_kubectl("version", "--client", "--output=json").output)
         client = version["clientVersion"]
         found = int(client["major"]), int(client["minor"].rstrip("+"))
     except (ValueError, KeyError, TypeError):
@@ -218,41 +220,19 @@ def _refused(folder: Path, words: str) -> ConfigurationError:
     return ConfigurationError(f"kustomize cannot render {folder}", words)
 
 
-def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = kubectl.program()
-    try:
-        return subprocess.run(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=RENDER_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise EnvironmentFailure(
-            f"`kubectl {arguments[0]}` did not end within {RENDER_SECONDS} s"
-        ) from None
-    except OSError as error:
-        raise EnvironmentFailure(f"{program} cannot be started: {error}") from error
-
-
-def _is(item: Manifest, kind: str, name: str) -> bool:
-    return bool(item["kind"] == kind and item["metadata"]["name"] == name)
+def _kubectl(*arguments: str) -> Finished:
+    command = [kubectl.program(), *arguments]
+    return run(command, environment=os.environ, folder=Path.cwd(), seconds=RENDER_SECONDS)
 
 
 def _with_checksums(rendered: list[Manifest]) -> list[Manifest]:
     """Let a change of a ConfigMap roll the workloads that read it, and no others.
 
-    A digest in the names of the settings would do that too, but a pod of a task that waits for a
+    A digest in the name of the settings would do that too, but a pod of a task that waits for a
     node would lose its settings when the next ones are applied.
     """
-    configuration = {
-        item["metadata"]["name"]: item.get("data") or {}
-        for item in rendered
-        if item["kind"] == "ConfigMap"
-    }
+    maps = [item for item in rendered if item["kind"] == "ConfigMap"]
+    configuration = {item["metadata"]["name"]: item.get("data") or {} for item in maps}
     for item in rendered:
         pod = (item.get("spec") or {}).get("template")
         if not isinstance(pod, dict):
@@ -262,14 +242,9 @@ def _with_checksums(rendered: list[Manifest]) -> list[Manifest]:
             name: data for name, data in configuration.items() if f'"{name}"' in text
         }
         if SETTINGS in used and item["metadata"]["name"] != API_SERVER:
-            others = {key: value for key, value in used[SETTINGS].items() if key != UI_ONLY}
-            used[SETTINGS] = others
+            used[SETTINGS] = {key: each for key, each in used[SETTINGS].items() if key != UI_ONLY}
         if used:
             annotations = pod.setdefault("metadata", {}).setdefault("annotations", {})
-            annotations[CHECKSUM] = _digest(used)
+            digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+            annotations[CHECKSUM] = digest[:10]
     return rendered
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,8 +1,8 @@
 """The environment's keys and passwords as a Kubernetes Secret, made once.
 
 The Secret in the namespace is the truth: the database was made with its passwords, and a colleague
-or another machine may have made it. What is in it is taken over into this machine's secrets folder,
-whose admin password the commands use.
+or another machine may have made it. Its values are copied into this machine's secrets folder, whose
+admin password the commands use.
 """
 
 from __future__ import annotations
@@ -54,10 +54,8 @@ def ensure(cluster: Cluster, folder: Path) -> Secrets:
         try:
             cluster.create(secret_object(own))
         except Refusal as error:
-            if error.code != CONFLICT:
-                raise
-            found = cluster.get("v1", "Secret", NAME)  # of others, who were faster
-            if found is None:
+            found = cluster.get("v1", "Secret", NAME) if error.code == CONFLICT else None
+            if found is None:  # Else somebody made it since we looked.
                 raise
         else:
             return own
@@ -78,10 +76,7 @@ def secret_object(secrets: Secrets) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {
-            "name": NAME,
-            "labels": dict(MANAGED),
-        },
+        "metadata": {"name": NAME, "labels": dict(MANAGED)},
         "type": "Opaque",
         "stringData": values,
     }
@@ -90,15 +85,13 @@ def secret_object(secrets: Secrets) -> dict[str, Any]:
 def _values(data: Mapping[str, str]) -> dict[str, str]:
     """The fields of `Secrets` in a Secret's base64 data."""
     try:
-        values = {name: _text(data[key]) for name, key in _KEYS.items()}
-        values["admin_password"] = json.loads(_text(data["users.json"]))[ADMIN]
+        keys = [*_KEYS.values(), "users.json"]
+        texts = {key: base64.b64decode(data[key]).decode() for key in keys}
+        values = {name: texts[key] for name, key in _KEYS.items()}
+        values["admin_password"] = json.loads(texts["users.json"])[ADMIN]
     except (KeyError, ValueError) as error:
         raise EnvironmentFailure(
             f"the Secret {NAME} in the cluster cannot be used: {error}",
             "`invoke down --volumes` removes it with the database that it belongs to.",
         ) from error
     return values
-
-
-def _text(encoded: str) -> str:
-    return base64.b64decode(encoded).decode()

@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.failures import ClusterUnreachable
-from windsock.cluster.manifests import apply, removal, secrets, served
+from windsock.cluster.manifests import apply, inventory, removal, secrets
 from windsock.cluster.manifests import render as manifests
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import ConfigurationError, EnvironmentFailure
@@ -158,7 +158,7 @@ class ClusterTarget:
                 processes.stop(parts)  # What still runs talks to a cluster that is gone.
             step.detail = f"Kubernetes {parts.cluster.version()}, {parts.location}"
             # Before anything is made for it or built.
-            served.only_served(
+            inventory.only_served(
                 parts.cluster,
                 manifests.render(parts.settings.project, parts.overlay),
                 skip_unserved=parts.settings.cluster.skip_unserved,

@@ -23,18 +23,22 @@ class Busy:
     namespace = "mine"
 
     def __init__(self, *, changes: int) -> None:
-        self._left = changes
+        self._changes = changes
         self._live: dict[str, Any] = copy.deepcopy(WANTED)
         self._live["metadata"]["resourceVersion"] = "1"
 
     def served(self, _: object) -> set[tuple[str, str]]:
         return {("v1", "PersistentVolumeClaim")}
 
+    def items(self, *_: str, selector: str) -> list[dict[str, Any]]:
+        del selector
+        return []
+
     def get(self, *_: str) -> dict[str, Any]:
         seen = copy.deepcopy(self._live)
-        if self._left:
-            self._left -= 1
-            self._live["spec"]["volumeName"] = f"pv-{self._left}"
+        if self._changes:
+            self._changes -= 1
+            self._live["spec"]["volumeName"] = f"pv-{self._changes}"
             self._live["metadata"]["resourceVersion"] += "1"
         return seen
 
@@ -42,11 +46,6 @@ class Busy:
         assert dry_run
         assert item["spec"] == WANTED["spec"]
         return copy.deepcopy(self._live)
-
-
-@pytest.fixture(autouse=True)
-def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("windsock.cluster.manifests.difference.outdated", lambda *_: [])
 
 
 @pytest.mark.parametrize("changes", range(ATTEMPTS))

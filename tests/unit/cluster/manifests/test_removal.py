@@ -8,7 +8,6 @@ import pytest
 
 from windsock.cluster.api.client import MANAGED
 from windsock.cluster.api.failures import Refusal
-from windsock.cluster.manifests import removal
 from windsock.cluster.manifests.removal import delete_all
 from windsock.errors import DeadlineExceeded
 
@@ -126,13 +125,10 @@ def test_a_worker_that_is_made_meanwhile_is_deleted_as_well(api: FakeApi, cluste
     assert api.names("Pod") == []
 
 
-def test_what_never_goes_is_named(
-    api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(removal, "GONE_SECONDS", 0.0)
+def test_what_never_goes_is_named(api: FakeApi, cluster: Cluster) -> None:
     api.put(item("Pod", "stuck", finalizers=["never"]))
     with pytest.raises(DeadlineExceeded, match="Pod stuck"):
-        delete_all(cluster, volumes=False, progress=silent)
+        delete_all(cluster, volumes=False, progress=silent, timeout=0.0)
 
 
 @pytest.mark.usefixtures("everything")

@@ -15,18 +15,26 @@ if TYPE_CHECKING:
 
 
 class FakeCluster:
-    """A namespace that holds at most one Secret."""
+    """A namespace with at most one Secret.
 
-    def __init__(self) -> None:
+    Attributes:
+        unseen: How many looks do not show the Secret yet.
+        refusal: The code of each refusal to create it; 0 means that it may be created.
+    """
+
+    def __init__(self, *, refusal: int = 0) -> None:
         self.secret: dict[str, Any] | None = None
+        self.unseen = 0
+        self.refusal = refusal
 
     def get(self, version: str, kind: str, name: str) -> dict[str, Any] | None:
         assert (version, kind, name) == ("v1", "Secret", secrets.NAME)
-        return self.secret
+        self.unseen -= 1
+        return self.secret if self.unseen < 0 else None
 
     def create(self, thing: dict[str, Any]) -> None:
-        if self.secret is not None:
-            raise Refusal("there is one", code=CONFLICT)
+        if self.refusal or self.secret is not None:
+            raise Refusal("no", code=self.refusal or CONFLICT)
         data = {
             key: base64.b64encode(value.encode()).decode()
             for key, value in thing["stringData"].items()
@@ -38,15 +46,10 @@ def ensure(cluster: FakeCluster, folder: Path) -> Secrets:
     return secrets.ensure(cluster, folder)  # type: ignore[arg-type] # a fake
 
 
-def test_the_secret_is_made_once_and_then_kept(tmp_path: Path) -> None:
+def test_the_secret_is_made_once_and_another_machine_copies_its_values(tmp_path: Path) -> None:
     cluster = FakeCluster()
     first = ensure(cluster, tmp_path / "one")
     assert ensure(cluster, tmp_path / "one") == first
-
-
-def test_another_machine_takes_over_what_the_cluster_has(tmp_path: Path) -> None:
-    cluster = FakeCluster()
-    first = ensure(cluster, tmp_path / "one")
     second = ensure(cluster, tmp_path / "two")
     assert second.admin_password == first.admin_password
     assert second.fernet_key == first.fernet_key
@@ -54,34 +57,28 @@ def test_another_machine_takes_over_what_the_cluster_has(tmp_path: Path) -> None
 
 
 def test_of_two_who_make_it_at_the_same_moment_the_second_takes_over_what_the_first_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     cluster = FakeCluster()
     first = ensure(cluster, tmp_path / "one")
-    looks = iter([None, cluster.secret])
-    monkeypatch.setattr(cluster, "get", lambda *_: next(looks))
+    cluster.unseen = 1
     second = ensure(cluster, tmp_path / "two")
     assert second.fernet_key == first.fernet_key
     assert second.database_password == first.database_password
-    assert Secrets.ensure(tmp_path / "two") == second, "it is kept here"
+    assert Secrets.ensure(tmp_path / "two") == second, "the values are stored on this machine"
 
 
 @pytest.mark.parametrize("code", [CONFLICT, FORBIDDEN])
-def test_a_secret_that_can_neither_be_made_nor_read_is_a_refusal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    def refuse(_: object) -> None:
-        raise Refusal("no", code=code)
-
-    cluster = FakeCluster()
-    monkeypatch.setattr(cluster, "create", refuse)
+def test_a_secret_that_can_neither_be_made_nor_read_is_a_refusal(tmp_path: Path, code: int) -> None:
     with pytest.raises(Refusal):
-        ensure(cluster, tmp_path / "one")
+        ensure(FakeCluster(refusal=code), tmp_path / "one")
 
 
-def test_urls_hold_the_passwords_of_their_roles(tmp_path: Path) -> None:
-    own = Secrets.ensure(tmp_path / "s")
-    values = secrets.secret_object(own)["stringData"]
+def test_urls_contain_the_passwords_of_their_roles(tmp_path: Path) -> None:
+    cluster = FakeCluster()
+    own = ensure(cluster, tmp_path / "one")
+    assert cluster.secret is not None
+    values = cluster.secret["stringData"]
     assert own.database_password in values["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     assert own.database_password in values["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"]
     assert own.warehouse_password in values["AIRFLOW_CONN_WAREHOUSE"]
