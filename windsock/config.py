@@ -204,6 +204,11 @@ class Settings:
         return self.path(self.dags)
 
     @property
+    def lock(self) -> Path:
+        """Airflow's compiled requirements."""
+        return self.project / "docker" / "requirements.lock"
+
+    @property
     def further_folders(self) -> dict[str, Path]:
         """Name in Airflow → folder, of each further folder that is synced."""
         return {name: self.path(folder).resolve() for folder, name in self.sync.folders.items()}

@@ -149,7 +149,8 @@ def open_(context: Context) -> None:
 @command(name="doctor", help={"json": "For scripts: one JSON document on stdout."})
 def doctor_(context: Context, json: bool = False) -> int:
     """Check this machine and this project, and say what to do about each finding."""
-    return doctor.run(workspace(context), as_json=json)
+    work = workspace(context)
+    return doctor.run(work.settings, work.console, as_json=json)
 
 
 @command(help={"json": "For scripts: one JSON document on stdout."})

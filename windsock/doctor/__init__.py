@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -29,54 +29,45 @@ if TYPE_CHECKING:
 
     Check = Callable[[], Iterable[Finding]]
 
-
-class Work(Protocol):
-    """What the doctor needs of a `windsock.flow.Workspace`."""
-
-    @property
-    def settings(self) -> Settings:
-        """Of the project."""
-
-    @property
-    def console(self) -> Console:
-        """Where findings go."""
+_OUTCOMES = {OK: "success", WARNING: "warning", PROBLEM: "failure"}
 
 
-def run(work: Work, *, as_json: bool) -> int:
+def run(settings: Settings, console: Console, *, as_json: bool) -> int:
     """Print what each check found.
 
     Returns:
         An exit code: 0 unless there is a problem; warnings are none.
     """
-    findings = examine(checks(work.settings, variables=os.environ))
+    findings = examine(_checks(settings, os.environ))
     count = Counter(finding.level for finding in findings)
     if as_json:
-        work.console.json(
-            {"problems": count[PROBLEM], "warnings": count[WARNING], "findings": _plain(findings)}
+        console.json(
+            {
+                "problems": count[PROBLEM],
+                "warnings": count[WARNING],
+                "findings": [asdict(finding) for finding in findings],
+            }
         )
     else:
-        _show(work.console, findings)
-        work.console.line(
-            f"{plural(count[PROBLEM], 'problem')}, {plural(count[WARNING], 'warning')}"
+        console.outcomes(
+            (_OUTCOMES[item.level], (item.check, f"{item.what}\n{item.advice}".rstrip()))
+            for item in findings
         )
+        console.line(f"{plural(count[PROBLEM], 'problem')}, {plural(count[WARNING], 'warning')}")
     return EnvironmentFailure.exit_code if count[PROBLEM] else 0
 
 
-def checks(settings: Settings, *, variables: Mapping[str, str]) -> dict[str, Check]:
-    """Every check by its name, in the order of their telling.
-
-    Args:
-        settings: Of the project.
-        variables: The environment variables of this process.
-    """
+def _checks(settings: Settings, variables: Mapping[str, str]) -> dict[str, Check]:
+    """Every check by its name, in the order in which they are printed."""
     layout = Layout(state=settings.state_folder)
+    older = [settings.lock, layout.migrated, layout.ports]
     return {
         "python": lambda: machine.python(settings.local.python, variables),
         "uv": lambda: machine.uv(variables),
         "postgres": machine.postgres,
         "disk": lambda: machine.disk(layout),
         "memory": machine.memory,
-        "clock": lambda: machine.clock(_dated_files(settings, layout), now=time.time()),
+        "clock": lambda: machine.clock(older, now=time.time()),
         "dags": lambda: project.dags(settings.dags_folder),
         "watches": lambda: project.watches(settings.dags_folder),
         "settings": lambda: project.airflow_settings(settings, variables),
@@ -87,40 +78,21 @@ def checks(settings: Settings, *, variables: Mapping[str, str]) -> dict[str, Che
         # Before the environment is looked at: using the secrets closes a file that stands open.
         "secrets": lambda: environment.secrets(layout),
         "bringing up": lambda: environment.bringing_up(layout),
-        "environment": lambda: environment.components(
-            layout, status=choose.operations(settings).status
-        ),
+        "environment": lambda: environment.components(layout, choose.operations(settings).status),
         "sync": lambda: environment.sync(layout),
         "tools": lambda: machine.tools(variables),
     }
 
 
-def _dated_files(settings: Settings, layout: Layout) -> list[os.PathLike[str]]:
-    """Files that were written before now, if the clock is right."""
-    return [project.lock_file(settings), layout.migrated, layout.ports]
-
-
-def examine(these: Mapping[str, Check]) -> list[Finding]:
+def examine(checks: Mapping[str, Check]) -> list[Finding]:
     """Make every check; one that fails itself is a finding too."""
     findings: list[Finding] = []
-    for name, check in these.items():
+    for name, check in checks.items():
         try:
             found = list(check())
         except WindsockError as error:
             found = [Finding(PROBLEM, error.message, error.hint)]
         except (OSError, psutil.Error) as error:
             found = [Finding(WARNING, f"could not be checked: {error}")]
-        findings += [finding.named(name) for finding in found]
+        findings += [replace(finding, check=name) for finding in found]
     return findings
-
-
-def _plain(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    return [asdict(finding) for finding in findings]
-
-
-def _show(console: Console, findings: Iterable[Finding]) -> None:
-    outcomes = {OK: "success", WARNING: "warning", PROBLEM: "failure"}
-    console.outcomes(
-        (outcomes[finding.level], (finding.check, f"{finding.what}\n{finding.advice}".rstrip()))
-        for finding in findings
-    )

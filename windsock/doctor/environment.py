@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -37,7 +37,7 @@ def built(settings: Settings, layout: Layout, variables: Mapping[str, str]) -> I
         found = venv.find(
             layout.venvs,
             python=settings.local.python,
-            lock=settings.project / "docker" / "requirements.lock",
+            lock=settings.lock,
             extra=settings.path(settings.requirements),
             environment=variables,
         )
@@ -52,15 +52,13 @@ def built(settings: Settings, layout: Layout, variables: Mapping[str, str]) -> I
 def paths(layout: Layout) -> Iterator[Finding]:
     """Whether the sockets' paths fit what the system allows."""
     run = layout.state / RUN
-    path = socket_path(run, CONTROL_SOCKET, make=False)
-    if path.parent == run.resolve():
-        yield Finding(OK, f"sockets in {path.parent}")
-    else:
-        yield Finding(OK, f"sockets in {path.parent}: the state folder's own path is too long")
+    folder = socket_path(run, CONTROL_SOCKET, make=False).parent
+    why = "" if folder == run.resolve() else ": the state folder's own path is too long"
+    yield Finding(OK, f"sockets in {folder}{why}")
 
 
 def ports(settings: Settings, layout: Layout) -> Iterator[Finding]:
-    """Whether the wanted ports are free, or used by this very environment."""
+    """Whether the wanted ports are free, or used by this environment."""
     wanted = {"api": settings.local.port, **PORTS}
     busy = []
     for name, port in wanted.items():
@@ -73,7 +71,7 @@ def ports(settings: Settings, layout: Layout) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"busy: {', '.join(busy)}",
-            "Nothing to do: the next free port is taken, and remembered.",
+            "Nothing to do: `invoke up` takes the next free port, and remembers it.",
         )
     else:
         yield Finding(OK, f"{', '.join(map(str, wanted.values()))}: free, or ours")
@@ -84,12 +82,11 @@ def secrets(layout: Layout) -> Iterator[Finding]:
     if not layout.secrets.exists():
         yield Finding(OK, "none yet; the first `invoke up` makes them")
         return
-    private = [layout.secrets, *layout.secrets.iterdir()]
-    programs = layout.state / RUN / "programs"
-    if programs.is_dir():  # They hold the variables of Airflow's processes.
-        private += [programs, *programs.iterdir()]
-    is_open = [path for path in private if path.stat().st_mode & OTHERS]
-    for path in is_open:
+    # The descriptions of programs have the variables of Airflow's processes.
+    folders = [layout.secrets, layout.state / RUN / "programs"]
+    private = [path for each in folders if each.is_dir() for path in (each, *each.iterdir())]
+    readable = [path for path in private if path.stat().st_mode & OTHERS]
+    for path in readable:
         mode = "700" if path.is_dir() else "600"
         yield Finding(
             PROBLEM,
@@ -97,7 +94,7 @@ def secrets(layout: Layout) -> Iterator[Finding]:
             f"`chmod {mode} {path}`. If others use this machine, get new secrets:\n"
             "`invoke down --volumes`, then `invoke up`.",
         )
-    if not is_open:
+    if not readable:
         yield Finding(OK, "for this user only")
 
 
@@ -107,53 +104,48 @@ def bringing_up(layout: Layout) -> Iterator[Finding]:
     Only the file is read: taking the lock, even for a moment, would refuse a real `invoke up`.
     """
     try:
-        holder = json.loads((layout.state / LOCK_FILE).read_text(encoding="utf-8"))
-        pid = int(holder["pid"])
+        up = json.loads((layout.state / LOCK_FILE).read_text(encoding="utf-8"))
+        pid = int(up["pid"])
     except (OSError, ValueError, TypeError, KeyError):
         yield Finding(OK, "no `invoke up` is under way")
         return
     if psutil.pid_exists(pid):
-        yield Finding(OK, f"`{holder.get('command')}` (pid {pid}) is bringing it up")
+        yield Finding(OK, f"`{up.get('command')}` (pid {pid}) is bringing it up")
     else:
         yield Finding(
             WARNING,
-            f"`{holder.get('command')}` was killed while it brought the environment up",
-            "Nothing is locked: `invoke up` goes on, `invoke down` ends what it left.",
+            f"`{up.get('command')}` was killed while it brought the environment up",
+            "Nothing is locked: `invoke up` goes on, `invoke down` ends what still runs.",
         )
 
 
-def components(layout: Layout, *, status: Callable[[], list[Component]]) -> Iterator[Finding]:
-    """Whether every component runs and is healthy.
-
-    Args:
-        layout: Of the environment.
-        status: Asks the target.
-    """
+def components(layout: Layout, status: Callable[[], list[Component]]) -> Iterator[Finding]:
+    """Whether every component runs and is healthy; `status` asks the target."""
     found = status()
     if not found:
         yield _not_running(layout)
         return
     bad = [item for item in found if item.state in ("failed", "stopped") or item.healthy is False]
     for item in bad:
-        said = "runs, but is not healthy" if item.state == "running" else item.state
+        state = "runs, but is not healthy" if item.state == "running" else item.state
         yield Finding(
             PROBLEM,
-            f"{item.name} {said}: {item.detail}",
-            f"`invoke logs {item.name}` tells why; `invoke restart {item.name}` tries it anew.",
+            f"{item.name} {state}: {item.detail}",
+            f"`invoke logs {item.name}` shows why; `invoke restart {item.name}` starts it again.",
         )
     if not bad:
         yield Finding(OK, f"{', '.join(item.name for item in found)} run")
 
 
 def _not_running(layout: Layout) -> Finding:
-    left = marked(layout.state)
-    if left:
-        names = sorted({process.name() for process in left})
+    processes = marked(layout.state)
+    if processes:
+        names = sorted({process.name() for process in processes})
         return Finding(
             PROBLEM,
-            f"{plural(len(left), 'process', 'processes')} left without a supervisor: "
+            f"{plural(len(processes), 'process', 'processes')} without a supervisor: "
             f"{', '.join(names[:SHOWN])}",
-            "`invoke down` ends them; `invoke up` does so too, and starts anew.",
+            "`invoke down` ends them; `invoke up` does so too, and starts the environment.",
         )
     if (layout.state / ENVIRONMENT_FILE).exists():
         return Finding(
@@ -171,18 +163,14 @@ def sync(layout: Layout) -> Iterator[Finding]:
     except WindsockError as error:
         yield Finding(WARNING, error.message, "`invoke up` starts what is missing.")
         return
-    yield from _judge(state)
-
-
-def _judge(state: dict[str, Any]) -> Iterator[Finding]:
     if state["halted"]:
         yield Finding(
             PROBLEM,
             state["summary"],
-            "Put the files back, or run `invoke sync --allow-empty` if it is meant.",
+            "Put the files back, or run `invoke sync --allow-empty` if the folder is meant to be empty.",
         )
     elif not state["connected"]:
-        yield Finding(PROBLEM, state["summary"], "`invoke logs sync` tells why.")
+        yield Finding(PROBLEM, state["summary"], "`invoke logs sync` shows why.")
     else:
         level = OK if state["settled"] else WARNING
         yield Finding(level, state["summary"].removeprefix("sync: "))

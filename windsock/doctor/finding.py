@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 OK = "ok"
@@ -25,10 +24,6 @@ class Finding:
     what: str
     advice: str = ""
     check: str = ""
-
-    def named(self, check: str) -> Finding:
-        """The same, as a finding of that check."""
-        return dataclasses.replace(self, check=check)
 
 
 def plural(count: int, one: str, more: str = "") -> str:

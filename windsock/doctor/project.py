@@ -21,7 +21,7 @@ MOST_FILES = 50_000
 INOTIFY = Path("/proc/sys/fs/inotify")
 
 
-def dags(folder: Path) -> Iterator[Finding]:
+def dags(folder: Path, *, most: int = MOST_FILES) -> Iterator[Finding]:
     """Whether the DAG folder is there, and how many files are in it."""
     if not folder.is_dir():
         yield Finding(
@@ -35,11 +35,11 @@ def dags(folder: Path) -> Iterator[Finding]:
             PROBLEM, f"the DAG folder {folder} cannot be read", f"Try `chmod u+rx {folder}`."
         )
         return
-    files, folders, unreadable = count(folder)
-    if files > MOST_FILES:
+    files, folders, unreadable = _count(folder, most)
+    if files > most:
         yield Finding(
             WARNING,
-            f"{folder} holds more than {MOST_FILES} files",
+            f"{folder} has more than {most} files",
             "Point `windsock.dags` at the DAGs alone, or list the rest in .windsockignore.",
         )
     else:
@@ -52,12 +52,8 @@ def dags(folder: Path) -> Iterator[Finding]:
         )
 
 
-def count(folder: Path) -> tuple[int, int, list[str]]:
-    """The files and folders that are synced, counted until there are too many.
-
-    Returns:
-        The number of files, the number of folders, and the folders that cannot be read.
-    """
+def _count(folder: Path, most: int = MOST_FILES) -> tuple[int, int, list[str]]:
+    """The number of synced files, that of their folders, and the folders that cannot be read."""
     rules = Rules.load(folder)
     unreadable: list[str] = []
     files = folders = 0
@@ -67,29 +63,24 @@ def count(folder: Path) -> tuple[int, int, list[str]]:
         below[:] = [name for name in below if not rules.ignores(start + name, is_directory=True)]
         folders += 1
         files += sum(not rules.ignores(start + name, is_directory=False) for name in names)
-        if files > MOST_FILES:
+        if files > most:
             break
     return files, folders, unreadable
 
 
 def watches(folder: Path, *, limits: Path = INOTIFY) -> Iterator[Finding]:
-    """Whether the kernel lets us watch every folder; only Linux has such a limit.
-
-    Args:
-        folder: The DAG folder.
-        limits: The folder of the kernel's limits.
-    """
+    """Whether the kernel lets us watch every folder; only Linux has such a limit."""
     limit_file = limits / "max_user_watches"
     if not limit_file.exists() or not folder.is_dir():
         return
     limit = int(limit_file.read_text(encoding="ascii"))
-    _, folders, _ = count(folder)
-    said = f"{plural(folders, 'folder')} to watch, {limit} allowed to this user's programs"
+    _, folders, _ = _count(folder)
+    what = f"{plural(folders, 'folder')} to watch, {limit} allowed to this user's programs"
     # An editor that watches the same folders takes as many again.
     if 2 * folders > limit:
-        yield Finding(WARNING, said, f"{LIMIT_HINT} Else saves are found by looking, not told.")
+        yield Finding(WARNING, what, f"{LIMIT_HINT} Else the folder is scanned every second.")
     else:
-        yield Finding(OK, said)
+        yield Finding(OK, what)
 
 
 def airflow_settings(settings: Settings, variables: Mapping[str, str]) -> Iterator[Finding]:
@@ -109,11 +100,6 @@ def airflow_settings(settings: Settings, variables: Mapping[str, str]) -> Iterat
     yield Finding(OK, f"{path.name}: {', '.join(counts)}")
 
 
-def lock_file(settings: Settings) -> Path:
-    """The compiled requirements of Airflow."""
-    return settings.project / "docker" / "requirements.lock"
-
-
 def lock(settings: Settings) -> Iterator[Finding]:
     """The compiled requirements of Airflow, and the project's own."""
     yield Finding(OK, f"Airflow {versions.airflow_version(settings)}")
@@ -121,6 +107,6 @@ def lock(settings: Settings) -> Iterator[Finding]:
     if not extra.exists():
         yield Finding(
             WARNING,
-            f"{extra} does not exist: your DAGs get no packages of their own",
+            f"{extra} does not exist: your DAGs get no further packages",
             "Make it, or set `windsock.requirements`.",
         )

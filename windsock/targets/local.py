@@ -187,7 +187,7 @@ class LocalTarget:
     def _venv_recipe(self) -> VenvRecipe:
         return {
             "python": self._settings.local.python,
-            "lock": self._settings.project / "docker" / "requirements.lock",
+            "lock": self._settings.lock,
             "extra": self._settings.path(self._settings.requirements),
             # The mark: a build that a killed `up` left behind is ended with the rest.
             "environment": {**self._inherited, **mark(self._layout.state)},

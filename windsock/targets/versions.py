@@ -17,11 +17,11 @@ def airflow_version(settings: Settings) -> str:
     Raises:
         ConfigurationError: The lock is missing or pins none.
     """
-    lock = settings.project / "docker" / "requirements.lock"
     try:
-        match = re.search(r"^apache-airflow==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+        text = settings.lock.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"{lock} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{settings.lock} cannot be read: {error.strerror}") from error
+    match = re.search(r"^apache-airflow==(\S+)", text, re.MULTILINE)
     if match is None:
-        raise ConfigurationError(f"{lock} pins no apache-airflow", "Compile it anew.")
+        raise ConfigurationError(f"{settings.lock} pins no apache-airflow", "Compile it anew.")
     return match[1]
