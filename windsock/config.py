@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,60 +17,57 @@ from typing import TYPE_CHECKING, Annotated, Any
 from windsock.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 TARGETS = ("auto", "local", "kind", "context", "okteto")
 REBUILDS = ("ask", "auto", "never")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 """A name that Kubernetes takes for a namespace (RFC 1123 label)."""
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
-"""What a variable of the environment may say for yes and no."""
+"""The words for yes and no in an environment variable."""
 REGISTRY = re.compile(
     r"(localhost|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(?=:))(:\d{1,5})?"
     r"(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*",
     re.ASCII,
 )
-"""What an image's name may begin with: a host, its port, a path."""
+"""The beginning of an image's name: a host, its port, a path."""
 SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 FOLDER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
-"""What a further folder may be called: a name that Python can import is one."""
+"""The name of a further folder in Airflow; with a hyphen Python cannot import from the folder."""
 AIRFLOW_KEY = re.compile(r"\w+\.\w+", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Check:
-    """What a setting must be: stands in the annotation of its field.
+class _Check:
+    """What a setting must be, in the annotation of its field.
 
     Attributes:
-        usable: Whether a value, already of the right type, can be used.
-        otherwise: What to write instead.
+        is_usable: Whether a value, already of the right type, can be used.
+        hint: What to write instead.
     """
 
-    usable: Callable[[Any], object]
-    otherwise: str
+    is_usable: Callable[[Any], object]
+    hint: str
 
 
-def between(low: float, high: float) -> Check:
-    """The setting is a number from `low` to `high`."""
-    return Check(lambda value: low <= value <= high, f"It must lie between {low} and {high}.")
+def _between(low: float, high: float) -> _Check:
+    return _Check(lambda value: low <= value <= high, f"It must lie between {low} and {high}.")
 
 
-def one_of(words: tuple[str, ...]) -> Check:
-    """The setting is one of these words."""
-    return Check(words.__contains__, f"Use one of: {', '.join(words)}.")
+def _one_of(words: tuple[str, ...]) -> _Check:
+    return _Check(words.__contains__, f"Use one of: {', '.join(words)}.")
 
 
-def empty_or(pattern: re.Pattern[str], otherwise: str) -> Check:
-    """The setting has this form, or is empty."""
-    return Check(lambda value: not value or pattern.fullmatch(value), otherwise)
+def _empty_or(pattern: re.Pattern[str], hint: str) -> _Check:
+    return _Check(lambda value: not value or pattern.fullmatch(value), hint)
 
 
-Port = Annotated[int, between(1, 65535)]
-Seconds = Annotated[float, between(1, 86_400)]
-WholeSeconds = Annotated[int, between(1, 86_400)]
-Name = Annotated[
+_Port = Annotated[int, _between(1, 65535)]
+_Seconds = Annotated[float, _between(1, 86_400)]
+_WholeSeconds = Annotated[int, _between(1, 86_400)]
+_Name = Annotated[
     str,
-    Check(
+    _Check(
         NAME.fullmatch, "Use lower-case letters, digits and hyphens, for example `windsock-anna`."
     ),
 ]
@@ -83,9 +79,9 @@ class LocalSettings:
 
     python: str = ""
     """The interpreter of Airflow's venv; empty means the one that runs windsock."""
-    port: Port = 8080
+    port: _Port = 8080
     """The port of Airflow's UI and API; another one is taken when it is busy."""
-    parallelism: Annotated[int, between(1, 256)] = 4
+    parallelism: Annotated[int, _between(1, 256)] = 4
     """How many tasks run at once; Airflow forks as many workers when it starts."""
 
 
@@ -99,17 +95,17 @@ class ClusterSettings:
     """The contexts that windsock may deploy to; also its own kind cluster and Okteto's."""
     kubeconfig: str = ""
     """A kubeconfig file; empty means what kubectl would use."""
-    namespace: Name = "windsock"
-    """Where everything is deployed; on the target `okteto` Okteto says it."""
-    overlay: Annotated[str, empty_or(NAME, "Name a folder below kube/overlays.")] = ""
+    namespace: _Name = "windsock"
+    """Where everything is deployed; on the target `okteto` this is Okteto's namespace."""
+    overlay: Annotated[str, _empty_or(NAME, "Name a folder below kube/overlays.")] = ""
     """A folder below kube/overlays; empty means the one named like the target."""
     skip_unserved: bool = False
     """Go on without objects whose kind the cluster does not serve."""
     take_over: bool = False
-    """Take the sync over, once, from somebody else who syncs to the namespace."""
+    """Take the sync over, once, from whoever else syncs to the namespace."""
     registry: Annotated[
         str,
-        empty_or(
+        _empty_or(
             REGISTRY,
             "Write what images' names begin with, the host first and nothing before it, for "
             "example `ghcr.io/anna`, `docker.io/anna` or `127.0.0.1:5000`.",
@@ -118,15 +114,15 @@ class ClusterSettings:
     """Where images are pushed to, and nodes pull them from, on the target `context`."""
     pull_secret: Annotated[
         str,
-        empty_or(
+        _empty_or(
             SECRET_NAME,
             "Name a Secret in the namespace: `kubectl get secrets` lists them.",
         ),
     ] = ""
     """The Secret in the namespace that nodes pull images with; empty means none."""
-    kind_name: Name = "windsock"
+    kind_name: _Name = "windsock"
     """The name of the kind cluster."""
-    port: Port = 8080
+    port: _Port = 8080
     """The port on this machine at which the UI and API answer."""
 
 
@@ -134,13 +130,13 @@ class ClusterSettings:
 class SyncSettings:
     """How saves travel."""
 
-    quiet: Annotated[float, between(0.001, 10)] = 0.01
+    quiet: Annotated[float, _between(0.001, 10)] = 0.01
     """Seconds without a further change after which a save is sent."""
-    longest: Annotated[float, between(0.001, 60)] = 0.5
+    longest: Annotated[float, _between(0.001, 60)] = 0.5
     """Seconds after which a save is sent even if changes keep coming."""
-    keep_snapshots: Annotated[int, between(1, 10_000)] = 20
+    keep_snapshots: Annotated[int, _between(1, 10_000)] = 20
     """How many of the newest snapshots stay even if nothing refers to them."""
-    maximum_bytes: Annotated[int, between(0, 2**60)] = 2 * 1024**3
+    maximum_bytes: Annotated[int, _between(0, 2**60)] = 2 * 1024**3
     """The size above which older, unreferenced snapshots go even if there are few."""
     folders: dict[str, str] = field(default_factory=dict)
     """Further folders that travel with the DAG folder: folder → its name in Airflow."""
@@ -150,15 +146,15 @@ class SyncSettings:
 class ParseSettings:
     """How Airflow parses DAG files."""
 
-    processes: Annotated[int, between(1, 64)] = 2
+    processes: Annotated[int, _between(1, 64)] = 2
     """How many files are parsed at once."""
-    import_timeout: Annotated[float, between(0.1, 86_400)] = 30.0
+    import_timeout: Annotated[float, _between(0.1, 86_400)] = 30.0
     """Seconds a DAG file may take to import before Airflow reports an import error."""
-    file_timeout: WholeSeconds = 50
+    file_timeout: _WholeSeconds = 50
     """Seconds after which the parser of a file is killed, whatever it does."""
-    memory_limit_mb: Annotated[int, between(0, 2**24)] = 4096
+    memory_limit_mb: Annotated[int, _between(0, 2**24)] = 4096
     """Address space in MiB one parser may use (0 means no limit; Linux only)."""
-    interval: WholeSeconds = 60
+    interval: _WholeSeconds = 60
     """Seconds after which an unchanged file is parsed again."""
 
 
@@ -171,24 +167,24 @@ class Settings:
     """
 
     project: Path
-    target: Annotated[str, one_of(TARGETS)] = "auto"
+    target: Annotated[str, _one_of(TARGETS)] = "auto"
     """Where it runs: `local`, `kind`, `context`, `okteto`, or `auto`."""
     dags: str = "dags"
-    """The DAG folder, here or in another repository."""
+    """The DAG folder, in this repository or in another one."""
     state: str = ".windsock"
-    """The folder for everything that windsock makes."""
+    """The folder of all files that windsock makes."""
     airflow_settings: str = "airflow_settings.yaml"
     """Connections, variables and pools, in the format Astro users know."""
     requirements: str = "docker/requirements.txt"
     """The project's own packages, installed into Airflow's environment."""
-    rebuild: Annotated[str, one_of(REBUILDS)] = "ask"
+    rebuild: Annotated[str, _one_of(REBUILDS)] = "ask"
     """Whether `invoke up` rebuilds when requirements change: `auto`, `ask` or `never`."""
     tests: str = "tests/dags"
     """The end-to-end tests of the DAGs."""
-    up_timeout: Seconds = 180.0
+    up_timeout: _Seconds = 180.0
     """Seconds until a component that does not become healthy is a failure."""
     airflow: dict[str, str] = field(default_factory=dict)
-    """Further Airflow settings, `section.key: value`; they win over windsock's own."""
+    """Further Airflow settings, `section.key: value`; they override windsock's own."""
     local: LocalSettings = field(default_factory=LocalSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
@@ -215,7 +211,7 @@ class Settings:
 
     @property
     def state_folder(self) -> Path:
-        """Everything windsock makes lives below it."""
+        """The folder of all files that windsock makes."""
         return self.path(self.state)
 
 
@@ -273,13 +269,13 @@ def _check_state(settings: Settings) -> None:
 
 
 def _further(settings: Settings) -> list[Path]:
-    """The further folders, whose names are checked."""
+    """The resolved further folders; a name that cannot be used is an error."""
     names = list(settings.sync.folders.values())
     for folder, name in settings.sync.folders.items():
         if not FOLDER_NAME.fullmatch(name) or names.count(name) > 1:
             raise ConfigurationError(
                 f"windsock.sync.folders has the name {name!r} for {folder}",
-                "Give each folder a plain name of its own, for example `include: include`.",
+                "Give each folder another plain name, for example `include: include`.",
             )
     return [
         _followed(settings, folder, where=f"sync.folders[{folder!r}]")
@@ -288,14 +284,14 @@ def _further(settings: Settings) -> list[Path]:
 
 
 def _usable(settings: Settings, name: str) -> Path:
-    """A setting that is a path, with all links followed."""
+    """A setting that is a path, resolved."""
     return _followed(settings, getattr(settings, name), where=name)
 
 
 def _followed(settings: Settings, value: str, *, where: str) -> Path:
     try:
         return settings.path(value).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # A loop, nobody's home, a NUL …
+    except (OSError, RuntimeError, ValueError) as error:  # A loop of links, no such user, a NUL …
         raise ConfigurationError(
             f"windsock.{where} is {value!r}", f"It cannot be used as a path: {error}."
         ) from error
@@ -317,33 +313,26 @@ def _build(kind: type[Any], values: Mapping[str, Any], *, where: str, **known: A
 
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:
-    if typing.get_origin(hint) is Annotated:
-        kind, *checks = typing.get_args(hint)
-        return _checked(_convert(kind, value, where=where), checks, where=where)
-    if dataclasses.is_dataclass(hint):
-        _check_mapping(value, where=where)
-        return _build(typing.cast("type[Any]", hint), value, where=where)
-    if typing.get_origin(hint) is tuple:
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        kind, check = typing.get_args(hint)
+        converted = _convert(kind, value, where=where)
+        if not check.is_usable(converted):
+            raise ConfigurationError(f"{where} is {converted!r}", check.hint)
+        return converted
+    if origin is tuple:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise ConfigurationError(f"{where} is {value!r}", "It must be a list.")
         return tuple(_scalar_text(item) for item in value)
-    if isinstance(hint, types.GenericAlias):
-        if value is not None:
-            _check_mapping(value, where=where)
-        return {str(key): _scalar_text(item) for key, item in dict(value or {}).items()}
-    return _convert_scalar(hint, value, where=where)
-
-
-def _checked(value: Any, checks: Iterable[Check], *, where: str) -> Any:
-    for check in checks:
-        if not check.usable(value):
-            raise ConfigurationError(f"{where} is {value!r}", check.otherwise)
-    return value
-
-
-def _check_mapping(value: Any, *, where: str) -> None:
+    if origin is dict and value is None:
+        return {}
+    if origin is not dict and not dataclasses.is_dataclass(hint):
+        return _convert_scalar(hint, value, where=where)
     if not hasattr(value, "items"):
         raise ConfigurationError(f"{where} is {value!r}", "It must be a mapping of settings.")
+    if origin is dict:
+        return {str(key): _scalar_text(item) for key, item in value.items()}
+    return _build(hint, value, where=where)
 
 
 def _convert_scalar(hint: Any, value: Any, *, where: str) -> Any:

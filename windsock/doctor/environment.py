@@ -167,7 +167,7 @@ def sync(layout: Layout) -> Iterator[Finding]:
         yield Finding(
             PROBLEM,
             state["summary"],
-            "Put the files back, or run `invoke sync --allow-empty` if the folder is meant to be empty.",
+            "Put the files back, or sync the empty folder: `invoke sync --allow-empty`.",
         )
     elif not state["connected"]:
         yield Finding(PROBLEM, state["summary"], "`invoke logs sync` shows why.")

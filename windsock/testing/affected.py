@@ -6,7 +6,7 @@ module only when it runs, which no record shows: so a Python file that names a c
 as its user, too. The source of a test names its DAGs.
 
 In doubt a test runs: a changed file that no DAG file is known to use affects every test, and every
-change affects a test whose DAGs are not known.
+change affects a test whose DAGs are unknown.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PROSE = frozenset({".md", ".rst"})
 _PROSE_NAMES = frozenset({"LICENSE", "NOTICE", ".gitignore", ".gitattributes", ".editorconfig"})
 """Outside the DAG folder these change no test's outcome; everything else might."""
 _DYNAMIC = frozenset({"importlib", "runpy", "pkgutil", "__import__", "exec", "eval"})
-"""A Python file with one of these words may import any other one."""
+"""A Python file with one of these words may import every other file."""
 _GIT_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Impact:
+class _Impact:
     """What the changes can affect.
 
     Attributes:
@@ -51,27 +51,11 @@ class Impact:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The tests that run, and those left out."""
+    """The tests that run, those left out, and the reasons in a line each."""
 
     chosen: list[pytest.Item]
     left_out: list[pytest.Item]
-    reference: str
-    impact: Impact
-    unknown: int
-
-    def summary(self) -> str:
-        """What was chosen and why, a line each."""
-        total = len(self.chosen) + len(self.left_out)
-        lines = [
-            f"windsock: {len(self.chosen)} of {total} tests may be affected since {self.reference}"
-        ]
-        if self.impact.everything:
-            lines.append(f"  every test: {self.impact.everything}")
-        elif self.impact.dags:
-            lines.append(f"  affected DAGs: {', '.join(sorted(self.impact.dags))}")
-        if self.unknown and not self.impact.everything:
-            lines.append(f"  {self.unknown} of them in doubt: which DAGs they use cannot be told")
-        return "\n".join(lines)
+    summary: list[str]
 
 
 def select(
@@ -99,8 +83,8 @@ def select(
         ConfigurationError: The ref is unknown, or a folder is in no git repository.
         EnvironmentFailure: git failed.
     """
-    changed = changes(reference, [project, dags_folder])
-    impact = attribute(
+    changed = _changes(reference, [project, dags_folder])
+    impact = _impact(
         changed,
         dags=dags,
         used=used,
@@ -121,28 +105,26 @@ def select(
             unknown += moved and not hit
         else:
             left_out.append(item)
-    return Selection(
-        chosen=chosen, left_out=left_out, reference=reference, impact=impact, unknown=unknown
-    )
+    lines = [f"windsock: {len(chosen)} of {len(items)} tests may be affected since {reference}"]
+    if impact.everything:
+        lines.append(f"  every test: {impact.everything}")
+    else:
+        if impact.dags:
+            lines.append(f"  affected DAGs: {', '.join(sorted(impact.dags))}")
+        if unknown:
+            lines.append(f"  {unknown} of them in doubt: which DAGs they use is unknown")
+    return Selection(chosen=chosen, left_out=left_out, summary=lines)
 
 
-def attribute(
+def _impact(
     changed: Collection[Path],
     *,
     dags: Mapping[str, str | None],
     used: Mapping[str, Collection[str]],
     dags_folder: Path,
     test_modules: Collection[Path],
-) -> Impact:
-    """What changed files can affect.
-
-    Args:
-        changed: Absolute paths; deleted files too.
-        dags: DAG id → its file.
-        used: As for `select`.
-        dags_folder: Resolved.
-        test_modules: The resolved files of the collected tests.
-    """
+) -> _Impact:
+    """What changed files can affect; all paths are resolved."""
     inside = {
         path: path.relative_to(dags_folder).as_posix()
         for path in changed
@@ -151,28 +133,22 @@ def attribute(
     tests = frozenset(path for path in changed if path in test_modules)
     for path in sorted(set(changed) - inside.keys() - tests):
         if not _without_effect(path):
-            return Impact(everything=f"{path.name} changed, which may affect any of them")
+            return _Impact(everything=f"{path.name} changed, which may affect any of them")
     if not inside:
-        return Impact(tests=tests)
-    users = Users(dags_folder, dags=dags, used=used)
+        return _Impact(tests=tests)
+    users = _Users(dags_folder, dags=dags, used=used)
     affected: set[str] = set()
     for file in sorted(inside.values()):
         reached = users.of(file)
         found = {dag_id for dag_id, own in dags.items() if own in reached}
         if not found:
-            return Impact(everything=f"no DAG is known to use {file}, which changed")
+            return _Impact(everything=f"no DAG is known to use {file}, which changed")
         affected |= found
-    return Impact(dags=frozenset(affected), tests=tests)
+    return _Impact(dags=frozenset(affected), tests=tests)
 
 
-class Users:
-    """Which files of a DAG folder use which.
-
-    Args:
-        folder: The DAG folder.
-        dags: DAG id → its file.
-        used: As for `select`. A DAG file without a record may use every file.
-    """
+class _Users:
+    """Which files of a DAG folder use which. A DAG file without a record may use every file."""
 
     def __init__(
         self,
@@ -239,16 +215,11 @@ def _without_effect(path: Path) -> bool:
     )
 
 
-def changes(reference: str, folders: Sequence[Path]) -> set[Path]:
-    """The files that differ from a git ref in the repositories of some folders.
+def _changes(reference: str, folders: Sequence[Path]) -> set[Path]:
+    """The files that differ from a git ref in the repositories of some folders, resolved.
 
-    Returns:
-        Absolute, resolved paths: committed, staged, unstaged, untracked and deleted files. What git
-        ignores is not seen.
-
-    Raises:
-        ConfigurationError: The ref is unknown, or a folder is in no git repository.
-        EnvironmentFailure: git failed.
+    These are committed, staged, unstaged, untracked and deleted files. What git ignores is not
+    seen.
     """
     if reference.startswith("-"):
         raise ConfigurationError(f"{reference!r} is no git ref")
@@ -259,25 +230,15 @@ def changes(reference: str, folders: Sequence[Path]) -> set[Path]:
     found: set[Path] = set()
     for top in sorted(tops):
         commit = _git(top, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
-        differing = _git(
-            top,
-            "diff",
-            "--name-only",
-            "--no-renames",
-            "--no-ext-diff",
-            "-z",
-            commit.decode().strip(),
-            "--",
-        )
+        options = ("--name-only", "--no-renames", "--no-ext-diff", "-z")
+        differing = _git(top, "diff", *options, commit.decode().strip(), "--")
         untracked = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
-        names = [name for name in (differing + untracked).split(b"\0") if name]
-        found |= {_resolved(top / os.fsdecode(name)) for name in names}
+        for name in (differing + untracked).split(b"\0"):
+            if name:
+                path = top / os.fsdecode(name)
+                # Not the path itself: a link that changed is the change.
+                found.add(path.parent.resolve() / path.name)
     return found
-
-
-def _resolved(path: Path) -> Path:
-    """With the links above it resolved, but not itself: a changed link is the change."""
-    return path.parent.resolve() / path.name
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

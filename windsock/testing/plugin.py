@@ -7,6 +7,7 @@ rest come when the first test asks for `airflow`.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _FAILED = pytest.StashKey[bool]()
 _RUNNING = pytest.StashKey["RunningAirflow"]()
-_AFFECTED = pytest.StashKey[str]()
+_AFFECTED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,20 +65,20 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def state_folder(config: pytest.Config) -> Path:
-    """Where the environment's state is: the option, the variable, the setting or `.windsock`."""
+    """The environment's state folder: the option, the variable, the setting or `.windsock`."""
     given = config.getoption("--windsock-state") or os.environ.get("WINDSOCK_STATE")
     if given:
         return config.invocation_params.dir / given
     return config.rootpath / (config.getini("windsock_state") or ".windsock")
 
 
+@dataclass(frozen=True)
 class Session:
     """The environment and the connections to it, opened once for all tests of a process."""
 
-    def __init__(self, environment: Environment, api: Airflow, control: ControlClient) -> None:
-        self.environment = environment
-        self.api = api
-        self.control = control
+    environment: Environment
+    api: Airflow
+    control: ControlClient
 
     @classmethod
     def open(cls, config: pytest.Config) -> Session:
@@ -150,7 +151,7 @@ def pytest_runtest_makereport(
         if running is not None and running.runs:
             from windsock.testing.report import section  # noqa: PLC0415 - only failures need it
 
-            report.sections += [section(run, running.api) for run in running.runs]
+            report.sections += [section(run) for run in running.runs]
     return report
 
 
@@ -160,13 +161,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # With xdist the workers collect; the controller has no items.
     if not reference or not items:
         return
-    from windsock.testing.affected import Selection, select  # noqa: PLC0415 - only this option needs it
+    from windsock.testing.affected import select  # noqa: PLC0415 - only this option needs it
 
     try:
         session = Session.open(config)
         try:
             settled = session.control.barrier()
-            selection: Selection = select(
+            selection = select(
                 items,
                 reference=reference,
                 dags={dag.dag_id: dag.file for dag in session.api.dags()},
@@ -179,7 +180,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             session.api.close()
     except WindsockError as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[_AFFECTED] = selection.summary()
+    config.stash[_AFFECTED] = selection.summary
     if selection.left_out:
         config.hook.pytest_deselected(items=selection.left_out)
         items[:] = selection.chosen
@@ -187,4 +188,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say which tests `--affected` chose, and why."""
-    return config.stash.get(_AFFECTED, "").splitlines()
+    return config.stash.get(_AFFECTED, [])

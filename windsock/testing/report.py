@@ -10,7 +10,6 @@ from windsock.errors import WindsockError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from windsock.airflow.api import Airflow
     from windsock.airflow.records import TaskInstance
     from windsock.testing.runs import Run, TaskOutcome
 
@@ -21,46 +20,30 @@ _MOST_LOGS = 5
 """Failed tasks whose logs a report shows: a hundred mapped failures are one failure."""
 
 
-def section(run: Run, api: Airflow) -> tuple[str, str]:
-    """A section of pytest's report.
+def section(run: Run) -> tuple[str, str]:
+    """The title and the text of a section in pytest's report.
 
-    Returns:
-        Its title and its text. What cannot be fetched is named instead of raised: the report of a
-        failure must not fail.
+    An error of Airflow's API is part of the text: the report of a failure must not fail.
     """
     title = f"DAG run {run.dag_id}"
     try:
         record = run.record
-        parts = [f"{record.state}  {run.url}", timeline(_all_tries(run, api), start=record.started)]
+        parts = [f"{record.state}  {run.url}", timeline(run.tries(), start=record.started)]
         failed = [task for task in run.tasks if task.state in FAILED_TASK_STATES and task.attempts]
         parts += [_tail(task) for task in failed[:_MOST_LOGS]]
         if len(failed) > _MOST_LOGS:
             parts.append(f"({len(failed) - _MOST_LOGS} more failed tasks: see the page above)")
     except WindsockError as error:
-        return title, f"{run.url}\nNo more can be said: {error}"
+        return title, f"{run.url}\nAirflow shows no more of it: {error}"
     return title, "\n\n".join(part for part in parts if part)
 
 
-def _all_tries(run: Run, api: Airflow) -> list[TaskInstance]:
-    """Every try of every task; further requests only for tasks that were tried again."""
-    found: list[TaskInstance] = []
-    for item in run.instances():
-        if item.try_number > 1:
-            found += api.tries(run.dag_id, run.run_id, item.task_id, map_index=item.map_index)
-        else:
-            found.append(item)
-    return found
-
-
 def timeline(tries: list[TaskInstance], *, start: datetime | None) -> str:
-    """A chart in text: task, try, state, start after the run's start, duration, bar.
+    """A chart in text, a line for each try: task, try, state, start, duration, bar.
 
     Args:
-        tries: The lines, in this order.
-        start: Of the run; None before it started.
-
-    Returns:
-        One line a try under a heading; empty without tries.
+        tries: In the order of the lines. Without tries there is no chart.
+        start: When the run started; None before that. Each start counts from it.
     """
     if not tries:
         return ""

@@ -11,7 +11,7 @@ import difflib
 import re
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from windsock.airflow.api import NotFound
@@ -46,13 +46,13 @@ class RunningAirflow:
     """The environment that is up, for one test.
 
     Args:
-        api: Of its Airflow.
+        api: The client of its Airflow.
         barrier: Waits, at most so many seconds, until Airflow has parsed what is on disk.
-        dags_folder: Whose files `ParsedSnapshot.errors` names.
-        test_name: Goes into the ids of the runs.
+        dags_folder: The folder of the files that `ParsedSnapshot.errors` names.
+        test_name: Becomes part of the ids of the runs.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
-        on_run: Called with each run, as soon as there is one.
+        on_run: Called with each run when it has started.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class RunningAirflow:
         *,
         logical_date: datetime | None = None,
     ) -> Run:
-        """Start a run and go on; `Run.wait` waits for it.
+        """Start a run without waiting for its end; `Run.wait` does that.
 
         Raises:
             DagError: The DAG's file does not import, or there is no such DAG.
@@ -141,7 +141,7 @@ class RunningAirflow:
         """
         __tracebackhide__ = True
         deadline = self._clock() + timeout
-        if self._known(dag_id, self._barrier(BARRIER_TIMEOUT)).paused:
+        if self._listed(dag_id, self._barrier(BARRIER_TIMEOUT)).paused:
             raise ConfigurationError(
                 f"{dag_id} is paused, so the asset change of {after.dag_id} cannot start it",
                 f'Call airflow.unpause("{dag_id}") before the run that changes the asset.',
@@ -192,25 +192,25 @@ class RunningAirflow:
             self.api.change_objects("variables", delete=list(values))
 
     def clean_up(self, *, keep_finished: bool) -> list[str]:
-        """Stop what still runs, and delete the finished runs unless they are to stay.
+        """Stop the runs of the test, and delete those that have finished unless they are to stay.
 
-        The runs that asset changes of our runs started belong to them.
+        The same happens to the runs that asset changes of these runs started.
 
         Returns:
-            What could not be done, in words; trying goes on with the other runs.
+            A sentence for each run for which this failed.
         """
         problems: list[str] = []
         pending = [(run.dag_id, run.run_id) for run in self.runs]
         seen: set[tuple[str, str]] = set()
         while pending:
-            identity = pending.pop()
-            if identity in seen:
+            dag_id, run_id = pending.pop()
+            if (dag_id, run_id) in seen:
                 continue
-            seen.add(identity)
+            seen.add((dag_id, run_id))
             try:
-                pending += self._end(*identity, keep_finished=keep_finished)
+                pending += self._end(dag_id, run_id, keep_finished=keep_finished)
             except WindsockError as error:
-                problems.append(f"{identity[0]} {identity[1]}: {error}")
+                problems.append(f"{dag_id} {run_id}: {error}")
         return problems
 
     def _end(self, dag_id: str, run_id: str, *, keep_finished: bool) -> list[tuple[str, str]]:
@@ -224,9 +224,9 @@ class RunningAirflow:
                     self.api.delete_run(dag_id, run_id)
                 return [run for event in events for run in event.runs]
             except NotFound:
-                break  # The test has deleted it itself.
+                break  # The test itself has deleted the run.
             except EnvironmentFailure:
-                # The scheduler may hold the rows of a run that has only just ended.
+                # The scheduler may have locked the rows of a run that has only just ended.
                 if attempt + 1 == _CLEAN_UP_ATTEMPTS:
                     raise
                 self._sleep(_POLL)
@@ -241,44 +241,40 @@ class RunningAirflow:
         """The DAG, as Airflow parsed it from what is on disk now."""
         __tracebackhide__ = True
         settled = self._barrier(BARRIER_TIMEOUT)
-        dag = self._known(dag_id, settled)
+        dag = self._listed(dag_id, settled)
         if dag.file in settled.errors:
-            raise self._broken(dag_id, dag.file, settled.errors[dag.file])
+            raise _broken(dag_id, dag.file, settled.errors[dag.file])
         return dag
 
-    def _known(self, dag_id: str, settled: ParsedSnapshot) -> Dag:
+    def _listed(self, dag_id: str, settled: ParsedSnapshot) -> Dag:
         __tracebackhide__ = True
-        try:
+        dag = None
+        with suppress(NotFound):
             dag = self.api.dag(dag_id)
-        except NotFound:
-            raise self._unknown(dag_id, settled) from None
-        if dag.stale:
+        if dag is None or dag.stale:
             raise self._unknown(dag_id, settled)
         return dag
 
     def _unknown(self, dag_id: str, settled: ParsedSnapshot) -> DagError:
         for file, traceback in sorted(settled.errors.items()):
             if self._names(file, dag_id):
-                return self._broken(dag_id, file, traceback)
+                return _broken(dag_id, file, traceback)
         known = sorted({*settled.dags, *(dag.dag_id for dag in self.api.dags())})
         near = difflib.get_close_matches(dag_id, known, 3)
         hint = [f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(known)}."]
         for file, traceback in sorted(settled.errors.items()):
-            hint.append(f"{file} does not import: {_last_line(traceback)}")
+            last = traceback.strip().rpartition("\n")[2]
+            hint.append(f"{file} does not import: {last or 'no traceback'}")
         return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
 
     def _names(self, file: str, dag_id: str) -> bool:
-        """Whether the text of a DAG file contains the id: most likely it would define it."""
+        """Whether a DAG file contains the id: then the file most likely defines the DAG."""
         try:
             text = (self._dags_folder / file).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return False
         return re.search(rf"\b{re.escape(dag_id)}\b", text) is not None
 
-    def _broken(self, dag_id: str, file: str, traceback: str) -> DagError:
-        return DagError(f"{dag_id}: its file {file} does not import", traceback.rstrip())
 
-
-def _last_line(traceback: str) -> str:
-    lines = traceback.strip().splitlines()
-    return lines[-1] if lines else "no traceback"
+def _broken(dag_id: str, file: str, traceback: str) -> DagError:
+    return DagError(f"{dag_id}: its file {file} does not import", traceback.rstrip())

@@ -29,14 +29,7 @@ _LOG_POLL = 0.1
 
 
 class Run:
-    """A run that a test started or waited for.
-
-    Args:
-        api: Of its Airflow.
-        record: The run as Airflow first answered it.
-        clock: Monotonic seconds.
-        sleep: Waits that many seconds.
-    """
+    """A DAG run that a test started or waited for."""
 
     def __init__(
         self,
@@ -63,7 +56,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """Its own id."""
+        """The id of the run."""
         return self._record.run_id
 
     @property
@@ -78,7 +71,7 @@ class Run:
 
     @property
     def record(self) -> DagRun:
-        """All that Airflow knows about it now."""
+        """What Airflow knows about the run now."""
         if not self._record.finished:
             self._record = self._api.run(self.dag_id, self.run_id)
         return self._record
@@ -97,11 +90,11 @@ class Run:
         return (record.ended - record.started).total_seconds()
 
     def wait(self, *, timeout: float = 60.0) -> Run:
-        """Wait until it has finished, whatever its state.
+        """Wait until the run has finished, in whatever state.
 
         Raises:
-            DeadlineExceeded: It has not finished in time: names the states of its tasks. The run is
-                stopped then.
+            DeadlineExceeded: It has not finished in time. The error names the states of its tasks,
+                and the run is stopped.
         """
         __tracebackhide__ = True
         try:
@@ -120,7 +113,7 @@ class Run:
         return self
 
     def stop(self) -> None:
-        """Mark it failed: its running tasks are killed. Nothing happens to a finished run."""
+        """Mark the run failed, which kills its tasks. Nothing happens to a finished run."""
         if not self.record.finished:
             self._record = self._api.stop(self.dag_id, self.run_id)
 
@@ -139,6 +132,18 @@ class Run:
             self._instances = found if finished else None
             return found
         return self._instances
+
+    def tries(self) -> list[TaskInstance]:
+        """Every try of each of its tasks."""
+        found: list[TaskInstance] = []
+        for item in self.instances():
+            if item.try_number > 1:
+                found += self._api.tries(
+                    self.dag_id, self.run_id, item.task_id, map_index=item.map_index
+                )
+            else:
+                found.append(item)
+        return found
 
     @property
     def tasks(self) -> list[TaskOutcome]:
@@ -182,7 +187,7 @@ class Run:
         return TaskOutcome(self, instance, mapped=[self._outcome(item) for item in mapped or ()])
 
     def _log(self, instance: TaskInstance, try_number: int) -> list[LogLine]:
-        """A log that is read to its end, though its task has only just ended."""
+        """A log to its end, also when the task has only just ended."""
         deadline = (self._finished_at or self._clock()) + LOG_SETTLING
         before: list[LogLine] | None = None
         while True:
@@ -213,10 +218,8 @@ def _has_end(lines: list[LogLine]) -> bool:
 class TaskOutcome:
     """What became of one task of a run, or of all instances of a mapped task.
 
-    Args:
-        run: It belongs to.
-        instance: Its newest try; of a mapped task the first instance.
-        mapped: The instances of a mapped task, in the order of their map index.
+    Attributes:
+        mapped: The instances of a mapped task, in the order of their map index; else empty.
     """
 
     def __init__(self, run: Run, instance: TaskInstance, *, mapped: list[TaskOutcome]) -> None:
@@ -234,7 +237,7 @@ class TaskOutcome:
 
     @property
     def map_index(self) -> int:
-        """Its place among the mapped instances; -1 if it is none."""
+        """Its number among the instances of a mapped task; -1 if it is none of them."""
         return -1 if self.mapped else self._instance.map_index
 
     @property
