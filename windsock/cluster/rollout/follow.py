@@ -13,8 +13,10 @@ from windsock.cluster.api.client import OURS, name_of
 from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import component_of, containers, is_going, pods_of, progress_of
 from windsock.cluster.dev_mode import is_clone, is_replaced
-from windsock.cluster.rollout.reasons import Reason, Surroundings, activity, reasons_of
-from windsock.cluster.rollout.reasons.reason import LINES_HINT, SILENT_HINT, Cause
+from windsock.cluster.rollout.reasons.activity import activity
+from windsock.cluster.rollout.reasons.reason import LINES_HINT, SILENT_HINT
+from windsock.cluster.rollout.reasons.surroundings import Surroundings
+from windsock.cluster.rollout.reasons.workload import reasons_of
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -22,16 +24,16 @@ if TYPE_CHECKING:
 
     from windsock.cluster.api.client import Cluster
     from windsock.cluster.api.connection import Object
+    from windsock.cluster.rollout.reasons.reason import Cause, Reason
 
 RESTARTED = "windsock.dev/restarted-at"
 LINES_SHOWN = 15
 
-_WORKLOADS = tuple(
-    Interest(api_version=version, kind=kind, selector=OURS)
-    for kind, version in workloads.KINDS.items()
-)
 _INTERESTS = (
-    *_WORKLOADS,
+    *(
+        Interest(api_version=version, kind=kind, selector=OURS)
+        for kind, version in workloads.KINDS.items()
+    ),
     Interest(api_version="apps/v1", kind="ReplicaSet"),
     Interest(api_version="v1", kind="Pod"),
     Interest(api_version="v1", kind="PersistentVolumeClaim", optional=True),
@@ -52,23 +54,23 @@ def wait(
 
     Args:
         cluster: With the namespace.
-        objects: What was applied; what is no StatefulSet, Job or Deployment is not waited for.
-        progress: Gets what is going on, for example `scheduler 0/1: pulling image`.
+        objects: What was applied; only StatefulSets, Jobs and Deployments are waited for.
+        progress: Gets the state of the rollout, for example `scheduler 0/1: pulling image`.
         timeout: Seconds.
         clock: Monotonic seconds.
 
     Raises:
         EnvironmentFailure: A workload will not get ready: which pod, why, and what to do.
-        DeadlineExceeded: It took longer.
+        DeadlineExceeded: The rollout took longer.
     """
-    wanted = [(item["kind"], item["metadata"]["name"]) for item in objects if _is_workload(item)]
+    wanted = [name_of(item) for item in objects if item["kind"] in workloads.KINDS]
     deadline = clock() + timeout
-    with ObjectWatcher(cluster, _INTERESTS) as observer:
-        rollout = _Rollout(cluster, observer, wanted, clock=clock)
-        rollout.start_afresh()
+    with ObjectWatcher(cluster, _INTERESTS) as watcher:
+        rollout = _Rollout(cluster, watcher, wanted, clock=clock)
+        rollout.replace_broken_pods()
         shown = ""
         while True:
-            seen = observer.changes
+            seen = watcher.changes
             unfinished = rollout.unfinished()
             if not unfinished:
                 return
@@ -77,66 +79,54 @@ def wait(
                 progress(doing)
                 shown = doing
             due = rollout.judge(unfinished)
-            remaining = min(deadline - clock(), due)
-            if deadline - clock() <= 0:
+            remaining = deadline - clock()
+            if remaining <= 0:
                 raise DeadlineExceeded(
                     f"not rolled out within {timeout:.0f} s: {doing}",
                     f"{rollout.suspicions()}`invoke status` and `invoke logs` show what it does.",
                 )
-            observer.wait(seen, timeout=max(remaining, 0.01))
-
-
-def _is_workload(item: Object) -> bool:
-    return item["kind"] in workloads.KINDS
-
-
-@dataclass
-class _Lasting:
-    """A reason that lasts."""
-
-    reason: Reason
-    since: float
+            watcher.wait(seen, timeout=max(min(remaining, due), 0.01))
 
 
 class _Rollout:
-    """Some workloads on their way.
+    """The rollout of some workloads.
 
     Args:
         cluster: For logs, and for pods that must be replaced.
-        observer: What is in the namespace.
-        wanted: Kind and name of each.
+        watcher: Of `_INTERESTS`.
+        wanted: `Kind name` of each workload.
         clock: Monotonic seconds.
     """
 
     def __init__(
         self,
         cluster: Cluster,
-        observer: ObjectWatcher,
-        wanted: Sequence[tuple[str, str]],
+        watcher: ObjectWatcher,
+        wanted: Sequence[str],
         *,
         clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
-        self._observer = observer
+        self._watcher = watcher
         self._wanted = wanted
         self._clock = clock
-        self._lasting: dict[tuple[str, Cause], _Lasting] = {}
+        self._since: dict[tuple[str, Cause], float] = {}
+        self._reasons: dict[tuple[str, Cause], Reason] = {}
         self._replaced: set[str] = set()
 
+    def _all_workloads(self) -> list[Object]:
+        return [item for kind in workloads.KINDS for item in self._watcher.items(kind)]
+
     def _workloads(self) -> list[Object]:
-        there = {
-            (kind, item["metadata"]["name"]): item
-            for kind in workloads.KINDS
-            for item in self._observer.items(kind)
-        }
-        return [there[key] for key in self._wanted if key in there]
+        present = {name_of(item): item for item in self._all_workloads()}
+        return [present[name] for name in self._wanted if name in present]
 
     def _pods(self, workload: Object) -> tuple[list[Object], list[Object]]:
-        pods = self._observer.items("Pod")
+        pods = self._watcher.items("Pod")
         return pods_of(
             workload,
-            replica_sets=self._observer.items("ReplicaSet"),
-            # What we have deleted is seen as it was before for a moment.
+            replica_sets=self._watcher.items("ReplicaSet"),
+            # For a moment the watcher still has the pods that we have deleted.
             pods=[pod for pod in pods if pod["metadata"]["uid"] not in self._replaced],
         )
 
@@ -144,7 +134,7 @@ class _Rollout:
         self._cluster.delete(pod)
         self._replaced.add(pod["metadata"]["uid"])
 
-    def start_afresh(self) -> None:
+    def replace_broken_pods(self) -> None:
         """Replace pods that failed before: Kubernetes tries them again after minutes only."""
         for workload in self._workloads():
             if workload["kind"] != "Job":
@@ -153,62 +143,56 @@ class _Rollout:
                         self._replace(pod)
 
     def unfinished(self) -> dict[str, str]:
-        """Name of each workload that is not ready → what it is doing."""
+        """`Kind name` of each workload that is not ready → what it is doing."""
         found: dict[str, str] = {}
-        there = self._workloads()
-        events = self._observer.items("Event")
-        for workload in there:
+        present = self._workloads()
+        events = self._watcher.items("Event")
+        for workload in present:
             done = progress_of(workload)
             if not done.done:
-                current, older = self._pods(workload)
-                doing = activity(current, older, events)
+                doing = activity(*self._pods(workload), events)
                 name = component_of(workload)
                 found[name_of(workload)] = f"{name} {done.ready}/{done.wanted}: {doing}"
-        missing = set(self._wanted) - {(item["kind"], item["metadata"]["name"]) for item in there}
-        return found | {f"{kind} {name}": f"{name} is not there" for kind, name in missing}
+        missing = set(self._wanted) - {name_of(item) for item in present}
+        return found | {name: f"{name.split()[1]} is not there" for name in missing}
 
     def judge(self, unfinished: Iterable[str]) -> float:
-        """Look for what will not get better; seconds until the next look is due.
+        """Look for what will not get better; returns the seconds until the next look.
 
         Raises:
-            EnvironmentFailure: Something lasts for too long.
+            EnvironmentFailure: A reason has lasted longer than its patience.
         """
         names = set(unfinished)
         around = Surroundings(
-            events=self._observer.items("Event"),
-            claims=self._observer.items("PersistentVolumeClaim"),
-            workloads=[item for kind in workloads.KINDS for item in self._observer.items(kind)],
-            pods=self._observer.items("Pod"),
+            events=self._watcher.items("Event"),
+            claims=self._watcher.items("PersistentVolumeClaim"),
+            workloads=self._all_workloads(),
+            pods=self._watcher.items("Pod"),
         )
         now = self._clock()
-        lasting: dict[tuple[str, Cause], _Lasting] = {}
+        before, self._since, self._reasons = self._since, {}, {}
+        due = float("inf")
         for workload in self._workloads():
             if name_of(workload) not in names:
                 continue
             current, older = self._pods(workload)
-            self._unstick(workload, older)
-            makers = workloads.makers(workload, self._observer.items("ReplicaSet"))
+            if workload["kind"] == "StatefulSet":  # It waits for ever for its older pods.
+                for pod in older:
+                    if _is_broken(pod) and not is_going(pod):
+                        self._replace(pod)
+            makers = workloads.makers(workload, self._watcher.items("ReplicaSet"))
             for reason in reasons_of(workload, pods=current, makers=makers, around=around):
-                known = self._lasting.get(reason.identity)
-                since = known.since if known else now
-                lasting[reason.identity] = _Lasting(reason, since)
-                if now - since >= reason.patience:
+                since = self._since[reason.identity] = before.get(reason.identity, now)
+                self._reasons[reason.identity] = reason
+                remaining = since + reason.patience - now
+                if remaining <= 0:
                     raise self._failure(workload, reason)
-        self._lasting = lasting
-        due = [each.since + each.reason.patience - now for each in lasting.values()]
-        return min(due, default=float("inf"))
+                due = min(due, remaining)
+        return due
 
     def suspicions(self) -> str:
-        """What has been found and has not lasted long enough to be sure, a line each."""
-        reasons = (each.reason for each in self._lasting.values())
-        return "".join(f"{reason.about}: {reason.why}\n" for reason in reasons)
-
-    def _unstick(self, workload: Object, older: Iterable[Object]) -> None:
-        """Replace broken pods of an old revision: a StatefulSet waits for them for ever."""
-        if workload["kind"] == "StatefulSet":
-            for pod in older:
-                if _is_broken(pod) and not is_going(pod):
-                    self._replace(pod)
+        """The reasons that have not lasted long enough to be sure, a line each."""
+        return "".join(f"{reason.about}: {reason.why}\n" for reason in self._reasons.values())
 
     def _failure(self, workload: Object, reason: Reason) -> EnvironmentFailure:
         lines: list[str] = []
@@ -237,9 +221,6 @@ def _is_broken(pod: Object) -> bool:
     )
 
 
-# --- restart --------------------------------------------------------------------------------------
-
-
 def restart(
     cluster: Cluster,
     components: Sequence[str],
@@ -252,7 +233,7 @@ def restart(
     Args:
         cluster: With the namespace.
         components: For example `scheduler`.
-        progress: Gets what is going on.
+        progress: As for `wait`.
         timeout: Seconds.
 
     Raises:
@@ -263,21 +244,18 @@ def restart(
     chosen = [item for item in known if component_of(item) in components]
     missing = set(components) - {component_of(item) for item in chosen}
     if missing:
-        there = ", ".join(sorted({component_of(item) for item in known})) or "nothing"
+        present = ", ".join(sorted({component_of(item) for item in known})) or "nothing"
         raise ConfigurationError(
             f"{', '.join(sorted(missing))} does not run in namespace {cluster.namespace}",
-            f"There is: {there}. `invoke up` brings everything up.",
+            f"There is: {present}. `invoke up` brings everything up.",
         )
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    # The place of some is taken by a clone with a person's shell in it, which must stay.
+    # A clone, with a person's shell in it, has taken the place of some: it must stay.
     chosen = [item for item in chosen if not is_replaced(item)]
     for item in chosen:
         annotations = {"metadata": {"annotations": {RESTARTED: now}}}
         cluster.patch(item, {"spec": {"template": annotations}})
     wait(cluster, chosen, progress=progress, timeout=timeout)
-
-
-# --- status ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +265,7 @@ class State:
     Attributes:
         component: For example `scheduler`.
         state: `running`, `starting`, `stopped` or `failed`.
-        detail: What a person wants to know besides.
+        detail: How many pods are ready, or why none is.
     """
 
     component: str
@@ -323,21 +301,17 @@ def _listed(cluster: Cluster) -> list[Object]:
 
 def _state_of(workload: Object, pods: Sequence[Object], older: Sequence[Object]) -> State:
     done = progress_of(workload)
-    name = component_of(workload)
-    around = Surroundings()
-    bad = next(iter(reasons_of(workload, pods=pods, makers=(), around=around)), None)
-    if done.done:
-        if is_replaced(workload):
-            detail = "`okteto up` has taken its place; `okteto down` gives it back"
-            return State(component=name, state="stopped", detail=detail)
-        if done.wanted == 0:
-            return State(component=name, state="stopped", detail="scaled to no pods")
+    ready = f"{done.ready}/{done.wanted} ready"
+    reasons = reasons_of(workload, pods=pods, makers=(), around=Surroundings())
+    if done.done and is_replaced(workload):
+        state, detail = "stopped", "`okteto up` has taken its place; `okteto down` gives it back"
+    elif done.done and done.wanted == 0:
+        state, detail = "stopped", "scaled to no pods"
+    elif done.done:
         restarts = sum(status.get("restartCount", 0) for pod in pods for status in containers(pod))
-        again = f", restarted {restarts} times" if restarts else ""
-        detail = f"{done.ready}/{done.wanted} ready{again}"
-        return State(component=name, state="running", detail=detail)
-    if bad is not None:
-        return State(component=name, state="failed", detail=f"{bad.about}: {bad.why}")
-    doing = activity(pods, older, ())
-    detail = f"{done.ready}/{done.wanted} ready: {doing}"
-    return State(component=name, state="starting", detail=detail)
+        state, detail = "running", ready + (f", restarted {restarts} times" if restarts else "")
+    elif reason := next(reasons, None):
+        state, detail = "failed", f"{reason.about}: {reason.why}"
+    else:
+        state, detail = "starting", f"{ready}: {activity(pods, older, ())}"
+    return State(component=component_of(workload), state=state, detail=detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from windsock.cluster.api.client import name_of
 from windsock.cluster.api.workloads import containers, is_going
 from windsock.cluster.rollout.reasons.probes import killed_by_probe
 from windsock.cluster.rollout.reasons.reason import Cause, Reason
@@ -13,16 +14,13 @@ if TYPE_CHECKING:
 
     from windsock.cluster.api.connection import Object
 
-# --- containers that ended ----------------------------------------------------------------------
+_ENDED_PATIENCE = 15.0
+_ENDED_AGAIN_PATIENCE = 3.0
+"""Kubernetes starts a container again at once, or soon calls it a crash loop."""
 
 
 def ending(ended: Mapping[str, Any], pod: Object) -> str:
-    """How a container ended.
-
-    Args:
-        ended: The state `terminated` of its status.
-        pod: Its own.
-    """
+    """How a container of a pod ended, by the state `terminated` of its status."""
     if ended.get("reason") == "OOMKilled":
         limits = [
             (container.get("resources") or {}).get("limits", {}).get("memory")
@@ -30,16 +28,19 @@ def ending(ended: Mapping[str, Any], pod: Object) -> str:
         ]
         limit = next((limit for limit in limits if limit), "its limit")
         return f"it needed more memory than {limit} and was killed"
-    message = f": {ended['message'].strip()}" if ended.get("message") else ""
-    return f"it ended with exit code {ended.get('exitCode')}{message}"
+    return f"it ended with exit code {ended.get('exitCode')}{_message(ended)}"
+
+
+def _message(state: Mapping[str, Any]) -> str:
+    return f": {state['message'].strip()}" if state.get("message") else ""
 
 
 def crashes(pod: Object, events: Sequence[Object], *, judged_since: str | None) -> Iterator[Reason]:
     """Containers that end and are started again, over and over.
 
     Args:
-        pod: Which may be going.
-        events: About it.
+        pod: May be going.
+        events: About the pod.
         judged_since: As for `killed_by_probe`.
     """
     probe = killed_by_probe(events, judged_since=judged_since)
@@ -59,20 +60,13 @@ def crashes(pod: Object, events: Sequence[Object], *, judged_since: str | None) 
         again = f", {count} times" if count > 1 else ""
         yield Reason(
             cause=Cause.STUCK if probe else Cause.ENDED,
-            about=f"Pod {pod['metadata']['name']}",
+            about=name_of(pod),
             why=f"it was restarted, because its {probe}" if probe else ending(ended, pod) + again,
             patience=patience,
             container=status["name"],
             previous="terminated" not in state,
         )
 
-
-_ENDED_PATIENCE = 15.0
-_ENDED_AGAIN_PATIENCE = 3.0
-"""Kubernetes starts a container again at once, or soon calls it a crash loop."""
-
-
-# --- containers that do not start ---------------------------------------------------------------
 
 _STUCK: dict[str, tuple[Cause, float]] = {
     "ErrImageNeverPull": (Cause.IMAGE_MISSING, 0.0),
@@ -88,8 +82,8 @@ _STUCK: dict[str, tuple[Cause, float]] = {
 """Kubernetes' reason of a waiting container → the cause, and the patience with it in seconds."""
 
 UNREAD = "failed to sync"
-"""How the message of a busy kubelet begins, under the same reason, while it has not read a Secret
-or a ConfigMap yet. It looks again by itself, and only then knows whether something is missing."""
+"""How a kubelet's message begins, under the same reason, while the kubelet is busy and has not read
+a Secret or a ConfigMap yet. It reads again, and only then knows whether something is missing."""
 _UNREAD_PATIENCE = 30.0
 
 
@@ -105,11 +99,6 @@ def waiting(pod: Object) -> Iterator[Reason]:
             patience = _UNREAD_PATIENCE
         if cause is Cause.IMAGE_MISSING and "/" in status.get("image", ""):
             cause = Cause.IMAGE_REFUSED
-        words = f": {state['message'].strip()}" if state.get("message") else ""
         image = f" {status.get('image')}" if "Image" in reason else ""
-        yield Reason(
-            cause=cause,
-            about=f"Pod {pod['metadata']['name']}",
-            why=f"{reason}{image}{words}",
-            patience=patience,
-        )
+        why = f"{reason}{image}{_message(state)}"
+        yield Reason(cause=cause, about=name_of(pod), why=why, patience=patience)

@@ -7,7 +7,7 @@ from enum import Enum, unique
 
 LINES_HINT = "Above: its last lines."
 SILENT_HINT = "Its log is empty."
-"""Instead of it, where there are no lines."""
+"""Takes the place of `LINES_HINT` where there are no lines."""
 
 
 @unique
@@ -66,11 +66,11 @@ class Reason:
 
     Attributes:
         cause: What is wrong.
-        about: What it is about, for example `Pod airflow-scheduler-5c9f-x2x`.
+        about: The object, for example `Pod airflow-scheduler-5c9f-x2x`.
         why: What is wrong, one sentence.
-        patience: Seconds that it must last before it counts as a failure.
-        container: Whose last log lines show more; empty where there are none.
-        previous: Whether these are of the container before the present one.
+        patience: Seconds that the reason must last before it counts as a failure.
+        container: Whose last log lines show more; empty if no lines do.
+        previous: Whether the lines are of the container before the present one.
     """
 
     cause: Cause
@@ -82,5 +82,5 @@ class Reason:
 
     @property
     def identity(self) -> tuple[str, Cause]:
-        """What is the same as long as it lasts: the words of a message may change."""
+        """What stays the same while the reason lasts: the words of a message may change."""
         return self.about, self.cause

@@ -19,14 +19,7 @@ PREPARING = ("postgres", "migrate")
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What else is in the namespace of a workload.
-
-    Attributes:
-        events: All events.
-        claims: All volume claims.
-        workloads: All workloads of ours.
-        pods: All pods.
-    """
+    """All events, volume claims, workloads of ours and pods of a namespace."""
 
     events: Sequence[Object] = ()
     claims: Sequence[Object] = ()
@@ -41,19 +34,19 @@ class Surroundings:
 
     @property
     def is_pod_going(self) -> bool:
-        """Whether a pod is just going, which frees what it uses."""
+        """Whether a pod is being deleted, which frees what it uses."""
         return any(is_going(pod) for pod in self.pods)
 
     @cached_property
     def prepared(self) -> bool:
-        """Whether the database runs and is migrated: nothing waits for it any more."""
+        """Whether the database runs and is migrated."""
         return all(
             progress_of(item).done for item in self.workloads if component_of(item) in PREPARING
         )
 
     @cached_property
     def prepared_at(self) -> str:
-        """When that was, as Kubernetes writes it; empty where that is unknown."""
+        """When it was `prepared`, as Kubernetes writes a time; empty if that is not known."""
         times = [
             (item.get("status") or {}).get("completionTime")
             for item in self.workloads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from windsock.cluster.api.client import name_of
 from windsock.cluster.api.workloads import containers
 from windsock.cluster.rollout.reasons.containers import UNREAD
 from windsock.cluster.rollout.reasons.reason import Cause, Reason
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 _MOUNT_FAILURES = {"FailedMount", "FailedAttachVolume"}
 _ATTACHED = "SuccessfulAttachVolume"
 _ALL_MOUNTED = {"Pulling", "Pulled", "Created", "Started"}
-"""What a node does with a pod once it has all volumes."""
+"""The events of a pod once its node has mounted all volumes."""
 
 _EARLY = ("no relationship found between node", UNREAD)
-"""The messages of a node that does not see yet what its pods name, or is too busy to read it. It
-tries again, after twice the time each time; what is missing is "not found"."""
+"""The messages of a node that cannot read yet what its pods name. It tries again, after twice the
+time each time. For what is missing the message is "not found"."""
 
 _HARMLESS_CLAIM_EVENTS = {"WaitForFirstConsumer", "WaitForPodScheduled", "ExternalProvisioning"}
 
@@ -42,20 +43,20 @@ def volumes(pod: Object, around: Surroundings) -> Iterator[Reason]:
         words = str(failed["message"])
         yield Reason(
             cause=Cause.NOT_MOUNTED,
-            about=f"Pod {pod['metadata']['name']}",
+            about=name_of(pod),
             why=f"a volume cannot be mounted: {words}",
             patience=60.0 if any(early in words for early in _EARLY) else 12.0,
         )
 
 
 def _failed_mount(events: Sequence[Object]) -> Object | None:
-    """The last failure to mount a volume that nothing has made good since."""
-    mounting = (event for event in reversed(events) if event["reason"] in _MOUNT_FAILURES)
-    return next((event for event in mounting if not _made_good(event, events)), None)
+    """The last failure to mount a volume that was not mounted since."""
+    failures = (event for event in reversed(events) if event["reason"] in _MOUNT_FAILURES)
+    return next((event for event in failures if not _is_over(event, events)), None)
 
 
-def _made_good(failure: Object, events: Sequence[Object]) -> bool:
-    """Whether a volume was attached, or all of them mounted, after a failure."""
+def _is_over(failure: Object, events: Sequence[Object]) -> bool:
+    """Whether the volume was attached, or all volumes mounted, after a failure."""
     volume = _volume_of(failure)
     return any(
         event["reason"] in _ALL_MOUNTED
@@ -71,18 +72,16 @@ def _volume_of(event: Object) -> str | None:
 
 
 def _claim(claim: Object, events: Sequence[Object]) -> Iterator[Reason]:
-    name = f"PersistentVolumeClaim {claim['metadata']['name']}"
+    name = name_of(claim)
     if claim["status"].get("phase") == "Lost":
         yield Reason(cause=Cause.VOLUME_LOST, about=name, why="its volume is lost")
         return
-    bad = [event for event in events if event["reason"] not in _HARMLESS_CLAIM_EVENTS]
     failing = [
-        event for event in bad if event["type"] != "Normal" or event["reason"] == "FailedBinding"
+        event
+        for event in events
+        if event["reason"] not in _HARMLESS_CLAIM_EVENTS
+        and (event["type"] != "Normal" or event["reason"] == "FailedBinding")
     ]
     if failing:
-        yield Reason(
-            cause=Cause.NO_VOLUME,
-            about=name,
-            why=f"it gets no volume: {failing[-1]['message']}",
-            patience=5.0,
-        )
+        why = f"it gets no volume: {failing[-1]['message']}"
+        yield Reason(cause=Cause.NO_VOLUME, about=name, why=why, patience=5.0)

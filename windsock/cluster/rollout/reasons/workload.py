@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from windsock.cluster.api.client import name_of
 from windsock.cluster.api.workloads import component_of, condition, containers, is_going
 from windsock.cluster.rollout.reasons.containers import crashes, ending, waiting
 from windsock.cluster.rollout.reasons.placement import placement
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from windsock.cluster.rollout.reasons.surroundings import Surroundings
 
 
+_BEFORE_THE_REASON = r"^(Error creating: |create Pod \S+ in \S+ \S+ failed error: )"
+
+
 def reasons_of(
     workload: Object, *, pods: Sequence[Object], makers: Sequence[Object], around: Surroundings
 ) -> Iterator[Reason]:
@@ -29,7 +33,7 @@ def reasons_of(
         workload: As it is on the cluster.
         pods: Of its present revision.
         makers: What makes its pods: itself, or a ReplicaSet.
-        around: What else is in the namespace.
+        around: All that is in the namespace.
     """
     since = _judged_since(workload, around)
     if workload["kind"] == "Job":
@@ -49,56 +53,46 @@ def reasons_of(
     late = condition(workload, "Progressing", status="False")
     if late is not None and late.get("reason") == "ProgressDeadlineExceeded":
         why = str(late.get("message", "it does not progress"))
-        yield Reason(cause=Cause.NO_PROGRESS, about=_name(workload), why=why)
+        yield Reason(cause=Cause.NO_PROGRESS, about=name_of(workload), why=why)
 
 
 def _judged_since(workload: Object, around: Surroundings) -> str | None:
-    """When all that a workload waits for by itself was there; None while it is not.
+    """When the database was ready for a workload; None while it is not.
 
-    Until then its probes fail, as they should, for as long as the database takes.
+    Until then the workload waits and its probes fail, as they should.
     """
     if component_of(workload) in PREPARING:
         return ""
     return around.prepared_at if around.prepared else None
 
 
-def _name(item: Object) -> str:
-    return f"{item['kind']} {item['metadata']['name']}"
-
-
 def _not_made(maker: Object, events: Sequence[Object]) -> Iterator[Reason]:
-    for event in events[-1:]:
-        if event["reason"] != "FailedCreate":
-            continue
-        message = _after_colon(event["message"])
-        if "exceeded quota" in message:
-            cause = Cause.QUOTA
-        elif "PodSecurity" in message:
-            cause = Cause.POD_SECURITY
-        elif "serviceaccount" in message and "not found" in message:
-            # Kubernetes makes an account usable a moment after it was applied.
-            yield Reason(cause=Cause.NO_ACCOUNT, about=_name(maker), why=message, patience=15.0)
-            continue
-        else:
-            cause = Cause.FORBIDDEN
-        why = f"its pod may not be made: {message}"
-        yield Reason(cause=cause, about=_name(maker), why=why, patience=2.0)
-
-
-def _after_colon(message: str) -> str:
-    return re.sub(r"^(Error creating: |create Pod \S+ in \S+ \S+ failed error: )", "", message)
+    if not events or events[-1]["reason"] != "FailedCreate":
+        return
+    message = re.sub(_BEFORE_THE_REASON, "", events[-1]["message"])
+    if "serviceaccount" in message and "not found" in message:
+        # Kubernetes makes an account usable a moment after it was applied.
+        yield Reason(cause=Cause.NO_ACCOUNT, about=name_of(maker), why=message, patience=15.0)
+        return
+    cause = Cause.FORBIDDEN
+    if "exceeded quota" in message:
+        cause = Cause.QUOTA
+    elif "PodSecurity" in message:
+        cause = Cause.POD_SECURITY
+    why = f"its pod may not be made: {message}"
+    yield Reason(cause=cause, about=name_of(maker), why=why, patience=2.0)
 
 
 def _job(job: Object, pods: Sequence[Object]) -> Iterator[Reason]:
-    """A Job tries again some times; a second failure, or no new try for long, ends our patience."""
+    """A Job makes some pods: a second failure counts, or the first one if no new pod ends well."""
     failed = [pod for pod in pods if pod["status"].get("phase") == "Failed"]
     over = condition(job, "Failed", status="True")
     if not failed:
         if over is not None:
             why = f"it failed: {over.get('message', 'it has no pod')}"
-            # Jobs and pods are watched apart: that its pod has failed may be seen a moment later,
-            # and shows more.
-            yield Reason(cause=Cause.JOB_FAILED, about=_name(job), why=why, patience=2.0)
+            # Jobs and pods are watched separately: the failure of the pod, which shows more, may
+            # come a moment later.
+            yield Reason(cause=Cause.JOB_FAILED, about=name_of(job), why=why, patience=2.0)
         return
     pod = failed[-1]
     active = any(pod["status"].get("phase") in {"Pending", "Running"} for pod in pods)
@@ -107,22 +101,17 @@ def _job(job: Object, pods: Sequence[Object]) -> Iterator[Reason]:
 
 
 def _failed_pod(job: Object, pod: Object, *, patience: float) -> Reason:
-    about = f"Pod {pod['metadata']['name']}"
     for status in containers(pod):
         ended = (status.get("state") or {}).get("terminated")
         if ended and ended.get("exitCode") != 0:
+            is_migration = component_of(job) == "migrate"
+            what = "the migration of the database" if is_migration else "the Job"
             return Reason(
                 cause=Cause.ENDED,
-                about=about,
-                why=f"{_component_word(job)} failed: {ending(ended, pod)}",
+                about=name_of(pod),
+                why=f"{what} failed: {ending(ended, pod)}",
                 patience=patience,
                 container=status["name"],
             )
     why = pod["status"].get("message") or pod["status"].get("reason") or "its pod failed"
-    return Reason(cause=Cause.POD_FAILED, about=about, why=str(why), patience=patience)
-
-
-def _component_word(job: Object) -> str:
-    labels = job["metadata"].get("labels") or {}
-    migrates = labels.get("app.kubernetes.io/component") == "migrate"
-    return "the migration of the database" if migrates else "the Job"
+    return Reason(cause=Cause.POD_FAILED, about=name_of(pod), why=str(why), patience=patience)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from windsock.cluster.rollout.reasons import Reason, Surroundings, reasons_of
+from windsock.cluster.rollout.reasons.surroundings import Surroundings
+from windsock.cluster.rollout.reasons.workload import reasons_of
+
+if TYPE_CHECKING:
+    from windsock.cluster.rollout.reasons.reason import Reason
 
 Object = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""What is said of containers that end or do not start, and how long that must last."""
+"""The reasons for containers that end or do not start, and how long each must last."""
 
 from __future__ import annotations
 
@@ -16,20 +16,16 @@ def test_a_pod_on_its_way_is_no_finding() -> None:
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"])
-def test_an_image_that_is_not_there_is_named_with_what_to_do(reason: str) -> None:
+def test_for_a_missing_image_the_hint_is_to_build_it_or_to_name_a_registry(reason: str) -> None:
     [only] = found(pod(container=waiting(reason, "not found")))
     assert "windsock-airflow:1" in only.why
     assert "invoke build" in only.cause.value
     assert only.patience < 5
-
-
-def test_an_image_that_no_registry_brings_is_told_with_the_setting_for_one() -> None:
-    [only] = found(pod(container=waiting("ErrImagePull", "not found")))
     lines = only.cause.value.splitlines()[-3:]
     assert yaml.safe_load("\n".join(lines)) == {"windsock": {"cluster": {"registry": ANY}}}
 
 
-def test_an_image_of_a_registry_is_told_with_the_secret_that_it_may_want() -> None:
+def test_for_an_image_of_a_registry_the_hint_is_the_secret_to_pull_with() -> None:
     container = waiting("ImagePullBackOff") | {"image": "ghcr.io/anna/windsock-airflow:1"}
     [only] = found(pod(container=container))
     assert "windsock.cluster.pull_secret" in only.cause.value

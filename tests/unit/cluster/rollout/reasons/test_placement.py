@@ -1,4 +1,4 @@
-"""What is said of a pod without a node, and what it may wait for."""
+"""The reasons for a pod without a node, and what the pod may wait for."""
 
 from __future__ import annotations
 

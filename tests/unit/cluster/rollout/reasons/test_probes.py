@@ -1,4 +1,4 @@
-"""What is said of a container that a probe finds wrong, and from when on."""
+"""The reasons for a container whose probe fails, and from when on they count."""
 
 from __future__ import annotations
 

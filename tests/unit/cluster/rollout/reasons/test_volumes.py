@@ -1,4 +1,4 @@
-"""What is said of volumes that are not there, and of those that are after all."""
+"""The reasons that are found for volumes that are missing, and none for those that came late."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from tests.unit.cluster.rollout.reasons.pods import Object, event, found, pod, w
 
 def claiming() -> tuple[Object, Object]:
     volumes = [{"name": "dags", "persistentVolumeClaim": {"claimName": "dags"}}]
-    claim = {"metadata": {"name": "dags", "uid": "7"}, "status": {"phase": "Pending"}}
+    claim = {
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "dags", "uid": "7"},
+        "status": {"phase": "Pending"},
+    }
     return pod(spec={"volumes": volumes}), claim
 
 
-def test_a_claim_without_a_storage_class_is_told_and_one_that_waits_for_its_pod_is_not() -> None:
+def test_a_claim_without_a_storage_class_is_found_and_one_that_waits_for_its_pod_is_not() -> None:
     waits, claim = claiming()
     no_class = event("FailedBinding", "no storage class is set", uid="7", kind="Normal")
     [only] = found(waits, claims=(claim,), events=(no_class,))
@@ -64,7 +68,7 @@ def test_a_volume_that_was_attached_in_the_end_is_no_finding_and_another_one_is(
     assert found(STARTING, events=(late, attached("one", second=6))) == []
 
 
-def test_what_is_made_good_hides_no_other_failure() -> None:
+def test_a_volume_that_was_attached_hides_no_other_failure() -> None:
     first = event("FailedAttachVolume", 'failed for volume "one"', second=1)
     second = event("FailedAttachVolume", 'failed for volume "two"', second=2)
     [only] = found(STARTING, events=(first, second, attached("two", second=3)))

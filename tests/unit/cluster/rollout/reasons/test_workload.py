@@ -1,11 +1,11 @@
-"""What is said of a workload whose pods may not be made, and of a Job."""
+"""The reasons for a workload whose pods may not be made, and for a Job."""
 
 from __future__ import annotations
 
 from tests.unit.cluster.rollout.reasons.pods import Object, ended, event, found, pod, workload
 
 
-def test_a_quota_that_forbids_the_pod_is_told_of_what_should_make_it() -> None:
+def test_a_quota_that_forbids_the_pod_is_a_reason_of_what_should_make_it() -> None:
     refused = event("FailedCreate", "Error creating: pods is forbidden: exceeded quota", uid="9")
     [only] = found(events=(refused,))
     assert only.why.startswith("its pod may not be made: pods is forbidden: exceeded quota")
