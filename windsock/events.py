@@ -1,13 +1,10 @@
 """The events of an environment: what happened to a save, from the folder to Airflow's answer.
 
-Each event is one frozen record. The dag-processor, the sync and the sync process make them, and
-every reader (terminal, tests, editors) gets the same records, as one JSON object a line.
-docs/events.md describes each field.
+The dag-processor, the sync and the sync process make them. Every reader (terminal, tests, editors)
+gets the same records, as one JSON object a line. docs/events.md describes each field, and what may
+change in a schema.
 
-The schema is open: a reader ignores fields and types that it does not know. `SCHEMA` is raised
-when a field changes its meaning; lines of a newer schema are ignored as a whole.
-
-Runs in Airflow's processes too: it needs the standard library alone.
+Airflow's processes import this module too: it needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -21,11 +18,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 SCHEMA = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One message about what happened."""
+
+
 # --- the sync ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connected:
+class Connected(Event):
     """The agent answers."""
 
     snapshot: str | None
@@ -34,7 +36,7 @@ class Connected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disconnected:
+class Disconnected(Event):
     """The agent is gone."""
 
     reason: str
@@ -42,7 +44,7 @@ class Disconnected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Busy:
+class Busy(Event):
     """Somebody else syncs: nothing is sent until the sync is taken over."""
 
     reason: str
@@ -50,14 +52,14 @@ class Busy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Behind:
+class Behind(Event):
     """The folder and the store differ after a connection was made."""
 
     count: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
+class Sent(Event):
     """The store has a new snapshot."""
 
     snapshot: str
@@ -68,14 +70,14 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaughtUp:
+class CaughtUp(Event):
     """The folder and the store are equal."""
 
     snapshot: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotSynced:
+class NotSynced(Event):
     """A path is not sent; published once for each path and reason."""
 
     path: str
@@ -83,26 +85,26 @@ class NotSynced:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyncedAgain:
+class SyncedAgain(Event):
     """A path that was not sent is sent, or is gone."""
 
     path: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halted:
+class Halted(Event):
     """Nothing is sent: the folder is empty or missing, and nobody has confirmed that."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resumed:
+class Resumed(Event):
     """The reason to halt is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class Refused(Event):
     """The store did not take a save, and is as it was."""
 
     code: str
@@ -111,14 +113,14 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
+class Note(Event):
     """Something to know that changes nothing."""
 
     message: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessorConnection:
+class ProcessorConnection(Event):
     """The agent has found the dag-processor, or has lost it."""
 
     connected: bool
@@ -128,7 +130,7 @@ class ProcessorConnection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parsing:
+class Parsing(Event):
     """A save affects these DAG files; they are parsed now."""
 
     snapshot: str
@@ -137,7 +139,7 @@ class Parsing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parsed:
+class Parsed(Event):
     """Airflow has parsed a file and stored its DAGs."""
 
     snapshot: str
@@ -151,7 +153,7 @@ class Parsed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Removed:
+class Removed(Event):
     """DAGs are gone, with their file or from it."""
 
     snapshot: str
@@ -161,7 +163,7 @@ class Removed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class Settled(Event):
     """Airflow has parsed all that a save affects."""
 
     snapshot: str
@@ -170,7 +172,7 @@ class Settled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessorState:
+class ProcessorState(Event):
     """All that the dag-processor knows; it greets each client with it."""
 
     snapshot: str | None
@@ -179,21 +181,21 @@ class ProcessorState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StockProcessor:
+class StockProcessor(Event):
     """The greeting of a stock dag-processor, which cannot say what it does."""
 
     missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class References:
+class References(Event):
     """The answer to the agent's question which snapshots are still needed."""
 
     snapshots: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestRefused:
+class RequestRefused(Event):
     """The dag-processor cannot answer a request."""
 
     reason: str
@@ -203,19 +205,19 @@ class RequestRefused:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attached:
+class Attached(Event):
     """The first line for each client that attaches: it misses nothing from now on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SettingsImported:
+class SettingsImported(Event):
     """airflow_settings.yaml was imported after a save."""
 
     summary: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class SettingsFailed:
+class SettingsFailed(Event):
     """airflow_settings.yaml could not be imported."""
 
     message: str
@@ -223,56 +225,25 @@ class SettingsFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restarting:
+class Restarting(Event):
     """Plugins changed, and Airflow's components are restarted to load them."""
 
     components: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restarted:
+class Restarted(Event):
     """Airflow's components are healthy again, with the new plugins."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestartFailed:
+class RestartFailed(Event):
     """Plugins changed, and a component did not become healthy again."""
 
     message: str
     hint: str
-
-
-Event = (
-    Connected
-    | Disconnected
-    | Busy
-    | Behind
-    | Sent
-    | CaughtUp
-    | NotSynced
-    | SyncedAgain
-    | Halted
-    | Resumed
-    | Refused
-    | Note
-    | ProcessorConnection
-    | Parsing
-    | Parsed
-    | Removed
-    | Settled
-    | ProcessorState
-    | StockProcessor
-    | References
-    | RequestRefused
-    | Attached
-    | SettingsImported
-    | SettingsFailed
-    | Restarting
-    | Restarted
-    | RestartFailed
-)
 
 
 # --- as JSON ----------------------------------------------------------------------------------
@@ -283,7 +254,7 @@ def type_of(record: type) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", record.__name__).lower()
 
 
-RECORDS: dict[str, Any] = {type_of(record): record for record in get_args(Event)}
+RECORDS: dict[str, Any] = {type_of(record): record for record in Event.__subclasses__()}
 HINTS = {record: get_type_hints(record) for record in RECORDS.values()}
 
 
@@ -302,8 +273,10 @@ def from_json(value: Any) -> Event | None:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         return None
     record = RECORDS.get(str(value.get("type")))
+    if record is None:
+        return None
     try:
-        event: Event | None = None if record is None else _record(record, value)
+        event: Event = _record(record, value)
     except ValueError:
         return None
     return event
@@ -330,11 +303,6 @@ def _record(record: Any, value: Any) -> Any:
 
 
 def _value(kind: Any, value: Any) -> Any:
-    """A JSON value as a field has it.
-
-    Raises:
-        ValueError: It is of another type.
-    """
     if is_dataclass(kind):
         return _record(kind, value)
     inner = get_args(kind)

@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from windsock import events
 
-RECORDS = get_args(events.Event)
+RECORDS = events.Event.__subclasses__()
 
 PARSED = events.Parsed(
     snapshot="a", file="x.py", dags={"x": 2}, errors={"x.py": "no"}, seconds=0.5, news=True
@@ -54,7 +54,7 @@ def test_a_line_with_any_value_in_a_field_raises_nothing(
     value = json.loads(events.to_line(event))
     value[data.draw(st.sampled_from(sorted(value)))] = data.draw(json_values)
     found = events.from_json(value)
-    assert found is None or isinstance(found, RECORDS)
+    assert found is None or isinstance(found, events.Event)
 
 
 @pytest.mark.parametrize(
