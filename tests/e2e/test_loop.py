@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 
 
 def tasks_of(environment: Project, dag_id: str) -> list[str]:
-    return sorted(task.task_id for task in environment.airflow.tasks(dag_id))
+    return sorted(environment.airflow.tasks(dag_id))
 
 
 # --- DAG files ------------------------------------------------------------------------------------

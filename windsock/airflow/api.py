@@ -1,7 +1,6 @@
-"""A thin, typed client of Airflow's public REST API (3.3).
+"""A typed client of Airflow's public REST API (3.3).
 
-Synchronous, one object for each Airflow. Importing this module imports httpx: commands import it
-late.
+This module imports httpx, so commands import it late.
 """
 
 from __future__ import annotations
@@ -10,15 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from windsock.airflow.records import (
-    AssetEvent,
-    Dag,
-    DagRun,
-    ImportFailure,
-    LogLine,
-    Task,
-    TaskInstance,
-)
+from windsock.airflow.records import AssetEvent, Dag, DagRun, ImportFailure, LogLine, TaskInstance
 from windsock.airflow.rest import NotFound, RequestRefused, Rest
 from windsock.airflow.values import decode
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
@@ -34,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Airflow", "NotFound", "RequestRefused"]
 
-WAIT_INTERVAL = 0.2
+_WAIT_INTERVAL = 0.2
 """Seconds between two looks at a run that is waited for."""
 _SILENCE = 10.0
 """Seconds without a line after which polling replaces a waiting stream."""
@@ -44,6 +35,10 @@ _MAXIMUM_LOG_PAGES = 1000
 def _path(*parts: str | int) -> str:
     """A path of quoted segments: ids and keys may contain `+`, `:` and `/`."""
     return "/" + "/".join(quote(str(part), safe="") for part in parts)
+
+
+def _run_path(dag_id: str, run_id: str, *parts: str | int) -> str:
+    return _path("dags", dag_id, "dagRuns", run_id, *parts)
 
 
 class Airflow:
@@ -94,8 +89,6 @@ class Airflow:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Pages of the UI
-
     def run_url(self, dag_id: str, run_id: str) -> str:
         """The page of a run in Airflow's UI."""
         return self.url + _path("dags", dag_id, "runs", run_id)
@@ -119,10 +112,10 @@ class Airflow:
         """
         return Dag.read(self._rest.request("GET", _path("dags", dag_id)))
 
-    def tasks(self, dag_id: str) -> list[Task]:
-        """The tasks of the newest version of a DAG."""
+    def tasks(self, dag_id: str) -> list[str]:
+        """The ids of the tasks of the newest version of a DAG."""
         answer = self._rest.request("GET", _path("dags", dag_id, "tasks"))
-        return [Task.read(values) for values in answer["tasks"]]
+        return [task["task_id"] for task in answer["tasks"]]
 
     def import_errors(self) -> list[ImportFailure]:
         """Every DAG file that does not import, in the order of their names."""
@@ -171,7 +164,7 @@ class Airflow:
         Raises:
             NotFound: No such run.
         """
-        return DagRun.read(self._rest.request("GET", _path("dags", dag_id, "dagRuns", run_id)))
+        return DagRun.read(self._rest.request("GET", _run_path(dag_id, run_id)))
 
     def runs(self, dag_id: str = "~", *, run_id_prefix: str = "") -> list[DagRun]:
         """The runs of a DAG (`~`: of all), oldest first; only ids with a prefix if given."""
@@ -182,9 +175,7 @@ class Airflow:
         )
         return [DagRun.read(values) for values in pages]
 
-    def wait(
-        self, dag_id: str, run_id: str, *, timeout: float, interval: float = WAIT_INTERVAL
-    ) -> DagRun:
+    def wait(self, dag_id: str, run_id: str, *, timeout: float) -> DagRun:
         """Wait until a run has finished, whatever its state.
 
         Airflow's own waiting stream is experimental. Where it is missing, ends early or sends
@@ -195,7 +186,7 @@ class Airflow:
             NotFound: No such run.
         """
         deadline = self._clock() + timeout
-        self._follow(dag_id, run_id, deadline=deadline, interval=interval)
+        self._follow(dag_id, run_id, deadline=deadline)
         while True:
             run = self.run(dag_id, run_id)
             if run.finished:
@@ -205,14 +196,14 @@ class Airflow:
                     f"the run {run_id} of {dag_id} is still {run.state} after {timeout:g} s",
                     f"See {self.run_url(dag_id, run_id)}",
                 )
-            self._sleep(interval)
+            self._sleep(_WAIT_INTERVAL)
 
-    def _follow(self, dag_id: str, run_id: str, *, deadline: float, interval: float) -> None:
+    def _follow(self, dag_id: str, run_id: str, *, deadline: float) -> None:
         """Read the waiting stream to its end or to the deadline; losing it is no failure."""
         lines = self._rest.lines(
-            _path("dags", dag_id, "dagRuns", run_id, "wait"),
-            parameters={"interval": interval},
-            silence=_SILENCE + interval,
+            _run_path(dag_id, run_id, "wait"),
+            parameters={"interval": _WAIT_INTERVAL},
+            silence=_SILENCE,
         )
         try:
             for _ in lines:
@@ -225,7 +216,7 @@ class Airflow:
 
     def stop(self, dag_id: str, run_id: str) -> DagRun:
         """Mark a run failed: its running tasks are killed, the others never start."""
-        path = _path("dags", dag_id, "dagRuns", run_id)
+        path = _run_path(dag_id, run_id)
         return DagRun.read(self._rest.request("PATCH", path, body={"state": "failed"}))
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
@@ -234,7 +225,7 @@ class Airflow:
         Raises:
             RequestRefused: It is running; stop it first.
         """
-        self._rest.request("DELETE", _path("dags", dag_id, "dagRuns", run_id))
+        self._rest.request("DELETE", _run_path(dag_id, run_id))
 
     def asset_events(self, dag_id: str, run_id: str) -> list[AssetEvent]:
         """The asset changes that a run made, and the runs that these started so far."""
@@ -249,7 +240,7 @@ class Airflow:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """The newest try of each task of a run, each instance of a mapped task on its own."""
-        path = _path("dags", dag_id, "dagRuns", run_id, "taskInstances")
+        path = _run_path(dag_id, run_id, "taskInstances")
         pages = self._rest.pages(path, "task_instances")
         return [TaskInstance.read(values) for values in pages]
 
@@ -258,7 +249,7 @@ class Airflow:
     ) -> list[TaskInstance]:
         """Every try of a task, the first one first."""
         mapped = (map_index,) if map_index >= 0 else ()
-        path = _path("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, *mapped, "tries")
+        path = _run_path(dag_id, run_id, "taskInstances", task_id, *mapped, "tries")
         answer = self._rest.request("GET", path)
         return [TaskInstance.read(values) for values in answer["task_instances"]]
 
@@ -270,9 +261,7 @@ class Airflow:
         Raises:
             NotFound: No such task instance or try.
         """
-        path = _path(
-            "dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", try_number
-        )
+        path = _run_path(dag_id, run_id, "taskInstances", task_id, "logs", try_number)
         parameters: dict[str, str | int | bool] = {"full_content": True, "map_index": map_index}
         lines: list[LogLine] = []
         for _ in range(_MAXIMUM_LOG_PAGES):
@@ -298,10 +287,7 @@ class Airflow:
         Raises:
             NotFound: The task pushed nothing under this key.
         """
-        path = _path(
-            *("dags", dag_id, "dagRuns", run_id),
-            *("taskInstances", task_id, "xcomEntries", key),
-        )
+        path = _run_path(dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
         answer = self._rest.request("GET", path, parameters={"map_index": map_index})
         return decode(answer["value"])
 
@@ -327,21 +313,11 @@ class Airflow:
         """
         actions: list[Json] = []
         if delete:
-            actions.append(
-                {
-                    "action": "delete",
-                    "entities": list(delete),
-                    "action_on_non_existence": "skip",
-                }
-            )
+            skip = {"action": "delete", "action_on_non_existence": "skip"}
+            actions.append({**skip, "entities": list(delete)})
         if write:
-            actions.append(
-                {
-                    "action": "create",
-                    "entities": list(write),
-                    "action_on_existence": "overwrite",
-                }
-            )
+            overwrite = {"action": "create", "action_on_existence": "overwrite"}
+            actions.append({**overwrite, "entities": list(write)})
         if not actions:
             return
         answer = self._rest.request("PATCH", f"/{kind}", body={"actions": actions})

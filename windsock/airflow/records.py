@@ -6,13 +6,13 @@ datamodels`), so a renamed field fails here and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 Json = dict[str, Any]
 
-FINISHED_RUN_STATES = frozenset({"success", "failed"})
+AIRFLOW_FILES = "/site-packages/airflow/"
 FAILED_TASK_STATES = frozenset({"failed", "upstream_failed"})
 
 
@@ -26,7 +26,6 @@ class Dag:
     """A DAG as the metadata database knows it.
 
     Attributes:
-        dag_id: Its id.
         file: Its file, relative to the DAG folder; None for a DAG that never had one.
         paused: Whether its runs wait.
         stale: Whether its file no longer defines it.
@@ -61,20 +60,6 @@ class Dag:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """A task of the newest version of a DAG."""
-
-    task_id: str
-
-    @classmethod
-    def read(cls, values: Json) -> Task:
-        """From an item of `GET /dags/{dag_id}/tasks`."""
-        return cls(
-            task_id=values["task_id"],
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class DagRun:
     """One run of a DAG.
 
@@ -87,14 +72,13 @@ class DagRun:
     state: str
     started: datetime | None
     ended: datetime | None
-    logical_date: datetime | None
-    conf: Json = field(default_factory=dict)
-    bundle_version: str | None = None
+    conf: Json
+    bundle_version: str | None
 
     @property
     def finished(self) -> bool:
-        """Whether nothing of it will run any more."""
-        return self.state in FINISHED_RUN_STATES
+        """Whether no task will start any more."""
+        return self.state in ("success", "failed")
 
     @classmethod
     def read(cls, values: Json) -> DagRun:
@@ -105,7 +89,6 @@ class DagRun:
             state=values["state"],
             started=moment(values["start_date"]),
             ended=moment(values["end_date"]),
-            logical_date=moment(values["logical_date"]),
             conf=values["conf"] or {},
             bundle_version=values["bundle_version"],
         )
@@ -189,50 +172,45 @@ class AssetEvent:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LogLine:
-    """One line of a task's log."""
+    """One line of a task's log.
+
+    Attributes:
+        event: Its message.
+        values: All that Airflow stored of it.
+    """
 
     event: str
-    time: datetime | None = None
-    level: str = ""
-    details: Json = field(default_factory=dict)
-    exceptions: tuple[Json, ...] = ()
+    values: Json
 
     @classmethod
     def read(cls, values: Json | str) -> LogLine:
         """From an item of the `content` of `GET …/logs/{try_number}`."""
-        if isinstance(values, str):
-            return cls(event=values)
-        known = {"event", "timestamp", "level", "logger", "error_detail", *_LOG_CONTEXT}
-        return cls(
-            event=values["event"],
-            time=moment(values.get("timestamp")),
-            level=values.get("level") or "",
-            details={key: value for key, value in values.items() if key not in known},
-            exceptions=tuple(values.get("error_detail") or ()),
-        )
+        return cls(values, {}) if isinstance(values, str) else cls(values["event"], values)
 
     def text(self) -> str:
         """The line as a person reads it; an exception follows as a traceback."""
-        parts = [f"{self.time:%H:%M:%S.%f}"[:-3]] if self.time else []
-        parts += [self.level.upper()] if self.level else []
-        parts += [self.event]
-        parts += [f"{key}={value!r}" for key, value in self.details.items()]
-        return "\n".join([" ".join(parts), *(_traceback(item) for item in self.exceptions)])
+        time = moment(self.values.get("timestamp"))
+        parts = [f"{time:%H:%M:%S.%f}"[:-3]] if time else []
+        parts += [str(self.values.get("level") or "").upper(), self.event]
+        parts += [f"{key}={value!r}" for key, value in self.values.items() if key not in _SHOWN]
+        errors = self.values.get("error_detail") or ()
+        return "\n".join([" ".join(filter(None, parts)), *map(_traceback, errors)])
 
 
-_LOG_CONTEXT = {
+_SHOWN = {
+    *("event", "timestamp", "level", "logger", "error_detail"),
     *("ti", "ti_id", "task_id", "dag_id", "run_id", "map_index", "try_number"),
     *("filename", "lineno", "bundle_name", "bundle_version"),
 }
-"""What every line repeats about its task; `LogLine.text` leaves it out."""
+"""What `LogLine.text` shows in its own way, or leaves out: each line repeats it about its task."""
 
 
 def _traceback(exception: Json) -> str:
     """A recorded exception as text; Airflow's own frames above the user's code are counted only."""
     frames = exception.get("frames") or []
-    inside = [index for index, frame in enumerate(frames) if _is_airflow(frame["filename"])]
+    inside = [index for index, frame in enumerate(frames) if AIRFLOW_FILES in frame["filename"]]
     # A traceback that never leaves Airflow is shown whole: there is nothing else to see.
     hidden = inside[-1] + 1 if inside and inside[-1] + 1 < len(frames) else 0
     lines = ["Traceback (most recent call last):"]
@@ -243,7 +221,3 @@ def _traceback(exception: Json) -> str:
     ]
     lines.append(f"{exception.get('exc_type')}: {exception.get('exc_value')}")
     return "\n".join(lines)
-
-
-def _is_airflow(filename: str) -> bool:
-    return "/site-packages/airflow/" in filename.replace("\\", "/")

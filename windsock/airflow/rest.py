@@ -1,8 +1,4 @@
-"""Authenticated JSON over HTTP to one Airflow, with errors in words.
-
-The only module that imports httpx. SimpleAuthManager's token is fetched at the first request and
-renewed when Airflow answers 401: it expires after 24 h by default.
-"""
+"""Authenticated JSON over HTTP to one Airflow, with errors in words."""
 
 from __future__ import annotations
 
@@ -20,11 +16,7 @@ if TYPE_CHECKING:
 
 Parameters = Mapping[str, str | int | float | bool]
 
-API = "/api/v2"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_UNAUTHORIZED = 401
-_NOT_FOUND = 404
-_SERVER_ERROR = 500
 _KEEPALIVE_SECONDS = 2.0
 """Shorter than the 5 s after which uvicorn closes an idle connection."""
 
@@ -43,6 +35,44 @@ class RequestRefused(ConfigurationError):
 
 class NotFound(RequestRefused):
     """What the request names does not exist."""
+
+
+class _Token(httpx.Auth):
+    """SimpleAuthManager's token: asked for at the first request, and again when it has expired."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self._url = url
+        self._user = user
+        self._password = password
+        self._authorization = ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if not self._authorization:
+            yield from self._log_in(request)
+        request.headers["authorization"] = self._authorization
+        response = yield request
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            # Airflow has done nothing yet, so even a POST may be sent again.
+            yield from self._log_in(request)
+            request.headers["authorization"] = self._authorization
+            yield request
+
+    def _log_in(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        response = yield httpx.Request(
+            "POST",
+            f"{self._url}/auth/token",
+            json={"username": self._user, "password": self._password},
+            extensions=request.extensions,  # The timeouts.
+        )
+        response.read()
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise EnvironmentFailure(
+                f"Airflow at {self._url} does not let the user {self._user!r} in",
+                "Another Airflow may answer there: `invoke status` shows what runs.",
+            )
+        if response.is_error:
+            raise _failure(response, "POST /auth/token")
+        self._authorization = f"Bearer {response.json()['access_token']}"
 
 
 class Rest:
@@ -66,10 +96,9 @@ class Rest:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        self._user = user
-        self._password = password
-        self._authorization = ""
         self._client = httpx.Client(
+            base_url=f"{self.url}/api/v2",
+            auth=_Token(self.url, user, password),
             timeout=timeout,
             transport=transport,
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS),
@@ -82,12 +111,7 @@ class Rest:
         self._client.close()
 
     def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        parameters: Parameters | None = None,
-        body: Any = None,
+        self, method: str, path: str, *, parameters: Parameters | None = None, body: Any = None
     ) -> Any:
         """One request below `/api/v2`; its JSON answer, None if it has no content.
 
@@ -97,7 +121,10 @@ class Rest:
             EnvironmentFailure: No answer, 5xx, or the user may not log in.
             DeadlineExceeded: No answer in time.
         """
-        response = self._authenticated(method, path, parameters=parameters, body=body)
+        request = self._client.build_request(method, path, params=parameters, json=body)
+        response = self._send(request)
+        if response.is_error:
+            raise _failure(response, f"{method} {path}")
         return json.loads(response.content) if response.content else None
 
     def lines(
@@ -114,15 +141,15 @@ class Rest:
             The same as `request`.
         """
         # Compressed, a short line may wait in the compressor for the next ones.
-        request = self._build(
-            "GET", path, parameters, None, headers={"accept-encoding": "identity"}
+        headers = {"accept-encoding": "identity"}
+        request = self._client.build_request(
+            "GET", path, params=parameters, headers=headers, timeout=silence
         )
-        request.extensions["timeout"] = httpx.Timeout(silence).as_dict()
         response = self._send(request, stream=True)
         try:
             if response.is_error:
                 response.read()
-                raise self._failure(response, f"GET {path}")
+                raise _failure(response, f"GET {path}")
             for line in response.iter_lines():
                 if line.strip():
                     yield json.loads(line)
@@ -146,60 +173,6 @@ class Rest:
             if not answer[member] or offset >= answer["total_entries"]:
                 return
 
-    def _authenticated(
-        self,
-        method: str,
-        path: str,
-        *,
-        parameters: Parameters | None,
-        body: Any,
-    ) -> httpx.Response:
-        if not self._authorization:
-            self._log_in()
-        response = self._send(self._build(method, path, parameters, body))
-        if response.status_code == _UNAUTHORIZED:
-            # Refused before anything was done, so even a POST may be sent again.
-            self._log_in()
-            response = self._send(self._build(method, path, parameters, body))
-        if response.is_error:
-            raise self._failure(response, f"{method} {path}")
-        return response
-
-    def _build(
-        self,
-        method: str,
-        path: str,
-        parameters: Parameters | None,
-        body: Any,
-        *,
-        headers: dict[str, str] | None = None,
-    ) -> httpx.Request:
-        if not self._authorization:
-            self._log_in()
-        return self._client.build_request(
-            method,
-            f"{self.url}{API}{path}",
-            params=dict(parameters) if parameters else None,
-            json=body,
-            headers={"authorization": self._authorization, **(headers or {})},
-        )
-
-    def _log_in(self) -> None:
-        request = self._client.build_request(
-            "POST",
-            f"{self.url}/auth/token",
-            json={"username": self._user, "password": self._password},
-        )
-        response = self._send(request)
-        if response.status_code == _UNAUTHORIZED:
-            raise EnvironmentFailure(
-                f"Airflow at {self.url} does not let the user {self._user!r} in",
-                "Another Airflow may answer there: `invoke status` shows what runs.",
-            )
-        if response.is_error:
-            raise self._failure(response, "POST /auth/token")
-        self._authorization = f"Bearer {response.json()['access_token']}"
-
     def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         try:
             return self._client.send(request, stream=stream)
@@ -217,22 +190,22 @@ class Rest:
             "`invoke status` shows what runs; `invoke up` starts what is missing.",
         )
 
-    def _failure(
-        self, response: httpx.Response, what: str
-    ) -> ConfigurationError | EnvironmentFailure:
-        words = detail(response)
-        if response.status_code == _NOT_FOUND:
-            return NotFound(words or f"{what}: not found", status=_NOT_FOUND)
-        if response.status_code < _SERVER_ERROR and response.status_code != _UNAUTHORIZED:
-            message = f"Airflow refuses {what}: {words or response.reason_phrase}"
-            return RequestRefused(message, status=response.status_code)
-        return EnvironmentFailure(
-            f"Airflow failed at {what} ({response.status_code}): {words or response.reason_phrase}",
-            "`invoke logs api-server` shows why.",
-        )
+
+def _failure(response: httpx.Response, what: str) -> ConfigurationError | EnvironmentFailure:
+    words = _detail(response)
+    if response.status_code == httpx.codes.NOT_FOUND:
+        return NotFound(words or f"{what}: not found", status=response.status_code)
+    words = words or response.reason_phrase
+    if response.is_client_error and response.status_code != httpx.codes.UNAUTHORIZED:
+        message = f"Airflow refuses {what}: {words}"
+        return RequestRefused(message, status=response.status_code)
+    return EnvironmentFailure(
+        f"Airflow failed at {what} ({response.status_code}): {words}",
+        "`invoke logs api-server` shows why.",
+    )
 
 
-def detail(response: httpx.Response) -> str:
+def _detail(response: httpx.Response) -> str:
     """Airflow's own words about a failure, without what was sent: that may hold secrets."""
     try:
         answer = response.json()["detail"]
