@@ -1,8 +1,8 @@
-"""What Airflow made of a save where its dag-processor cannot say: by looking at its API.
+"""Find out from Airflow's API what became of a save, where the dag-processor sends no events.
 
 A stock dag-processor parses each file again and again, by its clock. Its results are in the API:
 the DAGs with the snapshot of their last parse, and the import errors, whose tracebacks name the
-snapshot in their paths. From these the events are made that a live dag-processor would have sent.
+snapshot in their paths. This module makes of them the events that a live dag-processor would send.
 """
 
 from __future__ import annotations
@@ -30,20 +30,17 @@ POLL_SECONDS = 1.0
 IDLE_SECONDS = 5.0
 """Between two looks while nothing is awaited."""
 UNLISTED_SECONDS = 15.0
-"""How long a file that may hold DAGs is awaited: if Airflow says nothing of it, it holds none."""
+"""How long a file that may hold DAGs is awaited. If the API does not list it then, it has none."""
 
 SNAPSHOT = re.compile(r"[^\s\"']*/snapshots/(?P<id>[0-9a-f]{32})")
 
 
 @dataclass(kw_only=True)
-class Listed:
-    """What the API shows of one file.
+class _Listed:
+    """What the API shows of one file: DAG ids, and path → traceback.
 
-    Attributes:
-        dags: The ids of its DAGs.
-        errors: Path → traceback.
-        stamp: When the newest of it was stored.
-        current: Whether all of it comes from the newest snapshot.
+    `stamp` is when the newest of it was stored, `current` whether all comes from the newest
+    snapshot.
     """
 
     dags: list[str] = field(default_factory=list)
@@ -52,7 +49,6 @@ class Listed:
     current: bool = True
 
     def take(self, stamp: datetime | None, *, current: bool) -> None:
-        """Account for one more record."""
         self.current = self.current and current
         if self.stamp is None or (stamp is not None and stamp > self.stamp):
             self.stamp = stamp
@@ -63,37 +59,30 @@ class Listed:
         return Parsed(snapshot=snapshot, file=file, dags=dags, errors=self.errors, seconds=0)
 
 
-def by_file(
+def _by_file(
     dags: Iterable[Dag], failures: Iterable[ImportFailure], *, snapshot: str, folder: str
-) -> dict[str, Listed]:
-    """File → what is known of it.
-
-    Args:
-        dags: All DAGs that Airflow lists.
-        failures: All import errors.
-        snapshot: The newest one.
-        folder: The DAG folder, as tracebacks shall name it.
-    """
-    found: dict[str, Listed] = {}
+) -> dict[str, _Listed]:
+    """File → what the API shows of it; tracebacks name the DAG folder, not the snapshot."""
+    found: dict[str, _Listed] = {}
     of_files = [dag for dag in dags if dag.file is not None]
     parsed_now = {dag.file for dag in of_files if dag.bundle_version == snapshot}
     for dag in of_files:
         current = dag.bundle_version == snapshot
         if not current and dag.file in parsed_now:
-            continue  # It has gone from a file that stays; Airflow takes a minute to see that.
-        listed = found.setdefault(str(dag.file), Listed())
+            continue  # Its file no longer defines it. Airflow notices that after a minute.
+        listed = found.setdefault(str(dag.file), _Listed())
         listed.dags.append(dag.dag_id)
         listed.take(dag.parsed, current=current)
     for failure in failures:
         named = {match["id"] for match in SNAPSHOT.finditer(failure.traceback)}
-        listed = found.setdefault(failure.file, Listed())
+        listed = found.setdefault(failure.file, _Listed())
         listed.errors[failure.file] = SNAPSHOT.sub(folder, failure.traceback)
         listed.take(failure.seen, current=not named or snapshot in named)
     return found
 
 
-def may_hold_dags(path: Path) -> bool:
-    """Whether Airflow would parse a file: its own rule of thumb, on a file of this machine."""
+def _may_hold_dags(path: Path) -> bool:
+    """Whether Airflow would parse a file of this machine, by Airflow's own rule of thumb."""
     try:
         text = path.read_bytes().lower()
     except OSError:
@@ -106,6 +95,8 @@ class Poll:
 
     A file counts as parsed from a snapshot when its results have been stored twice under it: the
     first ones may come from a parse that began before Airflow used the snapshot.
+
+    Any thread may call `on_snapshot` and `begin`; they never block. One thread calls the rest.
 
     Args:
         folder: The DAG folder.
@@ -124,22 +115,13 @@ class Poll:
         self._published: dict[str, Parsed] = {}
         self._greeted = self._settled = False
 
-    # for any thread; never blocks
-
     def on_snapshot(self, snapshot: str, paths: Collection[str] = ()) -> None:
-        """The store holds a snapshot.
-
-        Args:
-            snapshot: Its id.
-            paths: What was saved; nothing if it is only known again what is there.
-        """
+        """The store has a snapshot, with these saved paths; none if nothing was saved."""
         self._news.put((snapshot, paths))
 
     def begin(self) -> None:
         """Begin anew, with the whole state."""
         self._news.put(None)
-
-    # for the thread that looks
 
     def is_due(self) -> bool:
         """Whether something is awaited, or the last look is long ago."""
@@ -155,7 +137,7 @@ class Poll:
         self._take_news()
         self._looked = self._clock()
         folder = str(self._folder.resolve())
-        found = by_file(
+        found = _by_file(
             airflow.dags(), airflow.import_errors(), snapshot=self._snapshot, folder=folder
         )
         new: list[Event] = [] if self._greeted else [self._greeting(found)]
@@ -173,23 +155,20 @@ class Poll:
             news = self._news.get()
             if news is None:
                 self._greeted = False
-                self._expect(path.relative_to(self._folder) for path in self._folder.rglob("*.py"))
+                files = self._folder.rglob("*.py")
+                self._expected.update(str(path.relative_to(self._folder)) for path in files)
             else:
                 snapshot, paths = news
                 if snapshot == self._snapshot and not paths:
                     continue
                 self._snapshot = snapshot
                 self._saved.update(paths)
-                self._expect(paths)
+                self._expected.update(paths)
             self._first.clear()
             self._settled = False
             self._since = self._clock()
 
-    def _expect(self, paths: Iterable[str | Path]) -> None:
-        names = [str(path) for path in paths]
-        self._expected.update(name for name in names if may_hold_dags(self._folder / name))
-
-    def _greeting(self, found: dict[str, Listed]) -> ProcessorState:
+    def _greeting(self, found: dict[str, _Listed]) -> ProcessorState:
         self._greeted = True
         for name, listed in found.items():
             known = self._published.get(name)
@@ -201,7 +180,7 @@ class Poll:
             files=tuple(self._published[name] for name in found),
         )
 
-    def _is_fresh(self, name: str, listed: Listed) -> bool:
+    def _is_fresh(self, name: str, listed: _Listed) -> bool:
         if not listed.current:
             self._first.pop(name, None)
             return False
@@ -209,13 +188,13 @@ class Poll:
         return first is None or (listed.stamp is not None and listed.stamp > first)
 
     def _lacks(self, found: Collection[str]) -> bool:
-        """Whether something was saved that Airflow is likely to parse, and has not yet."""
+        """Whether Airflow is likely to parse a file that it does not list yet."""
         if self._clock() - self._since > UNLISTED_SECONDS:
             return False
-        return any(name not in found and may_hold_dags(self._folder / name) for name in self._saved)
+        unlisted = self._expected.difference(found)
+        return any(_may_hold_dags(self._folder / name) for name in unlisted)
 
-    def _parsed(self, name: str, listed: Listed, airflow: Airflow) -> list[Event]:
-        """What became of a file, if that is news or the file was saved."""
+    def _parsed(self, name: str, listed: _Listed, airflow: Airflow) -> list[Event]:
         known = self._published.get(name)
         if known is not None and _same(known, listed) and name not in self._saved:
             return []
@@ -238,8 +217,7 @@ class Poll:
         return Settled(snapshot=self._snapshot, seconds=round(self._clock() - self._since, 4))
 
 
-def _same(known: Parsed, listed: Listed) -> bool:
-    """Whether nothing but the parse itself is new."""
+def _same(known: Parsed, listed: _Listed) -> bool:
     return set(known.dags) == set(listed.dags) and known.errors == listed.errors
 
 
@@ -250,14 +228,21 @@ class Polling:
         poll: What it looks with.
         client: Makes a client of the environment's API.
         publish: Gets each event, as if the dag-processor had sent it.
+        pause: Seconds between two looks.
     """
 
     def __init__(
-        self, poll: Poll, *, client: Callable[[], Airflow], publish: Callable[[Event], None]
+        self,
+        poll: Poll,
+        *,
+        client: Callable[[], Airflow],
+        publish: Callable[[Event], None],
+        pause: float = POLL_SECONDS,
     ) -> None:
         self._poll = poll
         self._client = client
         self._publish = publish
+        self._pause = pause
         self._airflow: Airflow | None = None
         self._active = threading.Event()
         self._stop = threading.Event()
@@ -290,7 +275,7 @@ class Polling:
         self._poll.on_snapshot(self._snapshot)
         self._active.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self.run, name="polling", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="polling", daemon=True)
             self._thread.start()
         return news
 
@@ -299,21 +284,24 @@ class Polling:
         self._active.clear()
 
     def on_snapshot(self, snapshot: str, paths: Collection[str] = ()) -> None:
-        """The store holds a snapshot, with these saved paths; never blocks."""
+        """The store has a snapshot, with these saved paths; never blocks."""
         self._snapshot = snapshot
         if self._active.is_set():
             self._poll.on_snapshot(snapshot, paths)
 
-    def run(self) -> None:
-        """Look again and again, until `stop`."""
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stop.set()
+
+    def _run(self) -> None:
         pause = 0.0
         while not self._stop.wait(pause):
-            pause = POLL_SECONDS
+            pause = self._pause
             if self._active.is_set() and self._poll.is_due():
-                self.look()
+                self._look()
         self._hang_up()
 
-    def look(self) -> None:
+    def _look(self) -> None:
         """Look once, and publish what is new; an Airflow that does not answer is asked later."""
         try:
             if self._airflow is None:
@@ -325,10 +313,6 @@ class Polling:
         for event in new:
             if self._active.is_set():
                 self._publish(event)
-
-    def stop(self) -> None:
-        """End `run`."""
-        self._stop.set()
 
     def _hang_up(self) -> None:
         airflow, self._airflow = self._airflow, None

@@ -27,7 +27,7 @@ class StockAirflow:
         self.now = MORNING
         self.files: dict[str, list[str] | str] = {}
         self.stored: dict[str, tuple[list[str] | str, str, datetime]] = {}
-        self.closed = False
+        self.closed = threading.Event()
         self.error: Exception | None = None
 
     def parse(self, snapshot: str, *names: str) -> None:
@@ -70,7 +70,7 @@ class StockAirflow:
         return ["task"] * len(dag_id)
 
     def close(self) -> None:
-        self.closed = True
+        self.closed.set()
 
 
 class Rig:
@@ -204,6 +204,15 @@ def test_one_that_holds_no_dag_after_all_is_not_waited_for_any_more(rig: Rig) ->
     assert [type(each) for each in rig.look()] == [Settled]
 
 
+def test_the_files_that_are_there_at_the_beginning_are_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(DAG_FILE)
+    airflow, poll = StockAirflow(), Poll(tmp_path)
+    poll.begin()
+    poll.on_snapshot(OLD)
+    events = poll.look(airflow)  # type: ignore[arg-type] # the edge that is faked
+    assert [type(event) for event in events] == [ProcessorState]
+
+
 def test_it_looks_often_only_while_something_is_awaited(rig: Rig) -> None:
     assert not rig.poll.is_due()
     rig.poll.on_snapshot(NEW, ["a.py"])
@@ -227,6 +236,7 @@ class Listening:
             Poll(folder),
             client=client,  # type: ignore[arg-type] # the edge that is faked
             publish=self._take,
+            pause=0.01,
         )
 
     def _take(self, event: Event) -> None:
@@ -254,19 +264,18 @@ def test_it_begins_with_a_stock_dag_processor_and_ends_with_a_live_one(tmp_path:
     polling.end()
     assert polling.note == ""
     polling.stop()
-    thread = polling._thread
-    assert thread is not None
-    thread.join(20)
-    assert airflow.closed
+    assert airflow.closed.wait(20)
 
 
 def test_an_airflow_that_does_not_answer_yet_is_asked_again(tmp_path: Path) -> None:
     airflow = StockAirflow()
     listening = Listening(tmp_path, lambda: airflow)
     airflow.error = EnvironmentFailure("it is just starting")
-    listening.polling._active.set()
-    listening.polling.look()
-    assert (listening.published, airflow.closed) == ([], True)
+    listening.polling.begin(())
+    assert airflow.closed.wait(20)
+    assert listening.published == []
     airflow.error = None
-    listening.polling.look()
-    assert [type(event) for event in listening.published] == [ProcessorState, Settled]
+    listening.polling.on_snapshot(OLD)
+    listening.wait_settled(OLD)
+    assert isinstance(listening.published[0], ProcessorState)
+    listening.polling.stop()
