@@ -26,10 +26,9 @@ _EXPORT_HEAD = f"""\
 
 
 def export(api: Airflow) -> str:
-    """The connections, variables and pools of an Airflow as a settings file.
+    """The connections, variables and pools of an Airflow as a settings file, in YAML.
 
-    Returns:
-        YAML text. Secrets are masked, as Airflow's API gives them.
+    Airflow's API masks the secrets.
     """
     entries = {
         "connections": [_exported_connection(item) for item in _sorted(api, "connections")],
@@ -56,20 +55,13 @@ def _sorted(api: Airflow, kind: str) -> list[dict[str, Any]]:
 
 
 def _exported_connection(item: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("host", "schema", "login", "password", "port")
     fields = {
         "conn_id": item["connection_id"],
         "conn_type": item["conn_type"],
-        "conn_host": item["host"],
-        "conn_schema": item["schema"],
-        "conn_login": item["login"],
-        "conn_password": item["password"],
-        "conn_port": item["port"],
-        "conn_extra": _parsed(item["extra"]),
+        **{f"conn_{name}": item[name] for name in same},
+        "conn_extra": item["extra"],
     }
-    return {key: value for key, value in fields.items() if value not in (None, "", {})}
-
-
-def _parsed(extra: str | None) -> Any:
     with contextlib.suppress(TypeError, ValueError):
-        return json.loads(extra or "")
-    return extra
+        fields["conn_extra"] = json.loads(item["extra"])
+    return {key: value for key, value in fields.items() if value not in (None, "", {})}

@@ -1,8 +1,8 @@
 """Read `airflow_settings.yaml`: every complaint names its line.
 
 The format is the one that the Astro command line reads (`settings/types.go` there). Two things are
-ours: an unknown key is an error, and `${NAME}` in a value is
-replaced from the environment, so that a secret need not stand in the repository.
+different: an unknown key is an error, and `${NAME}` in a value stands for an environment variable,
+so that no secret needs to be in the repository.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import difflib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
@@ -38,38 +38,29 @@ _MASK = "***"
 _VARIABLE = re.compile(r"\$(\$?)\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONNECTION_ID = re.compile(r"[\w.-]+")
-_CONNECTION_ID_HINT = "Use letters, digits, `_`, `-` and `.` only."
 _HIGHEST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """One connection; `extra` is a JSON object."""
+    """One connection; `extra` is a JSON object. A failing test prints it: without its secrets."""
 
     connection_id: str
     conn_type: str
     host: str | None = None
     schema: str | None = None
     login: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     port: int | None = None
-    extra: str | None = None
-
-    def __repr__(self) -> str:
-        """Without its secrets: a failing test prints it."""
-        return f"Connection({self.connection_id!r}, {self.conn_type!r})"
+    extra: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """One variable; its value is text."""
+    """One variable; its value is text, and may be a secret."""
 
     key: str
-    value: str
-
-    def __repr__(self) -> str:
-        """Without its value: that may be a secret."""
-        return f"Variable({self.key!r})"
+    value: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +89,12 @@ class Entries:
         return bodies
 
 
-def read(path: Path, *, environment: Mapping[str, str] | None = None) -> Entries:
+def read(path: Path, *, environment: Mapping[str, str] = os.environ) -> Entries:
     """Read a settings file; one that does not exist has no entries.
 
     Args:
         path: Of the file.
-        environment: For `${NAME}`; this process's own by default.
+        environment: For `${NAME}`.
 
     Raises:
         ConfigurationError: It cannot be read or used; the message names the line.
@@ -114,15 +105,15 @@ def read(path: Path, *, environment: Mapping[str, str] | None = None) -> Entries
         return Entries()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
-    return _Reader(path, environment if environment is not None else os.environ).read(text)
+    return _Reader(path, environment).read(text)
 
 
-def content(path: Path, *, environment: Mapping[str, str] | None = None) -> str:
+def content(path: Path, *, environment: Mapping[str, str] = os.environ) -> str:
     """All that decides what `read` returns: the text, and the variables that it names.
 
     Args:
         path: Of the file.
-        environment: For `${NAME}`; this process's own by default.
+        environment: For `${NAME}`.
 
     Returns:
         Text with secrets in it; empty if there is no such file.
@@ -131,15 +122,12 @@ def content(path: Path, *, environment: Mapping[str, str] | None = None) -> str:
         text = path.read_bytes().decode(errors="replace")
     except OSError:
         return ""
-    known = environment if environment is not None else os.environ
     names = {name for escaped, name in _VARIABLE.findall(text) if not escaped}
-    return json.dumps(
-        [text, {name: known[name] for name in names if name in known}], sort_keys=True
-    )
+    used = {name: environment[name] for name in names if name in environment}
+    return json.dumps([text, used], sort_keys=True)
 
 
-@dataclass(frozen=True)
-class _Item:
+class _Item(NamedTuple):
     """One entry of a list: its line, and its values as YAML nodes."""
 
     line: int
@@ -170,11 +158,10 @@ class _Reader:
         if "airflow" not in top or self._is_empty(top["airflow"]):
             return Entries()
         lists = self._mapping(top["airflow"], set(_KEYS), what="`airflow`")
-        items = {kind: self._items(kind, lists[kind]) for kind in _KEYS if kind in lists}
         return Entries(
-            connections=tuple(self._connection(item) for item in items.get("connections", [])),
-            variables=tuple(self._variable(item) for item in items.get("variables", [])),
-            pools=tuple(self._pool(item) for item in items.get("pools", [])),
+            connections=tuple(map(self._connection, self._items("connections", lists))),
+            variables=tuple(map(self._variable, self._items("variables", lists))),
+            pools=tuple(map(self._pool, self._items("pools", lists))),
         )
 
     # Entries
@@ -182,7 +169,8 @@ class _Reader:
     def _connection(self, item: _Item) -> Connection:
         name = self._text(item, "conn_id")
         if not _CONNECTION_ID.fullmatch(name):
-            self._fail(item.line, f"{name!r} is no connection id", _CONNECTION_ID_HINT)
+            hint = "Use letters, digits, `_`, `-` and `.` only."
+            self._fail(item.line, f"{name!r} is no connection id", hint)
         single = ("conn_type", "conn_host", "conn_schema", "conn_login", "conn_password")
         fields = {key.removeprefix("conn_"): self._text(item, key) or None for key in single}
         conn_type = fields.pop("type")
@@ -282,8 +270,9 @@ class _Reader:
 
     # YAML
 
-    def _items(self, kind: str, node: yaml.Node) -> list[_Item]:
-        if self._is_empty(node):
+    def _items(self, kind: str, lists: dict[str, yaml.Node]) -> list[_Item]:
+        node = lists.get(kind)
+        if node is None or self._is_empty(node):
             return []
         if not isinstance(node, yaml.SequenceNode):
             self._fail(node.start_mark.line, f"`{kind}` must be a list")
@@ -299,8 +288,7 @@ class _Reader:
             if not name:
                 self._fail(item.line, f"an entry of `{kind}` has no {identifier}")
             if name in seen:
-                first = seen[name] + 1
-                self._fail(item.line, f"{identifier} {name!r} stands already in line {first}")
+                self._fail(item.line, f"{identifier} {name!r} is in line {seen[name] + 1} already")
             seen[name] = item.line
             items.append(item)
         return items

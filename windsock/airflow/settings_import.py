@@ -1,9 +1,9 @@
 """Import `airflow_settings.yaml` into an environment, once for each content.
 
-The file wins: what it names is made so, what it no longer names is deleted if windsock imported it
-before, and what a person made in the UI stays. Airflow masks secrets, so whether a password changed
-cannot be seen there; a record next to the environment has a keyed digest of each entry as it was
-imported. See docs/settings.md.
+The file wins over what Airflow has. What the file no longer names is deleted if windsock imported
+it before; what a person made in the UI stays. Airflow masks secrets, so it does not show whether a
+password changed: a record next to the environment has a keyed digest of each imported entry. See
+docs/settings.md.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import hashlib
 import hmac
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from windsock.airflow.api import Airflow
@@ -34,16 +34,21 @@ DEFAULT_POOL = "default_pool"
 MASK = "***"
 """What Airflow shows in place of a secret."""
 
-_OWNER_ONLY = 0o600
 
-
-def import_settings(path: Path, environment: Environment, *, state_folder: Path) -> Changes | None:
+def import_settings(
+    path: Path,
+    environment: Environment,
+    *,
+    state_folder: Path,
+    client: Callable[[Environment], Airflow] | None = None,
+) -> Changes | None:
     """Make Airflow's connections, variables and pools equal to the file, if it changed.
 
     Args:
         path: Of the YAML file; one that was deleted takes away what it brought.
         environment: Whose Airflow to change.
         state_folder: Where the record of what was imported is.
+        client: Makes the client of the Airflow; `Airflow.of` by default.
 
     Returns:
         What was done, or None if the file is as it was at the last import.
@@ -56,12 +61,12 @@ def import_settings(path: Path, environment: Environment, *, state_folder: Path)
     from windsock.airflow import settings_file  # noqa: PLC0415 - see above
     from windsock.airflow.api import Airflow  # noqa: PLC0415 - see above
 
-    record = ImportRecord.load(state_folder / RECORD)
+    record = ImportRecord(state_folder / RECORD)
     content = settings_file.content(path)
     if record.is_imported(content):
         return None
-    with Airflow.of(environment) as client:
-        changes = apply(settings_file.read(path), client, record=record)
+    with (client or Airflow.of)(environment) as api:
+        changes = apply(settings_file.read(path), api, record=record)
     record.imported(content)
     return changes
 
@@ -80,20 +85,14 @@ class Change:
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.added or self.updated or self.removed)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What an import did; false if it did nothing."""
+    """What an import did."""
 
-    connections: Change = field(default_factory=Change)
-    variables: Change = field(default_factory=Change)
-    pools: Change = field(default_factory=Change)
-
-    def __bool__(self) -> bool:
-        return bool(self.connections or self.variables or self.pools)
+    connections: Change = Change()
+    variables: Change = Change()
+    pools: Change = Change()
 
     def summary(self) -> str:
         """One line: `connections +1 ~1 -1, variables unchanged (3)`; empty if there are none."""
@@ -111,13 +110,6 @@ class Changes:
 
 def apply(entries: Entries, api: Airflow, *, record: ImportRecord) -> Changes:
     """Make Airflow's connections, variables and pools equal to the file.
-
-    Doing it twice changes nothing the second time.
-
-    Args:
-        entries: Of the settings file.
-        api: The Airflow to change.
-        record: Of earlier imports.
 
     Raises:
         ConfigurationError: Airflow refuses an entry.
@@ -151,9 +143,7 @@ def _apply_kind(
     ]
     # Airflow never empties a stored password: only a new connection is without one.
     recreated = [
-        key
-        for key in updated
-        if kind == "connections" and _loses_its_password(present[key], wanted[key])
+        key for key in updated if present[key].get("password") and not wanted[key].get("password")
     ]
     if recreated:
         api.change_objects(kind, delete=recreated)
@@ -165,10 +155,6 @@ def _apply_kind(
         removed=tuple(removed),
         unchanged=tuple(key for key in wanted if key not in touched),
     )
-
-
-def _loses_its_password(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return bool(present.get("password")) and not wanted.get("password")
 
 
 def _shows(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -202,39 +188,29 @@ def _agrees(shown: Any, wanted: Any) -> bool:
 
 
 class ImportRecord:
-    """What windsock imported, in a file for its owner only.
+    """What windsock imported, in a file for its owner only; empty if there is no file.
 
-    All digests are keyed: a password in a known file cannot be guessed from its digest.
+    `_entries` is, for each kind, id → digest of the entry; the digest is empty while its import is
+    under way. `_content` is the digest of the settings file. All digests are keyed: a password in a
+    known file cannot be guessed from its digest.
 
     Args:
         path: Of the JSON file.
-        key: Of the digests, hexadecimal.
-        entries: For each kind, id → digest of the entry; empty while its import is under way.
-        content: Digest of the settings file that was imported last; empty if there was none.
+
+    Raises:
+        EnvironmentFailure: It cannot be used.
     """
 
-    def __init__(
-        self, path: Path, *, key: str, entries: dict[str, dict[str, str]], content: str
-    ) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._key = key
-        self._entries = entries
-        self._content = content
-
-    @classmethod
-    def load(cls, path: Path) -> ImportRecord:
-        """Read a record; one that does not exist is empty.
-
-        Raises:
-            EnvironmentFailure: It cannot be used.
-        """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            entries = {kind: dict(values[kind]) for kind in KINDS}
-            return cls(path, key=values["key"], entries=entries, content=values.get("content", ""))
+            self._key = str(values["key"])
+            self._content = str(values.get("content", ""))
+            self._entries = {kind: dict(values[kind]) for kind in KINDS}
         except FileNotFoundError:
-            entries = {kind: {} for kind in KINDS}
-            return cls(path, key=secrets.token_hex(16), entries=entries, content="")
+            self._key, self._content = secrets.token_hex(16), ""
+            self._entries = {kind: {} for kind in KINDS}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EnvironmentFailure(
                 f"{path} cannot be used: {error}",
@@ -242,12 +218,11 @@ class ImportRecord:
             ) from error
 
     def _save(self) -> None:
-        """Write the file, whole or not at all."""
         fresh = self._path.with_name(self._path.name + ".new")
         values = {"key": self._key, "content": self._content, **self._entries}
         try:
             fresh.unlink(missing_ok=True)
-            fresh.touch(mode=_OWNER_ONLY)
+            fresh.touch(mode=0o600)
             fresh.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
             fresh.replace(self._path)
         except OSError as error:

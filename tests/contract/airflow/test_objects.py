@@ -40,7 +40,7 @@ def test_an_import_is_done_once_exported_and_taken_back(subject: Subject, tmp_pa
 
     def imported(text: str) -> str:
         file.write_text(text, encoding="utf-8")
-        return apply(read(file), subject.api, record=ImportRecord.load(record)).summary()
+        return apply(read(file), subject.api, record=ImportRecord(record)).summary()
 
     try:
         assert imported(SETTINGS) == "connections +2, variables +3, pools +1"

@@ -270,7 +270,7 @@ def test_a_uri_is_read_as_airflow_reads_it(
         ),
         (
             "airflow:\n  variables:\n  - variable_name: a\n  - variable_name: a\n",
-            "FILE:4: variable_name 'a' stands already in line 3",
+            "FILE:4: variable_name 'a' is in line 3 already",
         ),
         (
             "airflow:\n  variables:\n  - variable_name: a\n    variable_name: b\n",
