@@ -18,11 +18,7 @@ BY_OTHERS = "applied by others"
 
 
 class AppliedRecord:
-    """The record of one environment.
-
-    Args:
-        state: The state folder.
-    """
+    """The record of the environment of one state folder."""
 
     def __init__(self, state: Path) -> None:
         self._record = Record(state / FILE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from windsock.cluster import okteto
 from windsock.cluster.images import engine, image, recipe
@@ -23,35 +23,8 @@ USERS = {
 """Image → the workloads that run it."""
 
 
-class PodImages(Protocol):
-    """The images of one environment."""
-
-    def names(self) -> Images:
-        """The names that the manifests use."""
-
-    def pin(self) -> None:
-        """Keep the names of now, even if the files change, until the next `prepare`."""
-
-    def missing(self) -> Sequence[str]:
-        """The images that `prepare` has to build."""
-
-    def prepare(self, console: Console) -> None:
-        """Bring the images to where the cluster finds them."""
-
-    def sources(self) -> Sequence[Path]:
-        """The files of the project that the images are built of."""
-
-    def meaning(self, changed: Collection[Path]) -> str:
-        """What must be done when these files have changed; empty if nothing."""
-
-
 class BuiltImages:
-    """Images that this machine builds and a delivery brings to the nodes.
-
-    Args:
-        settings: Of the environment.
-        delivery: To its cluster.
-    """
+    """Images that this machine builds and a delivery brings to the nodes."""
 
     def __init__(self, settings: Settings, delivery: Delivery) -> None:
         self._settings = settings
@@ -59,7 +32,7 @@ class BuiltImages:
         self._pinned: Images | None = None
 
     def names(self) -> Images:
-        """The names that the manifests use: the nodes know the images by them."""
+        """The names that the manifests use, because the nodes know the images by them."""
         images = self._pinned or image.wanted(self._settings)
         return Images(
             airflow=self._delivery.reference(images.airflow),
@@ -67,24 +40,22 @@ class BuiltImages:
         )
 
     def pin(self) -> None:
-        """Keep the names of now: they are deployed again if a change of the files cannot be."""
+        """Use the present names until the next `prepare`, even if the files change."""
         self._pinned = image.wanted(self._settings)
 
     def missing(self) -> Sequence[str]:
         """The images that this machine's Docker engine does not have."""
         wanted = image.wanted(self._settings)
+        names = (wanted.airflow, wanted.postgres)
         with engine.connected() as client:
-            names = (wanted.airflow, wanted.postgres)
             return [name for name in names if not engine.has_image(client, name)]
 
     def prepare(self, console: Console) -> None:
-        """Build them if what goes into them changed, and deliver what is not there."""
+        """Build the images that are missing, and deliver those that the cluster does not have."""
         with console.step("images") as step:
-            self._pinned = image.ensure(self._settings, progress=step.progress)
-            step.detail = "built" if self._pinned.built else "unchanged"
-            done = self._delivery.deliver(
-                (self._pinned.airflow, self._pinned.postgres), step.progress
-            )
+            self._pinned = images = image.ensure(self._settings, progress=step.progress)
+            step.detail = "built" if images.built else "unchanged"
+            done = self._delivery.deliver((images.airflow, images.postgres), step.progress)
             if done.detail:
                 step.detail += f", {done.detail}"
         if done.warning:
@@ -109,12 +80,7 @@ class BuiltImages:
 
 
 class BuiltByOkteto:
-    """Images that `okteto build` has made.
-
-    Args:
-        settings: Of the environment.
-        deployment: What Okteto has deployed.
-    """
+    """The images of a deployment, which `okteto build` has made."""
 
     def __init__(self, settings: Settings, *, deployment: okteto.Deployment) -> None:
         self._settings = settings
@@ -128,7 +94,7 @@ class BuiltByOkteto:
         """Nothing to do: the names are those of the deployment."""
 
     def missing(self) -> Sequence[str]:
-        """None: Okteto builds them."""
+        """None, because Okteto builds the images."""
         return ()
 
     def prepare(self, console: Console) -> None:
@@ -142,10 +108,13 @@ class BuiltByOkteto:
             )
 
     def sources(self) -> Sequence[Path]:
-        """No file of the project: windsock builds nothing."""
+        """None, because windsock builds nothing."""
         return ()
 
     def meaning(self, changed: Collection[Path]) -> str:
-        """Nothing must be done: windsock builds nothing."""
+        """Nothing, because windsock builds nothing."""
         del changed
         return ""
+
+
+PodImages = BuiltImages | BuiltByOkteto

@@ -37,9 +37,9 @@ class JoinedTarget(ClusterTarget):
         parts.applied.save_by_others()
 
     def _awaited(self) -> list[dict[str, Any]]:
-        """What windsock would apply, with the migration that is there.
+        """What windsock would apply, with the Jobs of the namespace instead of its own.
 
-        A Job that is done may have been deleted since.
+        The Job of others has a name of theirs, and may have been deleted when it was done.
         """
         jobs = self.parts.cluster.items("batch/v1", "Job", selector=OURS)
         return [*(item for item in self.parts.objects() if item["kind"] != "Job"), *jobs]

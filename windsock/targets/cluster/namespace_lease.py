@@ -24,7 +24,7 @@ class NamespaceLease:
 
     Args:
         cluster: With the namespace.
-        client: Who this environment is; see `lease.identity`.
+        client: The `lease.identity` of this environment.
         take_over: Take the lease from whoever has it, once.
     """
 
@@ -34,10 +34,10 @@ class NamespaceLease:
         self._take_over = take_over
 
     def use_take_over(self) -> bool:
-        """End the permission to take the lease from somebody else: it is meant for one time.
+        """Use up the permission to take the lease from somebody else; it is for one time.
 
         Returns:
-            Whether the permission was still unused. It is where this account may not use leases;
+            Whether the permission was unused. It is unused where this account may not use leases:
             then only the store itself can be taken over.
         """
         unused, self._take_over = self._take_over, False
@@ -50,12 +50,7 @@ class NamespaceLease:
         Raises:
             EnvironmentFailure: Somebody else syncs, or has taken the lease over meanwhile.
         """
-        lost: list[StoreBusy] = []
-        renewer = lease.LeaseRenewer(
-            self._lease,
-            lost=lost.append,
-            note=lambda _: None,  # The sync process reports it.
-        )
+        renewer, lost = self._renewer()
         try:
             renewer.take(take_over=self._take_over)
         except StoreBusy as busy:
@@ -68,6 +63,12 @@ class NamespaceLease:
             renewer.stop()
         if lost:
             raise self._busy(lost[0])
+
+    def _renewer(self) -> tuple[lease.LeaseRenewer, list[StoreBusy]]:
+        """A renewer, and a list that gets the error when somebody else has taken the lease."""
+        lost: list[StoreBusy] = []
+        # That the account may not use leases is a note of the sync process.
+        return lease.LeaseRenewer(self._lease, lost=lost.append, note=lambda _: None), lost
 
     def _busy(self, busy: StoreBusy) -> EnvironmentFailure:
         return EnvironmentFailure(
@@ -87,19 +88,21 @@ class NamespaceLease:
         Raises:
             StoreBusy: Somebody else syncs to the namespace.
         """
-        lost: list[StoreBusy] = []
+        renewer, lost = self._renewer()
 
         def check() -> None:
             if lost:
                 raise EnvironmentFailure(
-                    f"{lost[0].message}; what is left in namespace {self._namespace} is theirs",
+                    f"{lost[0].message}; what remains in namespace {self._namespace} is theirs",
                     "`invoke down --take-over` removes it all the same.",
                 )
 
-        renewer = lease.LeaseRenewer(self._lease, lost=lost.append, note=lambda _: None)
         try:
-            with _namespace_may_be_gone():
-                renewer.take(take_over=self._take_over)
+            renewer.take(take_over=self._take_over)
+        except Refusal as error:
+            if error.code != NOT_FOUND:  # Without a namespace there is no lease.
+                raise
+        try:
             yield check
         finally:
             renewer.release()
@@ -108,13 +111,3 @@ class NamespaceLease:
         """Let others have the lease."""
         with contextlib.suppress(WindsockError):  # It expires by itself.
             self._lease.release()
-
-
-@contextlib.contextmanager
-def _namespace_may_be_gone() -> Iterator[None]:
-    """Ignore that there is no namespace: then there is no lease, and nothing to remove."""
-    try:
-        yield
-    except Refusal as error:
-        if error.code != NOT_FOUND:
-            raise

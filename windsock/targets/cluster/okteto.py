@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 class OktetoParts(Parts):
     """The parts of an environment whose images come from Okteto.
 
-    Everybody who uses the namespace applies the same objects, so nothing in them may depend on one
-    machine: no port, no folder.
+    Everybody who uses the namespace applies the same objects, so none of them may depend on one
+    machine: on its port, or its folders.
     """
 
     @cached_property
     def deployment(self) -> okteto.Deployment:
-        """What Okteto has deployed."""
+        """The images and the address of what Okteto has deployed."""
         return okteto.deployment(self.variables, self.cluster, wanted=image.wanted(self.settings))
 
     @cached_property
@@ -47,11 +47,10 @@ class OktetoParts(Parts):
         return self.settings.dags_folder.name
 
     def objects(self, *, tilt: bool = False) -> list[dict[str, Any]]:
-        """Everything that is applied, with a note of what the images were built from."""
+        """All objects that are applied, with a note of what the images were built from."""
         objects = super().objects(tilt=tilt)
-        for item in objects:
-            if item["kind"] == "ConfigMap" and item["metadata"]["name"] == manifests.SETTINGS:
-                item["metadata"]["annotations"] = {okteto.RECIPE: self.deployment.recipe}
+        metadata = manifests.settings_of(objects)["metadata"]
+        metadata["annotations"] = {okteto.RECIPE: self.deployment.recipe}
         return objects
 
     @cached_property
@@ -62,21 +61,15 @@ class OktetoParts(Parts):
 
 
 class OktetoTarget(ClusterTarget):
-    """Brings the sync up for what Okteto deployed.
+    """Brings the sync up for what Okteto deployed."""
 
-    Args:
-        parts: Of the environment.
-    """
-
-    def __init__(self, parts: OktetoParts) -> None:
-        super().__init__(parts)
-        self._parts = parts
+    parts: OktetoParts
 
     def deploy(self, console: Console) -> None:
-        """Apply what changed, and say where all users of the namespace find the UI."""
+        """Apply what changed, and show the address of the UI for all users of the namespace."""
         super().deploy(console)
-        if self._parts.deployment.url:
-            console.line(f"UI for all who may see the namespace: {self._parts.deployment.url}")
+        if url := self.parts.deployment.url:
+            console.line(f"UI for all who may see the namespace: {url}")
         for name in sorted(self.parts.not_waited_for):
             console.warning(
                 f"the {name} is not there: an `okteto up` has taken its place, until `okteto down`"

@@ -25,11 +25,7 @@ WORKLOADS = ("postgres", "api-server", "scheduler", "dag-processor", "triggerer"
 
 
 class ClusterOperations:
-    """Looks into an environment in a cluster.
-
-    Args:
-        parts: Of the environment.
-    """
+    """What `invoke status`, `logs`, `restart` and `shell` do with an environment in a cluster."""
 
     component_names: Sequence[str] = (*WORKLOADS, "worker", *processes.NAMES)
 

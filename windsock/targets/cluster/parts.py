@@ -1,4 +1,4 @@
-"""What an environment in a cluster is made of. All functions of this package work on it."""
+"""What an environment in a cluster is made of; all modules of this package use it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from windsock.airflow.health import loopback_client
 from windsock.cluster.api import lease
 from windsock.cluster.api.client import Cluster
-from windsock.cluster.images import image
 from windsock.cluster.images.delivery import SharedEngine, ToKind
+from windsock.cluster.images.image import Images
 from windsock.cluster.images.named_registry import NamedRegistry
 from windsock.cluster.images.registry import KindRegistry
 from windsock.cluster.kind import Kind
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from windsock.targets.cluster.images import PodImages
     from windsock.targets.location import Location
 
+IMAGES_IN_KUBE = Images(airflow=manifests.AIRFLOW_IMAGE, postgres=manifests.POSTGRES_IMAGE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -47,15 +49,13 @@ class Parts:
         settings: Of the environment.
         location: The context and the namespace.
         variables: The environment variables of this process.
-        read_only: Write nothing to the state folder: only a plan is wanted.
+        read_only: Write nothing to the state folder, because only a plan is wanted.
     """
 
     settings: Settings
     location: Location
     variables: Mapping[str, str]
     read_only: bool = False
-
-    # --- in the cluster -----------------------------------------------------------------------
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -67,7 +67,7 @@ class Parts:
         )
 
     def disconnect(self) -> None:
-        """Connect anew at the next use: the cluster may be another one by then."""
+        """Connect again at the next use: the cluster may be another one by then."""
         vars(self).pop("cluster", None)
 
     @property
@@ -103,7 +103,7 @@ class Parts:
 
     @cached_property
     def client(self) -> str:
-        """Who this environment is, for others who want to sync to its namespace."""
+        """The name of this environment, for others who want to sync to its namespace."""
         return lease.identity(
             user=getpass.getuser(), host=socket.gethostname(), state=self.layout.state
         )
@@ -121,8 +121,6 @@ class Parts:
     def applied(self) -> AppliedRecord:
         """What was applied last."""
         return AppliedRecord(self.layout.state)
-
-    # --- on this machine ----------------------------------------------------------------------
 
     @cached_property
     def layout(self) -> Layout:
@@ -153,7 +151,7 @@ class Parts:
     def port(self) -> ports.PortChoice:
         """The port on this machine at which Airflow answers."""
         if not self.read_only:
-            private_folder(self.layout.state)  # `invoke render` remembers the port there, too.
+            private_folder(self.layout.state)  # `invoke render` stores the port there, too.
         chosen = ports.choose(
             {"api": self.settings.cluster.port},
             memory=self.layout.ports,
@@ -172,8 +170,6 @@ class Parts:
         """A client for `url`."""
         return loopback_client()
 
-    # --- what is applied ----------------------------------------------------------------------
-
     @property
     def overlay(self) -> str:
         """The folder below kube/overlays."""
@@ -190,12 +186,12 @@ class Parts:
         return str(self.settings.dags_folder.resolve())
 
     def objects(self, *, tilt: bool = False) -> list[dict[str, Any]]:
-        """Everything that is applied, except the Secret.
+        """All objects that are applied, except the Secret.
 
         Args:
-            tilt: As Tilt applies it: it builds the images, and gives them a registry.
+            tilt: Objects for Tilt, which builds the images and names them itself.
         """
-        images = image.wanted(self.settings) if tilt else self.images.names()
+        images = IMAGES_IN_KUBE if tilt else self.images.names()
         return manifests.objects(
             self.settings.project,
             overlay=self.overlay,

@@ -1,4 +1,4 @@
-"""The processes of an environment in a cluster that run on this machine, and its health."""
+"""The processes on this machine of an environment in a cluster, and the health of all of it."""
 
 from __future__ import annotations
 
@@ -27,34 +27,30 @@ API_PORT = 8080
 
 def programs(parts: Parts) -> list[Program]:
     """The sync process and the forwarded port, for the supervisor."""
-    location, kubeconfig = parts.location, parts.settings.cluster.kubeconfig
+    settings, location = parts.settings, parts.location
     forward = ForwardSettings(
         context=location.context,
-        kubeconfig=kubeconfig or None,
+        kubeconfig=settings.cluster.kubeconfig or None,
         namespace=location.namespace,
         selector=workloads.selector("api-server"),
         remote_port=API_PORT,
         local_port=parts.port.port,
+    ).as_variable()
+    pod = PodSettings(
+        context=location.context,
+        namespace=location.namespace,
+        kubeconfig=settings.cluster.kubeconfig,
+        client=parts.client,
     )
     return [
         sync_program(
-            parts.settings,
+            settings,
             parts.layout,
             store=manifest_settings.STORE,
             processor_socket=manifest_settings.PROCESSOR_SOCKET,
-            pod=PodSettings(
-                context=location.context,
-                namespace=location.namespace,
-                kubeconfig=kubeconfig,
-                client=parts.client,
-            ),
+            pod=pod,
         ),
-        module_program(
-            "forward",
-            "windsock.cluster.access.forward",
-            forward.as_variable(),
-            settings=parts.settings,
-        ),
+        module_program("forward", "windsock.cluster.access.forward", forward, settings=settings),
     ]
 
 
@@ -67,11 +63,11 @@ def stop(parts: Parts) -> None:
 
 
 def health(parts: Parts, environment: Environment) -> dict[str, bool]:
-    """Component → whether Airflow calls it healthy, or the sync is connected."""
+    """Component → whether Airflow calls it healthy; of the sync, whether it is connected."""
     answer = airflow_health(parts.loopback, environment.url)
     found = {name: (answer.get(name) or {}).get("status") == "healthy" for name in HEALTH_NAMES}
     found["sync"] = sync_says(environment, "connected")
-    if all(found.values()):
+    if all(found.values()):  # Else the cluster is asked.
         return found
     return {name: good for name, good in found.items() if name not in parts.not_waited_for}
 
@@ -98,9 +94,7 @@ def wait_healthy(parts: Parts, environment: Environment, progress: Callable[[str
 
 
 def check_sync_is_ours(parts: Parts, environment: Environment) -> None:
-    """Raise if somebody else syncs: then waiting is of no use.
-
-    Where no lease could be taken over, the store is taken over, once.
+    """Make sure that nobody else syncs; where no lease could be taken over, take over the store.
 
     Raises:
         EnvironmentFailure: Somebody else syncs.

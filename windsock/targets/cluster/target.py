@@ -37,11 +37,7 @@ ROLLOUT_SECONDS = 60.0
 
 
 class ClusterTarget:
-    """Brings an environment up in a cluster, and takes it down.
-
-    Args:
-        parts: Of the environment.
-    """
+    """Brings an environment up in a cluster, and takes it down."""
 
     def __init__(self, parts: Parts) -> None:
         self.name = parts.location.target
@@ -75,7 +71,7 @@ class ClusterTarget:
         yield self._planned_processes()
 
     def _planned_objects(self) -> PlannedStep:
-        """What must be applied: it may have changed since, by us or by somebody else."""
+        """Whether objects must be applied: we or somebody else may have changed them."""
         parts = self.parts
         what = f"objects in {parts.location}"
         if parts.applied.by_others():
@@ -90,7 +86,7 @@ class ClusterTarget:
         return PlannedStep(what=what, action=action, why=why, seconds=ROLLOUT_SECONDS)
 
     def _planned_settings(self, objects: list[dict[str, Any]]) -> tuple[Action, str]:
-        """Whether the settings are still ours: only one environment has this port and folder."""
+        """Whether the settings in the cluster are still ours: they name our port and our folder."""
         parts = self.parts
         try:
             if apply.is_applied(parts.cluster, manifests.settings_of(objects)):
@@ -98,19 +94,19 @@ class ClusterTarget:
         except (ClusterUnreachable, ConfigurationError):
             if not parts.is_kind:
                 raise
-            parts.disconnect()  # Somebody may have deleted the cluster; `prepare` makes it anew.
+            parts.disconnect()  # Somebody may have deleted the cluster; `prepare` makes another.
             return Action.MAKE, "the cluster does not answer"
         return Action.CHANGE, "somebody else has changed them"
 
     def _planned_cluster(self) -> Iterator[PlannedStep]:
-        """The cluster and the images, which `prepare` sees to."""
+        """The cluster and the images, for which `prepare` does the work."""
         parts = self.parts
         if parts.is_kind:
-            there = parts.kind.exists()
+            exists = parts.kind.exists()
             yield PlannedStep(
                 what=f"kind cluster {parts.kind.name}",
-                action=Action.NONE if there else Action.MAKE,
-                why="" if there else "there is none",
+                action=Action.NONE if exists else Action.MAKE,
+                why="" if exists else "there is none",
                 seconds=KIND_SECONDS,
             )
         missing = parts.images.missing()
@@ -130,15 +126,13 @@ class ClusterTarget:
         if step.action is not Action.NONE:
             return step
         health = processes.health(parts, Environment.load(parts.layout.state))
-        if bad := [name for name, good in health.items() if not good]:
-            return PlannedStep(
-                what=", ".join(bad), action=Action.START, why="not healthy: waited for"
-            )
+        if bad := ", ".join(name for name, good in health.items() if not good):
+            return PlannedStep(what=bad, action=Action.START, why="not healthy: waited for")
         return step
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
-        """Have the lock of the state folder, and write down where the environment is."""
+        """Lock the state folder, and store the location of the environment in it."""
         with state_lock(self.parts.layout.state):
             self.parts.location.save(self.parts.layout.state)
             yield
@@ -155,9 +149,9 @@ class ClusterTarget:
             )
         with console.step("cluster") as step:
             if parts.is_kind and parts.kind.ensure(step.progress):
-                processes.stop(parts)  # What still runs talks to a cluster that is gone.
+                processes.stop(parts)  # They talk to a cluster that is gone.
             step.detail = f"Kubernetes {parts.cluster.version()}, {parts.location}"
-            # Before anything is made for it or built.
+            # An error comes before the images are built.
             inventory.only_served(
                 parts.cluster,
                 manifests.render(parts.settings.project, parts.overlay),
@@ -176,11 +170,9 @@ class ClusterTarget:
                 stack.enter_context(parts.lease.for_change())
                 objects = parts.objects()
                 parts.applied.clear()
+                skip_unserved = parts.settings.cluster.skip_unserved
                 done = apply.apply(
-                    parts.cluster,
-                    objects,
-                    progress=step.progress,
-                    skip_unserved=parts.settings.cluster.skip_unserved,
+                    parts.cluster, objects, progress=step.progress, skip_unserved=skip_unserved
                 )
                 step.detail = str(done)
             with console.step("rolled out") as step:
@@ -241,13 +233,13 @@ class ClusterTarget:
 
 
 def ensure_secret(parts: Parts) -> None:
-    """Make the namespace and its Secret, or take over the passwords that are in it."""
+    """Make the namespace and its Secret, or copy the passwords that the Secret has."""
     parts.cluster.ensure_namespace()
     secrets.ensure(parts.cluster, parts.layout.secrets)
 
 
 def _remove(parts: Parts, *, volumes: bool, progress: Callable[[str], None]) -> str:
-    """Remove the objects, unless they are somebody else's by now; returns what to say about it."""
+    """Remove the objects, unless somebody else syncs to them; returns the detail of the step."""
     try:
         with parts.lease.for_removal() as check:
 
