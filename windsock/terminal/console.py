@@ -1,7 +1,6 @@
 """What a person sees. Status goes to stderr, data to stdout; nothing depends on colour.
 
-The one module that writes to the terminal. Colour is left out when NO_COLOR is set or the stream
-is no terminal; the words carry the meaning either way.
+No other module writes to the terminal.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import select
 import sys
 import termios
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -29,14 +29,13 @@ MARKS = {"success": "✓", "failure": "✗", "warning": "!"}
 class Console:
     """Prints steps, lines, tables and errors for people, and data for scripts.
 
-    Args:
-        data: Where answers go (stdout).
-        status: Where progress goes (stderr).
-        clock: Monotonic seconds, for the duration of a step.
-        answers: Where a person's answers come from (stdin).
+    Several threads may print: a running step or a question stays the last line of the terminal.
 
-    Lines may come from several threads: a running step or a question stays the last line of the
-    terminal.
+    Args:
+        data: By default stdout.
+        status: By default stderr.
+        clock: Monotonic seconds, for the duration of a step.
+        answers: What a person types; by default stdin.
     """
 
     def __init__(
@@ -70,11 +69,11 @@ class Console:
         self._print(_mark("failure"), (text, ""))
 
     def warning(self, text: str) -> None:
-        """Print what asks for attention."""
+        """Print something that a person should notice."""
         self._print(_mark("warning"), (text, ""))
 
     def detail(self, text: str) -> None:
-        """Print a line of lesser weight below another line."""
+        """Print a line that explains the line before."""
         self.line(text, "detail")
 
     def _print(self, *parts: tuple[str, str]) -> None:
@@ -85,17 +84,13 @@ class Console:
             self._status.flush()
 
     def error(self, error: WindsockError) -> None:
-        """Print what went wrong and what to do about it, without a traceback."""
+        """Print an error's message and hint, without a traceback."""
         self.failure(error.message)
         for hint in error.hint.splitlines():
             self.line(f"  {hint}")
 
     def outcomes(self, rows: Iterable[tuple[str, Sequence[str]]]) -> None:
-        """Print a table of status.
-
-        Args:
-            rows: Of each its outcome, one of `MARKS`, and its cells.
-        """
+        """Print a table of status; each row is an outcome, one of `MARKS`, and its cells."""
         self._status.write(
             self._screen.columns(
                 [[_mark(outcome), (first, "")], *([(cell, "")] for cell in others)]
@@ -122,29 +117,30 @@ class Console:
     @property
     def interactive(self) -> bool:
         """Whether a person reads the status and can answer."""
+        # Python has no stdin if a parent process closed it.
         return self._status.isatty() and self._answers is not None and self._answers.isatty()
 
     def ask(self, question: str) -> None:
-        """Show a question, to be answered through `answer`. Only if `interactive`.
+        """Show a question; `answer` reads the answer. Only if `interactive`.
 
-        What was typed before the question is dropped: it does not answer it.
+        What a person typed before the question is dropped: it is no answer.
         """
         with contextlib.suppress(OSError, ValueError, termios.error):
             termios.tcflush(self._answers, termios.TCIFLUSH)
         self._question = self._screen.question(("?", "warning"), (f" {question} ", ""))
 
     def answer(self) -> str | None:
-        """The line that answers `ask`, without waiting: None so far, empty for Enter alone.
+        """The line that answers `ask`; None if there is none yet, without waiting.
 
-        The end of the input is an empty answer.
+        Enter alone and the end of the input are an empty answer.
         """
         if not select.select([self._answers], [], [], 0)[0]:
             return None
-        self.withdraw()  # Enter has moved the terminal to its next line: the question stays there.
+        self.withdraw()  # Enter has moved the cursor to the next line: the question stays visible.
         return self._answers.readline().strip()
 
     def withdraw(self) -> None:
-        """Take the question of `ask` back."""
+        """Remove the question of `ask`."""
         if self._question is not None:
             self._question.stop()
             self._question = None
@@ -170,20 +166,20 @@ class Console:
         self.success(line(step.detail))
 
 
+@dataclass
 class Step:
     """A running step.
 
     Attributes:
-        doing: What it is doing, as a terminal shows it.
-        detail: What it adds to its closing line.
+        doing: What it is doing now; only a terminal shows it.
+        detail: A part of the line that is printed at its end.
     """
 
-    def __init__(self) -> None:
-        self.doing = ""
-        self.detail = ""
+    doing: str = ""
+    detail: str = ""
 
     def progress(self, text: str) -> None:
-        """Show what the step is doing now; on a terminal only."""
+        """Show what the step is doing now."""
         self.doing = text
 
 

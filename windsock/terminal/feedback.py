@@ -1,8 +1,7 @@
-"""What Airflow made of a save, in the words of a terminal: one line for each save.
+"""The result of a save in the terminal: one line for each save.
 
-Takes the events of the sync process one by one and prints through a `Console`. An import error is
-printed as soon as it is known, headed by the user's own file and line; everything that went well is
-one line when the whole save is parsed.
+`Feedback` takes the events of the sync process one by one. It prints an import error at once, with
+the user's own file and line, and one line when Airflow has parsed the whole save.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ if TYPE_CHECKING:
     from windsock.terminal.console import Console
 
 NAMES_SHOWN = 4
-"""How many files or DAG ids a line names before it only counts the rest."""
+"""How many files or DAG ids a line names; it counts the others."""
 
 FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 @dataclass
 class Save:
-    """One save that Airflow has not wholly parsed yet.
+    """A save that Airflow has not completely parsed yet.
 
     Attributes:
-        paths: The first few that changed.
-        count: How many did.
-        affected: The DAG files that are parsed for it; None until that is known.
-        dags: DAG id → number of tasks, of what was parsed so far.
-        files: DAG file → whether it is broken, of what was parsed so far.
-        removed: The ids of DAGs that are gone.
+        paths: The first few paths that changed.
+        count: How many paths changed.
+        affected: The DAG files that are parsed because of the save; None until that is known.
+        dags: DAG id → number of tasks, from the files that are parsed already.
+        files: DAG file that is parsed already → whether it is broken.
+        removed: The ids of DAGs that no longer exist.
     """
 
     paths: list[str]
@@ -53,8 +52,8 @@ class Feedback:
     """Prints events as lines.
 
     Args:
-        console: Where to.
-        dags_folder: As the tracebacks name it; it is left out of the lines.
+        console: Prints.
+        dags_folder: The DAG folder as tracebacks name it; the lines omit it.
     """
 
     def __init__(self, console: Console, dags_folder: str) -> None:
@@ -63,10 +62,10 @@ class Feedback:
         self._saves: dict[str, Save] = {}
 
     def show(self, event: Event) -> None:
-        """Print what an event means to a person; many mean nothing yet."""
+        """Print the line of an event, if it has one yet."""
         match event:
             case events.Sent(snapshot=snapshot):
-                self._saves.pop(snapshot, None)  # An undone edit: it is the newest once more.
+                self._saves.pop(snapshot, None)  # After an undone edit it is the newest again.
                 self._saves[snapshot] = Save(paths=list(event.paths), count=event.count)
             case events.Parsing(snapshot=snapshot, files=files):
                 if save := self._saves.get(snapshot):
@@ -82,7 +81,6 @@ class Feedback:
                 self._show_sync(event)
 
     def _show_sync(self, event: Event) -> None:
-        """What happens to the connection, and to the folder as a whole."""
         console = self._console
         match event:
             case events.Connected():
@@ -144,14 +142,14 @@ class Feedback:
             self._console.success(f"{event.file} imports again")
 
     def _is_awaited(self, file: str) -> bool:
-        """Whether a save affects a file: others are parsed at any time, by Airflow's clock."""
+        """Whether a save affects a file; Airflow also parses other files from time to time."""
         return any(save.affected is None or file in save.affected for save in self._saves.values())
 
     def _show_settled(self, event: events.Settled) -> None:
         if event.snapshot not in self._saves:
             return
         settled = list(self._saves)[: list(self._saves).index(event.snapshot) + 1]
-        # Older saves that this one overtook are parsed with it; newer ones are yet to come.
+        # Airflow parsed older saves together with this one.
         save = _together([self._saves.pop(snapshot) for snapshot in settled])
         if save.broken and not save.dags and not save.removed:
             return
@@ -161,48 +159,36 @@ class Feedback:
 def show_error(
     console: Console, path: str, trace: str, *, folder: str, seconds: float | None = None
 ) -> None:
-    """Print an import error, headed by the user's own file and line.
+    """Print an import error: the user's own file and line, and the frames in the user's files.
 
     Args:
-        console: Where to.
+        console: Prints.
         path: The file, relative to the DAG folder.
-        trace: As Airflow stored it.
+        trace: The traceback as Airflow stored it.
         folder: The DAG folder as the traceback names it.
-        seconds: Since the save that broke it.
+        seconds: Since the save that broke the file.
     """
-    where, lines = own_traceback(path, trace, folder.rstrip("/") + "/")
-    what = lines[-1].strip() if lines else "import failed"
-    console.failure(f"{where}  {what}{_time(seconds)}")
-    for line in lines[:-1]:
-        console.detail(f"    {line}")
-
-
-def own_traceback(path: str, trace: str, folder: str) -> tuple[str, list[str]]:
-    """The part of a traceback that is the user's own.
-
-    Args:
-        path: The file, relative to the DAG folder.
-        trace: As Airflow stored it.
-        folder: The DAG folder as the traceback names it, ending in a slash.
-
-    Returns:
-        Where it broke as `file:line` relative to the folder, and the lines from the first frame in
-        the user's own folder on, with paths made relative.
-    """
+    folder = folder.rstrip("/") + "/"
     lines = trace.rstrip().splitlines()
     frames = [
-        (index, match["file"].removeprefix(folder), match["line"])
+        (index, match)
         for index, line in enumerate(lines)
         if (match := FRAME.match(line)) and match["file"].startswith(folder)
     ]
-    if not frames:
-        return path, lines[-1:]
-    _, file, number = frames[-1]
-    return f"{file}:{number}", [line.replace(folder, "") for line in lines[frames[0][0] :]]
+    if frames:
+        first, last = frames[0][0], frames[-1][1]
+        path = f"{last['file'].removeprefix(folder)}:{last['line']}"
+        lines = [line.replace(folder, "") for line in lines[first:]]
+    else:
+        lines = lines[-1:]
+    error = lines.pop().strip() if lines else "import failed"
+    console.failure(f"{path}  {error}{_time(seconds)}")
+    for line in lines:
+        console.detail(f"    {line}")
 
 
 def _together(saves: list[Save]) -> Save:
-    """Saves that were parsed at one go, as one."""
+    """Several saves as one."""
     paths = sorted({path for save in saves for path in save.paths})
     return Save(
         paths=paths,

@@ -1,4 +1,4 @@
-"""A terminal as rich draws it. Importing rich takes 0.1 s: only who draws imports this module."""
+"""A terminal as rich draws it. Importing rich takes 0.1 s: import this module only to draw."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Part = tuple[str, str]
 
 
 class Screen(Console):
-    """A stream on which colour follows NO_COLOR and what the terminal can do."""
+    """A stream with colour, unless NO_COLOR is set or the terminal has none."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(
@@ -60,7 +60,7 @@ class Screen(Console):
         return "".join(f"{line.rstrip()}\n" for line in shown.get().splitlines())
 
     def question(self, *parts: Part) -> Live:
-        """Show what stays the last line of the terminal, and what a person types after it."""
+        """Show a question as the last line of the terminal; a person types the answer after it."""
         # It does not refresh itself: that would wipe what the person types.
         live = self._last_line(Text.assemble(*parts), auto_refresh=False)
         live.start(refresh=True)
@@ -68,7 +68,7 @@ class Screen(Console):
         return live
 
     def moving(self, text: Callable[[], str]) -> Live:
-        """What stays the last line of the terminal while work goes on: a spinner and a text."""
+        """A spinner and a text that stay the last line of the terminal."""
         return self._last_line(_Moving(text), auto_refresh=True)
 
     def _last_line(self, shown: RenderableType, *, auto_refresh: bool) -> Live:
@@ -89,5 +89,6 @@ class _Moving:
         self._spinner = Spinner("dots")
 
     def __rich__(self) -> RenderableType:
+        # Each line that is printed above draws this one again.
         self._spinner.text = Text(self._text())
         return self._spinner
