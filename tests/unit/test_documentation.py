@@ -189,16 +189,3 @@ def test_no_link_within_the_repository_leads_nowhere(page: Path) -> None:
         link for link in links if "://" not in link and not (page.parent / link).resolve().exists()
     ]
     assert missing == []
-
-
-def test_decisions_are_numbered_without_a_gap_and_have_their_parts() -> None:
-    found = sorted((DOCS / "decisions").glob("*.md"))
-    assert [int(page.name[:4]) for page in found] == list(range(1, len(found) + 1))
-    for page in found:
-        text = page.read_text(encoding="utf-8")
-        assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == [
-            "Context",
-            "Decision",
-            "Consequences",
-        ]
-        assert text.startswith(f"# {int(page.name[:4])}. ")

@@ -73,16 +73,6 @@ INTERFACE = {
 }
 """Function of Tilt → its required parameters, its others."""
 
-SINCE = {
-    "port_forward.host": (0, 15, 0),
-    "local_resource.readiness_probe": (0, 18, 0),
-    "k8s_resource.labels": (0, 22, 0),
-    "ci_settings.timeout": (0, 33, 0),
-    "ci_settings.k8s_grace_period": (0, 33, 0),
-    "ci_settings.readiness_timeout": (0, 35, 0),
-}
-"""Function and parameter → the first Tilt that has it, of those that are not very old."""
-
 NOT_GIVEN = ()
 """Stands for the default of a parameter: false, empty."""
 
@@ -131,16 +121,6 @@ class Tilt:
         key = {"docker_build": "ref", "k8s_resource": "workload"}.get(function, "name")
         [found] = [call for call in self.calls.get(function, []) if call[key] == name]
         return found
-
-    def used(self) -> set[str]:
-        """What it called, and with which parameters: `function.parameter`."""
-        return {
-            f"{function}.{parameter}"
-            for function, calls in self.calls.items()
-            for call in calls
-            for parameter, value in call.items()
-            if value is not NOT_GIVEN
-        }
 
     def _functions(self) -> dict[str, Callable[..., Any]]:
         answers: dict[str, Callable[..., Any]] = {
