@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import stat
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.unit.cluster.kubectl import put_kubectl
 from windsock.cluster.manifests import render as manifests
 from windsock.errors import ConfigurationError
 
@@ -375,22 +376,8 @@ def test_without_kubectl_the_hint_names_the_version_to_get(
 
 @pytest.fixture
 def kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Puts a program in kubectl's place that prints, complains and ends as told."""
-
-    def stand_in(*, minor: str = "32", output: str = "", complaint: str = "") -> None:
-        version = f'{{"clientVersion": {{"major": "1", "minor": "{minor}"}}}}'
-        (tmp_path / "output").write_text(output)
-        program = tmp_path / "kubectl"
-        program.write_text(
-            "#!/bin/sh\n"
-            f"[ \"$1\" = version ] && {{ echo '{version}'; exit 0; }}\n"
-            f"[ -z '{complaint}' ] || {{ echo '{complaint}' >&2; exit 1; }}\n"
-            f"while read -r line; do echo \"$line\"; done <'{tmp_path}/output'\n"
-        )
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=None)
-
-    return stand_in
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return partial(put_kubectl, tmp_path)
 
 
 def test_what_kustomize_complains_about_is_passed_on(kubectl: Callable[..., None]) -> None:
