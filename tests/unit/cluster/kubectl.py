@@ -24,6 +24,6 @@ def put_kubectl(folder: Path, *, minor: str = "32", output: str = "", complaint:
         "#!/bin/sh\n"
         f"[ \"$1\" = version ] && {{ echo '{version}'; exit 0; }}\n"
         f"[ -z '{complaint}' ] || {{ echo '{complaint}' >&2; exit 1; }}\n"
-        f"while read -r line; do echo \"$line\"; done <'{folder}/output'\n"
+        f"while IFS= read -r line; do echo \"$line\"; done <'{folder}/output'\n"
     )
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What becomes of an environment whose kind cluster is gone, or is not ours to delete."""
+"""An environment whose kind cluster is gone, or is not ours to delete."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.cluster.kubectl import put_kubectl
 from tests.unit.fakes import KeptConsole
 from windsock.cluster.api.failures import ClusterUnreachable
-from windsock.cluster.manifests import apply
 from windsock.cluster.manifests import render as manifests
 from windsock.config import Settings
 from windsock.errors import ConfigurationError, EnvironmentFailure
@@ -26,10 +26,21 @@ if TYPE_CHECKING:
     from windsock.errors import WindsockError
 
 
-OBJECTS: list[dict[str, Any]] = [{"kind": "ConfigMap", "metadata": {"name": manifests.SETTINGS}}]
+OBJECTS: list[dict[str, Any]] = [
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": manifests.SETTINGS}}
+]
 
 
 class FakeCluster:
+    """A cluster that answers, or does not."""
+
+    def __init__(self) -> None:
+        self.failure: WindsockError | None = None
+
+    def get(self, *_: str) -> Any:
+        assert self.failure is not None
+        raise self.failure
+
     def version(self) -> str:
         return "1.34"
 
@@ -75,7 +86,7 @@ class FakeLease:
 
 
 class Fake:
-    """Part of a target whose verbs are only recorded."""
+    """A part of a target that records its verbs."""
 
     def __init__(self) -> None:
         self.verbs: list[str] = []
@@ -96,13 +107,15 @@ class Rig:
         self.state = project / ".windsock"
         (self.state / "secrets").mkdir(parents=True)
         (self.state / ENVIRONMENT_FILE).write_text("{}")
-        self.kind, self.lease, self.console = FakeKind(), FakeLease(), KeptConsole()
+        (project / "kube" / "overlays" / target).mkdir(parents=True)
+        self.cluster, self.kind = FakeCluster(), FakeKind()
+        self.lease, self.console = FakeLease(), KeptConsole()
         self.supervisor, self.registry, self.images = Fake(), Fake(), Fake()
         place = Location(target=target, context="kind-windsock", namespace="mine")
         parts = Parts(settings=Settings(project=project), location=place, variables={})
         self.target = ClusterTarget(parts)
         vars(parts).update(
-            cluster=FakeCluster(),
+            cluster=self.cluster,
             kind=self.kind,
             lease=self.lease,
             supervisor=self.supervisor,
@@ -128,13 +141,10 @@ GONE = (
 
 @pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__name__)
 def test_an_environment_whose_kind_cluster_is_gone_is_not_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: WindsockError
+    tmp_path: Path, error: WindsockError
 ) -> None:
-    def ask(*_: Any) -> bool:
-        raise error
-
-    monkeypatch.setattr(apply, "is_applied", ask)
     rig = Rig(tmp_path)
+    rig.cluster.failure = error
     assert rig.target.running() is None
     assert "cluster" not in vars(rig.target.parts)  # The next one has another address.
     assert not rig.stopped
@@ -142,21 +152,20 @@ def test_an_environment_whose_kind_cluster_is_gone_is_not_up(
 
 @pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__name__)
 def test_a_cluster_that_windsock_cannot_make_must_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: WindsockError
+    tmp_path: Path, error: WindsockError
 ) -> None:
-    def ask(*_: Any) -> bool:
-        raise error
-
-    monkeypatch.setattr(apply, "is_applied", ask)
+    rig = Rig(tmp_path, target="context")
+    rig.cluster.failure = error
     with pytest.raises(type(error)):
-        Rig(tmp_path, target="context").target.running()
+        rig.target.running()
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_what_talks_to_a_cluster_that_is_gone_is_stopped_when_it_is_made_anew(
+def test_what_talks_to_a_cluster_that_is_gone_is_stopped_when_another_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, made: bool
 ) -> None:
-    monkeypatch.setattr(manifests, "render", lambda *_: [])
+    put_kubectl(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
     rig = Rig(tmp_path)
     rig.kind.makes_it = made
     rig.target.prepare(rig.console)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.fakes import KeptConsole, environment
+from tests.unit.fakes import FakeSync, KeptConsole, environment
+from tests.unit.targets.health import answering
 from windsock.airflow.health import HEALTH_NAMES
 from windsock.cluster import dev_mode, okteto
 from windsock.cluster.images.image import Images
@@ -55,10 +56,10 @@ def test_two_machines_apply_the_same_objects(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(anna)
 
 
-def test_it_says_that_the_images_are_of_other_files_and_builds_nothing(
+def test_a_warning_names_images_of_other_files_and_nothing_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windsock.cluster.images.image.ensure", None)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")  # A build would fail.
     console = KeptConsole()
     target({"state": str(tmp_path / "state")}).parts.images.prepare(console)
     assert "built its images from other files" in console.said
@@ -71,27 +72,25 @@ def test_nothing_is_rebuilt_from_here(tmp_path: Path) -> None:
     assert not here.meaning({ROOT / "docker" / "requirements.txt"})
 
 
-def test_its_end_leaves_what_okteto_deployed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("windsock.cluster.manifests.removal.delete_all", None)
+def test_its_end_leaves_what_okteto_deployed(tmp_path: Path) -> None:
     console = KeptConsole()
-    target({"state": str(tmp_path / "state")}).end(console)
+    here = target({"state": str(tmp_path / "state")})
+    vars(here.parts).update(cluster=None)  # To remove anything it would be needed.
+    here.end(console)
     assert "left running" in console.said
 
 
 @pytest.mark.parametrize(("labels", "waited_for"), [({}, True), ({dev_mode.DEV: "true"}, False)])
 def test_nobody_waits_for_what_okteto_up_has_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: dict[str, str], waited_for: bool
+    tmp_path: Path, sync: FakeSync, labels: dict[str, str], waited_for: bool
 ) -> None:
     here = target({"state": str(tmp_path / "state")})
     component = {"app.kubernetes.io/component": "triggerer"}
     there = [{"metadata": {"name": "airflow-triggerer", "labels": {**component, **labels}}}]
-    vars(here.parts).update(cluster=SimpleNamespace(items=lambda *_, **__: there), loopback=None)
-    healthy = {name: {"status": "healthy"} for name in HEALTH_NAMES if name != "triggerer"}
-    monkeypatch.setattr(processes, "airflow_health", lambda *_: healthy)
-    monkeypatch.setattr(processes, "sync_says", lambda *_: True)
-    running = environment(tmp_path / "state", socket=tmp_path / "control.sock")
-    health = processes.health(here.parts, running)
+    vars(here.parts).update(
+        cluster=SimpleNamespace(items=lambda *_, **__: there),
+        loopback=answering(*(name for name in HEALTH_NAMES if name != "triggerer")),
+    )
+    health = processes.health(here.parts, environment(tmp_path / "state", socket=sync.path))
     assert ("triggerer" in health) == waited_for
     assert all(health.values()) != waited_for

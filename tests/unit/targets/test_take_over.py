@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.contract.lease.conftest import FakeRoom
 from tests.unit.fakes import FakeSync, KeptConsole, environment
+from tests.unit.targets.health import answering
+from windsock.airflow.health import HEALTH_NAMES
 from windsock.cluster.api.failures import FORBIDDEN, Refusal
 from windsock.cluster.api.lease import Lease
-from windsock.cluster.images import image
-from windsock.cluster.manifests import removal
 from windsock.config import load
 from windsock.errors import EnvironmentFailure
 from windsock.targets.cluster import processes
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
-from windsock.targets.plan import Action, PlannedStep
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def bob(room: FakeRoom) -> Lease:
 @pytest.fixture
 def target(tmp_path: Path, room: FakeRoom) -> ClusterTarget:
     (tmp_path / "dags").mkdir()
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
     settings = load({"state": "state", "cluster": {"take_over": True}}, project=tmp_path)
     place = Location(target="context", context="lab", namespace="mine")
     made = ClusterTarget(Parts(settings=settings, location=place, variables={}))
@@ -59,9 +60,8 @@ def test_who_takes_it_back_meanwhile_keeps_it(target: ClusterTarget, bob: Lease)
 
 
 def test_what_they_have_taken_back_is_not_removed_at_the_end(
-    target: ClusterTarget, bob: Lease, monkeypatch: pytest.MonkeyPatch
+    target: ClusterTarget, bob: Lease
 ) -> None:
-    monkeypatch.setattr(removal, "delete_all", None)
     take(target)
     bob.take(take_over=True)
     vars(target.parts).update(supervisor=SimpleNamespace(shutdown=lambda: None))
@@ -72,14 +72,18 @@ def test_what_they_have_taken_back_is_not_removed_at_the_end(
 
 
 def test_what_is_ours_already_takes_it_from_nobody_later(
-    target: ClusterTarget, bob: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: ClusterTarget, bob: Lease, sync: FakeSync, tmp_path: Path
 ) -> None:
-    environment(tmp_path / "state", socket=tmp_path / "control.sock").save(tmp_path / "state")
-    there = PlannedStep(what="sync", action=Action.NONE)
-    monkeypatch.setattr("windsock.targets.cluster.target.planned_processes", lambda *_: there)
-    monkeypatch.setattr(image, "wanted", lambda _: None)
+    state = tmp_path / "state"
+    environment(state, socket=sync.path).save(state)
     target.parts.applied.save_by_others()
-    monkeypatch.setattr(processes, "health", lambda *_: {})
+    for program in processes.programs(target.parts):
+        file = state / program.description_file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    running = {name: SimpleNamespace(running=True) for name in processes.NAMES}
+    supervisor = SimpleNamespace(alive=lambda: True, states=lambda: running)
+    vars(target.parts).update(supervisor=supervisor, loopback=answering(*HEALTH_NAMES))
     assert target.running() is not None
     bob.take()
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
@@ -94,37 +98,26 @@ class Forbidden(FakeRoom):
 
 
 def test_without_leases_the_store_itself_is_taken_over_once(
-    target: ClusterTarget, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    target: ClusterTarget, sync: FakeSync, tmp_path: Path
 ) -> None:
     vars(target.parts).update(cluster=Forbidden())
     take(target)
-    sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
     sync.state = {**sync.state, "busy": "bob@desk syncs here"}
-    sync.start()
-    try:
-        running = environment(tmp_path / "state", socket=sync.path)
+    running = environment(tmp_path / "state", socket=sync.path)
+    processes.check_sync_is_ours(target.parts, running)
+    assert sync.asked == ["status", "take-over"]
+    with pytest.raises(EnvironmentFailure, match="bob@desk"):
         processes.check_sync_is_ours(target.parts, running)
-        assert sync.asked == ["status", "take-over"]
-        with pytest.raises(EnvironmentFailure, match="bob@desk"):
-            processes.check_sync_is_ours(target.parts, running)
-    finally:
-        sync.stop()
     assert sync.asked == ["status", "take-over", "status"]
 
 
 def test_a_lease_that_was_taken_over_takes_nothing_from_who_has_it_since(
-    target: ClusterTarget, bob: Lease, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    target: ClusterTarget, bob: Lease, sync: FakeSync, tmp_path: Path
 ) -> None:
     bob.take()
     take(target)
-    sync = FakeSync(tmp_path_factory.mktemp("s") / "control.sock")
     sync.state = {**sync.state, "busy": "bob@desk has taken the sync over"}
-    sync.start()
-    try:
-        with pytest.raises(EnvironmentFailure, match="bob@desk"):
-            processes.check_sync_is_ours(
-                target.parts, environment(tmp_path / "state", socket=sync.path)
-            )
-    finally:
-        sync.stop()
+    running = environment(tmp_path / "state", socket=sync.path)
+    with pytest.raises(EnvironmentFailure, match="bob@desk"):
+        processes.check_sync_is_ours(target.parts, running)
     assert sync.asked == ["status"]
