@@ -271,7 +271,6 @@ class Agent:
             ) from None
         self._greeted = True
         self._send("welcome", protocol=PROTOCOL, tree=self._store.tree, pid=os.getpid())
-        self._prepare()
 
     def _send_manifest(self, _: Frame) -> None:
         self._send("manifest", tree=self._store.tree, entries=self._store.entries)
@@ -323,15 +322,11 @@ class Agent:
         self._poke()
         self._store.drop(batch)
         self._batch = None
-        self._prepare()
 
     def _abort(self, _: Frame) -> None:
         if self._batch is not None:
             self._store.put_aside(self._batch)
             self._batch = None
-
-    def _prepare(self) -> None:
-        self._chores.append(self._store.prepare(tick=self._show_life))
 
     def _current(self, frame: Frame) -> Batch | None:
         """The batch a frame belongs to; None if it was refused, and the rest is to be dropped."""

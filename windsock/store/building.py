@@ -3,22 +3,20 @@
 # Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
 # standard library and other parts of the agent, nothing else.
 # The names of files are bytes here; see store.py.
-# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH118, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH104, PTH118, PTH123, PTH211
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import uuid
 from typing import TYPE_CHECKING
 
-from windsock.store.entries import folders_of
 from windsock.store.files import check_links, join, make_folders, write_all
 from windsock.store.wire import MAXIMUM_PAYLOAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
 
     from windsock.store.batch import Batch
     from windsock.store.entries import Row
@@ -54,51 +52,6 @@ class Builder:
         self._incoming = os.path.join(store, b"incoming")
         self._write = write
         self._link = link
-        self._preparing = b""
-        self._spare = b""
-
-    def prepare(
-        self, tree: str, entries: Mapping[str, Row], *, tick: Callable[[], None]
-    ) -> Generator[None, None, None]:
-        """Link the current snapshot's files into a spare folder, a hundred at each step.
-
-        The next batch then only touches what it changes, instead of linking thousands of files
-        while somebody waits. Anything that goes wrong here only means no spare.
-
-        Args:
-            tree: The current snapshot.
-            entries: Its entries.
-            tick: Called often.
-        """
-        if self._spare:
-            return
-        base = self._snapshot(tree)
-        spare = self._preparing = os.path.join(
-            self._incoming, b"spare-" + uuid.uuid4().hex.encode("ascii")
-        )
-        try:
-            os.mkdir(spare)
-            make_folders(spare, entries)
-            for count, (path, row) in enumerate(entries.items(), start=1):
-                self._place_unchanged(base, spare, path, row, tick=tick)
-                if count % 100 == 0:
-                    yield
-                    if self._preparing != spare:  # The store has moved on meanwhile.
-                        break
-            else:
-                self._spare = spare
-        except OSError:
-            pass
-        finally:
-            if self._spare != spare:
-                shutil.rmtree(spare, ignore_errors=True)
-
-    def drop_spare(self) -> None:
-        """The current snapshot is another one now, or not to be trusted."""
-        self._preparing = b""
-        if self._spare:
-            shutil.rmtree(self._spare, ignore_errors=True)
-            self._spare = b""
 
     def build(
         self,
@@ -123,19 +76,13 @@ class Builder:
         """
         base = self._snapshot(tree or "none")
         fresh = os.path.join(batch.folder, b"tree")
+        os.mkdir(fresh)
+        make_folders(fresh, batch.entries)
         changed = {path: row for path, row in batch.entries.items() if entries.get(path) != row}
-        if self._spare:
-            os.rename(self._spare, fresh)
-            self._spare = b""
-            _clear(fresh, batch, entries, changed)
-            make_folders(fresh, changed)
-        else:
-            os.mkdir(fresh)
-            make_folders(fresh, batch.entries)
-            for path, row in batch.entries.items():
-                if path not in changed:
-                    self._place_unchanged(base, fresh, path, row, tick=tick)
-                    tick()
+        for path, row in batch.entries.items():
+            if path not in changed:
+                self._place_unchanged(base, fresh, path, row, tick=tick)
+                tick()
         known = {row[3]: join(base, path) for path, row in entries.items() if row[0] == "file"}
         self._place_changed(batch, fresh, changed, known, tick=tick)
         check_links(fresh, batch.entries)
@@ -195,14 +142,3 @@ class Builder:
                 os.fchmod(descriptor, mode)
             finally:
                 os.close(descriptor)
-
-
-def _clear(
-    fresh: bytes, batch: Batch, entries: Mapping[str, Row], changed: Mapping[str, Row]
-) -> None:
-    """Take out of a spare what does not belong to the new tree."""
-    gone = [path for path in entries if path not in batch.entries]
-    for path in (*gone, *(path for path in changed if path in entries)):
-        os.unlink(join(fresh, path))
-    for folder in sorted(folders_of(gone) - folders_of(batch.entries), reverse=True):
-        os.rmdir(join(fresh, folder))

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -37,8 +36,7 @@ def join(root: bytes, path: str) -> bytes:
 def make_folders(root: bytes, paths: Iterable[str]) -> None:
     """Make all folders above the paths."""
     for folder in sorted(folders_of(paths)):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(join(root, folder))
+        os.mkdir(join(root, folder))
 
 
 def walk(root: bytes) -> Iterator[tuple[str, os.DirEntry[bytes]]]:

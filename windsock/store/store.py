@@ -267,7 +267,6 @@ class Store:
             self._point(self.snapshots()[0][1])
             self._insist()
         self.tree, self.entries = batch.target, batch.entries
-        self._builder.drop_spare()
 
     def _build(self, batch: Batch, *, tick: Callable[[], None]) -> bytes:
         try:
@@ -299,7 +298,6 @@ class Store:
 
     def make_room(self) -> None:
         """The disk is full: remove what is only there to be quicker next time."""
-        self._builder.drop_spare()
         if self._aside:
             self._discard(self._aside)
             self._aside = b""
@@ -307,12 +305,6 @@ class Store:
     def forget(self) -> None:
         """The current snapshot is not to be trusted: have it sent again, whole."""
         self.tree, self.entries = None, {}
-        self._builder.drop_spare()
-
-    def prepare(self, *, tick: Callable[[], None] = lambda: None) -> Generator[None, None, None]:
-        """Get ready for the next batch while nobody waits, a little at each step."""
-        if self.tree is not None:
-            yield from self._builder.prepare(self.tree, self.entries, tick=tick)
 
     # collection
 
