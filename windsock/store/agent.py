@@ -1,8 +1,7 @@
 """The agent: makes snapshots of batches where the store is, and wakes Airflow.
 
-The client sends the *text* of this module and of the few it needs over the stream at start (see
-bootstrap.py), so the agent can never be another version than the client. It needs nothing but
-Python ≥ 3.11, and imports no other part of windsock than `json_lines`, which is sent with it.
+The client sends the agent's text at the start, so the two are always of the same version. The
+agent needs nothing but Python ≥ 3.11.
 
 The conversation (every frame is a JSON header and a payload, see `encode`)::
 
@@ -20,11 +19,6 @@ The conversation (every frame is a JSON header and a payload, see `encode`)::
                                            processor {connected}
                                            farewell {code, message}; the agent ends
 """
-
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-# The names of files are bytes here, whatever the locale there; pathlib knows only text.
-# ruff: noqa: PTH103, PTH118
 
 from __future__ import annotations
 
@@ -55,7 +49,7 @@ class Farewell(Exception):
 
     Args:
         code: For the program: protocol, busy, taken_over, silent, hung_up, unusable.
-        message: For the reader; of `taken_over` it is the taker, as JSON.
+        message: For a person; of `taken_over` it is the new holder, as JSON.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -64,7 +58,7 @@ class Farewell(Exception):
 
 
 class Options(NamedTuple):
-    """How an agent works; see the module and `Store.collect` for the meaning."""
+    """How an agent works; `Store.collect` describes the numbers."""
 
     store: str
     socket: str = ""
@@ -77,7 +71,7 @@ class Options(NamedTuple):
     """Seconds between two looks at whether there is something to collect."""
 
     def as_json(self) -> str:
-        """As `main` reads them."""
+        """For the first argument of `main`."""
         return json.dumps(self._asdict())
 
 
@@ -89,12 +83,11 @@ class Agent:
         reader: File descriptor that the client's frames come from.
         writer: File descriptor for our frames.
         store: Instead of a plain one (tests).
-        clock: Monotonic seconds.
     """
 
     TICK = 0.25
     SIGN_OF_LIFE = 1.0
-    """Seconds after which somebody who waits for us hears that we are still here."""
+    """Seconds of silence after which the agent writes a `pong`, also during long work."""
 
     def __init__(
         self,
@@ -103,22 +96,22 @@ class Agent:
         reader: int,
         writer: int,
         store: Store | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = options
         self._reader = reader
         self._writer = writer
-        self._clock = clock
         self._store = store or Store(options.store)
         self._lock = StoreLock(os.path.join(options.store, "lock"))
-        self._processor = ProcessorLine(options.socket, clock=clock)
+        self._processor = ProcessorLine(options.socket)
         self._decoder = Decoder()
         self._batch: Batch | None = None
-        self._chores: list[Generator[Any, None, None]] = []
+        self._chore: Generator[None, None, None] | None = None
+        """Housekeeping, a little at each step while nobody waits."""
         self._greeted = False
-        self._heard = self._sent = clock()
-        self._collection_due = clock() + options.collection_pause
+        self._heard = self._sent = time.monotonic()
+        self._collection_due = self._heard + options.collection_pause
         self._asked = False
+        """Whether the dag-processor was asked which snapshots are needed."""
         self._full = False
 
     def run(self) -> str:
@@ -130,7 +123,7 @@ class Agent:
         try:
             write_all(self._writer, MARKER)
             while True:
-                self._turn()
+                self._serve_once()
         except Farewell as farewell:
             with contextlib.suppress(OSError):
                 self._send("farewell", code=farewell.code, message=str(farewell))
@@ -138,78 +131,58 @@ class Agent:
         except BrokenPipeError:
             return "hung_up"
         finally:
-            self._end()
+            if self._batch is not None:
+                self._store.put_aside(self._batch)
+            self._processor.close()
+            self._lock.release()
 
-    def _end(self) -> None:
-        for chore in self._chores:
-            with contextlib.suppress(Exception):
-                chore.close()
-        if self._batch is not None:
-            self._store.put_aside(self._batch)
-        self._processor.close()
-        self._lock.release()
-
-    def _turn(self) -> None:
+    def _serve_once(self) -> None:
         """Wait for something to happen, and do it."""
         listen: list[Any] = [self._reader]
         if self._processor.connected:
             listen.append(self._processor)
         pending = [self._processor] if self._processor.wants_to_write else []
-        idle = not self._chores or self._batch is not None
-        readable, writable, _ = select.select(listen, pending, [], self.TICK if idle else 0)
+        chore = self._chore if self._batch is None else None
+        timeout = self.TICK if chore is None else 0
+        readable, writable, _ = select.select(listen, pending, [], timeout)
         if writable or self._processor in readable:
             self._hear_processor()
         if self._reader in readable:
             self._hear_client()
-        elif not idle and not readable:
-            self._do_chore()
-        self._look_around()
+        elif chore is not None and not readable:
+            try:
+                next(chore)
+            except (StopIteration, OSError, Refusal):  # A batch reports the error, if it lasts.
+                self._chore = None
+        self._do_what_is_due()
 
-    def _look_around(self) -> None:
-        """What time brings: the lock, the processor's socket, a silent client, collection."""
-        now = self._clock()
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
         if now - self._heard > self._options.patience:
             raise Farewell("silent", "the client has not been heard of")
         if not self._greeted:
             return
         if not self._lock.is_ours():
             raise self._taken_over()
-        moved = self._batch is None and self._store.keep_current()
+        moved = self._batch is None and self._store.restore_current()
         if self._processor.connect():
             self._send("processor", connected=True)
             self._poke()
         elif moved:
             self._poke()
-        if now >= self._collection_due and not self._chores and self._batch is None:
+        if now >= self._collection_due and self._chore is None and self._batch is None:
             self._collection_due = now + self._options.collection_pause
             self._asked = False
-            self._chores.append(self._consider_collection())
+            self._chore = self._consider_collection()
 
     def _taken_over(self) -> Farewell:
-        return Farewell("taken_over", json.dumps(self._lock.taker()))
-
-    def _do_chore(self) -> None:
-        try:
-            next(self._chores[0])
-        except StopIteration:
-            self._chores.pop(0)
-        except (OSError, Refusal):
-            self._chores.pop(0)  # housekeeping can wait; a batch would report the error
+        return Farewell("taken_over", json.dumps(self._lock.holder()))
 
     def _consider_collection(self) -> Generator[None, None, None]:
-        """Ask what is still needed, if there is something to gain."""
+        """Ask which snapshots are needed, if there are many or they are large."""
         many = self._full or len(self._store.snapshots()) > self._options.keep
         if many or (yield from self._store.too_large(self._options.maximum_bytes)):
             self._ask_what_is_needed()
-
-    def _make_room(self) -> None:
-        """The disk is full: remove what nobody needs, however few there are.
-
-        The client tries again. Without a dag-processor it is unknown what is needed: all stays.
-        """
-        self._store.make_room()
-        self._full = True
-        self._ask_what_is_needed()
 
     def _ask_what_is_needed(self) -> None:
         self._asked = self._processor.send({"type": "references"})
@@ -220,7 +193,7 @@ class Agent:
         data = os.read(self._reader, 1024 * 1024)
         if not data:
             raise Farewell("hung_up", "the client has gone")
-        self._heard = self._clock()
+        self._heard = time.monotonic()
         if self._greeted:
             # On a slow line content comes for minutes, and leaves the client no room to ask.
             self._show_life()
@@ -231,8 +204,8 @@ class Agent:
             raise Farewell("protocol", str(error)) from None
         except (KeyError, TypeError, ValueError) as error:
             raise Farewell("protocol", f"a message is malformed: {error!r}") from None
-        # Whatever it asked may have taken us long; meanwhile we could not have heard it.
-        self._heard = self._clock()
+        # The answers may have taken long, and meanwhile we heard nothing.
+        self._heard = time.monotonic()
 
     def _answer(self, frame: Frame) -> None:
         if not self._greeted:
@@ -246,18 +219,23 @@ class Agent:
             "content": self._content,
             "commit": self._commit,
             "abort": self._abort,
-            "ping": self._pong,
+            "ping": lambda _: self._send("pong"),
         }
         if frame.type not in answers:
             raise Farewell("protocol", f"{frame.type} is no message of protocol {PROTOCOL}")
-        answers[frame.type](frame)
+        try:
+            answers[frame.type](frame)
+        except BrokenPipeError:
+            raise
+        except (Refusal, OSError) as error:
+            self._refuse(frame.header["batch"], error)
 
     def _greet(self, hello: Mapping[str, Any]) -> None:
         if hello["protocol"] != PROTOCOL:
             raise Farewell("protocol", f"this agent speaks protocol {PROTOCOL}")
         try:
             os.makedirs(self._options.store, exist_ok=True)
-            self._show_life()  # Whoever froze until now may have been left long ago.
+            self._show_life()  # Ends an agent that was frozen until now, and has no client left.
             holder = self._lock.acquire(hello["client"], take_over=bool(hello["take_over"]))
             if holder:
                 self._send("busy", holder=holder)
@@ -278,46 +256,29 @@ class Agent:
     def _begin(self, frame: Frame) -> None:
         self._abort(frame)
         header = frame.header
-        number = int(header["batch"])
-        try:
-            self._batch = self._store.begin(
-                number=number,
-                base=header["base"],
-                target=header["target"],
-                deleted=header["deleted"],
-                entries=header["entries"],
-                tick=self._show_life,
-            )
-        except (Refusal, OSError) as error:
-            self._refuse(number, error)
-        else:
-            self._send("need", batch=number, digests=sorted(self._batch.needed))
+        self._batch = self._store.begin(
+            number=int(header["batch"]),
+            base=header["base"],
+            target=header["target"],
+            deleted=header["deleted"],
+            entries=header["entries"],
+        )
+        self._send("need", batch=self._batch.number, digests=sorted(self._batch.needed))
 
     def _content(self, frame: Frame) -> None:
-        batch = self._current(frame)
-        if batch is None:
-            return
-        try:
-            self._store.receive(
-                batch,
-                digest=str(frame.header["digest"]),
-                data=frame.payload,
-                last=bool(frame.header["last"]),
+        if batch := self._current(frame):
+            header = frame.header
+            batch.receive(
+                digest=str(header["digest"]), data=frame.payload, last=bool(header["last"])
             )
-        except (Refusal, OSError) as error:
-            self._refuse(batch.number, error)
 
     def _commit(self, frame: Frame) -> None:
         batch = self._current(frame)
         if batch is None:
             return
-        try:
-            self._store.commit(batch, tick=self._show_life)
-        except (Refusal, OSError) as error:
-            self._refuse(batch.number, error)
-            return
+        self._store.commit(batch)
         seconds = time.monotonic() - batch.started
-        # In this order, so that the client knows the snapshot before it hears what became of it.
+        # In this order: the client knows the snapshot before the dag-processor's events name it.
         self._send("applied", batch=batch.number, tree=batch.target, seconds=round(seconds, 6))
         self._poke()
         self._store.drop(batch)
@@ -329,7 +290,7 @@ class Agent:
             self._batch = None
 
     def _current(self, frame: Frame) -> Batch | None:
-        """The batch a frame belongs to; None if it was refused, and the rest is to be dropped."""
+        """The batch of a frame; None if it was refused: the rest of it is ignored."""
         batch = self._batch
         return batch if batch is not None and frame.header["batch"] == batch.number else None
 
@@ -339,22 +300,23 @@ class Agent:
             self._batch = None
         refusal = error if isinstance(error, Refusal) else refusal_of(error)
         if refusal.code == "no_space":
-            self._make_room()
+            # The client tries again. Meanwhile all that nobody needs is removed, however few
+            # snapshots there are. Without a dag-processor nobody knows what is needed: all stay.
+            self._store.make_room()
+            self._full = True
+            self._ask_what_is_needed()
         self._send("refused", batch=number, code=refusal.code, message=str(refusal))
 
-    def _pong(self, _: Frame) -> None:
-        self._send("pong")
-
     def _show_life(self) -> None:
-        if self._clock() - self._sent > self.SIGN_OF_LIFE:
+        if time.monotonic() - self._sent > self.SIGN_OF_LIFE:
             try:
                 self._send("pong")
             except OSError:
-                # No fault of the store, in whose work this is called: it must not take it for one.
+                # The store calls this during its work, and must not report a fault of the disk.
                 raise Farewell("hung_up", "the client has gone") from None
 
     def _send(self, kind: str, **values: Any) -> None:
-        self._sent = self._clock()
+        self._sent = time.monotonic()
         write_all(self._writer, encode({"type": kind, **values}))
 
     # the dag-processor
@@ -367,7 +329,7 @@ class Agent:
         for message in self._processor.receive():
             if self._asked and message.get("type") == "references":
                 self._asked = False
-                self._chores.append(self._collection(message))
+                self._chore = self._collection(message)
             else:
                 self._send("event", message=message)
         if not self._processor.connected:

@@ -1,9 +1,4 @@
-"""What one begin … commit brings: the tree that it leads to, and the content that was missing."""
-
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-# The names of files are bytes here; see store.py.
-# ruff: noqa: PTH108, PTH118
+"""A batch that arrives: the tree that it leads to, and the content that the store lacked."""
 
 from __future__ import annotations
 
@@ -25,16 +20,25 @@ ARRIVING = 0o600
 
 
 class Batch:
-    """What one begin … commit has brought so far.
+    """What has arrived between `begin` and `commit`.
 
     Attributes:
-        number: The client's number of it.
-        target: The tree it leads to, with its `entries` and their canonical `text`.
+        number: The client's number of the batch.
+        target: The id of the tree that it leads to, with its `entries` and their canonical `text`.
         exists: The store has that snapshot already, so nothing needs to be sent or built.
         needed: Digests of content that has not arrived.
+        folder: Where the content waits until it is put into the snapshot.
     """
 
-    def __init__(self, *, number: int, target: str, entries: dict[str, Row], text: str) -> None:
+    def __init__(
+        self,
+        *,
+        number: int,
+        target: str,
+        entries: dict[str, Row],
+        text: str,
+        write: Callable[[int, bytes], int],
+    ) -> None:
         self.number = number
         self.target = target
         self.entries = entries
@@ -43,6 +47,7 @@ class Batch:
         self.needed: set[str] = set()
         self.folder = b""
         self.started = time.monotonic()
+        self._write = write
         self._sizes = {row[3]: row[2] for row in entries.values() if row[0] == "file"}
         self._descriptor = -1
         self._digest = ""
@@ -60,18 +65,19 @@ class Batch:
         return not self.needed and self._descriptor < 0
 
     def blob(self, digest: str) -> bytes:
-        """Where content waits until it is put into the snapshot."""
+        """The file with this content."""
         return os.path.join(self.folder, digest.encode("ascii"))
 
-    def keep_what_fits(self, *, tick: Callable[[], None]) -> None:
-        """Take over content that an interrupted batch brought and this one needs.
+    def adopt(self, folder: bytes, *, tick: Callable[[], None]) -> None:
+        """Use the folder of an interrupted batch, and its content that this batch needs too.
 
-        Each one is read and compared, as it was when it came: what was written last may be half.
+        Each file is read and compared: the last one may be half written.
 
         Raises:
-            OSError: It cannot be read, or the rest not removed.
+            OSError: A file cannot be read or removed.
         """
-        with os.scandir(self.folder) as items:
+        self.folder = folder
+        with os.scandir(folder) as items:
             for item in items:
                 digest = os.fsdecode(item.name)
                 row: Row = ("file", ARRIVING, self._sizes.get(digest, -1), digest)
@@ -82,13 +88,11 @@ class Batch:
                 else:
                     os.unlink(item.path)
 
-    def receive(
-        self, *, digest: str, data: bytes, last: bool, write: Callable[[int, bytes], int]
-    ) -> None:
+    def receive(self, *, digest: str, data: bytes, last: bool) -> None:
         """Take a piece of content.
 
         Raises:
-            Refusal: It was not asked for, or what came does not have the digest.
+            Refusal: The store did not ask for it, or what came does not have the digest.
             OSError: The disk is full, …
         """
         if self._descriptor < 0:
@@ -99,7 +103,7 @@ class Batch:
             self._digest, self._state, self._size = digest, content_digest(), 0
         if digest != self._digest:
             raise Refusal("out_of_order", f"{digest} came before the end of {self._digest}")
-        write_all(self._descriptor, data, write=write)
+        write_all(self._descriptor, data, write=self._write)
         self._state.update(data)
         self._size += len(data)
         if last:

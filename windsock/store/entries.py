@@ -1,8 +1,5 @@
 """What a tree is made of, its id, and the checks on what comes from the wire."""
 
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-
 from __future__ import annotations
 
 import errno
@@ -21,7 +18,7 @@ TREE_ID = re.compile(r"[0-9a-f]{32}")
 MAXIMUM_MODE = 0o777
 MAXIMUM_PATH = 4096
 REMEMBERED = 30_000
-"""How many members of canonical texts are remembered, about 10 MB."""
+"""The number of members of canonical texts in the cache, about 10 MB."""
 
 Row = tuple[str, int, int, str]
 """One entry of a tree: kind ("file" or "link"), mode, size in bytes, digest or link target."""
@@ -34,7 +31,7 @@ def content_digest() -> hashlib.blake2b:
 
 def canonical(entries: Mapping[str, Row]) -> str:
     """The one JSON text of a tree: an object sorted by path, no spaces, ASCII only."""
-    # Nearly all members are those of the tree before: remembering them is three times as fast.
+    # Nearly all members are those of the previous tree: the cache makes this three times as fast.
     member = _member if len(entries) <= REMEMBERED else _member.__wrapped__
     return "{" + ",".join([member(path, row) for path, row in sorted(entries.items())]) + "}"
 
@@ -55,7 +52,7 @@ class Refusal(Exception):
     Args:
         code: For the program: no_space, not_writable, base_mismatch, bad_path, bad_tree,
             digest_mismatch, out_of_order, taken_over, input_output.
-        message: For the reader.
+        message: For a person.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -78,13 +75,13 @@ def checked_entries(values: Mapping[str, Any]) -> dict[str, Row]:
     """Entries from the wire, each one checked.
 
     Raises:
-        Refusal: A path, mode, size, digest or link target that we would not write.
+        Refusal: A path, mode, size, digest or link target is not safe to write.
     """
     return {checked_path(path): _checked_row(path, row) for path, row in values.items()}
 
 
 def checked_path(path: object) -> str:
-    """A relative path that stays where it belongs.
+    """The path, if it is relative and stays inside the folder.
 
     Raises:
         Refusal: It is absolute, empty, too long, has `..` or NUL, or is not UTF-8.
@@ -116,7 +113,7 @@ def _checked_row(path: str, row: Any) -> Row:
 
 
 def link_stays_inside(path: str, target: str) -> bool:
-    """Whether a link at `path` with this target names something inside the root, by its text."""
+    """Whether a link at `path` leads to a place inside the root, by the target's text alone."""
     if not target or "\0" in target or target.startswith("/"):
         return False
     end = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))

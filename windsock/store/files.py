@@ -1,10 +1,5 @@
 """Files and folders of a snapshot, by their names as bytes."""
 
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-# The names of files are bytes here, whatever the locale there; pathlib knows only text.
-# ruff: noqa: PTH102, PTH115, PTH123
-
 from __future__ import annotations
 
 import os
@@ -22,25 +17,25 @@ READ_BYTES = 1024 * 1024
 def write_all(
     descriptor: int, data: bytes, *, write: Callable[[int, bytes], int] = os.write
 ) -> None:
-    """Write all of `data`, however much the system takes at once."""
+    """Write all of `data`; the system may take it in parts."""
     view = memoryview(data)
     while view:
         view = view[write(descriptor, bytes(view) if len(view) < len(data) else data) :]
 
 
 def join(root: bytes, path: str) -> bytes:
-    """The place of a tree's path below `root`."""
+    """A path of a tree as a path below `root`."""
     return root + b"/" + path.encode("utf-8")
 
 
 def make_folders(root: bytes, paths: Iterable[str]) -> None:
-    """Make all folders above the paths."""
+    """Make all folders above the paths; none exists yet."""
     for folder in sorted(folders_of(paths)):
         os.mkdir(join(root, folder))
 
 
 def walk(root: bytes) -> Iterator[tuple[str, os.DirEntry[bytes]]]:
-    """Everything below `root` but folders, with its relative path."""
+    """All files and links below `root`, each with its relative path."""
     folders = [(root, "")]
     while folders:
         folder, prefix = folders.pop()
@@ -56,7 +51,7 @@ def walk(root: bytes) -> Iterator[tuple[str, os.DirEntry[bytes]]]:
 def matches(
     item: os.DirEntry[bytes], row: Row, *, thorough: bool, tick: Callable[[], None]
 ) -> bool:
-    """Whether what lies there is the entry; `thorough` reads it, and calls `tick` meanwhile."""
+    """Whether a file or link is the entry; `thorough` reads a file, and calls `tick` meanwhile."""
     kind, mode, size, value = row
     if item.is_symlink():
         return kind == "link" and os.readlink(item.path) == value.encode("utf-8")
@@ -89,7 +84,7 @@ def check_links(root: bytes, entries: Mapping[str, Row]) -> None:
 
 
 def text_of(path: bytes) -> str:
-    """The text of a file, or nothing if it cannot be read."""
+    """The text of a file, or an empty one if the file cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -98,5 +93,5 @@ def text_of(path: bytes) -> str:
 
 
 def boot_id() -> str:
-    """Which start of the machine this is; empty where the system does not tell them apart."""
+    """An id of this start of the machine; empty where the system has none."""
     return text_of(b"/proc/sys/kernel/random/boot_id").strip()

@@ -1,9 +1,4 @@
-"""Who may write the store."""
-
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-# The names of files are bytes here, whatever the locale there; pathlib knows only text.
-# ruff: noqa: PTH105, PTH116
+"""The lock of a store: which agent may write it."""
 
 from __future__ import annotations
 
@@ -17,10 +12,10 @@ from typing import Any
 
 
 class StoreLock:
-    """Who may write the store: the one whose file lies at `lock` and is flocked.
+    """The holder is the agent whose file is at the path, and flocked.
 
-    A taker puts its own locked file in the place of the holder's; the holder looks whether the
-    file there is still its own, before it changes anything and at least twice a second, and ends.
+    To take the lock from it, another agent replaces that file by its own. The holder checks before
+    each change, and at least twice a second, that the file at the path is its own; else it ends.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,12 +26,12 @@ class StoreLock:
         """Take the lock.
 
         Args:
-            client: Whose agent this is; the same client may always take over from itself.
-            take_over: Take it even from somebody else.
-            patience: Seconds a holder that lost the lock has to end.
+            client: Whose agent this is; it may always take the lock from its own former agent.
+            take_over: Take it from another client, too.
+            patience: Seconds that the former holder has to end.
 
         Returns:
-            Nothing (an empty mapping), or the holder: pid, host, since, client.
+            Nothing (an empty mapping), or the holder as in `holder`.
         """
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -46,30 +41,30 @@ class StoreLock:
                     return {}
                 os.close(descriptor)
                 continue
-            holder = self._holder(descriptor)
+            holder = _read_holder(descriptor)
             if take_over or holder.get("client") == client:
                 self._take(descriptor, client, patience=patience)
                 return {}
             os.close(descriptor)
             return holder
 
-    def taker(self) -> dict[str, Any]:
-        """Who has it now: pid, host, since, client."""
+    def holder(self) -> dict[str, Any]:
+        """The agent that has the lock: pid, host, since (seconds of the wall clock), client."""
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return {}
         try:
-            return self._holder(descriptor)
+            return _read_holder(descriptor)
         finally:
             os.close(descriptor)
 
     def is_ours(self) -> bool:
-        """Whether the file at the path is still ours."""
+        """Whether we are the holder."""
         return self._descriptor >= 0 and self._is_at_path(self._descriptor)
 
     def release(self) -> None:
-        """Give it back; the file stays, and is empty."""
+        """Give the lock back; the file stays, and is empty."""
         if self._descriptor >= 0:
             if self.is_ours():
                 os.ftruncate(self._descriptor, 0)
@@ -82,8 +77,8 @@ class StoreLock:
         self._try_lock(descriptor)
         self._sign(descriptor, client)
         os.replace(fresh, self._path)
-        # A holder that does not end in time is hung: it looks at the lock before it moves
-        # `current`, so going on does no harm.
+        # A holder that does not end in time is frozen. When it wakes, it checks the lock before it
+        # moves `current`, so it does no harm.
         deadline = time.monotonic() + patience
         while not self._try_lock(old) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -114,10 +109,10 @@ class StoreLock:
             return False
         return True
 
-    @staticmethod
-    def _holder(descriptor: int) -> dict[str, Any]:
-        try:
-            holder = json.loads(os.pread(descriptor, 4096, 0))
-        except ValueError:
-            holder = None  # it is just starting
-        return holder if isinstance(holder, dict) else {"pid": 0, "host": "?", "since": 0.0}
+
+def _read_holder(descriptor: int) -> dict[str, Any]:
+    try:
+        holder: dict[str, Any] = json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:  # It is just starting.
+        return {"pid": 0, "host": "?", "since": 0.0}
+    return holder

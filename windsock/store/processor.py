@@ -1,18 +1,12 @@
 """The connection of the agent to the dag-processor."""
 
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-
 from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from windsock.json_lines import Connection, decode, encode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class ProcessorLine:
@@ -20,14 +14,12 @@ class ProcessorLine:
 
     Args:
         path: Where the dag-processor listens; empty means there is none.
-        clock: Monotonic seconds.
     """
 
     FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
-    def __init__(self, path: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._clock = clock
         self._socket: socket.socket | None = None
         self._connection: Connection | None = None
         self._pause = self.FIRST_PAUSE
@@ -50,7 +42,7 @@ class ProcessorLine:
         Returns:
             Whether a connection has just been made.
         """
-        if self._socket is not None or not self._path or self._clock() < self._due:
+        if self._socket is not None or not self._path or time.monotonic() < self._due:
             return False
         peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -58,7 +50,7 @@ class ProcessorLine:
             peer.connect(self._path)
         except OSError:
             peer.close()
-            self._due = self._clock() + self._pause
+            self._due = time.monotonic() + self._pause
             self._pause = min(self._pause * 2, self.LONGEST_PAUSE)
             return False
         peer.setblocking(False)
@@ -74,7 +66,7 @@ class ProcessorLine:
         return True
 
     def receive(self) -> list[dict[str, Any]]:
-        """The messages that have come; a line that is none is passed over."""
+        """The messages that have come; a line that is no message is ignored."""
         lines = self._connection.receive() if self._connection is not None else None
         if lines is None:
             self.close()
@@ -82,9 +74,9 @@ class ProcessorLine:
         return [message for line in lines if (message := decode(line)) is not None]
 
     def close(self) -> None:
-        """Hang up."""
+        """End the connection."""
         if self._socket is not None:
             self._socket.close()
         self._socket = self._connection = None
         self.wants_to_write = False
-        self._due = self._clock() + self._pause
+        self._due = time.monotonic() + self._pause

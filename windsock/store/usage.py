@@ -1,9 +1,4 @@
-"""How much of the disk snapshots take."""
-
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-# The names of files are bytes here; see store.py.
-# ruff: noqa: PTH118
+"""The disk space that snapshots take."""
 
 from __future__ import annotations
 
@@ -18,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Generator
 
 BLOCK = 512
-"""What `st_blocks` counts in, whatever the file system's own blocks are."""
+"""Bytes of a unit of `st_blocks`, on every file system."""
 STEP = 100
 """Files that are looked at in one step."""
 SHARE = 0.7
-"""Of its volume, what snapshots may take; the rest is for a batch that arrives, and bytecode."""
+"""The part of the volume that snapshots may take; a new batch and bytecode need the rest."""
 
 
 class Usage:
-    """What snapshots take. None of them ever changes, so each is walked once.
+    """Counts each snapshot once: it never changes.
 
     Args:
         snapshots: The folder that they are in.
@@ -38,7 +33,7 @@ class Usage:
         self._last: tuple[frozenset[str], int] = (frozenset(), 0)
 
     def look(self, trees: Collection[str]) -> Generator[None, None, None]:
-        """Get to know these snapshots, a hundred files at each step, and forget all others."""
+        """Count these snapshots, a hundred files at each step, and forget all others."""
         for tree in self._known.keys() - set(trees):
             del self._known[tree]
         for tree in trees:
@@ -46,7 +41,8 @@ class Usage:
                 continue
             found = array("Q")  # inode, blocks, inode, blocks, …: a tenth of what a dict takes
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                for count, (_, item) in enumerate(walk(self._path(tree)), start=1):
+                folder = os.path.join(self._snapshots, tree.encode("ascii"))
+                for count, (_, item) in enumerate(walk(folder), start=1):
                     status = item.stat(follow_symlinks=False)
                     found.extend((status.st_ino, status.st_blocks))
                     if count % STEP == 0:
@@ -55,7 +51,7 @@ class Usage:
             yield
 
     def bytes_of(self, trees: Collection[str]) -> int:
-        """What these take together, hardlinks counted once; one that is not known takes nothing."""
+        """What those that `look` has seen take together; hard links count once."""
         asked = frozenset(trees).intersection(self._known)
         if asked != self._last[0]:
             union: dict[int, int] = {}
@@ -66,13 +62,10 @@ class Usage:
         return self._last[1]
 
     def limit(self, maximum_bytes: int) -> int:
-        """So much of it, or what the volume can spare if that is less."""
+        """The maximum, or the share of a small volume."""
         try:
             volume = os.statvfs(self._snapshots)
         except OSError:
             return maximum_bytes
         size = volume.f_blocks * volume.f_frsize
         return min(maximum_bytes, int(size * SHARE)) if size else maximum_bytes
-
-    def _path(self, tree: str) -> bytes:
-        return os.path.join(self._snapshots, tree.encode("ascii"))

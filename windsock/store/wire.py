@@ -1,8 +1,5 @@
 """The wire: frames of a JSON header and bytes, over any byte stream."""
 
-# Part of the agent, whose text is sent to where the store is (see bootstrap.py): it imports the
-# standard library and other parts of the agent, nothing else.
-
 from __future__ import annotations
 
 import json
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 MARKER = b"\x00windsock-agent\x00\n"
-"""The first bytes the agent writes; what a shell or a login banner wrote before is noise."""
+"""The first bytes the agent writes; a shell or a login banner may write before it."""
 MAXIMUM_HEADER = 32 * 1024 * 1024
 MAXIMUM_PAYLOAD = 256 * 1024
 LENGTHS = struct.Struct(">II")
@@ -22,7 +19,7 @@ _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 class WireError(Exception):
-    """The stream carries something that is not our protocol."""
+    """The stream carries something else than our protocol."""
 
 
 class Frame(NamedTuple):
@@ -33,7 +30,7 @@ class Frame(NamedTuple):
 
     @property
     def type(self) -> str:
-        """What kind of message it is."""
+        """The kind of message."""
         return str(self.header["type"])
 
 
@@ -41,13 +38,13 @@ def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """One frame as bytes: two lengths (big-endian, 32 bits), the header, the payload.
 
     Raises:
-        WireError: It is larger than the other side would accept.
+        WireError: The frame is larger than the other side accepts.
     """
     return head(header, len(payload)) + payload
 
 
 def head(header: Mapping[str, Any], size: int) -> bytes:
-    """What comes before a payload of this size; raises as `encode` does."""
+    """The bytes before a payload of this size; raises as `encode` does."""
     text = _JSON.encode(header).encode("ascii")
     if len(text) > MAXIMUM_HEADER or size > MAXIMUM_PAYLOAD:
         raise WireError(f"a frame of {len(text)} + {size} bytes is too large to send")
@@ -62,7 +59,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an unfinished frame have come."""
+        """The number of bytes of an unfinished frame."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:

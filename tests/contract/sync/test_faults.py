@@ -29,6 +29,7 @@ from tests.contract.sync.test_processor import listening
 from windsock import events
 from windsock.errors import WindsockError
 from windsock.store.agent import Agent
+from windsock.store.batch import Batch
 from windsock.store.entries import Refusal, Row, canonical, identify
 from windsock.store.store import Store
 from windsock.sync import bootstrap, protocol, upload
@@ -282,7 +283,7 @@ def test_a_folder_that_is_emptied_right_after_a_mismatch_halts_the_sync(
     try:
         session.step()
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "receive", receive)
+            patch.setattr(Batch, "receive", receive)
             rig.write("a.py", "two")
             session.step()
         (rig.root / "a.py").unlink()
