@@ -230,7 +230,7 @@ class Store:
             self._touch_changed(batch)
         else:
             if self._exists(batch.target):  # It is damaged, or it would not be built anew.
-                self._discard(self.path("snapshots", batch.target))
+                self._discard(self.path("snapshots", batch.target), shared=True)
             os.rename(fresh, self.path("snapshots", batch.target))
             text = f'{{"version":1,"entries":{batch.text}}}'
             self._write_whole(self._manifest_path(batch.target), text.encode("ascii"))
@@ -339,11 +339,8 @@ class Store:
         self._check_lock()
         if _modified(self._manifest_path(tree)) > born_before:
             return
-        # The manifest first: `_sweep` removes a snapshot without one, and on a full disk the rename
-        # of `_discard` may fail.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._manifest_path(tree))
-        self._discard(self.path("snapshots", tree))
+        # The manifest first: `_sweep` removes a snapshot without one.
+        self._discard(self._manifest_path(tree), self.path("snapshots", tree), shared=True)
         for root in {self._folder, os.path.realpath(self._folder)}:
             cached = os.path.join(root, b"snapshots", tree.encode("ascii")).lstrip(b"/")
             shutil.rmtree(self.path("pycache", cached), ignore_errors=True)
@@ -403,10 +400,9 @@ class Store:
         for name in os.listdir(self.path("snapshots")):
             if name not in listed:
                 self._check_lock()
-                self._discard(self.path("snapshots", name))
+                self._discard(self.path("snapshots", name), shared=True)
         for name in listed.difference(os.listdir(self.path("snapshots"))):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._manifest_path(os.fsdecode(name)))
+            self._discard(self._manifest_path(os.fsdecode(name)), shared=True)
 
     def _adopt(self, place: bytes) -> bool:
         """Put an interrupted batch with content aside; returns whether it was one."""
@@ -423,18 +419,31 @@ class Store:
         self._aside = aside
         return True
 
-    def _discard(self, place: bytes) -> None:
-        """Remove a file or a folder; it disappears at once."""
-        trash = self._fresh("trash")
-        try:
-            os.rename(place, trash)
-        except FileNotFoundError:
-            return
-        except OSError:  # On a full disk there may be no room for a name.
-            trash = place
-        shutil.rmtree(trash, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.unlink(trash)
+    def _discard(self, *places: bytes, shared: bool = False) -> None:
+        """Remove files or folders; they disappear at once.
+
+        Args:
+            places: Their paths.
+            shared: Another agent that has taken the lock meanwhile may need them: put them back.
+        """
+        moved: dict[bytes, bytes] = {}
+        for place in places:
+            moved[place] = self._fresh("trash")
+            try:
+                os.rename(place, moved[place])
+            except FileNotFoundError:
+                del moved[place]
+            except OSError:  # On a full disk there may be no room for a name.
+                moved[place] = place
+        if shared and not self._is_ours():
+            for place, trash in moved.items():
+                with contextlib.suppress(OSError):
+                    os.rename(trash, place)
+            self._check_lock()
+        for trash in moved.values():
+            shutil.rmtree(trash, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.unlink(trash)
 
     def _fresh(self, kind: str) -> bytes:
         """An unused path in `incoming/`."""

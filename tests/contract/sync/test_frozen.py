@@ -182,10 +182,10 @@ def test_an_agent_that_froze_while_it_removed_a_snapshot_that_is_current_now(
             for number, tree in enumerate(trees[:3]):
                 rig.write("a.py", f"{number:03}" * 5000)
                 assert session.request_scan() == tree
-            rig.thaw()
-            rig.assert_equal()
-            rig.assert_whole()
-            rig.write("a.py", "new")
-            session.request_scan()
+        rig.thaw()
+        rig.assert_equal()
+        rig.assert_whole()
+        rig.write("a.py", "new")
+        session.request_scan()
     rig.assert_equal()
     rig.assert_whole()

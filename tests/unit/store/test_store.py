@@ -194,6 +194,19 @@ def test_an_agent_that_lost_the_lock_collects_nothing(client: Client) -> None:
     assert client.store.manifest(old) is not None
 
 
+def test_a_snapshot_comes_back_if_the_lock_is_lost_while_it_is_removed(client: Client) -> None:
+    old = client.send({"a.py": b"one"})
+    client.send({"a.py": b"two"})
+    answers: list[bool] = []
+    client.store.open(is_ours=lambda: answers.pop(0) if answers else True)
+    answers += [True, False, False]
+    with pytest.raises(Refusal, match="taken"):
+        collect(client)
+    entries = client.store.manifest(old)
+    assert entries is not None
+    assert client.store.verify(old, entries, thorough=True)
+
+
 def test_an_agent_that_still_builds_finds_nothing_after_another_one_has_swept(
     client: Client,
 ) -> None:
