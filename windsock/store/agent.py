@@ -12,7 +12,7 @@ The conversation (every frame is a JSON header and a payload, see `encode`)::
     begin {batch, base, target,            need {batch, digests}
            deleted, entries}               or refused {batch, code, message}
     content {batch, digest, last} + bytes  (refused at any time; the rest of the batch is dropped)
-    commit {batch}                         applied {batch, tree, seconds} or refused
+    commit {batch}                         applied {batch, tree} or refused
     abort {batch}
     ping {}                                pong {} (also while a long batch is applied)
                                            event {message}: as the dag-processor sent it
@@ -69,10 +69,6 @@ class Options(NamedTuple):
     """Seconds of silence after which the client counts as dead."""
     collection_pause: float = 10.0
     """Seconds between two looks at whether there is something to collect."""
-
-    def as_json(self) -> str:
-        """For the first argument of `main`."""
-        return json.dumps(self._asdict())
 
 
 class Agent:
@@ -277,9 +273,8 @@ class Agent:
         if batch is None:
             return
         self._store.commit(batch)
-        seconds = time.monotonic() - batch.started
         # In this order: the client knows the snapshot before the dag-processor's events name it.
-        self._send("applied", batch=batch.number, tree=batch.target, seconds=round(seconds, 6))
+        self._send("applied", batch=batch.number, tree=batch.target)
         self._poke()
         self._store.drop(batch)
         self._batch = None

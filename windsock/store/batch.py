@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from typing import TYPE_CHECKING
 
 from windsock.store.entries import Refusal, content_digest
@@ -46,7 +45,6 @@ class Batch:
         self.exists = False
         self.needed: set[str] = set()
         self.folder = b""
-        self.started = time.monotonic()
         self._write = write
         self._sizes = {row[3]: row[2] for row in entries.values() if row[0] == "file"}
         self._descriptor = -1

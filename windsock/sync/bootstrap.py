@@ -1,11 +1,15 @@
-"""The agent as text: what a transport starts, and what it writes first."""
+"""Sends the agent's text to where the store is: the command to start there, and its first input."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import windsock
+
+if TYPE_CHECKING:
+    from windsock.store.agent import Options
 
 STORE = ("entries", "wire", "files", "lock", "batch", "building", "usage", "store")
 MODULES = ("json_lines", *(f"store.{name}" for name in (*STORE, "processor", "agent")))
@@ -27,19 +31,19 @@ module.main()
 """
 
 
-def command(python: str, options: str) -> list[str]:
-    """What to run where the store is.
+def command(python: str, options: Options) -> list[str]:
+    """The command that loads and runs the agent.
 
     Args:
         python: An interpreter there, version 3.11 or newer.
-        options: `agent.Options` as a JSON object.
+        options: Of the agent.
     """
     # Isolated and without site-packages: nothing of the environment there can change the agent.
-    return [python, "-I", "-S", "-c", LOADER, options]
+    return [python, "-I", "-S", "-c", LOADER, json.dumps(options._asdict())]
 
 
 def greeting() -> bytes:
-    """What to write to the loader: a line with a size, then that many bytes of the agent."""
+    """The loader's input: a line with a size, then that many bytes of the agent."""
     folder = Path(windsock.__file__).parent
     sources = [
         (f"windsock.{name}", (folder / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""The folders that one store contains together: the DAG folder, and further ones below their names.
+"""The folders that are synced: the DAG folder, and further folders below their names.
 
-One tree is made of all of them, so there is one snapshot: a DAG file and the module that it imports
-from a further folder never come from two different saves.
+All make one tree and one snapshot, so a DAG file and a module that it imports from a further folder
+never come from two different saves.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Folder:
-    """One folder of this machine: its rules, its watcher, and what the last look found.
+    """One folder: its rules, its watcher, and its last scan.
 
     Args:
         root: The folder.
-        name: Below which its files are in the tree; empty for the DAG folder.
+        name: Its name in the tree; empty for the DAG folder.
         hints: Collects the paths that changed, as paths of the tree.
         note: See `Watcher`.
 
@@ -47,14 +47,17 @@ class Folder:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """The folder in a message."""
         return f"the folder {self.root}" if self.name else f"the DAG folder {self.root}"
 
     def look(self, hinted: Collection[str] | None) -> Scan:
-        """What is in it now, by paths of its own.
+        """Scan the folder.
 
         Args:
             hinted: The paths of the whole tree that may have changed; None if any may have.
+
+        Returns:
+            Its paths are relative to the folder.
         """
         complaints: tuple[Problem, ...] = ()
         try:
@@ -62,7 +65,7 @@ class Folder:
         except ConfigurationError as error:
             reason = f"the rules stay as they were: {error.message}"
             complaints = (Problem(".windsockignore", reason),)
-        watched = self.watcher.arm(self._rules)
+        watched = self.watcher.watch(self._rules)
         only = None
         if watched and hinted is not None:
             only = {path[len(self.prefix) :] for path in hinted if path.startswith(self.prefix)}
@@ -83,11 +86,11 @@ class Folder:
 
 
 class Folders:
-    """The DAG folder and the further ones, seen as one.
+    """All folders, as one tree.
 
     Args:
         root: The DAG folder.
-        further: Name → folder. The name is what Airflow finds the folder's files below.
+        further: Name in the tree → folder.
         hints: Collects the paths that changed.
         note: See `Watcher`.
 
@@ -109,10 +112,7 @@ class Folders:
             for name, folder in sorted(further.items())
         ]
         self._all = [self._dags, *self._further]
-        self._parts: tuple[Tree, ...] = ()
         self._tree = NOTHING.tree
-
-    # watching
 
     @property
     def interval(self) -> float:
@@ -124,15 +124,13 @@ class Folders:
         for folder in self._all:
             folder.watcher.stop()
 
-    # looking
-
     def forget(self) -> None:
         """Read every file at the next scan, whatever its times are."""
         for folder in self._all:
             folder.forget()
 
     def look(self, hinted: Collection[str] | None) -> Scan:
-        """What is in all of them now, as one tree.
+        """Scan all folders.
 
         Args:
             hinted: The paths that may have changed since the last look; None if any may have.
@@ -145,23 +143,41 @@ class Folders:
         )
         if not self._further:
             return dataclasses.replace(scans[0][1], missing=missing)
-        entries, hidden = self._merged(scans)
+
+        def visible(folder: Folder, path: str) -> bool:
+            return bool(folder.name) or not self._is_hidden(path)
+
+        tree = Tree(
+            {
+                folder.prefix + path: entry
+                for folder, found in scans
+                for path, entry in found.tree.entries.items()
+                if visible(folder, path)
+            }
+        )
+        if tree != self._tree:  # The old one may know its id already.
+            self._tree = tree
+        hidden = {
+            path.partition("/")[0] for path in scans[0][1].tree.entries if self._is_hidden(path)
+        }
+        problems = [
+            Problem(name, "its name is that of a further folder (sync.folders)")
+            for name in sorted(hidden)
+        ]
+        problems += [
+            Problem(folder.prefix + problem.path, problem.reason)
+            for folder, found in scans
+            for problem in found.problems
+            if visible(folder, problem.path)
+        ]
         return Scan(
-            tree=entries,
-            problems=(
-                *hidden,
-                *(
-                    Problem(folder.prefix + problem.path, problem.reason)
-                    for folder, found in scans
-                    for problem in found.problems
-                    if folder.name or not self._is_hidden(problem.path)
-                ),
-            ),
+            tree=self._tree,
+            problems=tuple(problems),
             unsettled=frozenset(
                 folder.prefix + path
                 for folder, found in scans
                 for path in found.unsettled
-                if folder.name or not self._is_hidden(path)
+                if visible(folder, path)
             ),
             missing=missing,
             contents={
@@ -169,33 +185,8 @@ class Folders:
             },
         )
 
-    def _merged(self, scans: list[tuple[Folder, Scan]]) -> tuple[Tree, tuple[Problem, ...]]:
-        """All of it as one tree, and what of the DAG folder has the name of another folder."""
-        hidden = {
-            path.partition("/")[0] for path in scans[0][1].tree.entries if self._is_hidden(path)
-        }
-        problems = tuple(
-            Problem(name, "its name is that of a further folder (sync.folders)")
-            for name in sorted(hidden)
-        )
-        parts = tuple(found.tree for _, found in scans)
-        same = len(parts) == len(self._parts) and all(
-            new is old for new, old in zip(parts, self._parts, strict=True)
-        )
-        if not same:  # Else the tree knows its id already.
-            self._parts = parts
-            self._tree = Tree(
-                {
-                    folder.prefix + path: entry
-                    for folder, found in scans
-                    for path, entry in found.tree.entries.items()
-                    if folder.name or not self._is_hidden(path)
-                }
-            )
-        return self._tree, problems
-
     def _is_hidden(self, path: str) -> bool:
-        """Whether a path of the DAG folder is where a further folder is in the tree."""
+        """Whether a further folder is in the place of this path of the DAG folder."""
         name = path.partition("/")[0]
         return any(folder.name == name for folder in self._further)
 
@@ -209,7 +200,7 @@ class Folders:
         return folder.settled(inside, digest)
 
     def emptied(self, new: Tree, old: Tree) -> str:
-        """Which folder has nothing left of what the old tree has of it; empty if none."""
+        """Which folder has files in the old tree and none in the new one; empty if none."""
         for folder in self._all:
             before = self._count(folder, old)
             if before and not self._count(folder, new):
@@ -224,7 +215,7 @@ class Folders:
         return sum(not self._is_hidden(path) for path in tree.entries)
 
     def place(self, path: str) -> bytes:
-        """Where on this machine the file of a path of the tree is."""
+        """The file of a path of the tree, on this machine."""
         folder, inside = self._folder_of(path)
         return os.fsencode(folder.root) + b"/" + inside.encode("utf-8")
 

@@ -1,6 +1,6 @@
-"""The client's end of the conversation with an agent.
+"""The client's side of a conversation with an agent.
 
-The agent's end, and a table of all messages, is in agent.py; the frames are in wire.py.
+`windsock.store.agent` has the table of all messages, `windsock.store.wire` the frames.
 """
 
 from __future__ import annotations
@@ -12,14 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
-from windsock.store.wire import (
-    MARKER,
-    PROTOCOL,
-    Decoder,
-    Frame,
-    WireError,
-    encode,
-)
+from windsock.store.wire import MARKER, PROTOCOL, Decoder, Frame, WireError, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,20 +23,21 @@ READ_BYTES = 256 * 1024
 MAXIMUM_NOISE = 64 * 1024
 """Bytes that may come before the agent's marker: a banner, a warning of a shell."""
 PULSE = 1.0
+"""Seconds between two checks of how long the agent has been silent."""
 PING_AFTER = 5.0
-"""Seconds of silence after which the agent is asked whether it lives."""
+"""Seconds of silence after which the agent is asked for an answer."""
 DEAD_AFTER = 15.0
-"""Seconds of silence after which it does not."""
+"""Seconds of silence after which the agent counts as dead."""
 ASIDE = frozenset({"event", "processor"})
-"""Messages that come at any time, whatever is asked."""
+"""Types of messages that are no answers and come at any time."""
 
 
 class LinkLost(Exception):
     """The conversation ended.
 
     Args:
-        reason: For the reader.
-        code: The agent's farewell, or "lost".
+        reason: For a person.
+        code: Of the agent's farewell, or "lost".
     """
 
     def __init__(self, reason: str, code: str = "lost") -> None:
@@ -58,31 +52,31 @@ class StoreBusy(EnvironmentFailure):
     """Somebody else syncs.
 
     Args:
-        holder: Who: client (`name#…`, as the session signs), since (seconds of the wall clock),
-            pid and host of the agent; what is not known is left out.
-        lost: They took it from us.
+        holder: The other agent, as far as is known: client (`name#…`), since (seconds of the wall
+            clock), pid, host.
+        lost: They took the sync over from us.
     """
 
     def __init__(self, holder: dict[str, Any], *, lost: bool = False) -> None:
-        self.who, sign, _ = str(holder.get("client", "")).partition("#")
-        if not sign:  # a session without a name
-            self.who = f"process {holder.get('pid')} on {holder.get('host')}"
+        who, sign, _ = str(holder.get("client", "")).partition("#")
+        if not sign:  # The session has no name.
+            who = f"process {holder.get('pid')} on {holder.get('host')}"
         self.holder = holder
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since") or 0))
         what = "has taken the sync over" if lost else "syncs here"
-        super().__init__(f"{self.who} {what}, since {since}", TAKE_OVER_HINT)
+        super().__init__(f"{who} {what}, since {since}", TAKE_OVER_HINT)
 
 
 class Link:
     """One conversation.
 
-    A thread reads all that comes, so that the agent never has to wait for us; another one asks
-    after a silent agent, and hangs up on a dead one, even while a write to it blocks.
+    One thread reads all frames, so the agent never has to wait for us. Another thread pings a
+    silent agent and closes the transport of a dead one, even while a write to it blocks.
 
     Args:
         transport: A freshly started agent; the link closes it.
-        aside: Called, in the reading thread, with what comes unasked (see `ASIDE`).
-        ended: Called once, when the conversation is over.
+        aside: Called in the reading thread with each message that is no answer (see `ASIDE`).
+        ended: Called once, when the conversation has ended.
         clock: Monotonic seconds.
     """
 
@@ -115,20 +109,20 @@ class Link:
 
     @property
     def lost(self) -> LinkLost:
-        """Why it does not."""
+        """Why it has ended."""
         return LinkLost(str(self._reason), self._reason.code)
 
     @property
     def answer_waits(self) -> bool:
-        """Whether a message of the agent waits to be received, such as a refusal."""
+        """Whether an answer has come, such as a refusal."""
         return not self._answers.empty()
 
     def hello(self, *, client: str, take_over: bool) -> None:
-        """Say hello.
+        """Greet the agent.
 
         Args:
-            client: Who we are; the same client may take over from itself after a cut.
-            take_over: Take the store over from another client.
+            client: Our name; the same client may take the store from itself after a cut.
+            take_over: Take the store from another client.
 
         Raises:
             LinkLost: The agent ended.
@@ -136,15 +130,15 @@ class Link:
         self.send({"type": "hello", "protocol": PROTOCOL, "client": client, "take_over": take_over})
 
     def welcome(self, *, timeout: float) -> Frame:
-        """Wait for the agent's answer to hello.
+        """Wait for the agent's answer to `hello`.
 
         Args:
-            timeout: Seconds until it must have started.
+            timeout: Seconds until the agent must have started.
 
         Raises:
             StoreBusy: The store is busy with another client.
             LinkLost: The agent did not start, or ended.
-            DeadlineExceeded: It did not answer in time.
+            DeadlineExceeded: The agent did not answer in time.
         """
         answer = self.receive("welcome", "busy", timeout=timeout)
         if answer.type == "busy":
@@ -155,21 +149,21 @@ class Link:
         """Send a frame; from any thread.
 
         Raises:
-            LinkLost: Nobody is there any more.
+            LinkLost: The conversation has ended.
         """
         self.send_raw(encode(header, payload))
 
     def send_raw(self, frames: bytes) -> None:
-        """Send encoded frames, whole ones."""
+        """Send whole encoded frames; raises as `send` does."""
         try:
             with self._writing:
                 self._transport.write(frames)
         except OSError:
-            self._over.wait(PULSE)  # the reader knows better why
+            self._over.wait(PULSE)  # The reading thread may learn the reason.
             raise self.lost from None
 
     def receive(self, *types: str, timeout: float) -> Frame:
-        """The next answer of one of the types; other answers before it are dropped.
+        """The next answer of one of the types; other answers before it are ignored.
 
         Raises:
             LinkLost: The conversation ended.
@@ -191,7 +185,7 @@ class Link:
                 return frame
 
     def close(self) -> None:
-        """Hang up and wait for the threads. From the reading thread itself it only hangs up."""
+        """End the conversation, and wait for the threads, except the calling one."""
         self._transport.close()
         self._over.set()
         for thread in (self._reader, self._pulse):
@@ -209,7 +203,7 @@ class Link:
             try:
                 self._transport.close()
                 self._explain()
-            finally:  # whatever that met: everybody waits for this
+            finally:  # Even after an unexpected error: other threads wait for this.
                 self._over.set()
                 self._answers.put(None)
                 self._ended()
@@ -235,11 +229,7 @@ class Link:
             self._answers.put(frame)
 
     def _find_marker(self) -> bytes:
-        """What follows the agent's marker.
-
-        Raises:
-            LinkLost: There is none.
-        """
+        """The bytes after the agent's marker."""
         seen = b""
         while MARKER not in seen:
             data = self._transport.read(READ_BYTES)
@@ -251,14 +241,14 @@ class Link:
         return seen.partition(MARKER)[2]
 
     def _explain(self) -> None:
-        """Add what the other side wrote on its error stream, if it did not say farewell."""
+        """Add the end of the agent's error stream to the reason, if the agent gave none."""
         if self._reason.code == "lost":
             last = self._transport.diagnosis().strip().splitlines()[-3:]
             if last:
                 self._reason = LinkLost(f"{self._reason}: {' / '.join(last)}")
 
     def _lose(self, reason: str) -> None:
-        """Note why it is over, unless the agent gave a reason itself."""
+        """Set the reason, if the agent gave none."""
         if self._reason.code == "lost":
             self._reason = LinkLost(reason)
 

@@ -1,4 +1,4 @@
-"""Which paths travel: what editors and version control leave behind does not."""
+"""The paths that are not synced, such as those of editors and of version control."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ DEFAULTS = (
 """In gitignore syntax; a negated pattern in `.windsockignore` takes one back."""
 
 REMEMBERED = 200_000
-"""How many answers are remembered: a scan asks for the same paths every time."""
+"""The number of answers in the cache: each scan asks for the same paths."""
 
 
 class Rules:
-    """The rules of one folder, fixed until they are loaded again.
+    """The rules of one folder.
 
     Args:
         lines: Patterns in gitignore syntax; later ones win.
@@ -111,7 +111,7 @@ class Rules:
         return hash(self.lines)
 
     def ignores(self, path: str, *, is_directory: bool) -> bool:
-        """Whether a path stays behind. A folder that does is not looked into at all.
+        """Whether a path is not synced; nothing below an ignored folder is.
 
         Args:
             path: Relative to the folder, with `/`.
@@ -126,10 +126,10 @@ class Rules:
         return answer
 
     def _decide(self, asked: str, *, is_directory: bool) -> bool:
-        """Ask the last pattern that matches the path *itself*, as git does.
+        """The answer of the last pattern that matches the path *itself*, as in git.
 
-        pathspec's own `match_file` also counts a match of a folder above; but those have been asked
-        about before we got here, and with negated patterns the answer could be another one.
+        pathspec's own `match_file` counts a match of a folder above, too. Those were asked about
+        before, and with negated patterns the answer may be another one.
         """
         for pattern in self._patterns:
             result = pattern.match_file(asked)
@@ -138,7 +138,7 @@ class Rules:
         return False
 
     def ignores_below(self, path: str) -> bool:
-        """Whether a file stays behind because of its own name or a folder's above it."""
+        """Whether a file, or a folder above it, is ignored."""
         parts = path.split("/")
         return any(
             self.ignores("/".join(parts[:end]), is_directory=end < len(parts))
@@ -147,9 +147,9 @@ class Rules:
 
 
 def _is_itself(match: re.Match[str], asked: str, *, is_directory: bool) -> bool:
-    """Whether a pattern's match is of the path, and not only of a folder above it.
+    """Whether a pattern matches the path, and not only a folder above it.
 
-    In pathspec's expressions the only named group is the `/` that ends the folder which matched.
+    In pathspec's expressions the only named group is the `/` after the folder that matched.
     """
     if match.lastgroup is None:
         # `x/**` is all below x, and not x itself.

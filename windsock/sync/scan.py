@@ -5,7 +5,7 @@ neither do a file's owner or times. Names are compared byte by byte: two that di
 or in Unicode normalisation are two files.
 """
 
-# The names of files are bytes here, whatever the locale; pathlib knows only text.
+# The names of files are bytes, whatever the locale is; pathlib knows only text.
 # ruff: noqa: PTH100, PTH115, PTH117, PTH120
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from windsock.store.entries import Row, canonical, content_digest, identify
+from windsock.store.entries import (
+    Row,
+    canonical,
+    content_digest,
+    identify,
+    link_stays_inside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -27,14 +33,14 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024
 COARSE = 50_000_000
-"""Nanoseconds that two changes may lie apart and still get the same time from the kernel."""
+"""Nanoseconds between two changes that may get the same time from the kernel."""
 VERY_COARSE = 2_000_000_000
 """The same for file systems that count seconds."""
 ATTEMPTS = 3
 """How often a file that changes while it is read is read again at once."""
-KEPT_FILE = CHUNK
 KEPT_TOTAL = 8 * 1024 * 1024
-"""Content of small files up to this many bytes in all is handed on, not read a second time."""
+"""A scan passes on the content of small files up to this many bytes in all, so that the upload need
+not read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Entry:
 
     @property
     def row(self) -> Row:
-        """As the wire and the manifests write it."""
+        """The form of the wire and of the manifests."""
         return self.kind, self.mode, self.size, self.value
 
 
@@ -101,7 +107,7 @@ class Difference:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All of them."""
+        """All paths."""
         return self.added + self.modified + self.deleted
 
     def __bool__(self) -> bool:
@@ -122,7 +128,7 @@ def difference(old: Tree, new: Tree) -> Difference:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A path that is left out, and why; for the terminal."""
+    """A path that is not synced, and why; for the terminal."""
 
     path: str
     reason: str
@@ -130,12 +136,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a scan remembers of a file, so that the next one need not read it."""
+    """A file that the next scan need not read if its signature is the same.
+
+    Attributes:
+        signature: See `signature`.
+        entry: What was found.
+        settled: Whether every later change of the file changes its signature.
+    """
 
     signature: tuple[int, ...]
     entry: Entry
     settled: bool
-    """It was hashed long enough after its last change that any other one shows in its times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +155,11 @@ class Scan:
 
     Attributes:
         tree: Its files and links.
-        problems: What had to be left out.
-        unsettled: Files that changed each time they were read; they are in the tree as they were
-            before, or not at all, and a later scan will catch them.
-        missing: Why there is no folder to look into; empty if there is one. The tree is empty then.
-        links: There are symbolic links: whether one is taken depends on what it leads to.
+        problems: What is not in the tree, and why.
+        unsettled: Files that changed each time they were read. The tree has their entries of the
+            previous scan, if there are any.
+        missing: Why the folder cannot be read; empty if it can. The tree is empty then.
+        links: There are symbolic links; a link is in the tree only if its end is in the folder.
         index: For the next scan.
         contents: Digest → content of small files that were read.
     """
@@ -166,7 +177,7 @@ NOTHING = Scan(tree=Tree({}))
 
 
 class Unsettled(Exception):
-    """A file changed while it was read, again and again."""
+    """A file changed each time it was read."""
 
 
 def scan(
@@ -177,15 +188,14 @@ def scan(
     only: Collection[str] | None = None,
     now: Callable[[], int] = time.time_ns,
 ) -> Scan:
-    """Look at all of a folder. Never raises for what is in it.
+    """Find out what is in a folder. Raises nothing: what cannot be read is a problem.
 
     Args:
         root: The folder.
-        rules: What to leave out without a word.
-        previous: The scan before: files whose size, mode, times and inode are the same as then are
-            not read again.
+        rules: What is ignored, without a problem.
+        previous: The previous scan; files with the same signature are not read again.
         only: The files that may have changed since then, if that is known. It is a shortcut: where
-            it might not lead to the same result, all is looked at.
+            it might lead to another result, everything is scanned.
         now: The wall clock, in nanoseconds.
     """
     if only is not None and not (previous is NOTHING or previous.missing or previous.links):
@@ -198,8 +208,6 @@ def scan(
 
 
 class _Scanner:
-    """One walk over a folder."""
-
     def __init__(self, root: bytes, rules: Rules, previous: Scan, now: Callable[[], int]) -> None:
         self._root = root
         self._rules = rules
@@ -232,11 +240,7 @@ class _Scanner:
         return self._result()
 
     def look_again(self, paths: Collection[str]) -> Scan | None:
-        """The previous scan with these files looked at again.
-
-        Returns:
-            None if a look at everything is needed.
-        """
+        """The previous scan with these files read again; None if everything must be scanned."""
         self._entries = dict(self._previous.tree.entries)
         self._index = dict(self._previous.index)
         self._problems = [each for each in self._previous.problems if each.path not in paths]
@@ -252,7 +256,7 @@ class _Scanner:
             for folder, wanted in names.items():
                 place = (self._real + b"/" + folder.encode("utf-8")).rstrip(b"/")
                 if os.path.realpath(place, strict=True) != place:
-                    return None  # the folder has become a link
+                    return None  # The folder has become a link.
                 with os.scandir(place) as items:
                     for item in items:
                         if item.name in wanted:
@@ -264,7 +268,7 @@ class _Scanner:
     def _result(self) -> Scan:
         tree = Tree(self._entries)
         if tree == self._previous.tree:
-            tree = self._previous.tree  # which may know its id already
+            tree = self._previous.tree  # It may know its id already.
         return Scan(
             tree=tree,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.path)),
@@ -296,7 +300,7 @@ class _Scanner:
             else:
                 self._problems.append(Problem(path, "it is no file: a socket, FIFO or device"))
         except FileNotFoundError:
-            pass  # gone since the folder was listed; that is news for the next scan
+            pass  # It was removed after the folder was listed.
         except OSError as error:
             self._blame(path, error)
 
@@ -323,13 +327,7 @@ class _Scanner:
         self._entries[path] = known.entry
 
     def _read(self, path: bytes) -> Known:
-        """Hash a file.
-
-        Raises:
-            Unsettled: It changed while it was read, each time.
-            OSError: It cannot be read.
-        """
-        # Not following, not waiting: it may have become a link or a FIFO since it was listed.
+        # Since the folder was listed, it may have become a link or a FIFO.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             for _ in range(ATTEMPTS):
@@ -337,19 +335,16 @@ class _Scanner:
                 if not stat.S_ISREG(before.st_mode):
                     raise Unsettled
                 moment = self._now()
-                digest, kept = _hash(descriptor, before.st_size)
+                digest, content = _hash(descriptor, before.st_size)
                 if signature(os.fstat(descriptor)) == signature(before):
                     entry = Entry("file", before.st_mode & 0o777, before.st_size, digest)
-                    self._keep(entry, kept)
+                    if len(content) == entry.size <= self._room:
+                        self._room -= entry.size
+                        self._contents[digest] = content
                     return Known(signature(before), entry, _is_settled(before, moment))
         finally:
             os.close(descriptor)
         raise Unsettled
-
-    def _keep(self, entry: Entry, content: bytes) -> None:
-        if len(content) == entry.size <= min(KEPT_FILE, self._room):
-            self._room -= entry.size
-            self._contents[entry.value] = content
 
     def _look_at_link(self, item: os.DirEntry[bytes], path: str) -> None:
         self._links = True
@@ -375,9 +370,8 @@ class _Scanner:
         return ""
 
     def _objection(self, place: bytes, path: str, target: str) -> str:
-        """Why a link is left out, or nothing."""
-        end = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if not target or end == ".." or end.startswith("../"):
+        """Why a link is not synced; empty if it is."""
+        if not link_stays_inside(path, target):
             return "it is a link that leads outside the folder"
         try:
             real = os.path.realpath(place, strict=True)
@@ -405,15 +399,15 @@ def _hash(descriptor: int, size: int) -> tuple[str, bytes]:
 
 
 def signature(status: os.stat_result) -> tuple[int, ...]:
-    """What changes whenever a file does, unless two changes fall into one tick of the clock."""
+    """Changes whenever the file does, unless two changes are within one tick of the clock."""
     return status.st_size, status.st_mode, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_settled(status: os.stat_result, moment: int) -> bool:
-    """Whether a change after `moment` is bound to show: git's rule for "racily clean" files.
+    """Whether a change after `moment` is sure to change the ctime: git's "racily clean" rule.
 
-    Only the change time counts: nobody but the kernel sets it. After a clock went back, files from
-    "the future" are read at each scan until the clock has passed them again.
+    Only the kernel sets the ctime. After the clock went back, files "from the future" are read at
+    each scan until the clock has passed their ctime.
     """
     coarse = VERY_COARSE if status.st_ctime_ns % 1_000_000_000 == 0 else COARSE
     return status.st_ctime_ns + coarse < moment

@@ -1,7 +1,7 @@
 """Makes a store equal to folders, again after each change.
 
 `SyncSession.step` makes all decisions, in one thread. A change, a lost connection or a request only
-wakes it. So at most one batch is on its way, and what changes meanwhile is in the next one.
+wakes it. So at most one batch is on its way; later changes are in the next one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
@@ -22,8 +22,8 @@ from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
 from windsock.sync.scan import NOTHING, Difference, Problem, Scan, Tree, difference
 from windsock.sync.times import Retry, SyncTimes
-from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload, UploadResult
-from windsock.sync.waiters import Waiters, fail, succeed
+from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
+from windsock.sync.waiters import Waiters, answer
 from windsock.sync.watch import Hints, Wake
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ SOON = 0.1
 EMPTY_TREE = NOTHING.tree
 NO_CHANGES = difference(EMPTY_TREE, EMPTY_TREE)
 PATHS_SHOWN = 8
-"""How many paths an event names."""
+"""The number of paths that an event names."""
 STEADY = 10.0
-"""Seconds an agent must have lived, or a batch it must have applied, to be called a good one."""
+"""Seconds after which a connection counts as good, even without a batch."""
 PATIENT = 3
-"""How often a batch starts anew because a file changed meanwhile, until that file has to wait; and
-how often a refusal that the next attempt should repair comes before it is reported."""
+"""The number of batches that start anew because a file changes, until that file has to wait; and of
+refusals that the next attempt should repair, until one is reported."""
 REPAIRED_BY_RETRY = frozenset({"base_mismatch", "digest_mismatch"})
 HALT_HINT = "Bring the files back, or confirm that the folder is meant to be empty."
 HINTS = {
@@ -58,19 +58,10 @@ HINTS = {
 
 
 def _lost(error: Exception) -> LinkLost:
-    """The end of the conversation that an error amounts to: the agent hangs, or talks nonsense."""
+    """An error of a conversation as its end: the agent hangs, or its messages are wrong."""
     if isinstance(error, LinkLost):
         return error
     return LinkLost(error.message if isinstance(error, WindsockError) else str(error))
-
-
-def _taker(text: str) -> dict[str, Any]:
-    """Who took the store over, as the agent's farewell says."""
-    try:
-        taker = json.loads(text)
-    except ValueError:
-        return {}
-    return taker if isinstance(taker, dict) else {}
 
 
 class SyncSession:
@@ -79,16 +70,17 @@ class SyncSession:
     Args:
         root: The DAG folder.
         connect: Starts an agent; called again after each cut.
-        on_event: Gets every event, from the thread of `run` and from the one that reads what the
-            agent sends, never from both at once. It must not block.
-        on_snapshot: Gets what the store holds and what has changed in it, before `Sent` and
-            `CaughtUp`, in the same way.
+        on_event: Gets every event, from the thread of `run` and from the one that reads the agent's
+            messages, never from both at once. It must not block.
+        on_snapshot: Gets the store's tree and its changes, before `Sent` and `CaughtUp`, in the
+            same way.
         times: How long it waits.
-        client: Signs what it takes; one that starts again under the same name takes it back.
-        take_over: Take the store from another session that syncs it.
-        owns: Whether the store is ours by a claim outside it: then it is taken each time.
+        client: Our name; a session with the same name may take the store from us.
+        take_over: Take the store from another session.
+        owns: Whether something else than the lock (a lease) gives us the store: then the lock is
+            taken each time.
         clock: Monotonic seconds.
-        further: Name → folder, of the folders that travel in the same snapshots below their names.
+        further: Name in the tree → folder.
 
     Raises:
         ConfigurationError: A folder's `.windsockignore` is broken.
@@ -119,11 +111,11 @@ class SyncSession:
             root,
             further=further or {},
             hints=self._hints,
-            note=lambda message: self._tell(events.Note(message=message)),
+            note=lambda message: self._publish(events.Note(message=message)),
         )
         self._client = client or uuid.uuid4().hex
         self._owns = owns
-        self._telling = threading.RLock()
+        self._publishing = threading.RLock()
 
         self._link: Link | None = None
         self._attempts = 0
@@ -141,7 +133,7 @@ class SyncSession:
         self._since: float | None = None
         self._hinted: set[str] | None = None
         self._due = 0.0
-        self._told: set[Problem] = set()
+        self._problems: set[Problem] = set()
         self._refusal = ""
         self._repairs = 0
         self._equal = False
@@ -151,10 +143,8 @@ class SyncSession:
 
         self._waiters = Waiters()
 
-    # for any thread
-
     def request_scan(self, *, timeout: float = 60.0) -> str:
-        """Wait until the store equals the folder as it is now.
+        """Wait until the store equals the folder as it is now; from any thread.
 
         Args:
             timeout: In seconds.
@@ -163,8 +153,8 @@ class SyncSession:
             The tree id that both have.
 
         Raises:
-            DeadlineExceeded: It was not so in time; the message names the reason.
-            WindsockError: The store refused it, the sync is halted, or has ended.
+            DeadlineExceeded: They did not get equal in time; the message names the reason.
+            WindsockError: The store refused the batch, the sync is halted, or has ended.
         """
         waiter = self._waiters.add()
         self._hints.nudge()
@@ -178,11 +168,9 @@ class SyncSession:
             ) from None
 
     def allow_empty(self) -> None:
-        """The folder is empty, or gone, on purpose: empty the store too."""
+        """The folder is empty, or gone, on purpose: empty the store too; from any thread."""
         self._empty_allowed = True
         self._hints.nudge()
-
-    # the loop
 
     def run(self, stop: threading.Event) -> None:
         """Sync until `stop` is set.
@@ -212,10 +200,10 @@ class SyncSession:
         self._waiters.end(reason)
 
     def step(self, wake: Wake | None = None) -> None:
-        """Do all that can be done now.
+        """Do one round: connect, scan, send.
 
         Args:
-            wake: What the watcher knows of changes; None to look at everything.
+            wake: The hints of the watcher; None to look at everything.
 
         Raises:
             StoreBusy: Another session syncs the store, or took it over.
@@ -237,7 +225,7 @@ class SyncSession:
                 self._waiters.put_back(waiters)
 
     def _work(self, waiters: list[Waiter]) -> bool:
-        """One round; returns whether the waiters have been answered."""
+        """Returns whether the waiters have been answered."""
         link = self._connected()
         if link is None:
             return False
@@ -260,24 +248,20 @@ class SyncSession:
     def _settle(self, link: Link, found: Scan, *, since: float, waiters: list[Waiter]) -> bool:
         store = self._store if self._store is not None else self._fetch(link)
         if self._halts(found, store):
-            fail(waiters, EnvironmentFailure(self._halted, HALT_HINT))
+            answer(waiters, EnvironmentFailure(self._halted, HALT_HINT))
             return True
         if not self._bring_up(link, found, store, since=since, urgent=bool(waiters)):
             return False
         if found.unsettled:
             self._since, self._due = since, self._clock() + SOON
             return False
-        succeed(waiters, found.tree.id)
+        answer(waiters, found.tree.id)
         return True
 
     # connecting
 
     def _connected(self) -> Link | None:
-        """The living link, a new one if it is time for that, or None.
-
-        Raises:
-            LinkLost: It has just been lost, or could not be made.
-        """
+        """The link, or a new one if it is time for that, or None."""
         if self._link is not None:
             if not self._link.alive:
                 raise self._link.lost
@@ -298,7 +282,7 @@ class SyncSession:
         self._attempts += 1
         if self._attempts > 1:
             return self._converse()
-        # Reading all files takes as long as the way to an agent and its start.
+        # The first scan takes as long as the start of an agent.
         with ThreadPoolExecutor(1, thread_name_prefix="windsock-sync-look") as pool:
             return self._converse(pool.submit(self._look))
 
@@ -314,7 +298,7 @@ class SyncSession:
             tree, pid = welcome.header["tree"], int(welcome.header["pid"])
             unanswered, self._unanswered = self._unanswered, None
             if unanswered is not None and tree != unanswered[0].tree.id:
-                unanswered = None  # It was not applied.
+                unanswered = None  # The agent has not applied it.
             if unanswered is not None:
                 self._store_id, self._store = tree, unanswered[0].tree
             elif tree is None:
@@ -328,13 +312,12 @@ class SyncSession:
             raise
         self._connections += 1
         self._equal = False
-        self._tell(events.Connected(snapshot=tree, pid=pid, again=self._connections > 1))
+        self._publish(events.Connected(snapshot=tree, pid=pid, again=self._connections > 1))
         if unanswered is not None:
-            self._tell_sent(*unanswered)
+            self._publish_sent(*unanswered)
         return link
 
     def _fetch(self, link: Link) -> Tree:
-        """Ask what is in the store."""
         link.send({"type": "manifest"})
         answer = link.receive("manifest", timeout=ANSWER_TIMEOUT)
         self._store_id = answer.header["tree"]
@@ -348,14 +331,15 @@ class SyncSession:
             if self._clock() - self._connected_at >= STEADY:
                 self._reconnect.succeed()
         self._early = self._hinted = None
-        taker = _taker(str(error)) if error.code == "taken_over" else {}
-        # An agent of our own that we left, frozen, may have taken it when it woke, and ends now.
-        if taker and taker.get("client") != self._client:
-            raise StoreBusy(taker, lost=True)
+        if error.code == "taken_over":
+            holder = json.loads(str(error))
+            # The holder may be an agent of our own that was frozen, and ends now.
+            if holder and holder.get("client") != self._client:
+                raise StoreBusy(holder, lost=True)
         self._problem = str(error)
         pause = self._reconnect.fail()
         self._due = self._reconnect.due
-        self._tell(events.Disconnected(reason=str(error), retry=pause))
+        self._publish(events.Disconnected(reason=str(error), retry=pause))
 
     # looking
 
@@ -364,15 +348,17 @@ class SyncSession:
         found = self._folders.look(hinted)
         self._due = self._clock() + self._folders.interval
         problems = set(found.problems)
-        for problem in sorted(problems - self._told, key=lambda each: each.path):
-            self._tell(events.NotSynced(path=problem.path, reason=problem.reason))
-        for path in sorted({each.path for each in self._told} - {each.path for each in problems}):
-            self._tell(events.SyncedAgain(path=path))
-        self._told = problems
+        for problem in sorted(problems - self._problems, key=lambda each: each.path):
+            self._publish(events.NotSynced(path=problem.path, reason=problem.reason))
+        for path in sorted(
+            {each.path for each in self._problems} - {each.path for each in problems}
+        ):
+            self._publish(events.SyncedAgain(path=path))
+        self._problems = problems
         return found
 
     def _hold_back(self, found: Scan) -> Scan:
-        """Let files that change faster than they can be sent wait, so that the others need not."""
+        """Take out files that change faster than they can be sent, so that the others are sent."""
         paths = {path for path, times in self._moved.items() if times >= PATIENT}
         if not paths:
             return found
@@ -385,7 +371,7 @@ class SyncSession:
         )
 
     def _halts(self, found: Scan, store: Tree) -> bool:
-        """Whether sending would empty the store, and nobody has allowed it."""
+        """Whether sending would empty the store, and nobody has allowed that."""
         reason = found.missing or self._folders.emptied(found.tree, store)
         if not reason:
             self._empty_allowed = False
@@ -393,9 +379,9 @@ class SyncSession:
             reason = ""
         if reason and not self._halted:
             self._equal = False
-            self._tell(events.Halted(reason=reason))
+            self._publish(events.Halted(reason=reason))
         if self._halted and not reason:
-            self._tell(events.Resumed())
+            self._publish(events.Resumed())
         self._halted = reason
         return bool(reason)
 
@@ -417,7 +403,7 @@ class SyncSession:
                 self._since, self._due = since, self._resend.due
                 return False
             if not self._equal:
-                self._tell(events.Behind(count=len(changes.paths)))
+                self._publish(events.Behind(count=len(changes.paths)))
             self._batch += 1
             upload = Upload(
                 number=self._batch,
@@ -429,29 +415,29 @@ class SyncSession:
                 settled=self._folders.settled,
             )
             self._unanswered = upload, since
-            applied = upload.send(link)
+            size = upload.send(link)
             self._unanswered = None
             self._store, self._store_id = found.tree, found.tree.id
             self._reconnect.succeed()
-            self._tell_sent(upload, since, applied)
+            self._publish_sent(upload, since, size)
         self._moved.clear()
         self._resend.succeed()
         self._refusal, self._repairs = "", 0
         if not self._equal:
             self._equal = True
-            self._tell(events.CaughtUp(snapshot=found.tree.id), found.tree)
+            self._publish(events.CaughtUp(snapshot=found.tree.id), found.tree)
         return True
 
-    def _tell_sent(self, upload: Upload, since: float, applied: UploadResult | None = None) -> None:
+    def _publish_sent(self, upload: Upload, since: float, size: int = 0) -> None:
         paths = sorted(upload.difference.paths)
         sent = events.Sent(
             snapshot=upload.tree.id,
             paths=tuple(paths[:PATHS_SHOWN]),
             count=len(paths),
-            bytes=applied.content_bytes if applied else 0,
+            bytes=size,
             since_save=round(self._clock() - since, 4),
         )
-        self._tell(sent, upload.tree, upload.difference)
+        self._publish(sent, upload.tree, upload.difference)
 
     def _take_refusal(self, refusal: BatchRefused, waiters: list[Waiter]) -> bool:
         """Try again later; returns whether the waiters have been answered."""
@@ -462,33 +448,33 @@ class SyncSession:
             self._store = None
             self._repairs += 1
             if refusal.code == "digest_mismatch":
-                # A file has changed, and its times have not.
+                # A file has changed without its times.
                 self._hinted = None
                 self._folders.forget()
             if self._repairs < PATIENT:
                 return False
         if refusal.code != self._refusal:
-            self._tell(events.Refused(code=refusal.code, message=str(refusal), retry=pause))
+            self._publish(events.Refused(code=refusal.code, message=str(refusal), retry=pause))
         self._refusal = refusal.code
-        fail(waiters, EnvironmentFailure(str(refusal), HINTS.get(refusal.code, "")))
+        answer(waiters, EnvironmentFailure(str(refusal), HINTS.get(refusal.code, "")))
         return True
 
-    # telling
+    # events
 
     def _aside(self, frame: Frame) -> None:
-        """A message of the agent that nobody asked for; in the link's reading thread."""
+        """Take a message that is no answer; in the link's reading thread."""
         event: events.Event | None
         if frame.type == "processor":
             event = events.ProcessorConnection(connected=bool(frame.header["connected"]))
         else:
             event = events.from_json(frame.header["message"])
         if event is not None:
-            self._tell(event)
+            self._publish(event)
 
-    def _tell(
+    def _publish(
         self, event: events.Event, tree: Tree | None = None, changes: Difference = NO_CHANGES
     ) -> None:
-        with self._telling:
+        with self._publishing:
             if tree is not None:
                 self._on_snapshot(tree, changes)
             self._on_event(event)

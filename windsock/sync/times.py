@@ -1,4 +1,4 @@
-"""How long a sync session waits."""
+"""The times of a sync session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncTimes:
-    """The times of a session, in seconds."""
+    """All in seconds."""
 
     quiet: float = SyncSettings.quiet
     """Without a further change, until a change is sent."""
@@ -28,26 +28,21 @@ class SyncTimes:
 
 
 class Retry:
-    """When to try again: later each time, until an attempt succeeded.
-
-    Args:
-        times: The first pause and the longest one.
-        clock: Monotonic seconds.
-    """
+    """The time of the next attempt: later after each failure."""
 
     def __init__(self, times: SyncTimes, clock: Callable[[], float]) -> None:
         self._times = times
         self._clock = clock
-        self.due = 0.0
         self._pause = times.retry_first
+        self.due = 0.0
 
     def fail(self) -> float:
-        """Note that the attempt failed; returns the pause."""
+        """An attempt failed; returns the pause in seconds."""
         pause = self._pause
         self.due = self._clock() + pause
         self._pause = min(2 * pause, self._times.retry_longest)
         return pause
 
     def succeed(self) -> None:
-        """Note that the attempt succeeded."""
+        """An attempt succeeded."""
         self.due, self._pause = 0.0, self._times.retry_first

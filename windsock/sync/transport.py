@@ -7,9 +7,10 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from windsock.errors import EnvironmentFailure
 from windsock.sync import bootstrap
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 PIPE_BYTES = 1024 * 1024
 LINES_KEPT = 50
 PATIENCE = 2.0
-"""Seconds a process has to end after its pipes are closed, before it is killed."""
+"""Seconds until a process whose input is closed is killed."""
 
 
 class Transport(Protocol):
-    """A started agent's two streams. One thread reads, another one writes; anybody closes."""
+    """A started agent's two streams. One thread reads, one writes; any thread may close."""
 
     def read(self, limit: int) -> bytes:
         """At least one byte and at most `limit`; nothing at the end of the stream."""
@@ -37,24 +38,21 @@ class Transport(Protocol):
         """
 
     def close(self) -> None:
-        """End both streams and what is behind them; a blocked `read` or `write` returns."""
+        """End both streams and the agent; a blocked `read` or `write` returns."""
 
     @property
     def alive(self) -> bool:
-        """Whether the other side has not ended, as far as one can know."""
+        """Whether the other side runs, as far as is known."""
 
     def diagnosis(self) -> str:
         """The last lines of the other side's error stream."""
 
 
 class ProcessTransport:
-    """A child process in a group of its own, on pipes.
-
-    Args:
-        command: What to run.
+    """A child process in its own process group, on pipes.
 
     Raises:
-        EnvironmentFailure: It cannot be started.
+        EnvironmentFailure: The command cannot be started.
     """
 
     def __init__(self, command: list[str]) -> None:
@@ -72,14 +70,12 @@ class ProcessTransport:
                 f"{command[0]} cannot be started: {error.strerror}",
                 "Check that this Python interpreter exists and may be run.",
             ) from None
-        process = self._process
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise AssertionError("the pipes were asked for")
-        self._input, self._output, self._errors = process.stdin, process.stdout, process.stderr
+        self._input = cast("IO[bytes]", self._process.stdin)
+        self._output = cast("IO[bytes]", self._process.stdout)
+        self._errors = cast("IO[bytes]", self._process.stderr)
         for pipe in (self._input, self._output):
-            with contextlib.suppress(
-                OSError, AttributeError
-            ):  # only Linux has it; limits may apply
+            # Only Linux can do this, within a limit for each user.
+            with contextlib.suppress(OSError, AttributeError):
                 fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._listener = threading.Thread(
@@ -90,24 +86,19 @@ class ProcessTransport:
         self._closed = False
 
     @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid
-
-    @property
     def alive(self) -> bool:
         """Whether the child runs."""
         return self._process.poll() is None
 
     def read(self, limit: int) -> bytes:
-        """See `Transport`."""
+        """At least one byte of stdout and at most `limit`; nothing at its end."""
         try:
             return self._output.read(limit) or b""
         except (OSError, ValueError):  # closed
             return b""
 
     def write(self, data: bytes) -> None:
-        """See `Transport`."""
+        """Write all of it to stdin; raises OSError when that is closed."""
         view = memoryview(data)
         while view:
             try:
@@ -117,7 +108,7 @@ class ProcessTransport:
             view = view[written or 0 :]
 
     def close(self) -> None:
-        """End the child: it ends by itself when its input does, or is killed."""
+        """Close the child's input; a child that does not end by that is killed."""
         with self._closing:
             if self._closed:
                 return
@@ -135,7 +126,7 @@ class ProcessTransport:
         self._errors.close()
 
     def diagnosis(self) -> str:
-        """See `Transport`."""
+        """The last lines of stderr."""
         return "\n".join(self._lines)
 
     def _listen(self) -> None:
@@ -144,23 +135,18 @@ class ProcessTransport:
                 self._lines.append(line.decode("utf-8", "replace").rstrip()[:1000])
 
 
-def local_transport(python: str, options: Options) -> ProcessTransport:
-    """Start the agent on this machine.
-
-    Args:
-        python: The interpreter to run it with; any Python ≥ 3.11.
-        options: How the agent works.
-    """
-    return process_transport(bootstrap.command(python, options.as_json()))
+def local_transport(options: Options) -> ProcessTransport:
+    """Start the agent on this machine."""
+    return process_transport(bootstrap.command(sys.executable, options))
 
 
 def process_transport(command: list[str]) -> ProcessTransport:
-    """Start a command that ends in the agent's loader, and send the agent.
+    """Start a command that ends in `bootstrap.command`, and send the agent.
 
-    Args:
-        command: See `bootstrap.command`; with something before it, it may run elsewhere.
+    Raises:
+        EnvironmentFailure: The command cannot be started.
     """
     transport = ProcessTransport(command)
-    with contextlib.suppress(OSError):  # a child that ended at once explains it on its error stream
+    with contextlib.suppress(OSError):  # A child that ended at once explains that on its stderr.
         transport.write(bootstrap.greeting())
     return transport

@@ -1,4 +1,4 @@
-"""Send one batch: what changed, the content the store does not have, and the order to switch."""
+"""Sends one batch: the changes, the content that the store lacks, and the commit."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from windsock.sync.scan import Difference, Tree
 
 WRITE_BYTES = 256 * 1024
-"""Small files are gathered until this much is written at once."""
+"""Small files are sent together, so many bytes in one write."""
 ANSWER_TIMEOUT = 600.0
-"""Seconds for one answer; an agent that is dead is noticed much earlier (see `Link`)."""
+"""Seconds for one answer; the `Link` notices a dead agent much earlier."""
 
 
 class Moved(Exception):
-    """A file is not any more what the scan saw."""
+    """A file has changed since the scan."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -36,7 +36,7 @@ class BatchRefused(Exception):
 
     Args:
         code: See `entries.Refusal`; too_large if it does not fit into one message.
-        message: For the reader.
+        message: For a person.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -45,31 +45,18 @@ class BatchRefused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UploadResult:
-    """The store switched to the new tree.
-
-    Attributes:
-        content_bytes: How much content had to travel.
-        seconds: How long the agent took.
-    """
-
-    content_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Upload:
     """A batch to send.
 
     Attributes:
         number: Counts up within a session.
-        place: Path of the tree → where its content is read from.
-        base: The tree id that the store is at; None for an empty store.
-        tree: The tree that the store shall have.
-        difference: From the one to the other.
+        place: Path of the tree → the file with its content.
+        base: The id of the store's tree; None for an empty store.
+        tree: The new tree.
+        difference: Between the two.
         contents: Digest → content, of files that need not be read again.
-        settled: Path of the tree, digest → the signature that the file has as long as this is its
-            content; empty if the file must be read to know.
+        settled: Path of the tree, digest → the signature of the file as long as it has this
+            content; empty if only reading the file can show that.
     """
 
     number: int
@@ -80,8 +67,11 @@ class Upload:
     contents: Mapping[str, bytes]
     settled: Callable[[str, str], tuple[int, ...]] = lambda *_: ()
 
-    def send(self, link: Link) -> UploadResult:
-        """Send it and wait until it is applied.
+    def send(self, link: Link) -> int:
+        """Send the batch and wait until the agent has applied it.
+
+        Returns:
+            The number of bytes of content that were sent.
 
         Raises:
             BatchRefused: The store stays as it was.
@@ -100,11 +90,8 @@ class Upload:
             link.send({"type": "abort", "batch": self.number})
             raise
         link.send({"type": "commit", "batch": self.number})
-        applied = self._answer(link, "applied")
-        return UploadResult(
-            content_bytes=sum(entries[paths[digest]].size for digest in needed),
-            seconds=float(applied.header["seconds"]),
-        )
+        self._answer(link, "applied")
+        return sum(entries[paths[digest]].size for digest in needed)
 
     def _begin(self, link: Link, changed: Iterable[str]) -> None:
         entries = self.tree.entries
@@ -149,14 +136,14 @@ class Upload:
                     gathered.clear()
                     size = 0
             if link.answer_waits:
-                return  # it can only be a refusal: the rest would be dropped
+                return  # It can only be a refusal: the agent ignores the rest.
         link.send_raw(b"".join(gathered))
 
     def _pieces(self, path: str, digest: str) -> Iterator[tuple[bytes, bool]]:
-        """A file's content; the last piece comes only if the whole has the digest.
+        """A file's content, in pieces, each with whether it is the last one.
 
         Raises:
-            Moved: It does not, or the file is gone.
+            Moved: The content does not have the digest; the last piece did not come then.
         """
         content = self.contents.get(digest)
         if content is not None:

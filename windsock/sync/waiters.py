@@ -18,7 +18,7 @@ Waiter: TypeAlias = "Future[str]"
 
 
 class Waiters:
-    """Those that no round of the session has taken yet."""
+    """Those who wait for the next round of the session."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Waiters:
         self._ended = ""
 
     def add(self) -> Waiter:
-        """A new one, for the next round.
+        """A new one.
 
         Raises:
             EnvironmentFailure: The session has ended.
@@ -50,21 +50,18 @@ class Waiters:
             self._waiting[:0] = [waiter for waiter in waiters if not waiter.done()]
 
     def end(self, reason: str) -> None:
-        """The session has ended: fail all who wait, and all who come later."""
+        """The session has ended: all get an error, and all who come later."""
         with self._lock:
             self._ended = reason
-        fail(self.take(), EnvironmentFailure(reason))
+        answer(self.take(), EnvironmentFailure(reason))
 
 
-def succeed(waiters: Iterable[Waiter], tree: str) -> None:
-    """The store and the folders have this tree."""
+def answer(waiters: Iterable[Waiter], result: str | WindsockError) -> None:
+    """Give all of them a tree id, or an error."""
     for waiter in waiters:
-        if waiter.set_running_or_notify_cancel():
-            waiter.set_result(tree)
-
-
-def fail(waiters: Iterable[Waiter], error: WindsockError) -> None:
-    """The store cannot be made equal to the folders."""
-    for waiter in waiters:
-        if waiter.set_running_or_notify_cancel():
-            waiter.set_exception(error)
+        if not waiter.set_running_or_notify_cancel():
+            continue
+        if isinstance(result, str):
+            waiter.set_result(result)
+        else:
+            waiter.set_exception(result)

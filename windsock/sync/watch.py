@@ -1,8 +1,8 @@
 """Watch folders for changes, by watchdog.
 
-A hint says when to look; a scan finds out what is there. So nothing is lost when the kernel drops
-events, when the folder is replaced, or on a file system without events: a scan of everything comes
-at least every ten seconds.
+A hint says when to look; a scan finds out what changed. Everything is scanned at least every ten
+seconds, so nothing is lost when the kernel drops events, when the folder is replaced, or on a file
+system without events.
 
 On Linux this uses watchdog's inotify reader, `InotifyFD`, without its `Observer`. An Observer
 delays a file that is moved away, and everything after it, by half a second; it needs four threads
@@ -10,26 +10,33 @@ for a folder; and it hides an overflow and an exhausted limit. Other systems use
 docs/decisions/0013-a-smaller-house.md has the numbers.
 """
 
-# The names of files are bytes in an event; pathlib knows only text.
-# ruff: noqa: PTH116
-
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import psutil
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
 from windsock.sync.rules import IGNORE_FILE
 
+if sys.platform == "linux":
+    from watchdog.observers.inotify_c import (
+        CallbackId,
+        InotifyConstants,
+        InotifyFD,
+        Mask,
+    )
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
 
@@ -58,11 +65,11 @@ class Wake:
 
     Attributes:
         since: When (monotonic seconds) the first hint came; None if only `nudge` was called.
-        paths: The files that may have changed, and no others did; None means anything may have.
+        paths: The files that may have changed; None means that any file may have.
     """
 
     since: float | None
-    paths: frozenset[str] | None = None
+    paths: frozenset[str] | None
 
 
 class Hints:
@@ -105,36 +112,26 @@ class Hints:
             self._nudged = True
             self._condition.notify()
 
-    def remaining(self) -> float | None:
-        """Seconds until it is time to wake; 0 if it is, None if there is no reason yet."""
-        if self._nudged:
-            return 0.0
-        if self._first is None:
-            return None
-        due = min(self._last + self._quiet, self._first + self._longest)
-        return max(0.0, due - self._clock())
-
-    def take(self) -> Wake:
-        """The reason to wake; later hints belong to the next one."""
-        with self._condition:
-            known = self._paths is not None and self._first is not None and not self._nudged
-            wake = Wake(self._first, frozenset(self._paths or ()) if known else None)
-            self._first, self._paths, self._nudged = None, set(), False
-            return wake
-
     def wait(self, timeout: float) -> Wake | None:
         """Wait for a quiet moment after a change; None if nothing happened in `timeout` seconds."""
         deadline = self._clock() + timeout
         with self._condition:
-            while True:
-                remaining = self.remaining()
-                if remaining == 0.0:
-                    break
-                left = deadline - self._clock()
-                if left <= 0:
-                    return None
-                self._condition.wait(left if remaining is None else min(left, remaining))
-        return self.take()
+            while (pause := self._remaining(deadline)) > 0:
+                self._condition.wait(pause)
+            if self._remaining(math.inf) > 0:
+                return None
+            known = self._paths is not None and not self._nudged
+            wake = Wake(self._first, frozenset(self._paths or ()) if known else None)
+            self._first, self._paths, self._nudged = None, set(), False
+            return wake
+
+    def _remaining(self, deadline: float) -> float:
+        """Seconds until there is a reason to wake, or until the deadline."""
+        if self._nudged:
+            return 0.0
+        if self._first is not None:
+            deadline = min(deadline, self._last + self._quiet, self._first + self._longest)
+        return deadline - self._clock()
 
 
 class Backend(Protocol):
@@ -161,9 +158,12 @@ class Watcher:
     Args:
         root: The folder.
         hint: Called with the path of a file that changed, relative to the folder, or with None if
-            anything may have changed. In a thread of watchdog.
+            any file may have changed. In a thread of watchdog.
         note: Called with a sentence when saves are noticed more slowly than usual.
         backend: Makes a backend for a folder, its rules and a hint (tests).
+
+    Attributes:
+        interval: Seconds after which to scan even without a hint.
     """
 
     def __init__(
@@ -171,52 +171,48 @@ class Watcher:
         root: Path,
         *,
         hint: Callable[[str | None], None],
-        note: Callable[[str], None] = lambda _: None,
+        note: Callable[[str], None],
         backend: Callable[[Path, Rules, Callable[[str | None], None]], Backend] | None = None,
     ) -> None:
         self._root = root
         self._hint = hint
         self._note = note
-        self._make_backend = backend or _backend
+        system = InotifyBackend if sys.platform == "linux" else ObserverBackend
+        self._make_backend = backend or system
         self._backend: Backend | None = None
-        self._armed: tuple[int, int, Rules] | None = None
-        self._interval = ABSENT
+        self._watched: tuple[int, int, Rules] | None = None
         self._noted = ""
+        self.interval = ABSENT
 
-    @property
-    def interval(self) -> float:
-        """Seconds after which to scan even without a hint."""
-        return self._interval
-
-    def arm(self, rules: Rules) -> bool:
+    def watch(self, rules: Rules) -> bool:
         """Watch the folder that exists now; cheap if it is watched already.
 
-        Call it before each scan: what changes later causes a hint.
+        Call this before each scan: what changes later causes a hint.
 
         Returns:
             Whether hints came for all changes since the last call.
         """
         try:
-            status = os.stat(self._root)
+            status = self._root.stat()
         except OSError:
             self.stop()
-            self._interval = ABSENT
+            self.interval = ABSENT
             return False
         wanted = (status.st_dev, status.st_ino, rules)
         broken = self._backend.broken if self._backend is not None else ""
-        if self._armed == wanted and broken == LIMIT:
+        if self._watched == wanted and broken == LIMIT:
             self._slow_down(broken)
             return False
-        if self._armed == wanted and not broken:
+        if self._watched == wanted and not broken:
             return self._backend is not None
         self.stop()
-        self._armed = wanted
+        self._watched = wanted
         self._start(rules)
         return False
 
     def stop(self) -> None:
-        """Stop watching, until the next `arm`."""
-        backend, self._backend, self._armed = self._backend, None, None
+        """Stop watching, until the next `watch`."""
+        backend, self._backend, self._watched = self._backend, None, None
         if backend is not None:
             backend.stop()
 
@@ -236,36 +232,28 @@ class Watcher:
             self._slow_down(LIMIT if limit else str(error))
         else:
             self._backend = backend
-            self._interval = CHECK
+            self.interval = CHECK
 
     def _slow_down(self, reason: str) -> None:
-        self._interval = POLL
+        self.interval = POLL
         if reason != self._noted:
             self._noted = reason
             self._note(f"{reason}: {self._root} is scanned every second")
 
 
-def _backend(root: Path, rules: Rules, hint: Callable[[str | None], None]) -> Backend:
-    make = InotifyBackend if sys.platform == "linux" else ObserverBackend
-    return make(root, rules, hint)
-
-
 def _silent_file_system(root: Path) -> str:
-    """Why no events are to be expected from the file system, or nothing."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    """Why the folder's file system causes no events; empty if it causes some."""
+    place = root.resolve()
+    mounts = [
+        mount
+        for mount in psutil.disk_partitions(all=True)
+        if place.is_relative_to(mount.mountpoint)
+    ]
+    # Of two at the same place the later one is seen.
+    mount = max(reversed(mounts), key=lambda each: len(each.mountpoint), default=None)
+    if mount is None or mount.fstype not in SILENT_FILE_SYSTEMS:
         return ""
-    place = f"{root.resolve()}/"
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        _, point, found, *_ = line.replace("\\040", "\0").split(" ")
-        point = point.replace("\0", " ")
-        if place.startswith(point.rstrip("/") + "/") and len(point) >= len(best):
-            best, kind = point, found
-    if kind not in SILENT_FILE_SYSTEMS:
-        return ""
-    return f"{best} is a {kind} file system, which reports no changes"
+    return f"{mount.mountpoint} is a {mount.fstype} file system, which reports no changes"
 
 
 class InotifyBackend:
@@ -278,14 +266,6 @@ class InotifyBackend:
     """
 
     def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
-        # Only there on Linux.
-        from watchdog.observers.inotify_c import (  # noqa: PLC0415
-            CallbackId,
-            InotifyConstants,
-            InotifyFD,
-            Mask,
-        )
-
         self._root = os.fsencode(root)
         self._rules = rules
         self._hint = hint
@@ -310,19 +290,19 @@ class InotifyBackend:
 
     @property
     def broken(self) -> str:
-        """See `Backend`."""
+        """Why it misses changes; empty while it does not."""
         if not self._broken and not self._inotify.is_alive():
             return "watchdog's thread has ended"
         return self._broken
 
     def start(self) -> None:
-        """See `Backend`."""
+        """Start to watch; raises OSError if the system refuses it."""
         self._inotify.start()
         with self._lock:
             self._add(b"")
 
     def stop(self) -> None:
-        """See `Backend`."""
+        """Stop, and wait for all threads."""
         with self._lock:
             self._paths.clear()  # The end of each watch is no change.
         self._inotify.stop()
@@ -347,7 +327,7 @@ class InotifyBackend:
         path = folder + b"/" + event.name if folder else event.name
         is_directory = bool(event.is_directory)
         if path == IGNORE_FILE.encode():
-            self._hint(None)  # It is not sent, but it names what is not sent.
+            self._hint(None)  # It is not sent, but it decides what is sent.
             return
         if self._ignores(path, is_directory=is_directory):
             return
@@ -365,7 +345,7 @@ class InotifyBackend:
                 self._break("the folder was removed")
 
     def on_queue_overflow(self) -> None:
-        """Called by watchdog when events were lost: watch and scan all folders anew."""
+        """Called by watchdog when events were lost."""
         self._break("events were lost")
 
     def _follow(self, event: InotifyEvent, path: bytes) -> None:
@@ -397,7 +377,7 @@ class InotifyBackend:
             folder = folders.pop()
             if folder in self._watched:
                 continue  # It was found in the folder above before its own event came.
-            place = os.path.join(self._root, folder) if folder else self._root  # noqa: PTH118
+            place = self._root + b"/" + folder if folder else self._root
             try:
                 wd = self._inotify.add_callback(place, self._mask, self, self._identity)
                 if wd < 0:
@@ -426,7 +406,7 @@ class InotifyBackend:
 
 
 def _text(path: bytes) -> str | None:
-    """A path as text, if it is any."""
+    """A path as text; None if it is not UTF-8."""
     try:
         return path.decode("utf-8")
     except UnicodeDecodeError:
@@ -443,8 +423,7 @@ class ObserverBackend(FileSystemEventHandler):
     """
 
     def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
-        # Heavy, and not needed on Linux.
-        from watchdog.observers import Observer  # noqa: PLC0415
+        from watchdog.observers import Observer  # noqa: PLC0415 - heavy, and not for Linux
 
         self._root = root
         self._rules = rules
@@ -453,16 +432,16 @@ class ObserverBackend(FileSystemEventHandler):
 
     @property
     def broken(self) -> str:
-        """See `Backend`."""
+        """Why it misses changes; empty while it does not."""
         return "" if self._observer.is_alive() else "the observer has ended"
 
     def start(self) -> None:
-        """See `Backend`."""
+        """Start to watch; raises OSError if the system refuses it."""
         self._observer.schedule(self, str(self._root), recursive=True)
         self._observer.start()
 
     def stop(self) -> None:
-        """See `Backend`."""
+        """Stop, and wait for all threads."""
         if self._observer.is_alive():
             self._observer.stop()
             self._observer.join()

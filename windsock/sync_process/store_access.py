@@ -15,7 +15,6 @@ late gets `StoreBusy`, which names who syncs.
 
 from __future__ import annotations
 
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +44,7 @@ class LocalStore:
 
     def connect(self) -> Transport:
         """Start an agent."""
-        return local_transport(sys.executable, self._options)
+        return local_transport(self._options)
 
     def has_lease(self) -> bool:
         """Whether the lock may be taken from whoever has it."""

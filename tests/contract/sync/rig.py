@@ -231,7 +231,7 @@ _time.monotonic = lambda: _start + {times} * (_monotonic() - _start)
 
 def prefixed(options: Options, prefix: str) -> list[str]:
     """The command of an agent that runs some Python before it loads."""
-    command = bootstrap.command(sys.executable, options.as_json())
+    command = bootstrap.command(sys.executable, options)
     return [*command[:-2], prefix + command[-2], command[-1]]
 
 
@@ -288,7 +288,7 @@ class Rig:
         if self.kind == "memory":
             inner = MemoryTransport(self.options)
         else:
-            inner = local_transport(sys.executable, self.options)
+            inner = local_transport(self.options)
         self.transports.append(inner)
         return self.wrap(inner)
 

@@ -318,14 +318,14 @@ def test_an_agent_whose_client_dies_ends_and_frees_the_store(tmp_path: Path) -> 
     rig = Rig(tmp_path, "process")
     rig.write("a.py")
     program = (
-        "import sys, time, pathlib\n"
+        "import pathlib\n"
         "from windsock.store.agent import Options\n"
         "from windsock.sync.session import SyncSession\n"
         "from windsock.sync.transport import local_transport\n"
         "import threading\n"
         f"options = Options(store={str(rig.store)!r})\n"
         f"session = SyncSession(pathlib.Path({str(rig.root)!r}),\n"
-        "    connect=lambda: local_transport(sys.executable, options),\n"
+        "    connect=lambda: local_transport(options),\n"
         "    on_event=lambda event: print(event, flush=True))\n"
         "session.run(threading.Event())\n"
     )
@@ -478,7 +478,7 @@ def test_an_interpreter_that_does_not_exist_is_told(tmp_path: Path) -> None:
 def test_noise_before_the_agent_is_skipped_and_noise_instead_of_it_is_told(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "process")
     rig.write("a.py")
-    inner = bootstrap.command(sys.executable, rig.options.as_json())
+    inner = bootstrap.command(sys.executable, rig.options)
 
     def shell(script: str) -> Callable[[], Transport]:
         def connect() -> Transport:

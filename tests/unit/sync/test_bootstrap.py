@@ -32,7 +32,7 @@ def test_the_agent_needs_nothing_but_the_standard_library_and_its_earlier_module
 
 
 def test_an_agent_that_did_not_arrive_whole_says_so() -> None:
-    command = bootstrap.command(sys.executable, Options(store="/nowhere").as_json())
+    command = bootstrap.command(sys.executable, Options(store="/nowhere"))
     done = subprocess.run(
         command, input=bootstrap.greeting()[:-1], capture_output=True, check=False
     )
@@ -43,7 +43,7 @@ def test_an_agent_that_did_not_arrive_whole_says_so() -> None:
 
 def test_the_agent_does_not_depend_on_this_environment(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('not the standard library')")
-    command = bootstrap.command(sys.executable, Options(store=str(tmp_path / "store")).as_json())
+    command = bootstrap.command(sys.executable, Options(store=str(tmp_path / "store")))
     done = subprocess.run(
         command,
         input=bootstrap.greeting(),

@@ -5,9 +5,10 @@ import os
 import shutil
 import threading
 import time
-from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from windsock.sync.rules import Rules
@@ -20,11 +21,13 @@ from windsock.sync.watch import (
     Hints,
     InotifyBackend,
     ObserverBackend,
+    Wake,
     Watcher,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from windsock.sync.watch import Backend
 
@@ -43,17 +46,14 @@ class Clock:
 def test_hints_wait_for_a_quiet_moment() -> None:
     clock = Clock()
     hints = Hints(quiet=0.015, longest=0.5, clock=clock)
-    assert hints.remaining() is None
+    assert hints.wait(0.0) is None
     hints.note("a.py")
-    assert hints.remaining() == pytest.approx(0.015)
     clock.now += 0.01
     hints.note("b.py")
-    assert hints.remaining() == pytest.approx(0.015)
-    clock.now += 0.02
-    assert hints.remaining() == 0.0
-    wake = hints.wait(0.0)
-    assert wake is not None
-    assert (wake.since, wake.paths) == (100.0, frozenset({"a.py", "b.py"}))
+    clock.now += 0.01
+    assert hints.wait(0.0) is None
+    clock.now += 0.01
+    assert hints.wait(0.0) == Wake(100.0, frozenset({"a.py", "b.py"}))
     assert hints.wait(0.0) is None
 
 
@@ -63,33 +63,30 @@ def test_hints_that_never_stop_wake_all_the_same() -> None:
     for _ in range(51):
         hints.note("busy.log")
         clock.now += 0.01
-    wake = hints.wait(0.0)
-    assert wake is not None
-    assert wake.since == 100.0
+    assert hints.wait(0.0) == Wake(100.0, frozenset({"busy.log"}))
 
 
 def test_a_hint_without_a_path_means_anything_and_so_do_too_many() -> None:
     hints = Hints(quiet=0.0, longest=0.5, clock=Clock())
-    hints.note("a.py")
-    hints.note(None)
-    hints.note("b.py")
-    assert hints.take().paths is None
+    for path in ("a.py", None, "b.py"):
+        hints.note(path)
+    assert hints.wait(0.0) == Wake(100.0, None)
     for number in range(100):
         hints.note(str(number))
-    assert hints.take().paths is None
+    assert hints.wait(0.0) == Wake(100.0, None)
     hints.note("c.py")
-    assert hints.take().paths == frozenset({"c.py"})
+    assert hints.wait(0.0) == Wake(100.0, frozenset({"c.py"}))
 
 
 def test_a_nudge_wakes_at_once_and_from_another_thread() -> None:
-    hints = Hints(quiet=10.0, longest=10.0)
+    clock = Clock()
+    hints = Hints(quiet=10.0, longest=10.0, clock=clock)
     hints.note("a.py")
     thread = threading.Thread(target=hints.nudge)
     thread.start()
-    wake = hints.wait(DEADLINE)
+    # With a nudge everything is scanned.
+    assert hints.wait(DEADLINE) == Wake(100.0, None)
     thread.join()
-    assert wake is not None
-    assert wake.paths is None, "whoever nudges wants a look at everything"
 
 
 class Counted:
@@ -120,8 +117,8 @@ def watcher(tmp_path: Path, hints: Counted) -> Iterator[Watcher]:
     """Watches `tmp_path/dags`, in which there are two folders, one of them ignored."""
     (tmp_path / "dags/sub").mkdir(parents=True)
     (tmp_path / "dags/.git/objects").mkdir(parents=True)
-    watcher = Watcher(tmp_path / "dags", hint=hints)
-    watcher.arm(RULES)
+    watcher = Watcher(tmp_path / "dags", hint=hints, note=print)
+    watcher.watch(RULES)
     yield watcher
     watcher.stop()
 
@@ -230,12 +227,12 @@ def test_a_backend_that_misses_changes_is_replaced(tmp_path: Path, hints: Counte
         made.append(InotifyBackend(root, rules, hint) if made else Scripted())
         return made[-1]
 
-    watcher = Watcher(tmp_path, hint=hints, backend=make)
-    assert watcher.arm(RULES) is False
-    assert watcher.arm(RULES) is True
+    watcher = Watcher(tmp_path, hint=hints, note=print, backend=make)
+    assert watcher.watch(RULES) is False
+    assert watcher.watch(RULES) is True
     made[0].broken = "events were lost"  # type: ignore[misc]
-    assert watcher.arm(RULES) is False
-    assert watcher.arm(RULES) is True
+    assert watcher.watch(RULES) is False
+    assert watcher.watch(RULES) is True
     (tmp_path / "a.py").write_text("x")
     hints.wait_for(lambda paths: "a.py" in paths)
     watcher.stop()
@@ -257,8 +254,8 @@ def test_an_exhausted_limit_is_reported_once_and_the_folder_scanned_often(
 ) -> None:
     notes: list[str] = []
     watcher = Watcher(tmp_path, hint=hints, note=notes.append, backend=lambda *_: Scripted(number))
-    assert watcher.arm(RULES) is False
-    assert watcher.arm(RULES) is False
+    assert watcher.watch(RULES) is False
+    assert watcher.watch(RULES) is False
     assert watcher.interval == POLL
     assert len(notes) == 1
     assert "sysctl" in notes[0]
@@ -268,10 +265,10 @@ def test_a_limit_that_a_new_folder_reaches_is_reported_too(tmp_path: Path, hints
     backend = Scripted()
     notes: list[str] = []
     watcher = Watcher(tmp_path, hint=hints, note=notes.append, backend=lambda *_: backend)
-    watcher.arm(RULES)
-    assert watcher.arm(RULES) is True
+    watcher.watch(RULES)
+    assert watcher.watch(RULES) is True
     backend.broken = LIMIT
-    assert watcher.arm(RULES) is False
+    assert watcher.watch(RULES) is False
     assert watcher.interval == POLL
     assert "sysctl" in notes[0]
 
@@ -305,17 +302,16 @@ def test_the_observer_of_other_systems_causes_hints_too(tmp_path: Path, hints: C
 def test_a_network_folder_is_scanned_often(
     tmp_path: Path, hints: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really_read = Path.read_text
-
-    def mounts(path: Path, *arguments: str, **options: str) -> str:
-        if path == Path("/proc/self/mounts"):
-            return f"/dev/x / ext4 rw 0 0\nhost {tmp_path} 9p rw 0 0\n"
-        return really_read(path, *arguments, **options)
-
-    monkeypatch.setattr(Path, "read_text", mounts)
+    mounts = [
+        SimpleNamespace(mountpoint="/", fstype="ext4"),
+        SimpleNamespace(mountpoint=str(tmp_path), fstype="ext4"),
+        SimpleNamespace(mountpoint=str(tmp_path), fstype="9p"),
+        SimpleNamespace(mountpoint=f"{tmp_path}-other", fstype="ext4"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     notes: list[str] = []
     watcher = Watcher(tmp_path, hint=hints, note=notes.append)
-    assert watcher.arm(RULES) is False
+    assert watcher.watch(RULES) is False
     assert watcher.interval == POLL
     assert "9p" in notes[0]
 
@@ -325,10 +321,10 @@ def test_a_folder_that_goes_and_comes_is_watched_again(
 ) -> None:
     shutil.rmtree(root)
     hints.wait_for(lambda paths: None in paths)
-    watcher.arm(RULES)
+    watcher.watch(RULES)
     assert watcher.interval == ABSENT
     root.mkdir()
-    watcher.arm(RULES)
+    watcher.watch(RULES)
     (root / "a.py").write_text("x")
     hints.wait_for(lambda paths: "a.py" in paths)
 
@@ -341,7 +337,7 @@ def test_a_folder_that_was_replaced_is_noticed(
     root.rename(root.parent / "away")
     other.rename(root)
     hints.wait_for(lambda paths: None in paths)
-    assert watcher.arm(RULES) is False
+    assert watcher.watch(RULES) is False
     (root / "a.py").write_text("x")
     hints.wait_for(lambda paths: "a.py" in paths)
 
@@ -352,16 +348,16 @@ def test_a_link_to_another_folder_and_other_rules_are_followed(
     for name in ("one", "two"):
         (tmp_path / name / "data").mkdir(parents=True)
     (tmp_path / "root").symlink_to("one")
-    watcher = Watcher(tmp_path / "root", hint=hints)
-    watcher.arm(RULES)
+    watcher = Watcher(tmp_path / "root", hint=hints, note=print)
+    watcher.watch(RULES)
     (tmp_path / "root").unlink()
     (tmp_path / "root").symlink_to("two")
-    assert watcher.arm(RULES) is False
+    assert watcher.watch(RULES) is False
     (tmp_path / "two/a.py").write_text("x")
     hints.wait_for(lambda paths: "a.py" in paths)
     other = Rules((*RULES.lines, "data/"))
-    assert watcher.arm(other) is False
-    assert watcher.arm(other) is True
+    assert watcher.watch(other) is False
+    assert watcher.watch(other) is True
     (tmp_path / "two/data/x").write_text("ignored")
     (tmp_path / "two/b.py").write_text("x")
     hints.wait_for(lambda paths: "b.py" in paths and "data/x" not in paths)
@@ -370,8 +366,8 @@ def test_a_link_to_another_folder_and_other_rules_are_followed(
 
 def test_stopping_leaves_no_thread(tmp_path: Path, hints: Counted) -> None:
     before = set(threading.enumerate())
-    watcher = Watcher(tmp_path, hint=hints)
-    watcher.arm(RULES)
+    watcher = Watcher(tmp_path, hint=hints, note=print)
+    watcher.watch(RULES)
     assert set(threading.enumerate()) > before
     watcher.stop()
     assert set(threading.enumerate()) <= before

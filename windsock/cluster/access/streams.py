@@ -367,7 +367,7 @@ def exec_transport(
         EnvironmentFailure: No pod is ready, or the cluster refuses.
     """
     pod = ready_pod(cluster, component)
-    transport = exec_in(cluster, pod, bootstrap.command(python, options.as_json()))
+    transport = exec_in(cluster, pod, bootstrap.command(python, options))
     with contextlib.suppress(OSError):  # what ended at once says why on its error stream
         transport.write(bootstrap.greeting())
     return transport
