@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from windsock.config import load
+from windsock.events import to_line
 from windsock.flow import Workspace
 from windsock.model import Environment
 from windsock.sync_process.server import ControlServer
@@ -271,7 +272,7 @@ class FakeSync:
         assert self.attached.wait(10)
         assert self._server is not None
         for event in events:
-            self._server.publish(event)
+            self._server.publish(to_line(event))
 
     def stop(self) -> None:
         if self._server is not None:

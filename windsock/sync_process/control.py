@@ -1,9 +1,6 @@
-"""Talk to the sync process of an environment: one JSON object a line over its unix socket.
+"""Talks to the sync process of an environment: one JSON object a line over its unix socket.
 
-Requests: `status`, `barrier` (waits until Airflow has parsed exactly what is on disk), `used`
-(which paths each DAG file used), `synced` (waits until the store holds it), `allow-empty` (the
-emptied folder is meant), `take-over` (from somebody else who syncs) and `attach` (from then on
-every event comes, see `windsock.events`).
+docs/events.md describes the requests.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 
 GRACE = 2.0
-"""Seconds that a request may take longer than the deadline it carries, for its answer to arrive."""
+"""Seconds after a request's deadline in which its answer may still arrive."""
 
 
 class ControlClient:
@@ -37,7 +34,7 @@ class ControlClient:
         self._path = Path(path)
 
     def status(self, *, timeout: float = 5.0) -> Message:
-        """What the sync process knows: connected, halted, the snapshot, the files with errors.
+        """The state, see `SyncState.as_json`.
 
         Raises:
             EnvironmentFailure: No sync process answers.
@@ -51,16 +48,16 @@ class ControlClient:
             timeout: In seconds.
 
         Raises:
-            DeadlineExceeded: It did not come so far in time; says what is missing.
+            DeadlineExceeded: It took longer; the message says what is missing.
             EnvironmentFailure: No sync process answers, or it cannot sync.
         """
-        answer = self._ask({"request": "barrier", "timeout": timeout}, timeout=timeout + GRACE)
+        answer = self._ask_for("barrier", timeout)
         return ParsedSnapshot(
             snapshot=answer["snapshot"], errors=answer["errors"], dags=tuple(answer["dags"])
         )
 
     def used(self, *, timeout: float = 5.0) -> dict[str, list[str]]:
-        """Each DAG file, and the paths that it used when it was parsed last; see `Parsed`.
+        """Each DAG file, and the paths that it used when it was parsed last.
 
         Raises:
             EnvironmentFailure: No sync process answers.
@@ -77,7 +74,7 @@ class ControlClient:
         return True
 
     def synced(self, *, timeout: float = 60.0) -> str:
-        """Wait until the store holds exactly what is on disk now, whether Airflow runs or not.
+        """Wait until the store has exactly what is on disk now, whether Airflow runs or not.
 
         Args:
             timeout: In seconds.
@@ -86,20 +83,18 @@ class ControlClient:
             The snapshot's tree id.
 
         Raises:
-            DeadlineExceeded: It did not come so far in time.
+            DeadlineExceeded: It took longer.
             EnvironmentFailure: No sync process answers, or it cannot sync.
         """
-        answer = self._ask({"request": "synced", "timeout": timeout}, timeout=timeout + GRACE)
-        return str(answer["snapshot"])
+        return str(self._ask_for("synced", timeout)["snapshot"])
 
     def allow_empty(self, *, timeout: float = 5.0) -> Message:
-        """Say that an emptied DAG folder is meant, so that its deletion is synced."""
+        """Sync a folder although it is empty: it was emptied on purpose."""
         return self._ask({"request": "allow-empty"}, timeout=timeout)
 
     def take_over(self, *, timeout: float = 60.0) -> str:
-        """Take the sync over from somebody else; who that was, or nothing if it was ours."""
-        answer = self._ask({"request": "take-over", "timeout": timeout}, timeout=timeout + GRACE)
-        return str(answer["from"])
+        """Take the sync over; returns from whom, or an empty text if it was ours."""
+        return str(self._ask_for("take-over", timeout)["from"])
 
     def attach(self) -> Iterator[Event]:
         """Every event from now on, `Attached` first; ends when the sync process ends.
@@ -122,6 +117,10 @@ class ControlClient:
                 "the sync process does not answer",
                 "`invoke status` shows what runs; `invoke up` starts what is missing.",
             ) from error
+
+    def _ask_for(self, name: str, timeout: float) -> Message:
+        """Send a request that waits up to `timeout` seconds."""
+        return self._ask({"request": name, "timeout": timeout}, timeout=timeout + GRACE)
 
     def _ask(self, request: Message, *, timeout: float) -> Message:
         with self._connect(timeout) as client:

@@ -1,8 +1,8 @@
 """Restarts Airflow's components when plugins change: a component reads them once, when it starts.
 
-The sync process does it, so that a save is enough also where no terminal is attached. A file has
-the digest of the plugins that were loaded last. So a save that came during a cut or a crash is
-noticed as soon as the folder and the store are equal again.
+The sync process does this, so that it happens also while no terminal is attached. A file has the
+digest of the plugins that were loaded last. So a save during a cut or a crash is noticed when the
+folder and the store are equal again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windsock.airflow.health import (
@@ -30,89 +31,90 @@ from windsock.model import ENVIRONMENT_FILE, Environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
+
+    import httpx
 
     from windsock.sync.scan import Difference, Entry, Tree
-    from windsock.sync_process.settings import PodSettings
+    from windsock.sync_process.settings import ServiceSettings
 
 LOADED = "plugins.loaded"
 """A file of the state folder: the digest of the plugins that Airflow's components have read."""
 
 NO_PLUGINS = "none"
 IN_BETWEEN = "restarting"
-"""Instead of a digest: some components may have read older plugins than others."""
+"""Instead of a digest: components may have read different plugins."""
 
 
 def digest_of(entries: Mapping[str, Entry]) -> str:
-    """The content of all plugins.
-
-    Args:
-        entries: All that a snapshot holds.
-    """
+    """The digest of all plugins in a snapshot."""
     rows = sorted((path, e.row) for path, e in entries.items() if path.startswith(f"{PLUGINS}/"))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest() if rows else NO_PLUGINS
 
 
-def restart_processes(state: Path, *, secrets: Path, timeout: float) -> None:
+def restart_airflow(settings: ServiceSettings) -> None:
+    """Restart Airflow's components, and wait until they are healthy.
+
+    Raises:
+        WindsockError: One did not become healthy.
+    """
+    if settings.pod is not None:
+        from windsock.cluster.rollout import follow as rollout  # noqa: PLC0415 - heavy
+
+        cluster = settings.pod.connect()
+        rollout.restart(cluster, AIRFLOW, progress=lambda _: None, timeout=settings.up_timeout)
+        return
+    state = Path(settings.state_folder)
+    password = Secrets.ensure(Path(settings.secrets)).supervisor_password
+    supervisor = Supervisor(state, password=password, inherited={})
+    with loopback_client() as client:
+        restart_processes(state, supervisor, client, timeout=settings.up_timeout)
+
+
+def restart_processes(
+    state: Path, supervisor: Supervisor, client: httpx.Client, *, timeout: float
+) -> None:
     """Restart Airflow's components on this machine, if they run, and wait until they are healthy.
 
     Args:
         state: The state folder.
-        secrets: The folder of its secrets.
+        supervisor: Of the components.
+        client: For the API.
         timeout: Seconds.
 
     Raises:
         WindsockError: One did not become healthy.
     """
-    password = Secrets.ensure(secrets).supervisor_password
-    supervisor = Supervisor(state, password=password, inherited={})
     states = supervisor.states()
     if all(name not in states or states[name].state in ENDED for name in AIRFLOW):
-        return  # They are yet to start, and will read what is there then.
+        return  # They have not started yet, and will read the new plugins.
     supervisor.restart(*AIRFLOW)
     if not (state / ENVIRONMENT_FILE).exists():
-        return  # An `up` is on its way, and waits for them itself.
+        return  # An `up` is under way, and waits for them.
     url = Environment.load(state).url
-    with loopback_client() as client:
 
-        def unhealthy() -> list[str]:
-            supervisor.check(*AIRFLOW)
-            health, now = airflow_health(client, url), supervisor.states()
-            return [
-                name
-                for name in AIRFLOW
-                if not is_healthy(health.get(name) or {}, name, since=now[name].since)
-            ]
+    def unhealthy() -> list[str]:
+        supervisor.check(*AIRFLOW)
+        health, now = airflow_health(client, url), supervisor.states()
+        return [
+            name
+            for name in AIRFLOW
+            if not is_healthy(health.get(name) or {}, name, since=now[name].since)
+        ]
 
-        wait_until_healthy(
-            unhealthy,
-            seconds=timeout,
-            progress=lambda _: None,
-            hint=lambda name: f"The end of its log:\n{supervisor.tail(name)}",
-        )
-
-
-def restart_pods(pod: PodSettings, *, timeout: float) -> None:
-    """Give Airflow's components in a namespace new pods, and wait until they are ready.
-
-    Args:
-        pod: Names the cluster and the namespace.
-        timeout: Seconds.
-
-    Raises:
-        WindsockError: One did not become ready.
-    """
-    from windsock.cluster.rollout import follow as rollout  # noqa: PLC0415 - heavy
-
-    rollout.restart(pod.connect(), AIRFLOW, progress=lambda _: None, timeout=timeout)
+    wait_until_healthy(
+        unhealthy,
+        seconds=timeout,
+        progress=lambda _: None,
+        hint=lambda name: f"The end of its log:\n{supervisor.tail(name)}",
+    )
 
 
 class PluginRestarts:
-    """Restarts what has read the plugins, once for all changes that came until then.
+    """Restarts Airflow's components once for all changes that came until then.
 
     Args:
-        restart: Does it, and returns when all components are healthy again.
-        loaded: The file with the digest of what was loaded; it outlives this process.
+        restart: Restarts them, and returns when all are healthy again.
+        loaded: The file with the digest of the loaded plugins; it outlives this process.
         publish: Gets `Restarting`, `Restarted` and `RestartFailed`.
         clock: Monotonic seconds.
     """
@@ -134,10 +136,10 @@ class PluginRestarts:
         self._loaded = _read(loaded)
         self._wanted = ""
         self.failure: RestartFailed | None = None
-        """Of the last restart, if it failed."""
+        """The event of the last restart, if it failed."""
 
     def start_empty(self) -> None:
-        """The store is empty: what comes to it is not loaded yet, unless the file says so."""
+        """The store is empty: no plugins are loaded, unless the file has a digest."""
         with self._changed:
             if not self._loaded:
                 self._record(NO_PLUGINS)
@@ -147,14 +149,14 @@ class PluginRestarts:
 
         Args:
             tree: What the store holds.
-            changes: What has just changed in it; nothing if folder and store are equal again.
+            changes: Its last changes; empty if folder and store are equal again.
         """
         if changes and not any(path.startswith(f"{PLUGINS}/") for path in changes.paths):
             return
         found = digest_of(tree.entries)
         with self._changed:
             if not self._loaded and not changes:
-                # Nothing is known of a store that others have filled: who runs there has read it.
+                # Others have filled the store: the components there have read its plugins.
                 self._record(found)
                 return
             coming = self._wanted if self._due or self._busy else self._loaded
@@ -163,7 +165,7 @@ class PluginRestarts:
                 self._changed.notify_all()
 
     def run(self) -> None:
-        """Restart whenever it is due; for a daemon thread."""
+        """Restart whenever a restart is due; for a daemon thread."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._due)
@@ -178,22 +180,19 @@ class PluginRestarts:
                 self._changed.notify_all()
 
     def wait(self, *, timeout: float) -> bool:
-        """Wait until no restart is due or under way.
-
-        Args:
-            timeout: Seconds.
+        """Wait up to `timeout` seconds until no restart is due or under way.
 
         Returns:
-            Whether it is so.
+            Whether none is.
         """
         with self._changed:
             return self._changed.wait_for(lambda: not (self._due or self._busy), timeout=timeout)
 
     def check(self) -> None:
-        """Make sure that the components have read the plugins as they are.
+        """Make sure that the components have read the current plugins.
 
         Raises:
-            EnvironmentFailure: The last restart failed; says why.
+            EnvironmentFailure: The last restart failed; the message says why.
         """
         failure = self.failure
         if failure is not None:
@@ -202,7 +201,6 @@ class PluginRestarts:
             )
 
     def _do(self) -> RestartFailed | None:
-        """Restart, and publish what came of it."""
         started = self._clock()
         self._publish(Restarting(components=tuple(AIRFLOW)))
         try:
@@ -217,9 +215,8 @@ class PluginRestarts:
         return None
 
     def _record(self, loaded: str) -> None:
-        """Remember what is loaded; called with the lock, or before anything runs."""
         self._loaded = loaded
-        with contextlib.suppress(OSError):  # A restart too many is all that it costs.
+        with contextlib.suppress(OSError):  # Without the file there is one restart too many.
             self._file.write_text(loaded, encoding="utf-8")
 
 

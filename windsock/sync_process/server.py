@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import DeadlineExceeded, WindsockError
-from windsock.events import Attached, Event, to_line
+from windsock.events import Attached, to_line
 from windsock.json_lines import Connection, Server, decode, encode
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ class ControlServer:
     """Answers requests, and sends every published event to the attached clients.
 
     Args:
-        path: Of the unix socket; a stale one is replaced. Its owner alone may connect.
-        handlers: Request name → what answers it. A handler runs in a thread of its own and may take
-            its time; a WindsockError it raises becomes the answer.
+        path: Of the unix socket; a stale one is replaced. Only its owner may connect.
+        handlers: Request name → what answers it. A handler runs in its own thread, so it may block;
+            a WindsockError that it raises becomes the answer.
     """
 
     def __init__(self, path: Path, handlers: Mapping[str, Callable[[Message], Message]]) -> None:
@@ -30,15 +30,15 @@ class ControlServer:
         self._server = Server(path, self._take)
 
     def start(self) -> None:
-        """Serve from a thread of its own."""
+        """Serve, in a new thread."""
         self._server.start("windsock-control")
 
-    def publish(self, event: Event) -> None:
-        """Send an event to every attached client."""
-        self._server.publish(to_line(event))
+    def publish(self, line: bytes) -> None:
+        """Send the line of an event to every attached client."""
+        self._server.publish(line)
 
     def close(self) -> None:
-        """Stop listening and hang up on all: whoever comes again finds the next sync process."""
+        """Stop listening, and end all connections."""
         self._server.stop()
 
     def _take(self, line: bytes, client: Connection) -> None:

@@ -19,12 +19,7 @@ from windsock.airflow.polling import Poll, Polling
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.model import Environment
 from windsock.sync.protocol import StoreBusy
-from windsock.sync_process.restarts import (
-    LOADED,
-    PluginRestarts,
-    restart_pods,
-    restart_processes,
-)
+from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_airflow
 from windsock.sync_process.server import ControlServer
 from windsock.sync_process.settings import ServiceSettings
 from windsock.sync_process.settings_file import SettingsFile
@@ -32,6 +27,8 @@ from windsock.sync_process.state import SyncState
 from windsock.sync_process.store_access import SyncAttempt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from windsock.airflow.api import Airflow
     from windsock.sync.scan import Difference, Tree
     from windsock.sync_process.control import Message
@@ -40,16 +37,29 @@ SETTINGS_LOOK = 1.0
 """Seconds between two looks at airflow_settings.yaml: a stat each."""
 
 STOP, TAKE_OVER = "stop", "take over"
-"""What may be ordered while somebody else syncs."""
+"""The orders that `run` takes while somebody else syncs."""
 
 HALT_HINT = "Put the files back, or run `invoke sync --allow-empty` if it is meant."
 
 
 class Service:
-    """What the process is made of, and who gets which event."""
+    """The parts of the process, and which of them gets which event.
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    Args:
+        settings: Of the process.
+        attempt: Makes a session.
+        restart: Restarts Airflow's components.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        attempt: Callable[..., SyncAttempt] = SyncAttempt,
+        restart: Callable[[ServiceSettings], None] = restart_airflow,
+    ) -> None:
         self._settings = settings
+        self._make_attempt = attempt
         state_folder = Path(settings.state_folder)
         self._stop = threading.Event()
         # Reentrant, so that a signal handler may put something into it.
@@ -67,7 +77,7 @@ class Service:
         )
         self._state = SyncState(self._publish)
         self._restarts = PluginRestarts(
-            self._restart, loaded=state_folder / LOADED, publish=self._state.take
+            lambda: restart(settings), loaded=state_folder / LOADED, publish=self._state.take
         )
         self._polling = Polling(
             Poll(Path(settings.dags_folder)), client=self._airflow, publish=self._state.take
@@ -78,7 +88,7 @@ class Service:
         )
 
     def run(self) -> None:
-        """Sync until `stop`; while somebody else syncs, wait until it is to be taken over."""
+        """Sync until `stop`; while somebody else syncs, wait for the order to take it over."""
         self._server.start()
         threading.Thread(target=self._look_at_settings, daemon=True).start()
         threading.Thread(target=self._restarts.run, name="plugins", daemon=True).start()
@@ -101,12 +111,11 @@ class Service:
         self._attempt.stop()
 
     def _new_attempt(self, *, take_over: bool) -> SyncAttempt:
-        return SyncAttempt(self._settings, self._on_event, self._on_snapshot, take_over=take_over)
-
-    # --- events -------------------------------------------------------------------------------
+        return self._make_attempt(
+            self._settings, self._on_event, self._on_snapshot, take_over=take_over
+        )
 
     def _on_event(self, event: events.Event) -> None:
-        """Take in an event of the session or of the dag-processor."""
         self._state.take(event)
         match event:
             case events.Connected(snapshot=None):
@@ -117,38 +126,22 @@ class Service:
                 self._state.take(events.Note(message=self._polling.note))
 
     def _on_snapshot(self, tree: Tree, changes: Difference) -> None:
-        """Let those know who look at what the store holds."""
         self._restarts.on_snapshot(tree, changes)
         self._polling.on_snapshot(tree.id, changes.added + changes.modified)
 
     def _publish(self, event: events.Event) -> None:
-        print(events.to_line(event).decode(), end="", flush=True)  # noqa: T201 - this process's log
-        self._server.publish(event)
+        line = events.to_line(event)
+        print(line.decode(), end="", flush=True)  # noqa: T201 - this process's log
+        self._server.publish(line)
 
     def _look_at_settings(self) -> None:
         while not self._stop.wait(SETTINGS_LOOK):
             self._settings_file.look()
 
-    # --- Airflow ------------------------------------------------------------------------------
-
     def _airflow(self) -> Airflow:
         from windsock.airflow.api import Airflow  # noqa: PLC0415 - only with a stock dag-processor
 
         return Airflow.of(Environment.load(Path(self._settings.state_folder)))
-
-    def _restart(self) -> None:
-        """Restart what reads plugins when it starts."""
-        settings = self._settings
-        if settings.pod is not None:
-            restart_pods(settings.pod, timeout=settings.up_timeout)
-            return
-        restart_processes(
-            Path(settings.state_folder),
-            secrets=Path(settings.secrets),
-            timeout=settings.up_timeout,
-        )
-
-    # --- requests -----------------------------------------------------------------------------
 
     def _status(self, _: Message) -> Message:
         state = self._state.as_json()
@@ -191,7 +184,7 @@ class Service:
         )
 
     def _synced(self, request: Message) -> Message:
-        """Wait until the store holds what is on disk now, whether Airflow runs or not."""
+        """Wait until the store has what is on disk now, whether Airflow runs or not."""
         timeout = _timeout(request)
         deadline = time.monotonic() + timeout
         snapshot = self._attempt.session.request_scan(timeout=timeout)
@@ -204,7 +197,7 @@ class Service:
         return {"allowed": True}
 
     def _take_over(self, request: Message) -> Message:
-        """Take the sync over from whoever has it, and wait until it is ours."""
+        """Take the sync over, and wait until it is ours."""
         reason = self._state.take_over()
         if not reason:
             return {"from": ""}

@@ -1,4 +1,4 @@
-"""What the sync process is started with: one JSON object in an environment variable, no secrets."""
+"""The settings of the sync process: one JSON object in an environment variable, no secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PodSettings:
         context: A kube context.
         namespace: Of the environment.
         kubeconfig: A file; empty means what kubectl would use.
-        client: Who we are, for others who would sync; see `windsock.cluster.api.lease.identity`.
+        client: Our name in the lease and the lock; see `windsock.cluster.api.lease.identity`.
     """
 
     context: str
@@ -41,7 +41,7 @@ class PodSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
-    """What the sync process needs; every path is absolute.
+    """All settings; every path is absolute.
 
     Attributes:
         dags_folder: The folder to sync.

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from windsock.airflow.settings_import import Changes
 
 RETRY_SECONDS = 5.0
-"""Until an import is tried again that Airflow did not take, as it was away."""
+"""Until an import is tried again that failed because Airflow did not answer."""
 
 
 def import_file(path: Path, state_folder: Path) -> Changes | None:
-    """Import the file into the environment that is up; None if it holds what was imported last."""
+    """Import the file into the running environment; None if nothing in it has changed."""
     from windsock.airflow.settings_import import import_settings  # noqa: PLC0415 - only on a change
 
     return import_settings(path, Environment.load(state_folder), state_folder=state_folder)
 
 
 class SettingsFile:
-    """The file, as it was seen and imported last.
+    """The file, and its last import.
 
     Args:
         path: Of the file.
         state_folder: Of the environment.
         publish: Gets `SettingsImported` and `SettingsFailed`.
-        run: Imports the file, given its path and the state folder.
+        run: Imports the file.
         clock: Monotonic seconds.
     """
 
@@ -69,7 +69,7 @@ class SettingsFile:
         except Exception as error:  # noqa: BLE001 - the next save or attempt may do
             found = explained(error, doing=f"import {self._path.name}")
             failure = SettingsFailed(message=found.message, hint=found.hint)
-            if not isinstance(error, ConfigurationError):  # Then only a save can help.
+            if not isinstance(error, ConfigurationError):  # Only a save can repair that.
                 self._retry_at = self._clock() + RETRY_SECONDS
             if failure != self._failure or stamp != self._seen:
                 self._publish(failure)

@@ -1,8 +1,8 @@
-"""What the sync process knows at any moment.
+"""The state of the sync process.
 
-The events of the session, of the dag-processor and of polling come in one by one. They are folded
-into a state that can be asked for and waited on. Those that are news are published, with what only
-this process can add: `since_save`, and whether the errors of a file are `news`.
+It is made of the events of the session, of the dag-processor and of polling. Events that are news
+are published, with what only this process knows: `since_save`, and whether the errors of a file are
+`news`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAVES_REMEMBERED = 64
 
 
 class SyncState:
-    """The state of one sync process.
+    """The state, to be asked for and waited on.
 
     Args:
         publish: Gets every event that is news, in order.
@@ -54,17 +54,16 @@ class SyncState:
         self.problems: dict[str, str] = {}
         self.files: dict[str, Parsed] = {}
 
-    # --- taking events in ---------------------------------------------------------------------
-
     def take(self, event: Event) -> None:
-        """Fold one event in, and publish what is news."""
+        """Change the state by an event, and publish what is news."""
         with self._changed:
             news = self._fold(event)
             self._changed.notify_all()
         for each in news:
             self._publish(each)
 
-    def _fold(self, event: Event) -> list[Event]:  # noqa: C901 - one case an event
+    def _fold(self, event: Event) -> list[Event]:  # noqa: C901, PLR0912 - one case an event
+        """Change the state; returns the events to publish."""
         news = True
         match event:
             case events.Connected():
@@ -94,8 +93,26 @@ class SyncState:
                 self.halted = None
             case events.Refused():
                 self.refused = event
-            case _:
-                return self._fold_processor(event)
+            case events.ProcessorState():
+                return self._fold_state(event)
+            case Parsing():
+                self.settled = None
+                self.awaited.update(event.files)
+                event = self._since_save(event)
+            case Parsed():
+                event = self._fold_parsed(event)
+            case Removed():
+                self.files.pop(event.file, None)
+                event = self._since_save(event)
+            case Settled():
+                self.awaited.clear()
+                self.settled = event.snapshot
+                event = self._since_save(event)
+            case events.ProcessorConnection(connected=connected):
+                self.settled = self.settled if connected else None
+                news = False
+            case events.StockProcessor() | events.References() | events.RequestRefused():
+                news = False
         return [event] if news else []
 
     def _fold_connected(self, event: events.Connected) -> bool:
@@ -141,10 +158,7 @@ class SyncState:
         return []
 
     def _fold_state(self, state: events.ProcessorState) -> list[Event]:
-        """Take over what the dag-processor knows, and publish what happened while it was away.
-
-        The first greeting of all is no news: whoever asks gets the state.
-        """
+        """Take the dag-processor's state; the first one is no news, later ones follow a cut."""
         again, self._greeted = self._greeted, True
         news: list[Event] = [
             self._fold_parsed(each) for each in state.files if each != self.files.get(each.file)
@@ -165,14 +179,12 @@ class SyncState:
 
     def _since_save(self, event: Parsing | Parsed | Removed | Settled) -> Event:
         saved = self._saves.get(event.snapshot)
-        return (
-            event if saved is None else replace(event, since_save=round(self._clock() - saved, 4))
-        )
-
-    # --- asking -------------------------------------------------------------------------------
+        if saved is None:
+            return event
+        return replace(event, since_save=round(self._clock() - saved, 4))
 
     def wait_settled(self, snapshot: str, *, timeout: float) -> bool:
-        """Wait until Airflow has parsed `snapshot` whole, or the store has moved on from it.
+        """Wait until Airflow has parsed all of `snapshot`, or the store has another snapshot.
 
         Args:
             snapshot: A tree id.
@@ -188,13 +200,13 @@ class SyncState:
             return self.settled == snapshot
 
     def wait_connected(self, *, timeout: float) -> bool:
-        """Wait until the agent answers, or somebody else turns out to sync; whether it answers."""
+        """Wait until the agent answers, or somebody else syncs; returns whether it answers."""
         with self._changed:
             self._changed.wait_for(lambda: self.connected or self.busy is not None, timeout=timeout)
             return self.connected
 
     def take_over(self) -> str:
-        """Forget that somebody else syncs; returns what was known of that."""
+        """Forget that somebody else syncs; returns the sentence about them, or an empty one."""
         with self._changed:
             busy, self.busy = self.busy, None
             if busy is None:
@@ -203,12 +215,12 @@ class SyncState:
             return busy.reason
 
     def used(self) -> dict[str, tuple[str, ...]]:
-        """Each DAG file, and what it used when it was parsed last."""
+        """Each DAG file, and the paths that it used when it was parsed last."""
         with self._changed:
             return {file: parsed.used for file, parsed in self.files.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """All that is worth showing in `invoke status`."""
+        """The state for `invoke status`."""
         with self._changed:
             errors = {
                 path: trace
@@ -234,7 +246,7 @@ class SyncState:
             }
 
     def _troubles(self) -> list[Event]:
-        """What stops saves from reaching Airflow now, as the event with which it began."""
+        """Each thing that stops saves from reaching Airflow now, as the event that reported it."""
         outage = None if self.connected or self.busy else self._outage
         behind = events.Behind(count=self.behind) if self.behind else None
         troubles = (self.busy, outage, self.halted, self.refused, behind)

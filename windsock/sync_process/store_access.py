@@ -1,16 +1,16 @@
-"""Who may write a store, and how its agent is reached.
+"""Which session may write a store, and how it reaches the store's agent.
 
-One session at a time writes a store. Two things see to that, each where the other cannot:
+One session at a time writes a store. Two things make sure of that:
 
-- The *lock* is a file of the store. The agent has it while it runs, so it decides between
-  sessions whose agents run on one file system. An agent that loses it ends at once.
+- The *lock* is a file of the store. A running agent has it, so it decides between sessions whose
+  agents run on one file system. An agent that loses the lock ends at once.
 - The *lease* is an object of the namespace. It is taken before an agent is started there and
   renewed while one runs, so it decides between machines, also while the pod is being replaced.
 
-With a lease that is ours the lock is taken from whoever has it: that can only be a session that
-lost the lease, or an earlier agent of ours. Without one (on this machine, or where the account may
-not use leases) the lock decides alone, and is taken over only if a person asks for it. Who is too
-late gets `StoreBusy`, which names who syncs.
+A session with the lease takes the lock from any other agent: that is an earlier agent of ours, or
+its session has lost the lease. Without a lease (on this machine, or where the account may not use
+leases) the lock decides alone, and is taken over only if a person asks for that. A session that is
+too late gets `StoreBusy`, which names the other one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from windsock.sync.transport import Transport, local_transport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from windsock.cluster.api.client import Cluster
     from windsock.sync.scan import Difference, Tree
-    from windsock.sync_process.settings import PodSettings, ServiceSettings
+    from windsock.sync_process.settings import ServiceSettings
 
 
 class LocalStore:
-    """A store on this machine: its lock alone decides."""
+    """A store on this machine, without a lease."""
 
     client = ""
 
@@ -47,30 +48,32 @@ class LocalStore:
         return local_transport(self._options)
 
     def has_lease(self) -> bool:
-        """Whether the lock may be taken from whoever has it."""
+        """There is none."""
         return False
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """There is nothing to give back."""
 
 
 class PodStore:
-    """A store in a namespace, for as long as its lease is ours.
+    """A store in a namespace, as long as its lease is ours.
 
     Args:
-        pod: Names the namespace.
-        options: How the agents work.
-        take_over: Take the lease from somebody who has it.
-        lost: Called when somebody else has taken it.
+        cluster: With the namespace.
+        start: Starts an agent there.
+        client: Our name.
+        take_over: Take the lease from somebody else.
+        lost: Called when somebody else has taken the lease.
         note: Called when this account may not use leases.
         pause: Waits so many seconds, before a lease that looks expired is taken.
     """
 
     def __init__(
         self,
-        pod: PodSettings,
-        options: Options,
+        cluster: Cluster,
+        start: Callable[[Cluster], Transport],
         *,
+        client: str,
         take_over: bool,
         lost: Callable[[StoreBusy], None],
         note: Callable[[str], None],
@@ -78,11 +81,11 @@ class PodStore:
     ) -> None:
         from windsock.cluster.api.lease import ANSWER_SECONDS, Lease, LeaseRenewer  # noqa: PLC0415 - heavy
 
-        self.client = pod.client
-        self._options = options
+        self.client = client
+        self._start = start
         self._take_over = take_over
-        self._cluster = pod.connect().within(ANSWER_SECONDS)
-        lease = Lease(self._cluster, client=pod.client, pause=pause)
+        self._cluster = cluster.within(ANSWER_SECONDS)
+        lease = Lease(self._cluster, client=client, pause=pause)
         self._renewer = LeaseRenewer(lease, lost=lost, note=note)
 
     def connect(self) -> Transport:
@@ -91,16 +94,14 @@ class PodStore:
         Raises:
             StoreBusy: Somebody else syncs.
         """
-        from windsock.cluster.access.streams import exec_transport  # noqa: PLC0415 - heavy
-
-        # Where one connection was lost, those that wait to be used again may be dead, too.
+        # After a cut the other idle connections may be dead, too.
         self._cluster.connection.drop_idle()
         self._renewer.take(take_over=self._take_over)
         self._take_over = False
-        return exec_transport(self._cluster, self._options)
+        return self._start(self._cluster)
 
     def has_lease(self) -> bool:
-        """Whether the lease is ours; asked again, as starting the agent took a while.
+        """Whether the lease is still ours, after the start of the agent.
 
         Raises:
             StoreBusy: Somebody has just taken it.
@@ -113,7 +114,7 @@ class PodStore:
 
 
 class SyncAttempt:
-    """One session: from its start until we stop it, or until somebody else syncs.
+    """One session, until `stop` or until somebody else syncs.
 
     Args:
         settings: Of the sync process.
@@ -140,9 +141,12 @@ class SyncAttempt:
         )
         self._store: LocalStore | PodStore = LocalStore(options)
         if settings.pod is not None:
+            from windsock.cluster.access.streams import exec_transport  # noqa: PLC0415 - heavy
+
             self._store = PodStore(
-                settings.pod,
-                options,
+                settings.pod.connect(),
+                lambda cluster: exec_transport(cluster, options),
+                client=settings.pod.client,
                 take_over=take_over,
                 lost=self._lose,
                 note=lambda message: on_event(events.Note(message=message)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
@@ -16,11 +16,12 @@ from windsock.airflow import health
 from windsock.airflow.health import AIRFLOW
 from windsock.errors import EnvironmentFailure
 from windsock.sync.scan import Difference, Entry, Tree
-from windsock.sync_process import restarts
 from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from windsock.local.processes import Supervisor
 
 PATIENCE = 30.0
 
@@ -223,30 +224,27 @@ class Machine:
         return self._asked > 2
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Machine:
-    made = Machine(getattr(request, "param", "RUNNING"))
-    monkeypatch.setattr(restarts, "Supervisor", lambda *_, **__: made)
-    client = httpx.Client(transport=httpx.MockTransport(made.answer))
-    monkeypatch.setattr(restarts, "loopback_client", lambda: client)
-    monkeypatch.setattr(health, "POLL_SECONDS", 0.001)
-    return made
+def restart(machine: Machine, state: Path) -> None:
+    with httpx.Client(transport=httpx.MockTransport(machine.answer)) as client:
+        restart_processes(state, cast("Supervisor", machine), client, timeout=PATIENCE)
 
 
-def test_what_runs_is_restarted_and_waited_for(machine: Machine, tmp_path: Path) -> None:
+def test_what_runs_is_restarted_and_waited_for(tmp_path: Path) -> None:
     environment(tmp_path, socket=tmp_path / "socket").save(tmp_path)
-    restart_processes(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+    machine = Machine("RUNNING")
+    restart(machine, tmp_path)
     assert set(machine.restarted) == set(AIRFLOW)
     assert machine.was_waited_for
 
 
-@pytest.mark.parametrize("machine", ["STOPPED"], indirect=True)
-def test_what_is_yet_to_start_is_left_alone(machine: Machine, tmp_path: Path) -> None:
-    restart_processes(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+def test_what_has_not_started_is_not_restarted(tmp_path: Path) -> None:
+    machine = Machine("STOPPED")
+    restart(machine, tmp_path)
     assert not machine.restarted
 
 
-def test_while_an_up_is_on_its_way_that_one_waits(machine: Machine, tmp_path: Path) -> None:
-    restart_processes(tmp_path, secrets=tmp_path / "secrets", timeout=PATIENCE)
+def test_while_an_up_is_under_way_that_one_waits(tmp_path: Path) -> None:
+    machine = Machine("RUNNING")
+    restart(machine, tmp_path)
     assert set(machine.restarted) == set(AIRFLOW)
     assert not machine.was_waited_for

@@ -64,8 +64,12 @@ def listen(client: ControlClient) -> Iterator[Event]:
     return attached
 
 
-def notes(number: int, padding: str = "") -> list[Event]:
-    return [Note(message=f"{each}{padding}") for each in range(number)]
+def publish(process: Process, count: int, padding: str = "") -> list[Event]:
+    """Publish so many events, and return them."""
+    sent: list[Event] = [Note(message=f"{each}{padding}") for each in range(count)]
+    for event in sent:
+        process.server.publish(to_line(event))
+    return sent
 
 
 def test_a_request_gets_its_answer(process: Process, path: Path) -> None:
@@ -139,9 +143,7 @@ def test_a_process_that_ends_meanwhile_is_no_answer(path: Path) -> None:
 
 def test_every_attached_client_gets_every_event_in_order(process: Process, path: Path) -> None:
     first, second = listen(ControlClient(path)), listen(ControlClient(path))
-    sent = notes(50)
-    for event in sent:
-        process.server.publish(event)
+    sent = publish(process, 50)
     process.server.close()
     assert list(first) == sent
     assert list(second) == sent
@@ -151,8 +153,7 @@ def test_a_client_that_leaves_does_not_disturb_the_others(process: Process, path
     leaver, stayer = listen(ControlClient(path)), listen(ControlClient(path))
     assert isinstance(leaver, Generator)
     leaver.close()
-    for event in notes(20):
-        process.server.publish(event)
+    publish(process, 20)
     process.server.close()
     assert len(list(stayer)) == 20
 
@@ -162,9 +163,7 @@ def test_a_client_that_does_not_read_is_hung_up_on(
 ) -> None:
     monkeypatch.setattr(json_lines, "MAXIMUM_BYTES", 500_000)
     attached = listen(ControlClient(path))
-    sent = notes(50, "x" * 100_000)  # More than the socket's buffers take.
-    for event in sent:
-        process.server.publish(event)
+    sent = publish(process, 50, "x" * 100_000)  # More than the socket's buffers take.
     seen = list(attached)  # It ends, without `close`.
     assert 0 < len(seen) < 50
     assert seen == sent[: len(seen)]
@@ -199,16 +198,12 @@ def test_an_unknown_request_is_refused_and_the_connection_stays(
     process: Process, path: Path
 ) -> None:
     process.answers["status"] = lambda: {"fine": True}
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer,
-    ):
-        peer.connect(str(path))
-        with peer.makefile("rwb") as stream:
-            answers = []
-            for request in ({"request": "dance"}, {}, {"request": "status"}):
-                stream.write(json.dumps(request).encode() + b"\n")
-                stream.flush()
-                answers.append(json.loads(stream.readline()))
+    with json_lines.Client(path, timeout=20) as client:
+        lines = client.lines()
+        answers = []
+        for request in ({"request": "dance"}, {}, {"request": "status"}):
+            client.send(json_lines.encode(request))
+            answers.append(json.loads(next(lines)))
     assert "dance" in answers[0]["error"]
     assert "error" in answers[1]
     assert answers[2] == {"fine": True}

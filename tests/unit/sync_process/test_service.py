@@ -1,35 +1,39 @@
 from __future__ import annotations
 
+import os
+import queue
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.fakes import environment
 from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.json_lines import Client, encode
 from windsock.sync.protocol import StoreBusy
 from windsock.sync.scan import Difference, Entry, Tree
-from windsock.sync.session import SyncSession
-from windsock.sync_process import service as service_module
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.service import Service
 from windsock.sync_process.settings import VARIABLE, ServiceSettings
-from windsock.sync_process.settings_file import SettingsFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+ANNA = StoreBusy({"client": "anna@laptop#1", "since": 0.0})
 
 text = st.text()
 seconds = st.floats(allow_nan=False, allow_infinity=False)
 
 
-def _settings(folder: Path) -> ServiceSettings:
-    (folder / "dags").mkdir(exist_ok=True)
+def settings_of(folder: Path) -> ServiceSettings:
+    (folder / "dags").mkdir()
     return ServiceSettings(
         dags_folder=str(folder / "dags"),
         store=str(folder / "store"),
@@ -57,231 +61,209 @@ def test_settings_survive_their_way_through_a_variable(settings: ServiceSettings
     assert ServiceSettings.from_variable(variables) == settings
 
 
-# --- the barrier ----------------------------------------------------------------------------------
+class FakeAttempt:
+    """A session that finds the folder at one snapshot after another.
 
+    Attributes:
+        snapshots: What it finds; the last one stays.
+        settles: Whether Airflow parses the last one.
+        ends: What `run` raises, or None: it returns.
+    """
 
-class FakeSession:
-    """Finds the folder at one snapshot after another."""
-
-    def __init__(self, service: Service, *snapshots: str, settles: bool = True) -> None:
-        self._service = service
-        self._snapshots = list(snapshots)
-        self._settles = settles
+    def __init__(
+        self,
+        _settings: ServiceSettings,
+        on_event: Callable[[events.Event], None],
+        on_snapshot: Callable[[Tree, Difference], None],
+        *,
+        take_over: bool,
+    ) -> None:
+        self.on_event = on_event
+        self.on_snapshot = on_snapshot
+        self.takes_over = take_over
+        self.snapshots = ["s1"]
+        self.settles = True
+        self.ends: queue.SimpleQueue[StoreBusy | None] = queue.SimpleQueue()
         self.timeouts: list[float] = []
-        self.allowed = False
+        self.session = self
+
+    def run(self) -> None:
+        if self.takes_over:
+            self.on_event(events.Connected(snapshot=None, pid=1, again=False))
+        end = self.ends.get(timeout=20)
+        if end is not None:
+            raise end
+
+    def stop(self) -> None:
+        self.ends.put(None)
 
     def request_scan(self, *, timeout: float) -> str:
         self.timeouts.append(timeout)
-        snapshot = self._snapshots.pop(0) if len(self._snapshots) > 1 else self._snapshots[0]
-        take = self._service._on_event
-        take(events.CaughtUp(snapshot=snapshot))
+        snapshot = self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
+        self.on_event(events.CaughtUp(snapshot=snapshot))
         later: events.Event | None = None
-        if snapshot != self._snapshots[-1]:  # Another save, before Airflow is done with this one.
-            later = events.CaughtUp(snapshot=self._snapshots[0])
-        elif self._settles:
+        if snapshot != self.snapshots[-1]:  # Another save, before Airflow is done with this one.
+            later = events.CaughtUp(snapshot=self.snapshots[0])
+        elif self.settles:
             later = events.Settled(snapshot=snapshot, seconds=0.1)
         if later is not None:
-            threading.Thread(target=take, args=(later,)).start()
+            threading.Thread(target=self.on_event, args=(later,)).start()
         return snapshot
 
     def allow_empty(self) -> None:
-        self.allowed = True
+        pass
 
-    def run(self, stop: threading.Event) -> None:
-        assert stop.wait(20)
+
+class Rig:
+    """A service that runs in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.attempts: list[FakeAttempt] = []
+        self.restart_error: EnvironmentFailure | None = None
+        self.service = Service(settings_of(folder), attempt=self._attempt, restart=self._restart)
+        self.client = ControlClient(folder / "control.sock")
+        self.thread = threading.Thread(target=self.service.run)
+        self.thread.start()
+
+    def _attempt(self, *arguments: Any, **options: Any) -> Any:
+        self.attempts.append(FakeAttempt(*arguments, **options))
+        return self.attempts[-1]
+
+    def _restart(self, _: ServiceSettings) -> None:
+        if self.restart_error is not None:
+            raise self.restart_error
+
+    @property
+    def attempt(self) -> FakeAttempt:
+        return self.attempts[-1]
+
+    def attach(self) -> Iterator[events.Event]:
+        attached = self.client.attach()
+        assert next(attached) == events.Attached()
+        return attached
+
+    def stop(self) -> None:
+        self.service.stop()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    made = Service(_settings(tmp_path))
-    made._attempt.session.close()  # Its agent was never started; a test puts a fake in its place.
-    made._server.start()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
     yield made
-    made._server.close()
+    made.stop()
 
 
-def put(service: Service, *snapshots: str, settles: bool = True) -> FakeSession:
-    fake = FakeSession(service, *snapshots, settles=settles)
-    service._attempt.session = fake  # type: ignore[assignment] # the edge that is faked
-    return fake
+def test_a_barrier_ends_when_airflow_has_what_is_on_disk(rig: Rig) -> None:
+    assert rig.client.barrier(timeout=20).snapshot == "s1"
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> ControlClient:
-    return ControlClient(tmp_path / "control.sock")
-
-
-def test_a_barrier_ends_when_airflow_has_what_is_on_disk(
-    service: Service, client: ControlClient
-) -> None:
-    put(service, "s1")
-    assert client.barrier(timeout=20).snapshot == "s1"
-
-
-def test_a_barrier_does_not_pass_over_plugins_that_could_not_be_loaded(
-    service: Service, client: ControlClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise EnvironmentFailure("the scheduler ended", "Its last words.")
-
-    monkeypatch.setattr(service_module, "restart_processes", fail)
-    threading.Thread(target=service._restarts.run, daemon=True).start()
-    put(service, "s1")
+def test_a_barrier_does_not_pass_over_plugins_that_could_not_be_loaded(rig: Rig) -> None:
+    rig.restart_error = EnvironmentFailure("the scheduler ended", "Its last words.")
     plugin = {"plugins/a.py": Entry(kind="file", mode=0o644, size=1, value="1")}
-    service._on_snapshot(Tree(plugin), Difference(added=tuple(plugin), modified=(), deleted=()))
-    with pytest.raises(EnvironmentFailure, match="the restart failed: the scheduler") as told:
-        client.barrier(timeout=20)
-    assert "Its last words." in told.value.hint
-    assert [each["type"] for each in client.status()["troubles"]] == ["restart-failed"]
+    rig.attempt.on_snapshot(Tree(plugin), Difference(added=tuple(plugin), modified=(), deleted=()))
+    with pytest.raises(EnvironmentFailure, match="the restart failed: the scheduler") as failed:
+        rig.client.barrier(timeout=20)
+    assert "Its last words." in failed.value.hint
+    assert [each["type"] for each in rig.client.status()["troubles"]] == ["restart-failed"]
 
 
-def test_a_barrier_follows_the_saves_that_come_meanwhile(
-    service: Service, client: ControlClient
-) -> None:
-    session = put(service, "s1", "s2", "s3")
-    assert client.barrier(timeout=20).snapshot == "s3"
-    assert session.timeouts == sorted(session.timeouts, reverse=True)
-    assert len(session.timeouts) == 3
+def test_a_barrier_follows_the_saves_that_come_meanwhile(rig: Rig) -> None:
+    rig.attempt.snapshots = ["s1", "s2", "s3"]
+    assert rig.client.barrier(timeout=20).snapshot == "s3"
+    timeouts = rig.attempt.timeouts
+    assert timeouts == sorted(timeouts, reverse=True)
+    assert len(timeouts) == 3
 
 
-def test_a_barrier_that_takes_too_long_says_what_is_parsed(
-    service: Service, client: ControlClient
-) -> None:
-    put(service, "s1", settles=False)
-    service._on_event(events.Parsing(snapshot="s1", files=("huge.py",)))
-    with pytest.raises(DeadlineExceeded, match=r"still parsing huge\.py"):
-        client.barrier(timeout=0.05)
-
-
-def test_a_dag_processor_that_is_silent_is_named(service: Service, client: ControlClient) -> None:
-    put(service, "s1", settles=False)
+def test_a_barrier_that_takes_too_long_says_what_is_parsed(rig: Rig) -> None:
+    rig.attempt.settles = False
     with pytest.raises(DeadlineExceeded, match="the dag-processor has not reported") as caught:
-        client.barrier(timeout=0.05)
+        rig.client.barrier(timeout=0.05)
     assert "invoke logs dag-processor" in caught.value.hint
+    rig.attempt.on_event(events.Parsing(snapshot="s1", files=("huge.py",)))
+    with pytest.raises(DeadlineExceeded, match=r"still parsing huge\.py"):
+        rig.client.barrier(timeout=0.05)
 
 
-def test_a_barrier_at_a_halt_says_how_to_go_on(service: Service, client: ControlClient) -> None:
-    put(service, "s1")
-    service._on_event(events.Halted(reason="the folder is empty"))
+def test_a_barrier_at_a_halt_says_how_to_go_on(rig: Rig) -> None:
+    rig.attempt.on_event(events.Halted(reason="the folder is empty"))
     with pytest.raises(EnvironmentFailure, match="the folder is empty") as caught:
-        client.barrier(timeout=20)
+        rig.client.barrier(timeout=20)
     assert "--allow-empty" in caught.value.hint
-    assert client.allow_empty() == {"allowed": True}
+    assert rig.client.allow_empty() == {"allowed": True}
 
 
-def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(
-    tmp_path: Path, client: ControlClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    anna = {"client": "anna@laptop#1", "since": 0.0}
-    taken: list[bool] = []
-
-    def run(session: SyncSession, stop: threading.Event) -> None:
-        session.close()
-        taken.append(session._take_over)
-        if len(taken) == 1:
-            raise StoreBusy(anna)
-        session._on_event(events.Connected(snapshot=None, pid=1, again=False))
-        assert stop.wait(20)
-
-    monkeypatch.setattr(SyncSession, "run", run)
-    service = Service(_settings(tmp_path))
-    thread = threading.Thread(target=service.run)
-    thread.start()
-    try:
-        attached = client.attach()
-        next(attached)
-        assert not service._state.wait_connected(timeout=20)
-        assert client.status()["busy"].startswith("anna@laptop syncs here")
-        with pytest.raises(EnvironmentFailure, match="anna@laptop") as refused:
-            client.barrier(timeout=20)
-        assert "--take-over" in refused.value.hint
-        assert client.take_over().startswith("anna@laptop")
-        assert client.take_over() == ""
-        assert client.status()["connected"]
-    finally:
-        service.stop()
-        thread.join(20)
-        attached.close()  # type: ignore[attr-defined] # it is a generator
-    assert not thread.is_alive()
-    assert taken == [False, True]
+def test_while_somebody_else_syncs_it_waits_until_it_is_taken_over(rig: Rig) -> None:
+    attached = rig.attach()
+    rig.attempt.ends.put(ANNA)
+    assert isinstance(next(attached), events.Busy)
+    assert rig.client.status()["busy"].startswith("anna@laptop syncs here")
+    with pytest.raises(EnvironmentFailure, match="anna@laptop") as refused:
+        rig.client.barrier(timeout=20)
+    assert "--take-over" in refused.value.hint
+    assert rig.client.take_over().startswith("anna@laptop")
+    assert rig.client.take_over() == ""
+    assert rig.client.status()["connected"]
+    assert [attempt.takes_over for attempt in rig.attempts] == [False, True]
 
 
-def test_a_service_that_waits_for_a_take_over_can_be_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(session: SyncSession, _stop: threading.Event) -> None:
-        session.close()
-        raise StoreBusy({"client": "anna@laptop#1"})
-
-    monkeypatch.setattr(SyncSession, "run", run)
-    service = Service(_settings(tmp_path))
-    attempt = service._attempt
-    thread = threading.Thread(target=service.run)
-    thread.start()
-    assert not service._state.wait_connected(timeout=20)
-    service.stop()
-    thread.join(20)
-    assert not thread.is_alive()
-    assert service._attempt is attempt  # No other one was made, only to be thrown away.
+def test_a_service_that_waits_for_a_take_over_can_be_stopped(rig: Rig) -> None:
+    attached = rig.attach()
+    rig.attempt.ends.put(ANNA)
+    assert isinstance(next(attached), events.Busy)
+    rig.stop()
+    assert len(rig.attempts) == 1
 
 
-def test_a_stock_dag_processor_is_reported_at_once_and_to_who_comes_later(
-    service: Service, client: ControlClient
-) -> None:
-    attached = client.attach()
-    assert next(attached) == events.Attached()
+def test_a_stock_dag_processor_is_reported_at_once_and_to_who_comes_later(rig: Rig) -> None:
+    attached = rig.attach()
     stock = events.StockProcessor(missing=("fetch_callbacks",))
-    service._on_event(stock)
+    rig.attempt.on_event(stock)
     note = next(attached)
     assert isinstance(note, events.Note)
     assert "finds edits by its own clock" in note.message
-    service._on_event(stock)  # After a cut: no news.
-    assert events.to_json(note) in client.status()["troubles"]
-    service._on_event(events.ProcessorState(snapshot=None, awaited=(), files=()))
-    assert client.status()["troubles"] == []
-    service._polling.stop()
+    rig.attempt.on_event(stock)  # After a cut: no news.
+    assert events.to_json(note) in rig.client.status()["troubles"]
+    rig.attempt.on_event(events.ProcessorState(snapshot=None, awaited=(), files=()))
+    assert rig.client.status()["troubles"] == []
 
 
-def test_a_timeout_that_is_no_number_is_refused(service: Service, tmp_path: Path) -> None:
-    put(service, "s1")
+def test_a_timeout_that_is_no_number_is_refused(rig: Rig, tmp_path: Path) -> None:
+    assert rig.thread.is_alive()
     with Client(tmp_path / "control.sock", timeout=20) as peer:
         peer.send(encode({"request": "barrier", "timeout": "soon"}))
         assert "is no number" in next(peer.lines()).decode()
 
 
 def test_events_go_to_the_log_and_to_who_is_attached(
-    service: Service, client: ControlClient, capsys: pytest.CaptureFixture[str]
+    rig: Rig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attached = client.attach()
-    next(attached)
+    attached = rig.attach()
     note = events.Note(message="polling")
-    service._on_event(note)
+    rig.attempt.on_event(note)
     assert next(attached) == note
     assert events.from_line(capsys.readouterr().out) == note
 
 
-def test_the_settings_file_is_looked_at_while_it_runs_and_a_signal_ends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_process_imports_the_settings_file_on_a_save_and_ends_on_a_signal(
+    tmp_path: Path,
 ) -> None:
-    looked = threading.Event()
-    monkeypatch.setattr(service_module, "SETTINGS_LOOK", 0.001)
-    monkeypatch.setattr(SettingsFile, "look", lambda _: looked.set())
-    monkeypatch.setenv(VARIABLE, _settings(tmp_path).as_variable()[VARIABLE])
-    handlers: dict[int, Any] = {}
-    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
-    monkeypatch.setattr(SyncSession, "run", _until)
-    thread = threading.Thread(target=service_module.main)
-    thread.start()
-    try:
-        assert looked.wait(20)
-    finally:
-        handlers[signal.SIGTERM](signal.SIGTERM, None)
-        thread.join(20)
-    assert not thread.is_alive()
-    assert signal.SIGINT in handlers
+    settings = settings_of(tmp_path)
+    environment(tmp_path / "state", socket=tmp_path / "control.sock").save(tmp_path / "state")
+    with subprocess.Popen(
+        [sys.executable, "-m", "windsock.sync_process.service"],
+        env={**os.environ, **settings.as_variable()},
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert isinstance(events.from_line(process.stdout.readline()), events.Sent)
+            Path(settings.airflow_settings).write_text("airflow: [")
+            seen = map(events.from_line, process.stdout)
+            assert any(isinstance(event, events.SettingsFailed) for event in seen)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
     assert not (tmp_path / "control.sock").exists()
-
-
-def _until(session: SyncSession, stop: threading.Event) -> None:
-    assert stop.wait(20)
-    session.close()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.contract.lease.conftest import FakeRoom
-from windsock.cluster.access import streams
-from windsock.cluster.api import client
 from windsock.cluster.api.lease import ANSWER_SECONDS, Lease
-from windsock.store.agent import Options
 from windsock.sync.protocol import StoreBusy
-from windsock.sync_process.settings import PodSettings
 from windsock.sync_process.store_access import PodStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from windsock.cluster.api.client import Cluster
 
 BOB = "bob@desk#2"
 
@@ -37,23 +35,19 @@ class Room(FakeRoom):
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    made = Room()
-    monkeypatch.setattr(client.Cluster, "connect", lambda **_: made)
-
-    def start(_room: Room, _options: Options) -> Any:
-        made.done.append("started")
-
-    monkeypatch.setattr(streams, "exec_transport", start)
-    return made
+def room() -> Room:
+    return Room()
 
 
 @pytest.fixture
 def access(room: Room) -> Iterator[PodStore]:
-    del room  # It must be there first.
+    def start(_: object) -> Any:
+        room.done.append("started")
+
     made = PodStore(
-        PodSettings(context="lab", namespace="mine", client="anna@laptop#1"),
-        Options(store="/store"),
+        cast("Cluster", room),
+        start,
+        client="anna@laptop#1",
         take_over=False,
         lost=lambda _: None,
         note=lambda _: None,
