@@ -7,13 +7,13 @@ import heapq
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from windsock.cluster.api.client import OURS
 from windsock.cluster.api.failures import ClusterUnreachable, Refusal
 from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import component_of, containers, selector
-from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,24 +21,17 @@ if TYPE_CHECKING:
     from windsock.cluster.api.client import Cluster
     from windsock.cluster.api.connection import LineStream, Object
 
+PAUSE_SECONDS = 0.5
+"""Until a log whose connection has ended is opened again."""
 SILENCE_SECONDS = 300.0
 """Without a line; then a log is opened again: its connection may be broken without a sign."""
 
+_LOOK_SECONDS = 0.1
+"""Until new pods are noticed while no line arrives."""
 _PARALLEL = 8
-_PAUSE_SECONDS = 0.5
 _WIDTH = len("dag-processor")
-_KEPT = 1000
-"""Lines that wait for a reader; then the pods' logs wait, too."""
-
-
-_Waiting = queue.Queue[str | Exception]
-
-
-class Line(NamedTuple):
-    """A line, and when it was written, in the node's time: sortable as text."""
-
-    time: str
-    text: str
+_WAITING_LINES = 1000
+"""So many lines wait for the reader; then the logs of the pods wait, too."""
 
 
 class _Source(NamedTuple):
@@ -50,7 +43,15 @@ class _Source(NamedTuple):
     prefix: str
 
 
-def stream(cluster: Cluster, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
+def stream(
+    cluster: Cluster,
+    component: str | None,
+    *,
+    follow: bool,
+    lines: int,
+    pause: float = PAUSE_SECONDS,
+    silence: float = SILENCE_SECONDS,
+) -> Iterator[str]:
     """The log lines of one component, or of all of them with their names before them.
 
     Args:
@@ -58,10 +59,14 @@ def stream(cluster: Cluster, component: str | None, *, follow: bool, lines: int)
         component: For example `scheduler` or `worker`; None means all.
         follow: Go on with new lines, of new pods too, until the iterator is closed.
         lines: How many of the last lines of each container to begin with.
+        pause: Seconds until a log whose connection has ended is opened again.
+        silence: Seconds without a line, after which a log is opened again.
     """
     labels = OURS if component is None else selector(component)
-    show = _follow if follow else _print
-    return show(cluster, labels, prefixed=component is None, lines=lines)
+    prefixed = component is None
+    if follow:
+        return _follow(cluster, labels, prefixed=prefixed, lines=lines, times=(pause, silence))
+    return _print(cluster, labels, prefixed=prefixed, lines=lines)
 
 
 def last_lines(
@@ -78,10 +83,12 @@ def last_lines(
         return []
 
 
-def _open(cluster: Cluster, pod: str, query: dict[str, str]) -> LineStream:
+def _open(
+    cluster: Cluster, pod: str, query: dict[str, str], silence: float = SILENCE_SECONDS
+) -> LineStream:
     path = f"{cluster.path('v1', 'Pod', pod)}/log"
     return cluster.connection.stream(
-        path, query=query, doing=f"show the log of pod {pod}", silence=SILENCE_SECONDS
+        path, query=query, doing=f"show the log of pod {pod}", silence=silence
     )
 
 
@@ -90,18 +97,17 @@ def _sources(pod: Object, *, prefixed: bool) -> Iterator[_Source]:
     name = pod["metadata"]["name"]
     for status in containers(pod):
         state = status.get("state") or {}
-        begun = "running" in state or "terminated" in state or status.get("lastState")
-        if begun:
+        if "running" in state or "terminated" in state or status.get("lastState"):
             # All workers have one component: the pod's name distinguishes them.
             shown = name if component == "worker" else component
             prefix = f"{shown:<{_WIDTH}} | " if prefixed or component == "worker" else ""
             yield _Source(name, pod["metadata"]["uid"], status["name"], prefix)
 
 
-def _split(raw: bytes) -> Line:
-    """Take the time off that the API puts before each line."""
+def _split(raw: bytes, source: _Source) -> tuple[str, str]:
+    """The time that the API puts before each line, sortable as text, and the line to show."""
     time, _, text = raw.decode("utf-8", "replace").rstrip("\r").partition(" ")
-    return Line(time, text)
+    return time, f"{source.prefix}{text}"
 
 
 def _print(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iterator[str]:
@@ -111,149 +117,117 @@ def _print(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iter
         for source in _sources(pod, prefixed=prefixed)
     ]
 
-    def read(source: _Source) -> list[Line]:
+    def read(source: _Source) -> list[tuple[str, str]]:
         query = {"container": source.container, "tailLines": str(lines), "timestamps": "true"}
         try:
-            found = [_split(raw) for raw in _open(cluster, source.pod, query)]
+            return [_split(raw, source) for raw in _open(cluster, source.pod, query)]
         except Refusal:
             return []  # it is gone, or has not begun
-        return [Line(line.time, f"{source.prefix}{line.text}") for line in found]
 
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="windsock-logs") as pool:
-        together = heapq.merge(*pool.map(read, sources), key=lambda line: line.time)
-        yield from (line.text for line in together)
+        for _, text in heapq.merge(*pool.map(read, sources), key=itemgetter(0)):
+            yield text
 
 
 class _Follower:
-    """One container's log, read by a thread of its own until the container is no more."""
+    """Reads one container's log, in a thread, until the container is gone or `close`.
+
+    Args:
+        cluster: With the namespace.
+        source: The container.
+        lines: How many of the last lines to begin with; None means all.
+        waiting: Gets the lines.
+        times: The seconds `pause` and `silence` of `stream`.
+    """
 
     def __init__(
         self,
         cluster: Cluster,
         source: _Source,
-        *,
         lines: int | None,
-        put: _Waiting,
-        stopping: threading.Event,
+        waiting: queue.Queue[str],
+        times: tuple[float, float],
     ) -> None:
         self._cluster = cluster
-        self.source = source
+        self._source = source
         self._lines = lines
-        self._put = put
-        self._stopping = stopping
+        self._waiting = waiting
+        self._pause, self._silence = times
         self._gone = threading.Event()
+        self._closed = threading.Event()
         self._stream: LineStream | None = None
         self._last = ""
-        self.thread = threading.Thread(
-            target=self._run, name=f"windsock-log-{source.pod}", daemon=True
-        )
+        name = f"windsock-log-{source.pod}"
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
 
     def finish(self) -> None:
-        """The pod is gone: end after what is left of its log."""
+        """The container is gone: end after the rest of its log."""
         self._gone.set()
 
     def close(self) -> None:
         """End now."""
+        self._closed.set()
         self._gone.set()
         if self._stream is not None:
             self._stream.close()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._closed.is_set():
             with contextlib.suppress(Refusal, ClusterUnreachable):
                 self._read()
-            if self._gone.wait(_PAUSE_SECONDS):
+            if self._gone.wait(self._pause):
                 return
 
     def _read(self) -> None:
-        """Read until the log ends: the container has, or the connection was cut."""
-        query = {"container": self.source.container, "follow": "true", "timestamps": "true"}
+        """Read until the log ends: the container has ended, or the connection was cut."""
+        query = {"container": self._source.container, "follow": "true", "timestamps": "true"}
         known = self._last
         if known:
             query["sinceTime"] = known
         elif self._lines is not None:
             query["tailLines"] = str(self._lines)
-        self._stream = _open(self._cluster, self.source.pod, query)
-        if self._stopping.is_set():
+        self._stream = _open(self._cluster, self._source.pod, query, self._silence)
+        if self._closed.is_set():
             self._stream.close()
         for raw in self._stream:
-            line = _split(raw)
-            if line.time > known:  # what the API gives again when a log is opened again
-                self._last = line.time
-                text = f"{self.source.prefix}{line.text}"
-                _hand_over(self._put, text, self._stopping)
+            time, text = _split(raw, self._source)
+            if time > known:  # else the API gives it again, as the log was opened again
+                self._last = time
+                self._put(text)
 
-
-def _hand_over(waiting: _Waiting, item: str | Exception, stopping: threading.Event) -> None:
-    """Wait until the reader has room, or has left."""
-    while not stopping.is_set():
-        with contextlib.suppress(queue.Full):
-            waiting.put(item, timeout=_PAUSE_SECONDS)
-            return
+    def _put(self, text: str) -> None:
+        """Wait until there is room for a line, or nobody reads any more."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(text, timeout=self._pause)
+                return
 
 
 class _Followers:
-    """The logs of all pods that an observer sees, as long as they are there."""
+    """The logs of all containers, as long as these are there, in one queue of lines."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        observer: ObjectWatcher,
-        *,
-        prefixed: bool,
-        lines: int,
-    ) -> None:
+    def __init__(self, cluster: Cluster, *, prefixed: bool, times: tuple[float, float]) -> None:
         self._cluster = cluster
-        self._observer = observer
         self._prefixed = prefixed
-        self._lines = lines
-        self._stopping = threading.Event()
+        self._times = times
         self._followers: dict[tuple[str, str], _Follower] = {}
-        self._thread = threading.Thread(target=self._run, name="windsock-logs", daemon=True)
-        self.queue: _Waiting = queue.Queue(_KEPT)
+        self.lines: queue.Queue[str] = queue.Queue(_WAITING_LINES)
 
-    def start(self) -> None:
-        """Begin with the containers that are there; later ones are read from their first line."""
-        self._join(lines=self._lines)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End all threads."""
-        self._stopping.set()
-        self._thread.join()
-        for follower in self._followers.values():
-            follower.close()
-        for follower in self._followers.values():
-            follower.thread.join()
-
-    def _run(self) -> None:
-        seen = -1
-        try:
-            while not self._stopping.is_set():
-                self._join(lines=None)
-                seen = self._observer.wait(seen, timeout=_PAUSE_SECONDS)
-        except WindsockError as error:
-            _hand_over(self.queue, error, self._stopping)
-
-    def _join(self, *, lines: int | None) -> None:
+    def update(self, pods: list[Object], *, lines: int | None) -> None:
         """Begin with containers that are new, finish those that have ended."""
         lasting: set[tuple[str, str]] = set()
         there: set[tuple[str, str]] = set()
-        for pod in self._observer.items("Pod"):
+        for pod in pods:
             for source in _sources(pod, prefixed=self._prefixed):
                 key = (source.uid, source.container)
                 there.add(key)
                 if pod["status"].get("phase") in {"Pending", "Running"}:
                     lasting.add(key)
                 if key not in self._followers:
-                    self._followers[key] = follower = _Follower(
-                        self._cluster,
-                        source,
-                        lines=lines,
-                        put=self.queue,
-                        stopping=self._stopping,
+                    self._followers[key] = _Follower(
+                        self._cluster, source, lines, self.lines, self._times
                     )
-                    follower.thread.start()
         for key, follower in list(self._followers.items()):
             if key not in lasting:
                 follower.finish()
@@ -261,17 +235,27 @@ class _Followers:
             if key not in there and not follower.thread.is_alive():
                 del self._followers[key]
 
+    def close(self) -> None:
+        """End all threads."""
+        for follower in self._followers.values():
+            follower.close()
+        for follower in self._followers.values():
+            follower.thread.join()
 
-def _follow(cluster: Cluster, labels: str, *, prefixed: bool, lines: int) -> Iterator[str]:
+
+def _follow(
+    cluster: Cluster, labels: str, *, prefixed: bool, lines: int, times: tuple[float, float]
+) -> Iterator[str]:
+    followers = _Followers(cluster, prefixed=prefixed, times=times)
     interest = Interest(api_version="v1", kind="Pod", selector=labels)
-    with ObjectWatcher(cluster, [interest]) as observer:
-        followers = _Followers(cluster, observer, prefixed=prefixed, lines=lines)
-        followers.start()
-        try:
-            while True:
-                line = followers.queue.get()
-                if isinstance(line, Exception):
-                    raise line
-                yield line
-        finally:
-            followers.close()
+    first: int | None = lines  # what comes later is read from its first line
+    seen = -1
+    with ObjectWatcher(cluster, [interest]) as watcher, contextlib.closing(followers):
+        while True:
+            if followers.lines.empty():
+                changes = watcher.wait(seen, timeout=0)  # raises what has ended the watch
+                if changes != seen:
+                    followers.update(watcher.items("Pod"), lines=first)
+                    seen, first = changes, None
+            with contextlib.suppress(queue.Empty):
+                yield followers.lines.get(timeout=_LOOK_SECONDS)

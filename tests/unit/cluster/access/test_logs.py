@@ -39,14 +39,11 @@ def line(second: int, text: str) -> bytes:
     return f"2026-01-01T00:00:{second:02}Z {text}".encode()
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_PAUSE_SECONDS", 0.001)
-
-
 @contextlib.contextmanager
-def following(cluster: Cluster, component: str | None = None) -> Iterator[Iterator[str]]:
-    lines = logs.stream(cluster, component, follow=True, lines=10)
+def following(
+    cluster: Cluster, component: str | None = None, *, silence: float = 300
+) -> Iterator[Iterator[str]]:
+    lines = logs.stream(cluster, component, follow=True, lines=10, pause=0.001, silence=silence)
     try:
         yield lines
     finally:
@@ -95,13 +92,10 @@ def test_a_log_that_is_cut_goes_on_where_it_was(api: FakeApi, cluster: Cluster) 
         assert next(lines) == "second"
 
 
-def test_a_log_whose_connection_is_dead_is_opened_again(
-    api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "SILENCE_SECONDS", 0.02)
+def test_a_log_whose_connection_is_dead_is_opened_again(api: FakeApi, cluster: Cluster) -> None:
     api.put(pod("a", "scheduler"))
     api.logs["a"] = [line(1, "first")]
-    with following(cluster, "scheduler") as lines:
+    with following(cluster, "scheduler", silence=0.02) as lines:
         assert next(lines) == "first"
         # The open log knows nothing of these: whoever reads on there waits for ever.
         api.logs["a"] = [line(1, "first"), line(2, "second")]
@@ -132,10 +126,13 @@ def test_the_log_of_a_pod_that_has_ended_is_not_read_again(api: FakeApi, cluster
         assert next(lines) == "a             | first"
         [reader] = readers("a")
         api.put(pod("a", phase="Succeeded"))
-        api.end_watches()
-        reader.join(PATIENCE)
-        assert not reader.is_alive()
         api.logs["b"] = [line(2, "second")]
         api.put(pod("b"))
         assert next(lines) == "b             | second"
+        api.end_watches()  # and the open logs
+        reader.join(PATIENCE)
+        assert not reader.is_alive()
+        api.logs["c"] = [line(3, "third")]
+        api.put(pod("c"))
+        assert next(lines) == "c             | third"
         assert not readers("a")
