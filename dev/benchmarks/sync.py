@@ -1,7 +1,7 @@
 """bench.sync: from a save to a pod of a cluster, and what a person would type without windsock.
 
-An environment of its own in a namespace of its own, and the sync alone with a store beside that of
-the environment; see docs/performance.md.
+It uses another environment in another namespace, and also the sync alone with a second store on the
+same volume; see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ LARGE_BYTES = 20_000_000
 SLOW_ROUNDS = 5
 """Of what takes seconds."""
 BENCH_STORE = f"{STORE}/bench"
-"""Beside the environment's own store, on the same volume."""
+"""A second store, on the volume of the environment's store."""
 COPIED = "bench_copy.sql"
 
 Save = Callable[[str, str], None]

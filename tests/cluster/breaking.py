@@ -1,4 +1,4 @@
-"""What breaks while a run is on its way, with Airflow beside it: nothing is lost, mixed, or half.
+"""What breaks during a run, on a cluster where Airflow runs: nothing is lost, mixed, or half.
 
 Cases of test_environment.py, which has the environment that they all share. One run is held open
 while one thing after the other breaks; in the end it must have run what it started with.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster import node, reader
-from tests.cluster.beside import HELD, STORE
+from tests.cluster.another_environment import HELD, STORE
 from tests.cluster.syncing import PROCESSOR, assert_in_step_there
 from tests.e2e.folder import Folder, dag_source
 from tests.e2e.machine import component_pid

@@ -83,7 +83,7 @@ def _target(cluster: ClusterAccess) -> dict[str, str]:
 
 
 class Kubectl:
-    """What a person would look at beside windsock."""
+    """kubectl, by which a person would look at the cluster without windsock."""
 
     def __init__(self, cluster: ClusterAccess, namespace: str) -> None:
         self._command = [

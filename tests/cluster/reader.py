@@ -13,7 +13,7 @@ from pathlib import Path
 from windsock.store import entries
 
 DONE = "done"
-"""Beside a store: nobody needs to look at it any more."""
+"""This file next to a store ends the looks at the store."""
 
 LOOP = """
 import os, sys, time

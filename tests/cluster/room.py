@@ -1,4 +1,4 @@
-"""A namespace of its own for a test, and small workloads to put into it."""
+"""A namespace for one test, and small workloads to put into it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Object = dict[str, Any]
 
 IMAGE = "python:3.12-slim-bookworm"
 DEADLINE = 150.0
-"""Seconds. Kubernetes 1.20 takes up to a minute to let go of a pod that never started, because its
-kubelet looks for the remains once a minute; the test bed's own one is changed to do so at once."""
+"""Seconds. The kubelet of Kubernetes 1.20 takes up to a minute to remove a pod that never started;
+that of the test bed is changed to do it at once."""
 COMPONENT = "app.kubernetes.io/component"
 
 
@@ -31,8 +31,8 @@ def namespace(access: ClusterAccess, *, going: list[Cluster] | None = None) -> I
 
     Args:
         access: To the cluster under test.
-        going: Gets the namespace when it is deleted, which takes some seconds; without it that is
-            waited for.
+        going: Gets the namespace when its deletion has begun. Without this list the function waits
+            for the end of the deletion.
     """
     cluster = Cluster.connect(
         context=access.context,
@@ -56,7 +56,7 @@ def namespace(access: ClusterAccess, *, going: list[Cluster] | None = None) -> I
 
 @contextlib.contextmanager
 def gone_together() -> Iterator[list[Cluster]]:
-    """For `namespace`: its namespaces are waited for at the end, not one after the other."""
+    """The list for `namespace`; at the end all of them are waited for together."""
     going: list[Cluster] = []
     yield going
     for cluster in going:
@@ -68,7 +68,7 @@ def _is_there(cluster: Cluster) -> bool:
 
 
 def silent(_text: str) -> None:
-    """Take progress and say nothing."""
+    """Ignore progress."""
 
 
 def eventually(condition: Callable[[], Any], what: str, *, timeout: float = DEADLINE) -> Any:

@@ -1,4 +1,4 @@
-"""What a person sees of the sync on a cluster, with Airflow beside it.
+"""What a person sees of the sync on a cluster where Airflow runs.
 
 Cases of test_environment.py, which has the environment that they all share.
 """

@@ -194,7 +194,7 @@ def test_down_with_volumes_leaves_the_namespace_as_it_was(
 
 
 def assert_only(kubectl: Kubectl, wanted: set[str]) -> None:
-    """Exactly these are there, once Kubernetes has cleared away what it made itself beside ours."""
+    """Exactly these are there, once Kubernetes has removed the objects that it made itself."""
     with contextlib.suppress(AssertionError):
         eventually(lambda: kubectl.everything() == wanted, "exactly these", every=0.5)
     assert kubectl.everything() == wanted

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.beside import *  # noqa: F403 - cases of another environment beside it
+from tests.cluster.another_environment import *  # noqa: F403 - cases of a second environment
 from tests.cluster.breaking import *  # noqa: F403 - cases in which something breaks
 from tests.cluster.deployed import OURS, PATIENCE, WORKERS, Kubectl, project_on
 from tests.cluster.syncing import *  # noqa: F403 - cases of this environment

@@ -173,7 +173,7 @@ def assert_in_step(
 
     Args:
         project: Whose environment to look at; one that is just being restarted is waited for.
-        dags: The ids of the DAGs that must be listed beside the examples.
+        dags: The ids of the DAGs that must be listed in addition to the examples.
         broken: The files that must be told as not importing, and no others.
         examples: The examples that must be listed.
         timeout: In seconds.

@@ -1,7 +1,7 @@
 """A project whose environment the tests drive as a user does: by its commands, in its own folders.
 
 Nothing here reaches into the product: a `Project` runs `python -m invoke …` with INVOKE_* variables
-and reads what a script would read. The clients beside it are those that windsock offers to scripts.
+and reads what a script would read. Its clients are those that windsock offers to scripts.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Project:
 
     Attributes:
         home: Holds the DAG folder and the state folder.
-        variables: INVOKE_* variables beside those of the two folders.
+        variables: INVOKE_* variables in addition to those of the two folders.
         patience: Seconds until a command that does not end is taken as hanging.
     """
 

@@ -1,4 +1,4 @@
-"""Folders beside the DAG folder: what DAGs import, and Airflow's plugins."""
+"""Further folders: what DAGs import, and Airflow's plugins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def project(environment: Project) -> Iterator[Project]:
-    """An environment of its own, with `include` and `plugins` beside the DAG folder."""
+    """Another environment, with the further folders `include` and `plugins`."""
     home = Path(tempfile.mkdtemp(prefix="windsock-e2e-folders-")).resolve()
     for name in ("shared", "plugins"):
         (home / name).mkdir()

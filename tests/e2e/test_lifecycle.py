@@ -1,6 +1,6 @@
 """Bringing an environment up and taking it down, interrupted and disturbed at every step.
 
-These tests have an environment of their own beside the shared one, with the same venv: only its
+These tests have another environment than the shared one, with the same venv: only its
 first test builds one.
 """
 
@@ -175,7 +175,7 @@ def test_a_venv_whose_making_was_killed_or_interrupted_is_built_anew(tmp_path: P
     assert (venv / ".complete").exists()
 
 
-# --- up, beside others ----------------------------------------------------------------------------
+# --- up, next to others ---------------------------------------------------------------------------
 
 
 def test_of_two_ups_at_once_one_says_that_the_other_is_at_it(fresh: Project) -> None:

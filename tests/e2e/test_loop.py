@@ -63,7 +63,7 @@ def test_a_file_with_an_old_time_and_the_same_size_is_seen(
     environment: Project, folder: Folder
 ) -> None:
     folder.save("trade.py", dag_source("trade", ["buy"]))
-    # As `rsync -a` or `tar` do it: beside it, with the time it had elsewhere, then renamed.
+    # As `rsync -a` or `tar` do it: under another name, with an old time, then renamed.
     for task, seconds in (("ask", 86_400), ("bid", 1)):
         fresh = folder.path / ".trade.py.Xa9b2Z"
         fresh.write_text(dag_source("trade", [task]))

@@ -167,7 +167,7 @@ def test_no_job_runs_an_image_that_is_updated_in_containers(
 
 
 def _imported(module: str) -> set[str]:
-    """The file of a module that runs beside Airflow, and of those of ours that it imports."""
+    """The file of a module that runs in Airflow's venv, and the files of ours that it imports."""
     path = f"windsock/runtime/{module}.py"
     text = (ROOT / path).read_text(encoding="utf-8")
     others = re.findall(r"^from windsock\.runtime\.(\w+) import", text, re.MULTILINE)

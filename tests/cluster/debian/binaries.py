@@ -93,7 +93,7 @@ def build(commands: Commands) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder to make something in, beside where it goes, so that a rename is all it takes."""
+    """A folder to make something in, on the file system of its place, so that a rename moves it."""
     work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=places.cache()))
     try:
         yield work

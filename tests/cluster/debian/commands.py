@@ -61,7 +61,7 @@ class Commands:
         Args:
             *arguments: The program and its arguments.
             folder: To run in.
-            environment: Variables beside `ENVIRONMENT`.
+            environment: Variables in addition to `ENVIRONMENT`.
             given: Its standard input.
 
         Returns:

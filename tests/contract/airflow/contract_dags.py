@@ -1,7 +1,7 @@
 """DAGs with every shape that the client reads; the contract tests copy it to a DAG folder."""
 
 # mypy: ignore-errors
-# Airflow is not installed beside the toolkit, so its decorators have no types here.
+# Airflow is not installed in windsock's venv, so its decorators have no types here.
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def include(rig: Rig) -> Path:
-    """A folder beside the DAG folder."""
+    """A further folder."""
     folder = rig.root.parent / "shared" / "include"
     folder.mkdir(parents=True)
     return folder

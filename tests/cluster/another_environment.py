@@ -1,4 +1,4 @@
-"""Another environment beside the first: two dag-processors, further folders, few snapshots.
+"""A second environment on the cluster: two dag-processors, further folders, few snapshots.
 
 Cases of test_environment.py, which has the environment that they all share.
 """
@@ -27,7 +27,7 @@ OTHER = "windsock-e2e-two"
 
 @pytest.fixture(scope="module")
 def other(cluster: ClusterAccess, deployed: Project, home: Path) -> Iterator[Project]:
-    """Another environment beside the first."""
+    """A second environment, in another namespace."""
     place = home / "two"
     for name in ("shared", "plugins"):
         (place / name).mkdir(parents=True)
@@ -76,11 +76,11 @@ peer = socket.socket(socket.AF_UNIX)
 peer.connect("/run/windsock/dag-processor.sock")
 print(json.loads(peer.makefile().readline())["snapshot"])
 """
-"""What the dag-processor of a pod has turned to: it says so to whoever connects."""
+"""Prints the snapshot that the dag-processor of a pod has noticed, from its greeting."""
 
 
 def processors(pods: Kubectl) -> list[node.Object]:
-    """The pods of the dag-processors, without those that are being ended."""
+    """The pods of the dag-processors, without those that are terminating."""
     return [
         pod
         for pod in pods.items("pods", PROCESSORS)
@@ -88,8 +88,8 @@ def processors(pods: Kubectl) -> list[node.Object]:
     ]
 
 
-def turned_to(pods: Kubectl) -> set[str]:
-    """The snapshots that the two dag-processors have turned to."""
+def noticed(pods: Kubectl) -> set[str]:
+    """The snapshots that the two dag-processors have noticed."""
     names = [pod["metadata"]["name"] for pod in processors(pods)]
     assert len(names) == 2
     return {pods.run("exec", name, "--", "python", "-c", SNAPSHOT).strip() for name in names}
@@ -101,7 +101,7 @@ def test_two_dag_processors_see_the_same_snapshot(other: Project, pods: Kubectl)
         snapshot = other.control.barrier(timeout=60).snapshot
         eventually(
             # Nobody pokes the one without an agent; its stock interval is set to an hour here.
-            lambda: turned_to(pods) == {snapshot},  # noqa: B023 - asked at once
+            lambda: noticed(pods) == {snapshot},  # noqa: B023 - asked at once
             "both have it",
         )
         assert other.airflow.tasks("twice") == tasks
@@ -134,7 +134,7 @@ def test_a_save_is_parsed_though_the_pod_with_the_agent_is_lost(
 
 
 def ready(pods: Kubectl) -> list[node.Object]:
-    """The dag-processors that are."""
+    """The pods of the dag-processors that are ready."""
     return [
         pod
         for pod in processors(pods)
