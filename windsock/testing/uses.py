@@ -1,8 +1,8 @@
 """Which DAGs a test uses, found in its source without running it.
 
 A test names them by `@pytest.mark.dag("sales")`, or by calls such as `airflow.run("sales")` in
-itself and in its fixtures. As soon as one use of `airflow` cannot be read that way (it is
-handed to a function, the id is computed), the answer is None: nobody knows, so the test runs.
+the test and in its fixtures. If one use of `airflow` cannot be read in this way (it is passed to a
+function, or the id is computed), the answer is None: the DAGs are unknown, so the test runs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 FIXTURE = "airflow"
 _ANYTHING = frozenset({"windsock_session", "request"})
-"""Who asks for one of these fixtures can reach Airflow unseen."""
+"""By one of these fixtures a test can reach Airflow without `airflow`."""
 _NAMING = frozenset({"run", "trigger", "wait_for_run", "unpause"})
 """Methods of the fixture whose first argument is a DAG id."""
-_INNOCENT = frozenset({"url", "variables", "runs"})
-"""What a test may use of the fixture without running a DAG."""
+_HARMLESS = frozenset({"url", "variables", "runs"})
+"""Members of the fixture that run no DAG."""
 
 
 def dags_of(item: pytest.Item) -> frozenset[str] | None:
@@ -78,10 +78,30 @@ def _named_by(function: Callable[..., Any], parameters: Mapping[str, Any]) -> se
         return None
     if FIXTURE not in arguments:
         return set()
-    reader = _Reader(parameters)
-    reader.visit(tree)
-    changed = reader.assigned & parameters.keys()
-    return None if reader.unreadable or changed else reader.found
+    nodes = list(ast.walk(tree))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    assigned = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+    calls = [
+        node for node in nodes if isinstance(node, ast.Call) and _is_method(node.func, _NAMING)
+    ]
+    harmless = [node for node in nodes if _is_method(node, _HARMLESS)]
+    uses = [name for name in names if name.id == FIXTURE]
+    found = {_dag_id(call, parameters) for call in calls}
+    if len(uses) > len(calls) + len(harmless) or assigned & parameters.keys() or None in found:
+        return None
+    return {dag_id for dag_id in found if dag_id is not None}
+
+
+def _dag_id(call: ast.Call, parameters: Mapping[str, Any]) -> str | None:
+    """The first argument of a call: a text, or a parameter of the test."""
+    keyed = [keyword.value for keyword in call.keywords if keyword.arg == "dag_id"]
+    value: Any = None
+    match (call.args or keyed)[:1]:
+        case [ast.Constant(value=value)]:
+            pass
+        case [ast.Name(id=name)]:
+            value = parameters.get(name)
+    return value if isinstance(value, str) else None
 
 
 @functools.cache
@@ -92,47 +112,7 @@ def _tree(function: Callable[..., Any]) -> ast.AST | None:
         return None
 
 
-class _Reader(ast.NodeVisitor):
-    """Collects the ids in the calls on `airflow`; any other use of the name is unreadable."""
-
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._parameters = parameters
-        self.found: set[str] = set()
-        self.assigned: set[str] = set()
-        self.unreadable = False
-
-    def visit_Call(self, node: ast.Call) -> None:
-        if _is_method(node.func, _NAMING):
-            self._name(node)
-            for child in [*node.args, *node.keywords]:
-                self.visit(child)
-        else:
-            self.generic_visit(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        if not _is_method(node, _INNOCENT):
-            self.generic_visit(node)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        self.unreadable = self.unreadable or node.id == FIXTURE
-        if not isinstance(node.ctx, ast.Load):
-            self.assigned.add(node.id)
-
-    def _name(self, call: ast.Call) -> None:
-        keyed = [keyword.value for keyword in call.keywords if keyword.arg == "dag_id"]
-        given = (call.args[:1] or keyed)[:1]
-        value: Any = None
-        if given and isinstance(given[0], ast.Constant):
-            value = given[0].value
-        elif given and isinstance(given[0], ast.Name):
-            value = self._parameters.get(given[0].id)
-        if isinstance(value, str):
-            self.found.add(value)
-        else:
-            self.unreadable = True
-
-
-def _is_method(node: ast.expr, names: frozenset[str]) -> bool:
+def _is_method(node: ast.AST, names: frozenset[str]) -> bool:
     return (
         isinstance(node, ast.Attribute)
         and node.attr in names
