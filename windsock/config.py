@@ -238,9 +238,11 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
             f"windsock.sync.longest is {settings.sync.longest}",
             f"It must not be less than windsock.sync.quiet, {settings.sync.quiet}.",
         )
-    for name in ("airflow_settings", "requirements", "tests"):
-        _usable(settings, name)
-    _check_state(settings)
+    paths = {
+        name: _resolved(settings, getattr(settings, name), where=name)
+        for name in ("airflow_settings", "requirements", "tests", "state", "dags")
+    }
+    _check_state(paths["state"], project=project, synced=[paths["dags"], *_further(settings)])
     for key in settings.airflow:
         if not AIRFLOW_KEY.fullmatch(key):
             raise ConfigurationError(
@@ -250,20 +252,18 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
     return settings
 
 
-def _check_state(settings: Settings) -> None:
+def _check_state(state: Path, *, project: Path, synced: list[Path]) -> None:
     """Refuse a state folder that `invoke down --volumes` must not remove."""
-    state, dags = _usable(settings, "state"), _usable(settings, "dags")
-    further = _further(settings)
-    for precious in (settings.project.resolve(), dags, *further, Path.home()):
+    for precious in (project.resolve(), *synced, Path.home()):
         if precious.is_relative_to(state):
             raise ConfigurationError(
                 f"windsock.state is {state}, and {precious} is in it",
                 "Name a folder for windsock alone: `invoke down --volumes` removes it.",
             )
-    for synced in (dags, *further):
-        if state.is_relative_to(synced):
+    for folder in synced:
+        if state.is_relative_to(folder):
             raise ConfigurationError(
-                f"windsock.state is {state}, in the folder {synced}, which is synced",
+                f"windsock.state is {state}, in the folder {folder}, which is synced",
                 "Name a folder elsewhere: the files of windsock would be synced as DAGs.",
             )
 
@@ -278,17 +278,12 @@ def _further(settings: Settings) -> list[Path]:
                 "Give each folder another plain name, for example `include: include`.",
             )
     return [
-        _followed(settings, folder, where=f"sync.folders[{folder!r}]")
+        _resolved(settings, folder, where=f"sync.folders[{folder!r}]")
         for folder in settings.sync.folders
     ]
 
 
-def _usable(settings: Settings, name: str) -> Path:
-    """A setting that is a path, resolved."""
-    return _followed(settings, getattr(settings, name), where=name)
-
-
-def _followed(settings: Settings, value: str, *, where: str) -> Path:
+def _resolved(settings: Settings, value: str, *, where: str) -> Path:
     try:
         return settings.path(value).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # A loop of links, no such user, a NUL …

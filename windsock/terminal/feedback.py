@@ -93,12 +93,12 @@ class Feedback:
                 console.success("caught up")
             case events.Busy(reason=reason, hint=hint):
                 console.failure(reason)
-                console.line("  Your saves are not synced; nothing of yours is lost.")
+                console.line("  Your saves are not synced, but your files stay as they are.")
                 console.line(f"  {hint}")
             case events.Halted(reason=reason):
                 console.warning(f"sync halted: {reason}")
-                console.line("  Airflow keeps the DAGs as they were. If this is meant, run")
-                console.line("  `invoke sync --allow-empty`; put the files back to go on.")
+                console.line("  Airflow's DAGs stay as they were. Put the files back, or sync the")
+                console.line("  empty folder: `invoke sync --allow-empty`.")
             case events.Resumed():
                 console.success("sync goes on")
             case events.Refused(message=message):

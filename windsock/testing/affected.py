@@ -253,7 +253,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFailure(
-            f"git cannot be run: {error}", "Install git, or leave --affected out."
+            f"git cannot be run: {error}", "Install git, or run without --affected."
         ) from error
     if done.returncode == 0:
         return done.stdout
@@ -265,6 +265,6 @@ def _git(folder: Path, *arguments: str) -> bytes:
         )
     if arguments[0] == "rev-parse":
         raise ConfigurationError(
-            f"{folder} is in no git repository: {answer}", "Leave --affected out."
+            f"{folder} is in no git repository: {answer}", "Run without --affected."
         )
     raise EnvironmentFailure(f"git {arguments[0]} failed in {folder}: {answer}")

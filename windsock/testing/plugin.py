@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say that tests are being left out."""
+    """The line by which an xdist session, too, shows that `--affected` is used."""
     reference = config.getoption("--affected")
     return [f"windsock: only tests affected by changes since {reference}"] if reference else []
 
@@ -136,7 +136,9 @@ def airflow(
     keep = pytestconfig.getoption("--windsock-keep-runs") or item.stash.get(_FAILED, False)
     problems = running.clean_up(keep_finished=keep)
     if problems:
-        pytest.fail("DAG runs are left over:\n" + "\n".join(problems), pytrace=False)
+        pytest.fail(
+            "These DAG runs could not be stopped or deleted:\n" + "\n".join(problems), pytrace=False
+        )
 
 
 @pytest.hookimpl(wrapper=True)

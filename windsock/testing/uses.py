@@ -47,7 +47,7 @@ def dags_of(item: pytest.Item) -> frozenset[str] | None:
 
 
 def _own_fixtures(item: pytest.Function) -> list[Callable[..., Any]]:
-    """The functions of the fixtures that the test needs, those of installed plugins left out.
+    """The functions of the fixtures that the test needs, without those of installed plugins.
 
     pytest offers no public way to ask for them.
     """

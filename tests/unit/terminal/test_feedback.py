@@ -238,7 +238,7 @@ def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
             events.Busy(reason="anna@laptop syncs here", hint="Ask them."),
             [
                 "✗ anna@laptop syncs here",
-                "  Your saves are not synced; nothing of yours is lost.",
+                "  Your saves are not synced, but your files stay as they are.",
                 "  Ask them.",
             ],
         ),

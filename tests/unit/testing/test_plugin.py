@@ -174,7 +174,9 @@ def test_a_run_that_cannot_be_cleaned_up_is_an_error(inner: Inner) -> None:
     ]
     result = inner.run(PASSING)
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*DAG runs are left over:*", "sales windsock__test_sales__*"])
+    result.stdout.fnmatch_lines(
+        ["*These DAG runs could not be stopped or deleted:*", "sales windsock__test_sales__*"]
+    )
 
 
 def test_the_runs_are_in_the_junit_file(inner: Inner) -> None:
