@@ -11,6 +11,7 @@ change affects a test whose DAGs are unknown.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -32,21 +33,6 @@ _PROSE_NAMES = frozenset({"LICENSE", "NOTICE", ".gitignore", ".gitattributes", "
 _DYNAMIC = frozenset({"importlib", "runpy", "pkgutil", "__import__", "exec", "eval"})
 """A Python file with one of these words may import every other file."""
 _GIT_SECONDS = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Impact:
-    """What the changes can affect.
-
-    Attributes:
-        dags: Ids of affected DAGs.
-        tests: Changed test modules.
-        everything: Why every test is affected; empty if not.
-    """
-
-    dags: frozenset[str] = frozenset()
-    tests: frozenset[Path] = frozenset()
-    everything: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,67 +70,49 @@ def select(
         EnvironmentFailure: git failed.
     """
     changed = _changes(reference, [project, dags_folder])
-    impact = _impact(
-        changed,
-        dags=dags,
-        used=used,
-        dags_folder=dags_folder.resolve(),
-        test_modules={item.path.resolve() for item in items},
-    )
+    tests = {item: item.path.resolve() for item in items}
+    users = _Users(dags_folder.resolve(), dags=dags, used=used)
+    affected, reason = _affected(changed, tests=tests.values(), users=users)
     chosen: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     unknown = 0
-    for item in items:
+    for item, path in tests.items():
         ids = dags_of(item)
         # An id that Airflow does not list: its file may be broken, renamed or deleted.
         in_doubt = ids is None or not ids <= dags.keys() or any(dags[i] in broken for i in ids)
-        hit = bool(ids and ids & impact.dags) or item.path.resolve() in impact.tests
+        hit = path in changed or bool(ids and ids & affected)
         moved = bool(changed) and in_doubt
-        if impact.everything or hit or moved:
+        if reason or hit or moved:
             chosen.append(item)
             unknown += moved and not hit
         else:
             left_out.append(item)
     lines = [f"windsock: {len(chosen)} of {len(items)} tests may be affected since {reference}"]
-    if impact.everything:
-        lines.append(f"  every test: {impact.everything}")
+    if reason:
+        lines.append(f"  every test: {reason}")
     else:
-        if impact.dags:
-            lines.append(f"  affected DAGs: {', '.join(sorted(impact.dags))}")
+        if affected:
+            lines.append(f"  affected DAGs: {', '.join(sorted(affected))}")
         if unknown:
             lines.append(f"  {unknown} of them in doubt: which DAGs they use is unknown")
     return Selection(chosen=chosen, left_out=left_out, summary=lines)
 
 
-def _impact(
-    changed: Collection[Path],
-    *,
-    dags: Mapping[str, str | None],
-    used: Mapping[str, Collection[str]],
-    dags_folder: Path,
-    test_modules: Collection[Path],
-) -> _Impact:
-    """What changed files can affect; all paths are resolved."""
-    inside = {
-        path: path.relative_to(dags_folder).as_posix()
-        for path in changed
-        if path.is_relative_to(dags_folder)
-    }
-    tests = frozenset(path for path in changed if path in test_modules)
-    for path in sorted(set(changed) - inside.keys() - tests):
-        if not _without_effect(path):
-            return _Impact(everything=f"{path.name} changed, which may affect any of them")
-    if not inside:
-        return _Impact(tests=tests)
-    users = _Users(dags_folder, dags=dags, used=used)
+def _affected(
+    changed: Collection[Path], *, tests: Collection[Path], users: _Users
+) -> tuple[set[str], str]:
+    """The ids of affected DAGs, and why every test is affected; that is empty if not."""
     affected: set[str] = set()
-    for file in sorted(inside.values()):
-        reached = users.of(file)
-        found = {dag_id for dag_id, own in dags.items() if own in reached}
-        if not found:
-            return _Impact(everything=f"no DAG is known to use {file}, which changed")
-        affected |= found
-    return _Impact(dags=frozenset(affected), tests=tests)
+    for path in sorted(changed):
+        if path.is_relative_to(users.folder):
+            file = path.relative_to(users.folder).as_posix()
+            dags = users.dags_of(file)
+            if not dags:
+                return set(), f"no DAG is known to use {file}, which changed"
+            affected |= dags
+        elif path not in tests and not _without_effect(path):
+            return set(), f"{path.name} changed, which may affect any of them"
+    return affected, ""
 
 
 class _Users:
@@ -157,27 +125,31 @@ class _Users:
         dags: Mapping[str, str | None],
         used: Mapping[str, Collection[str]],
     ) -> None:
+        self.folder = folder
         self._dags = dags
         self._used = {file: frozenset(paths) for file, paths in used.items() if paths}
         self._unknown = {file for file in dags.values() if file and file not in self._used}
-        self._texts = {
-            path.relative_to(folder).as_posix(): path.read_text("utf-8", errors="replace")
-            for path in folder.rglob("*.py")
+
+    @functools.cached_property
+    def _texts(self) -> dict[str, str]:
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_text("utf-8", errors="replace")
+            for path in self.folder.rglob("*.py")
             if path.is_file()
         }
-        self._words = {file: _words(text) for file, text in self._texts.items()}
 
-    def of(self, file: str) -> set[str]:
-        """A file and its users, direct or through others; only the file if none is known."""
-        if not file.endswith(".py") and not self._recorded(file):
-            return {file}  # A task may read it under a name that it computes.
+    def dags_of(self, file: str) -> set[str]:
+        """The DAGs that use a file, directly or through other files; empty if none is known."""
         found, pending = {file}, [file]
+        # A task may read another file than Python under a name that it computes.
+        if not file.endswith(".py") and not self._recorded(file):
+            pending = []
         while pending:
             used = pending.pop()
-            for user in (self._recorded(used) | self._naming(used) | self._unknown) - found:
-                found.add(user)
-                pending.append(user)
-        return found
+            users = (self._recorded(used) | self._naming(used) | self._unknown) - found
+            found |= users
+            pending += users
+        return {dag_id for dag_id, own in self._dags.items() if own in found}
 
     def _recorded(self, file: str) -> set[str]:
         # A DAG file that lists a folder uses whatever is in it.
@@ -193,12 +165,13 @@ class _Users:
         return {
             user
             for user, text in self._texts.items()
-            if name <= self._words[user]
-            or self._words[user] & _DYNAMIC
+            if name <= (words := _words(text))
+            or words & _DYNAMIC
             or any(each in text for each in quoted)
         }
 
 
+@functools.cache
 def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text))
 
