@@ -255,7 +255,7 @@ def test_what_the_other_side_says_on_its_error_stream_is_kept(room: Cluster) -> 
 
 
 def test_a_program_that_is_not_there_is_a_clear_failure(room: Cluster) -> None:
-    transport = streams.exec_transport(room, Options(store=STORE), python="/no/such/python")
+    transport = streams.exec_in(room, ready_pod(room, DAG_PROCESSOR), ["/no/such/python"])
     said = b"".join(iter(lambda: transport.read(4096), b""))
     assert "/no/such/python" in said.decode() + transport.diagnosis()
     assert "broke" not in transport.diagnosis()
@@ -264,7 +264,7 @@ def test_a_program_that_is_not_there_is_a_clear_failure(room: Cluster) -> None:
 
 def test_without_a_ready_pod_it_says_so(room: Cluster) -> None:
     with pytest.raises(EnvironmentFailure, match="no pod of scheduler is ready"):
-        streams.exec_transport(room, Options(store=STORE), component="scheduler")
+        ready_pod(room, "scheduler")
 
 
 # --- run -----------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
@@ -27,12 +26,9 @@ from windsock.cluster import kubectl
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import newest_ready
-from windsock.errors import ConfigurationError, EnvironmentFailure, WindsockError
+from windsock.errors import EnvironmentFailure, WindsockError
 from windsock.local import orphans
 from windsock.local.ports import LOOPBACK
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 VARIABLE = "WINDSOCK_FORWARD"
 LOOK_SECONDS = 0.2
@@ -62,23 +58,8 @@ class ForwardSettings:
     local_port: int
 
     def as_variable(self) -> dict[str, str]:
-        """As `from_variable` reads them."""
+        """The variable that the process reads."""
         return {VARIABLE: json.dumps(asdict(self))}
-
-    @classmethod
-    def from_variable(cls, variables: Mapping[str, str]) -> ForwardSettings:
-        """Read what `as_variable` wrote.
-
-        Raises:
-            ConfigurationError: The variable is missing or damaged.
-        """
-        try:
-            return cls(**json.loads(variables[VARIABLE]))
-        except (KeyError, ValueError, TypeError) as error:
-            raise ConfigurationError(
-                f"the variable {VARIABLE} cannot be used: {error!r}",
-                "`invoke up` starts the port-forward with it.",
-            ) from error
 
 
 class Forward:
@@ -87,7 +68,8 @@ class Forward:
     Args:
         cluster: With the namespace.
         settings: What is forwarded where.
-        clock: Monotonic seconds.
+        look: Seconds until it is noticed that kubectl has ended.
+        again: Seconds from one start of kubectl to the next one for the same pod.
 
     Raises:
         EnvironmentFailure: The port is taken.
@@ -98,11 +80,13 @@ class Forward:
         cluster: Cluster,
         settings: ForwardSettings,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        look: float = LOOK_SECONDS,
+        again: float = AGAIN_SECONDS,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._clock = clock
+        self._look = look
+        self._again = again
         self._stopping = False
         self._child: subprocess.Popen[bytes] | None = None
         self._way: tuple[str, int] | None = None
@@ -119,12 +103,12 @@ class Forward:
         interest = Interest(api_version="v1", kind="Pod", selector=self._settings.selector)
         seen = -1
         try:
-            with ObjectWatcher(self._cluster, [interest]) as observer:
+            with ObjectWatcher(self._cluster, [interest]) as watcher:
                 while not self._stopping:
-                    pod = newest_ready(observer.items("Pod"))
+                    pod = newest_ready(watcher.items("Pod"))
                     if pod is not None:
-                        self._lead_to(pod["metadata"]["name"], observer.losses)
-                    seen = observer.wait(seen, timeout=LOOK_SECONDS)
+                        self._lead_to(pod["metadata"]["name"], watcher.losses)
+                    seen = watcher.wait(seen, timeout=self._look)
         finally:
             self._end()
 
@@ -141,10 +125,10 @@ class Forward:
         """
         runs = self._child is not None and self._child.poll() is None
         same = self._way == (pod, losses)
-        if same and (runs or self._clock() < self._started + AGAIN_SECONDS):
+        if same and (runs or time.monotonic() < self._started + self._again):
             return
         self._end()
-        self._way, self._started = (pod, losses), self._clock()
+        self._way, self._started = (pod, losses), time.monotonic()
         ports = f"{self.port}:{self._settings.remote_port}"
         self._child = subprocess.Popen(
             kubectl.command(
@@ -162,11 +146,7 @@ class Forward:
 
 
 def _free_port(port: int) -> int:
-    """The port, or a free one for 0.
-
-    Raises:
-        EnvironmentFailure: It is taken.
-    """
+    """The port, or a free one for 0; EnvironmentFailure if it is taken."""
     with socket.socket() as probe:
         try:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -180,7 +160,7 @@ def _free_port(port: int) -> int:
 
 
 def _end_orphan() -> None:
-    """End the kubectl of a process like ours that was killed: it has the port."""
+    """End the kubectl of a process like this one that was killed: it has the port."""
     if state := os.environ.get(orphans.MARK):
         for process in orphans.marked(Path(state)):
             with suppress(psutil.Error):
@@ -191,8 +171,8 @@ def _end_orphan() -> None:
 
 def main() -> int:
     """Forward until SIGTERM."""
+    settings = ForwardSettings(**json.loads(os.environ[VARIABLE]))
     try:
-        settings = ForwardSettings.from_variable(os.environ)
         cluster = Cluster.connect(
             context=settings.context, namespace=settings.namespace, kubeconfig=settings.kubeconfig
         )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.cluster.fake_api import CONTEXT, NAMESPACE
-from windsock.cluster.access import forward
 from windsock.cluster.access.forward import Forward, ForwardSettings
 from windsock.cluster.api.client import MANAGED
 from windsock.errors import EnvironmentFailure, WindsockError
@@ -47,15 +46,13 @@ SOON = 0.01
 
 @pytest.fixture(autouse=True)
 def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The only one on PATH, which is started again soon."""
+    """The only one on PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "kubectl"
     program.write_text(KUBECTL)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(forward, "AGAIN_SECONDS", SOON)
-    monkeypatch.setattr(forward, "LOOK_SECONDS", SOON)
 
 
 def pod(name: str, *, ready: bool = True, born: int = 1) -> dict[str, Any]:
@@ -84,20 +81,20 @@ class Running:
     """A forward in a thread, and what it raised in the end."""
 
     def __init__(self, api: FakeApi, cluster: Cluster) -> None:
-        self._forward = Forward(cluster, settings(api))
-        self.port = self._forward.port
+        self.forward = Forward(cluster, settings(api), look=SOON, again=SOON)
+        self.port = self.forward.port
         self.raised: list[WindsockError] = []
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
-            self._forward.run()
+            self.forward.run()
         except WindsockError as error:
             self.raised.append(error)
 
     def close(self) -> None:
-        self._forward.close()
+        self.forward.close()
         self.thread.join()
 
 

@@ -53,24 +53,20 @@ class Server:
         self._end.close()
 
 
-def connected() -> tuple[ExecTransport, Server]:
+def connected(*, masks: bool = True) -> tuple[ExecTransport, Server]:
     ours, theirs = socket.socketpair()
     websocket = WebSocket()
     websocket.sock = ours
-    return ExecTransport(websocket, pod="the-pod"), Server(theirs)
+    return ExecTransport(websocket, pod="the-pod", masks=masks), Server(theirs)
 
 
-@pytest.fixture(params=["plain", "encrypted"])
-def pair(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[ExecTransport, Server]]:
-    encrypted = request.param == "encrypted"
-    monkeypatch.setattr(streams, "_is_encrypted", lambda _: encrypted)
-    transport, server = connected()
+@pytest.fixture(params=[True, False], ids=["masked", "unmasked"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[ExecTransport, Server]]:
+    transport, server = connected(masks=request.param)
     yield transport, server
     transport.close()
     server.close()
-    assert all((mask == bytes(4)) is encrypted for mask in server.masks)
+    assert all((mask != bytes(4)) is request.param for mask in server.masks)
 
 
 @pytest.mark.parametrize("size", [1, 124, 125, 126, 65534, 65535, 65536, 65537, 200_000])
@@ -150,12 +146,15 @@ def diagnosis(status: bytes) -> str:
     return transport.diagnosis()
 
 
-def test_the_exit_code_of_an_agent_is_told() -> None:
-    assert diagnosis(json.dumps(EXIT_CODE).encode()).endswith("ended with exit code 7")
-
-
-def test_why_an_agent_could_not_be_started_is_told() -> None:
-    assert diagnosis(b'{"status": "Failure", "message": "no python3"}').endswith("\nno python3")
+@pytest.mark.parametrize(
+    ("status", "last_line"),
+    [
+        (EXIT_CODE, "the agent ended with exit code 7"),
+        ({"status": "Failure", "message": "no python3"}, "no python3"),
+    ],
+)
+def test_how_the_agent_ended_is_the_last_line(status: dict[str, Any], last_line: str) -> None:
+    assert diagnosis(json.dumps(status).encode()).splitlines()[-1] == last_line
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 60])
