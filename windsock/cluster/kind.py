@@ -1,8 +1,8 @@
-"""The one owner of `kind`: a cluster in Docker containers of this machine, made and removed.
+"""A kind cluster: Kubernetes in Docker containers of this machine, made and removed.
 
-Only what windsock made is ever deleted: a cluster that it made carries its mark (see `ownership`).
-One that others made is used as it is. kind writes the kubeconfig entry `kind-<name>`; which
-context is the current one stays the user's own choice.
+windsock deletes only a cluster that it made, which has its mark (see `ownership`), and uses one
+that others made as it is. kind writes the kubeconfig entry `kind-<name>`, and makes it the current
+context; windsock sets the current context back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from windsock.cluster import ownership
 from windsock.cluster.api import kubeconfig as kubeconfigs
@@ -31,7 +31,6 @@ READY_WAIT = "5m"
 """How long kind waits for the control plane; its own default does not wait at all."""
 
 END_SECONDS = 10.0
-"""How long kind may take to end when it is interrupted."""
 
 OTHERS_WERE_QUICKER = ("already exist for a cluster with the name", "is already in use by")
 """The words of kind for nodes that are there, and of Docker for a node that came meanwhile."""
@@ -46,15 +45,23 @@ class Kind:
         kubeconfig: The file that gets the cluster's entry, or several as in the variable
             KUBECONFIG; None means kubectl's own.
         program: The kind executable.
+        patience: Seconds that an interrupted kind has to end, before it is killed.
     """
 
     def __init__(
-        self, *, name: str, config: Path, kubeconfig: str | None = None, program: str = "kind"
+        self,
+        *,
+        name: str,
+        config: Path,
+        kubeconfig: str | None = None,
+        program: str = "kind",
+        patience: float = END_SECONDS,
     ) -> None:
         self.name = name
         self._config = config
         self._kubeconfig = kubeconfig
         self._program = program
+        self._patience = patience
 
     @property
     def context(self) -> str:
@@ -86,30 +93,29 @@ class Kind:
         return False
 
     def _create(self, progress: Callable[[str], None]) -> bool:
-        """Create the cluster; False if others were quicker; their nodes stay."""
+        """Create the cluster; False if others created it meanwhile, whose nodes stay."""
         with kubeconfigs.current_context_unchanged(self._kubeconfig, new=self.context):
             try:
-                # kind would remove everything of the cluster's name after a failure, also what
-                # belongs to others who were quicker. With --retain we look first.
+                # After a failure kind removes everything of the cluster's name, also the nodes of
+                # others who were quicker. With --retain it removes nothing.
                 self._run(
                     "create", "cluster", "--name", self.name, "--config", str(self._config),
                     "--wait", READY_WAIT, "--retain", progress=progress,
                 )  # fmt: skip
                 ownership.mark(self._connect())
             except BaseException as error:
-                if _others_were_quicker(error):
+                words = error.hint if isinstance(error, EnvironmentFailure) else ""
+                if any(sign in words for sign in OTHERS_WERE_QUICKER):
                     return False
-                with contextlib.suppress(WindsockError):  # The first failure is the one to show.
+                with contextlib.suppress(WindsockError):  # the first failure is the one to show
                     self._discard()
                 raise
         return True
 
     def _adopt(self) -> None:
-        """Make sure that the cluster that is there can be used."""
+        """Make sure that the cluster that exists can be used."""
         cluster = self._reach()
-        if ownership.is_marked(cluster):
-            return
-        if waiting := ownership.unready(cluster):
+        if not ownership.is_marked(cluster) and (waiting := ownership.unready(cluster)):
             raise self._unusable(f"not ready: {some(waiting)}")
 
     def _reach(self) -> Cluster:
@@ -138,33 +144,25 @@ class Kind:
     def _unusable(self, reason: str) -> EnvironmentFailure:
         return EnvironmentFailure(
             f"there is a kind cluster {self.name}, but it is not complete or does not run",
-            f"If somebody is making it just now, try again when that is done. If its containers "
+            "If somebody is making it just now, try again when that is done. If its containers "
             f"are stopped, `docker start {self.name}-control-plane` starts it. If its creation was "
             f"cut off, `kind delete cluster --name {self.name}` removes what there is.\n{reason}",
         )
 
     def delete(self, *, namespace: str = "") -> None:
-        """Delete the cluster and its kubeconfig entry; nothing happens if it does not exist.
-
-        Args:
-            namespace: See `deletable`.
-
-        Raises:
-            ConfigurationError: See `deletable`.
-            EnvironmentFailure: See `deletable`, or kind could not delete it.
-        """
+        """Delete the cluster and its kubeconfig entry, if it exists and is `deletable`."""
         self.deletable(namespace=namespace)
         self._discard()
 
     def deletable(self, *, namespace: str = "") -> bool:
-        """Whether there is a cluster, and nothing stands against deleting it.
+        """Whether the cluster exists, and may be deleted.
 
         Args:
-            namespace: Of the environment that goes with it; those in other namespaces must not.
+            namespace: Of the environment that is deleted with it.
 
         Raises:
             ConfigurationError: windsock did not make it, or other environments are in it.
-            EnvironmentFailure: It does not answer, so that its maker is unknown.
+            EnvironmentFailure: It does not answer, so it is unknown who made it.
         """
         if not self.exists():
             return False
@@ -187,7 +185,7 @@ class Kind:
     def _discard(self) -> None:
         """Delete whatever there is of the cluster, and its kubeconfig entry."""
         self._run("delete", "cluster", "--name", self.name)
-        if self.exists():  # Docker was making a node while an interrupted kind ended.
+        if self.exists():  # Docker was making a node while an interrupted kind ended
             self._run("delete", "cluster", "--name", self.name)
 
     def load(
@@ -197,7 +195,10 @@ class Kind:
         save: Callable[[str, Path], None],
         progress: Callable[[str], None],
     ) -> None:
-        """Get images of this machine onto the cluster's nodes.
+        """Load images of this machine into the cluster's nodes.
+
+        They go as archives: with Docker 29, whose images are in containerd, `kind load
+        docker-image` asks for platforms that were never pulled.
 
         Args:
             images: Tags that Docker has.
@@ -205,40 +206,31 @@ class Kind:
             progress: Gets what is done.
 
         Raises:
-            EnvironmentFailure: It failed both ways.
+            EnvironmentFailure: An image could not be saved, or kind could not load it.
         """
         for image in images:
             progress(f"loading {image}")
-            try:
-                self._run("load", "docker-image", image, "--name", self.name)
-            except EnvironmentFailure:
-                # Docker 29 stores images in containerd, and kind then asks for platforms that were
-                # never pulled; an archive has only what there is.
-                self._load_archive(image, save=save)
+            with tempfile.TemporaryDirectory(prefix="windsock-image-") as folder:
+                archive = Path(folder, "image.tar")
+                save(image, archive)
+                self._run("load", "image-archive", str(archive), "--name", self.name)
 
-    def _load_archive(self, image: str, *, save: Callable[[str, Path], None]) -> None:
-        with tempfile.TemporaryDirectory(prefix="windsock-image-") as folder:
-            archive = Path(folder, "image.tar")
-            save(image, archive)
-            self._run("load", "image-archive", str(archive), "--name", self.name)
-
-    def _run(self, *arguments: str, progress: Callable[[str], None] | None = None) -> str:
-        """Run kind; returns what it wrote to stdout, passes on each line of its stderr."""
+    def _run(self, *arguments: str, progress: Callable[[str], None] = lambda _: None) -> str:
+        """Run kind; returns its output, passes on each line of its stderr."""
         lines: deque[str] = deque(maxlen=LINES_SHOWN)
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-            with _ended(self._start(arguments, output)) as child:
-                for line in child.stderr or ():
-                    lines.append(line.rstrip())
-                    if progress is not None and line.strip():
-                        progress(line.strip())
-                code = child.wait()
-            output.seek(0)
-            text = output.read()
-        if code != 0:
+        with self._started(arguments) as child:
+            for line in child.stderr or ():
+                lines.append(line.rstrip())
+                if line.strip():
+                    progress(line.strip())
+            output = "".join(child.stdout or ())  # short: the names of clusters
+        if child.returncode != 0:
             raise EnvironmentFailure(f"`kind {' '.join(arguments[:2])}` failed", "\n".join(lines))
-        return text
+        return output
 
-    def _start(self, arguments: Iterable[str], output: IO[str]) -> subprocess.Popen[str]:
+    @contextlib.contextmanager
+    def _started(self, arguments: Iterable[str]) -> Iterator[subprocess.Popen[str]]:
+        """Start kind; end it, and what it has started, if the body does not see its end."""
         program = shutil.which(self._program)
         if program is None:
             raise ConfigurationError(
@@ -247,39 +239,29 @@ class Kind:
                 "run without one: `invoke up --target local`.",
             )
         try:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [program, *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=os.environ | kubeconfigs.variable(self._kubeconfig),
                 encoding="utf-8",
                 errors="replace",
-                process_group=0,  # A Ctrl-C must not end the removal of what it interrupted.
+                process_group=0,  # a Ctrl-C must not end the removal of what it interrupted
             )
         except OSError as error:
             raise EnvironmentFailure(
                 f"{program} cannot be started: {error.strerror or error}",
                 "`kind version` must work in a terminal.",
             ) from error
-
-
-def _others_were_quicker(error: BaseException) -> bool:
-    words = error.hint if isinstance(error, EnvironmentFailure) else ""
-    return any(sign in words for sign in OTHERS_WERE_QUICKER)
-
-
-@contextlib.contextmanager
-def _ended(child: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """End a child, and what it has started, if the body does not see its end."""
-    with child:
-        try:
-            yield child
-        except BaseException:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, number)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(END_SECONDS)
-                    break
-            raise
+        with child:
+            try:
+                yield child
+            except BaseException:
+                for number in (signal.SIGTERM, signal.SIGKILL):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(child.pid, number)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(self._patience)
+                        break
+                raise

@@ -79,8 +79,7 @@ class StandInMachine:
         self._stand_in.plan(slow=True)
 
     def docker_load(self, archive: Path) -> None:
-        for name in names_in(archive):
-            self._stand_in.keep_image(name)
+        """It starts no container."""
 
 
 class RealMachine:

@@ -1,8 +1,8 @@
 """What the stand-in of kind does when it is run: `python program.py FOLDER ARGUMENTS`.
 
 It says what kind v0.2x and v0.3x say, where they say it (all but answers goes to stderr), ends with
-their exit codes, and treats kubeconfig files as they do. FOLDER stands for Docker: the nodes, the
-images, and how things shall go wrong.
+their exit codes, and treats kubeconfig files as they do. FOLDER stands for Docker: the nodes,
+and how things shall go wrong.
 """
 
 from __future__ import annotations
@@ -49,10 +49,6 @@ class Docker:
         self.nodes = folder / "nodes"
         self.plan: dict[str, Any] = _read(folder / "plan.json", {})
         """How things go wrong."""
-
-    @property
-    def images(self) -> list[str]:
-        return list(_read(self.folder / "images.json", []))
 
     def clusters(self) -> list[str]:
         return sorted(path.stem for path in self.nodes.glob("*.json"))
@@ -237,33 +233,15 @@ def delete_cluster(docker: Docker, options: argparse.Namespace) -> None:
     say(f'Deleting cluster "{options.name}" ...')
     forget(options.name, options.kubeconfig)
     docker.remove(options.name)
+    late = docker.folder / "late"
+    if docker.plan.get("late") and not late.exists():
+        late.touch()  # once: Docker was making this node
+        docker.put(options.name, uid=uuid.uuid4().hex, complete=False, images=[])
 
 
 def export_kubeconfig(docker: Docker, options: argparse.Namespace) -> None:
     export(docker, options.name, options.kubeconfig)
     say(f'Set kubectl context to "kind-{options.name}"')
-
-
-def load_docker_image(docker: Docker, options: argparse.Namespace) -> None:
-    node = f"{options.name}-control-plane"
-    for image in options.what:
-        if image not in docker.images:
-            fail(f'image: "{image}" not present locally')
-    if not docker.node(options.name):
-        fail(f'no nodes found for cluster "{options.name}"')
-    for image in options.what:
-        say(
-            f'Image: "{image}" with ID "sha256:{"1" * 64}" not yet present on node "{node}", '
-            "loading..."
-        )
-    if docker.plan.get("platforms"):
-        fail(
-            f'failed to load image: command "docker exec --privileged -i {node} ctr '
-            "--namespace=k8s.io images import --all-platforms --digests --snapshotter=overlayfs -"
-            '" failed with error: exit status 1',
-            f"ctr: content digest sha256:{'2' * 64}: not found",
-        )
-    _import(docker, options.name, options.what)
 
 
 def load_image_archive(docker: Docker, options: argparse.Namespace) -> None:
@@ -288,7 +266,6 @@ COMMANDS = {
     "create cluster": create_cluster,
     "delete cluster": delete_cluster,
     "export kubeconfig": export_kubeconfig,
-    "load docker-image": load_docker_image,
     "load image-archive": load_image_archive,
 }
 

@@ -62,13 +62,8 @@ class StandIn:
         return Kind(**{**usual, **more})
 
     def plan(self, **troubles: Any) -> None:
-        """How the next commands go wrong: `docker`, `quicker`, `slow`, `platforms`."""
+        """How the next commands go wrong: `docker`, `quicker`, `slow`, `late`, `readonly`."""
         (self.docker.folder / "plan.json").write_text(json.dumps(troubles))
-
-    def keep_image(self, name: str) -> None:
-        """Let its Docker have an image."""
-        images = [*self.docker.images, name]
-        (self.docker.folder / "images.json").write_text(json.dumps(images))
 
     def calls(self) -> list[list[str]]:
         text = (self.docker.folder / "calls").read_text()
@@ -147,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         key = (uid, plural, namespace, name)
         if self.command == "POST" and key in self.objects:
             self._answer(409, {"message": f"{plural} {name} already exists"})
+        elif self.command in {"POST", "PATCH"} and Docker(self.docker.folder).plan.get("readonly"):
+            self._answer(500, {"message": "nothing can be written"})
         elif self.command in {"POST", "PATCH"}:
             body["metadata"] |= {"namespace": namespace} if namespace else {}
             self.objects[key] = {**body, "status": {}}
