@@ -1,8 +1,8 @@
 """Okteto's dev mode: `okteto up` lets a copy of a Deployment take its place, for a shell.
 
-The copy is named `…-okteto`, carries all labels of the original, ours included, and belongs to no
-other object; the original is scaled to no pods meanwhile. `okteto down` undoes both. A deploy
-into the same namespace must not touch them: somebody works in there.
+The copy is named `…-okteto`, has all labels of the original, ours included, and no owner. The
+original is scaled to no pods meanwhile. `okteto down` undoes both. A deploy into the same namespace
+must not touch them: somebody works in the copy.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ CLONE = "dev.okteto.com/clone"
 
 
 def is_clone(item: Object) -> bool:
-    """Whether it stands in for another object."""
+    """Whether this is the copy of another object."""
     return CLONE in _labels(item)
 
 
 def is_replaced(item: Object) -> bool:
-    """Whether a copy has taken its place."""
+    """Whether a copy has taken the place of this object."""
     return _labels(item).get(DEV) == "true" and not is_clone(item)
 
 
 def as_wanted_beside(live: Object | None, wanted: Object) -> Object:
-    """What may be applied: all that is wanted, but how many pods there are is Okteto's for now.
+    """What may be applied: of an object that a copy replaces, all but its number of pods.
 
-    A changed template is applied all the same: `okteto up` sees it, and replaces its copy.
+    A changed template is applied: `okteto up` sees it, and replaces its copy.
 
     Args:
-        live: What is there.
-        wanted: What is in the manifest.
+        live: The object on the cluster.
+        wanted: The object of the manifest.
     """
     if live is None or not is_replaced(live) or "spec" not in wanted:
         return wanted

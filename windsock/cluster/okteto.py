@@ -1,8 +1,8 @@
 """What Okteto knows: its context and namespace, the images that it built, and the UI's address.
 
-Its variables are set where its own commands run ours; on a developer's machine the context comes
-from the file that `okteto context use` writes. windsock reads that file's names only: the token in
-it is none of our business, the cluster is reached through the kubeconfig that Okteto wrote.
+Okteto sets its variables where its own commands run windsock. On a developer's machine the context
+comes from the file that `okteto context use` writes. windsock reads no token from that file: it
+reaches the cluster through the kubeconfig that Okteto wrote.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from windsock.cluster.api.client import Cluster
-    from windsock.cluster.api.connection import Object
 
 CONTEXT = "OKTETO_CONTEXT"
 NAMESPACE = "OKTETO_NAMESPACE"
@@ -91,7 +90,7 @@ def place(variables: Mapping[str, str]) -> Place:
     entry = contexts.get(name) or {}
     host = urlsplit(name).netloc
     if not host or entry.get("isOkteto") is False:
-        # Such a cluster must be allowed first, as any other context.
+        # such a cluster must be allowed first, as any other context
         raise ConfigurationError(
             f"the context {name} of Okteto is no Okteto instance",
             f"Use the target `context` for it: `invoke up --context {name}`, or choose another one."
@@ -107,7 +106,7 @@ def place(variables: Mapping[str, str]) -> Place:
 
 
 def _contexts(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The context file; empty if there is none."""
+    """The content of the context file; empty if there is none."""
     home = Path(variables.get(HOME) or variables.get("HOME") or Path.home())
     path = Path(variables.get(FOLDER) or home / ".okteto") / "context" / "config.json"
     try:
@@ -136,37 +135,32 @@ def deployment(
         EnvironmentFailure: Okteto has built nothing, and nothing runs there.
     """
     settings = cluster.get("v1", "ConfigMap", SETTINGS) or {}
-    domain = variables.get(DOMAIN)
-    url = (
-        f"https://{API_SERVER}-{cluster.namespace}.{domain}"
-        if domain
-        else str((settings.get("data") or {}).get(UI_ONLY, ""))
-    )
-    given = {target: variables.get(name, "") for target, name in IMAGES.items()}
-    if all(given.values()):
-        return Deployment(images=_images(given), recipe=recipe(wanted), url=url)
-    annotations = (settings.get("metadata") or {}).get("annotations") or {}
-    return Deployment(images=_running(cluster), recipe=annotations.get(RECIPE, ""), url=url)
+    if domain := variables.get(DOMAIN):
+        url = f"https://{API_SERVER}-{cluster.namespace}.{domain}"
+    else:
+        url = str((settings.get("data") or {}).get(UI_ONLY, ""))
+    images = {target: variables.get(name, "") for target, name in IMAGES.items()}
+    made_of = recipe(wanted)
+    if not all(images.values()):
+        images = _running(cluster)
+        made_of = ((settings.get("metadata") or {}).get("annotations") or {}).get(RECIPE, "")
+    found = image.Images(airflow=images["airflow"], postgres=images["postgres"])
+    return Deployment(images=found, recipe=made_of, url=url)
 
 
-def _running(cluster: Cluster) -> image.Images:
-    found = {target: cluster.get(*workload) for target, workload in WORKLOADS.items()}
-    names = {target: _image(item) for target, item in found.items() if item is not None}
-    if names.keys() != found.keys():
+def _running(cluster: Cluster) -> dict[str, str]:
+    running = {
+        target: str(item["spec"]["template"]["spec"]["containers"][0]["image"])
+        for target, workload in WORKLOADS.items()
+        if (item := cluster.get(*workload)) is not None
+    }
+    if running.keys() != WORKLOADS.keys():
         raise EnvironmentFailure(
             f"nothing is deployed in namespace {cluster.namespace} yet",
             "`okteto pipeline deploy` (a pushed branch) or `okteto deploy` (your files) builds the "
             "images and deploys them.",
         )
-    return _images(names)
-
-
-def _images(names: Mapping[str, str]) -> image.Images:
-    return image.Images(airflow=names["airflow"], postgres=names["postgres"])
-
-
-def _image(workload: Object) -> str:
-    return str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
+    return running
 
 
 def recipe(images: image.Images) -> str:

@@ -15,18 +15,14 @@ if TYPE_CHECKING:
     from windsock.cluster.api.client import Cluster
 
 NAMESPACE = "kube-system"
-"""Where the mark is: no environment is ever taken out of this namespace."""
+"""Where the mark is: windsock never removes what is in this namespace."""
 
 MARK = "windsock-made-this-cluster"
 """The name of a ConfigMap."""
 
 
 def mark(cluster: Cluster) -> None:
-    """Note in a cluster that windsock made it.
-
-    Args:
-        cluster: With the namespace `NAMESPACE`, complete.
-    """
+    """Note in a complete cluster, with the namespace `NAMESPACE`, that windsock made it."""
     data = {"meaning": "`invoke down --cluster` may delete this cluster"}
     cluster.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": MARK}, "data": data}
@@ -34,20 +30,12 @@ def mark(cluster: Cluster) -> None:
 
 
 def is_marked(cluster: Cluster) -> bool:
-    """Whether windsock made the cluster.
-
-    Args:
-        cluster: With the namespace `NAMESPACE`.
-    """
+    """Whether windsock made the cluster; its namespace must be `NAMESPACE`."""
     return cluster.get("v1", "ConfigMap", MARK) is not None
 
 
 def environments(cluster: Cluster) -> list[str]:
-    """The namespaces in which windsock has an environment, up or only its volumes.
-
-    Args:
-        cluster: With any namespace.
-    """
+    """All namespaces in which windsock has an environment, up or only its volumes."""
     made = {item["metadata"]["name"] for item in cluster.items("v1", "Namespace", selector=OURS)}
     # In a namespace that windsock did not make, the volumes show an environment.
     claims = cluster.request(
@@ -60,10 +48,6 @@ def environments(cluster: Cluster) -> list[str]:
 
 
 def unready(cluster: Cluster) -> list[str]:
-    """The nodes that cannot run pods yet.
-
-    Args:
-        cluster: With any namespace.
-    """
+    """The nodes that cannot run pods yet."""
     nodes = cluster.items("v1", "Node")
     return [item["metadata"]["name"] for item in nodes if not has_condition(item, "Ready")]

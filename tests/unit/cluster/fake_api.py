@@ -332,12 +332,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _watch(self, kind: Kind, namespace: str, query: dict[str, str]) -> None:
         version = int(query["resourceVersion"])
         selector = query.get("labelSelector", "")
-        with self._lasting():
+        with self._lasting() as generation:
             if version < self.api.store.oldest:
                 expired = json.loads(status(410, "too old resource version"))
                 self._chunk(json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
                 return
-            for change in self._changes(version):
+            for change in self._changes(version, generation):
                 if (change.kind, change.namespace) != (kind, namespace):
                     continue
                 if matches(change.item, selector):
@@ -347,9 +347,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _ended(self, generation: int) -> bool:
         return self.api.over or self.api._generation != generation
 
-    def _changes(self, version: int) -> Iterator[Change]:
-        """What happens after a version, until the watches are ended."""
-        store, generation, seen = self.api.store, self.api._generation, 0
+    def _changes(self, version: int, generation: int) -> Iterator[Change]:
+        """What happens after a version, until the watches of a generation are ended."""
+        store, seen = self.api.store, 0
         while True:
             with store.changed:
                 while len(store.changes) == seen and not self._ended(generation):
@@ -364,8 +364,8 @@ class _Handler(BaseHTTPRequestHandler):
         lines = self.api.logs.get(pod)
         if lines is None:
             raise Refused(404, f'pods "{pod}" not found')
-        with self._lasting():
-            generation, seen = self.api._generation, max(0, len(lines) - _tail(query))
+        with self._lasting() as generation:
+            seen = max(0, len(lines) - _tail(query))
             while True:
                 fresh = lines[seen:]
                 seen += len(fresh)
@@ -381,15 +381,18 @@ class _Handler(BaseHTTPRequestHandler):
                     return
 
     @contextlib.contextmanager
-    def _lasting(self) -> Iterator[None]:
+    def _lasting(self) -> Iterator[int]:
+        """Begin an answer that lasts as long as the generation that this gives."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
         with self.api.store.changed:
             self.api.watching += 1
+            generation = self.api._generation
+            self.api.store.changed.notify_all()
         try:
-            yield
+            yield generation
             self.wfile.write(b"0\r\n\r\n")
         except OSError:
             self.close_connection = True

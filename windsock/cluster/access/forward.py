@@ -130,14 +130,11 @@ class Forward:
         self._end()
         self._way, self._started = (pod, losses), time.monotonic()
         ports = f"{self.port}:{self._settings.remote_port}"
-        self._child = subprocess.Popen(
-            kubectl.command(
-                self._cluster, "port-forward", f"--address={LOOPBACK}", f"pod/{pod}", ports
-            ),
-            env=kubectl.environment(self._cluster),
+        self._child = kubectl.start(
+            self._cluster, "port-forward", f"--address={LOOPBACK}", f"pod/{pod}", ports,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # a line for each connection
-        )
+        )  # fmt: skip
 
     def _end(self) -> None:
         if self._child is not None:

@@ -1,4 +1,4 @@
-"""What a Deployment, a StatefulSet or a Job has come to, and which pods are its own."""
+"""How far a Deployment, a StatefulSet or a Job is, and which pods are its own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ KINDS = {
     "Deployment": "apps/v1",
 }
 """Kind → API version, in the order in which they are waited for."""
-
-_REVISION = "deployment.kubernetes.io/revision"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +45,7 @@ def component_of(item: Object) -> str:
 
 
 def progress_of(workload: Object) -> Progress:
-    """Read a workload's status.
-
-    Args:
-        workload: As it is on the cluster.
-    """
+    """How far a workload is, by its status on the cluster."""
     spec, status = workload["spec"], workload.get("status") or {}
     if workload["kind"] == "Job":
         wanted = int(spec.get("completions") or 1)
@@ -69,9 +63,9 @@ def progress_of(workload: Object) -> Progress:
     return Progress(ready=ready, wanted=wanted, done=seen and ready == wanted == updated == left)
 
 
-def has_condition(item: Object, kind: str, *, status: str = "True") -> bool:
-    """Whether an object has a condition of a kind, with this status."""
-    return condition(item, kind, status=status) is not None
+def has_condition(item: Object, kind: str) -> bool:
+    """Whether a condition of an object is true."""
+    return condition(item, kind, status="True") is not None
 
 
 def condition(item: Object, kind: str, *, status: str) -> dict[str, Any] | None:
@@ -82,8 +76,7 @@ def condition(item: Object, kind: str, *, status: str) -> dict[str, Any] | None:
     return None
 
 
-def owned_by(item: Object, owner: Object) -> bool:
-    """Whether `owner` made `item`."""
+def _owned_by(item: Object, owner: Object) -> bool:
     references = item["metadata"].get("ownerReferences") or []
     return any(reference["uid"] == owner["metadata"]["uid"] for reference in references)
 
@@ -92,29 +85,28 @@ def makers(workload: Object, replica_sets: Iterable[Object]) -> list[Object]:
     """What makes the pods of a workload's present revision: itself, or one ReplicaSet."""
     if workload["kind"] != "Deployment":
         return [workload]
-    revision = (workload["metadata"].get("annotations") or {}).get(_REVISION)
-    return [
-        item
-        for item in replica_sets
-        if owned_by(item, workload)
-        and (item["metadata"].get("annotations") or {}).get(_REVISION) == revision
-    ]
+    own = (item for item in replica_sets if _owned_by(item, workload))
+    return [item for item in own if _revision(item) == _revision(workload)]
 
 
 def pods_of(
     workload: Object, *, replica_sets: Iterable[Object], pods: Iterable[Object]
 ) -> tuple[list[Object], list[Object]]:
-    """The pods of a workload's present revision, and those that are left of older ones."""
-    sets = [item for item in replica_sets if owned_by(item, workload)]
+    """The pods of a workload's present revision, and those of older revisions."""
+    sets = [item for item in replica_sets if _owned_by(item, workload)]
     present = makers(workload, sets)
     current: list[Object] = []
     older: list[Object] = []
     for pod in pods:
-        if any(owned_by(pod, maker) for maker in present) and _is_updated(pod, workload):
+        if any(_owned_by(pod, maker) for maker in present) and _is_updated(pod, workload):
             current.append(pod)
-        elif any(owned_by(pod, maker) for maker in [workload, *sets]):
+        elif any(_owned_by(pod, maker) for maker in [workload, *sets]):
             older.append(pod)
     return sorted(current, key=_born), sorted(older, key=_born)
+
+
+def _revision(item: Object) -> str | None:
+    return (item["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision")
 
 
 def _is_updated(pod: Object, workload: Object) -> bool:
@@ -135,22 +127,18 @@ def is_going(item: Object) -> bool:
 
 
 def newest_ready(pods: Iterable[Object]) -> Object | None:
-    """Of some pods the newest that is ready and not being deleted."""
+    """The newest pod that is ready and not being deleted."""
     ready = [pod for pod in pods if has_condition(pod, "Ready") and not is_going(pod)]
     return max(ready, key=lambda pod: (_born(pod), pod["metadata"]["name"]), default=None)
 
 
 def selector(component: str) -> str:
-    """The labels that select what windsock applied of a component."""
+    """The label selector of what windsock applied for a component."""
     return f"{OURS},{COMPONENT}={component}"
 
 
 def ready_pod(cluster: Cluster, component: str) -> Object:
-    """The pod of a component that runs and is ready.
-
-    Args:
-        cluster: With the namespace.
-        component: For example `dag-processor`.
+    """The newest pod of a component, say `dag-processor`, that is ready.
 
     Raises:
         EnvironmentFailure: There is none at the moment.
@@ -167,7 +155,7 @@ def ready_pod(cluster: Cluster, component: str) -> Object:
 
 
 def containers(pod: Object) -> Iterator[dict[str, Any]]:
-    """The status of each container, those that run first before the others."""
+    """The status of each container; init containers, which run first, come first."""
     status = pod.get("status") or {}
     yield from status.get("initContainerStatuses") or []
     yield from status.get("containerStatuses") or []

@@ -196,6 +196,8 @@ def test_pauses_grow_while_watches_break_soon_and_begin_anew_after_one_that_last
         sees_the_next(api, observer)
         assert waits.seconds[:3] == [first, 2 * first, 4 * first]
         assert waits.seconds[19:] == [watching.LONGEST_PAUSE_SECONDS]
+        with api.store.changed:
+            assert api.store.changed.wait_for(lambda: api.watching, PATIENCE)
         now[0] += watching.LASTING_SECONDS
         api.answer("WATCH", PATH, 503)
         api.end_watches()
