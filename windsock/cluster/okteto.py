@@ -46,19 +46,6 @@ CONTEXT_HINT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where Okteto would deploy now.
-
-    Attributes:
-        context: The kube context that Okteto made for its own.
-        namespace: Of the user.
-    """
-
-    context: str
-    namespace: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """What is to run, or runs, in a namespace of Okteto.
 
@@ -73,8 +60,10 @@ class Deployment:
     url: str
 
 
-def place(variables: Mapping[str, str]) -> Place:
-    """The context and the namespace, from Okteto's variables or else its context file.
+def place(variables: Mapping[str, str]) -> tuple[str, str]:
+    """The kube context and the namespace to which Okteto deploys now.
+
+    They come from Okteto's variables, or else from its context file.
 
     Args:
         variables: The environment variables of this process.
@@ -102,7 +91,7 @@ def place(variables: Mapping[str, str]) -> Place:
             f"Okteto has no namespace for {name}",
             "Run `okteto namespace use NAME`, and `okteto kubeconfig` after it.",
         )
-    return Place(context=host.replace(".", "_"), namespace=namespace)
+    return host.replace(".", "_"), namespace
 
 
 def _contexts(variables: Mapping[str, str]) -> dict[str, Any]:

@@ -143,8 +143,8 @@ def _wanted(settings: Settings, up: Location | None) -> Location:
         from windsock.cluster import okteto  # noqa: PLC0415 - only here
 
         # Okteto made this context for its user: nobody has to allow it once more.
-        place = okteto.place(os.environ)
-        return Location(target="okteto", context=place.context, namespace=place.namespace)
+        context, namespace = okteto.place(os.environ)
+        return Location(target="okteto", context=context, namespace=namespace)
     if not cluster.context:
         raise ConfigurationError(
             "the target `context` needs the name of a kube context",

@@ -12,17 +12,14 @@ from windsock.errors import ConfigurationError, EnvironmentFailure
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.unit.cluster.fake_api import FakeApi
+
 INSTANCE = "https://okteto.example.com"
 WANTED = Images(airflow="windsock-airflow:1", postgres="windsock-postgres:2")
 GIVEN = {
     "OKTETO_BUILD_AIRFLOW_IMAGE": "r.example/anna/airflow@sha256:1",
     "OKTETO_BUILD_POSTGRES_IMAGE": "r.example/anna/postgres@sha256:2",
 }
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 def store(home: Path, **contexts: dict[str, Any]) -> dict[str, str]:
@@ -36,28 +33,28 @@ def store(home: Path, **contexts: dict[str, Any]) -> dict[str, str]:
     return {"HOME": str(home)}
 
 
-def test_in_the_installer_the_variables_say_it(home: Path) -> None:
+def test_in_the_installer_the_variables_say_it(tmp_path: Path) -> None:
     found = okteto.place(
-        {"HOME": str(home), "OKTETO_CONTEXT": f"{INSTANCE}/", "OKTETO_NAMESPACE": "anna"}
+        {"HOME": str(tmp_path), "OKTETO_CONTEXT": f"{INSTANCE}/", "OKTETO_NAMESPACE": "anna"}
     )
-    assert found == okteto.Place(context="okteto_example_com", namespace="anna")
+    assert found == ("okteto_example_com", "anna")
 
 
-def test_on_a_laptop_the_context_file_says_it(home: Path) -> None:
-    variables = store(home, **{INSTANCE: {"namespace": "anna", "isOkteto": True, "more": 1}})
-    assert okteto.place(variables) == okteto.Place(context="okteto_example_com", namespace="anna")
+def test_on_a_laptop_the_context_file_says_it(tmp_path: Path) -> None:
+    variables = store(tmp_path, **{INSTANCE: {"namespace": "anna", "isOkteto": True, "more": 1}})
+    assert okteto.place(variables) == ("okteto_example_com", "anna")
 
 
-def test_a_variable_wins_over_the_context_file(home: Path) -> None:
-    variables = store(home, **{INSTANCE: {"namespace": "anna", "isOkteto": True}})
+def test_a_variable_wins_over_the_context_file(tmp_path: Path) -> None:
+    variables = store(tmp_path, **{INSTANCE: {"namespace": "anna", "isOkteto": True}})
     found = okteto.place({**variables, "OKTETO_NAMESPACE": "preview-7"})
-    assert found.namespace == "preview-7"
+    assert found == ("okteto_example_com", "preview-7")
 
 
-def test_a_folder_of_ones_own_is_read(home: Path) -> None:
-    store(home, **{INSTANCE: {"namespace": "anna", "isOkteto": True}})
-    found = okteto.place({"HOME": "/nowhere", "OKTETO_FOLDER": str(home / ".okteto")})
-    assert found.namespace == "anna"
+def test_a_folder_of_ones_own_is_read(tmp_path: Path) -> None:
+    store(tmp_path, **{INSTANCE: {"namespace": "anna", "isOkteto": True}})
+    found = okteto.place({"HOME": "/nowhere", "OKTETO_FOLDER": str(tmp_path / ".okteto")})
+    assert found == ("okteto_example_com", "anna")
 
 
 @pytest.mark.parametrize(
@@ -69,29 +66,29 @@ def test_a_folder_of_ones_own_is_read(home: Path) -> None:
     ],
 )
 def test_a_cluster_that_only_has_a_name_in_okteto_is_refused(
-    home: Path, name: str, entry: dict[str, Any]
+    tmp_path: Path, name: str, entry: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigurationError, match="is no Okteto instance") as caught:
-        okteto.place(store(home, **{name: entry}))
+        okteto.place(store(tmp_path, **{name: entry}))
     assert f"--context {name}" in caught.value.hint
 
 
-def test_without_a_context_it_says_how_to_get_one(home: Path) -> None:
+def test_without_a_context_it_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Okteto has no context") as caught:
-        okteto.place({"HOME": str(home)})
+        okteto.place({"HOME": str(tmp_path)})
     assert "okteto context use" in caught.value.hint
 
 
-def test_without_a_namespace_it_says_how_to_choose_one(home: Path) -> None:
+def test_without_a_namespace_it_says_how_to_choose_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no namespace") as caught:
-        okteto.place({"HOME": str(home), "OKTETO_CONTEXT": INSTANCE})
+        okteto.place({"HOME": str(tmp_path), "OKTETO_CONTEXT": INSTANCE})
     assert "okteto namespace use" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"contexts": 1}', '{"contexts": {"a": 1}}'])
-def test_a_damaged_context_file_is_named(home: Path, text: str) -> None:
-    variables = store(home)
-    (home / ".okteto" / "context" / "config.json").write_text(text)
+def test_a_damaged_context_file_is_named(tmp_path: Path, text: str) -> None:
+    variables = store(tmp_path)
+    (tmp_path / ".okteto" / "context" / "config.json").write_text(text)
     with pytest.raises(ConfigurationError, match=r"config\.json"):
         okteto.place(variables)
 
@@ -99,28 +96,19 @@ def test_a_damaged_context_file_is_named(home: Path, text: str) -> None:
 # --- what is deployed -----------------------------------------------------------------------------
 
 
-class Namespace:
-    """A namespace that holds some objects; only what `deployment` asks of it."""
-
-    namespace = "anna"
-
-    def __init__(self, *objects: dict[str, Any]) -> None:
-        self._objects = objects
-
-    def get(self, _version: str, kind: str, name: str) -> dict[str, Any] | None:
-        for item in self._objects:
-            if (item["kind"], item["metadata"]["name"]) == (kind, name):
-                return item
-        return None
-
-
 def workload(kind: str, name: str, image: str) -> dict[str, Any]:
     pod = {"spec": {"containers": [{"image": image}]}}
-    return {"kind": kind, "metadata": {"name": name}, "spec": {"template": pod}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": {"template": pod},
+    }
 
 
 def settings(url: str, made_of: str) -> dict[str, Any]:
     return {
+        "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "airflow-settings", "annotations": {okteto.RECIPE: made_of}},
         "data": {"AIRFLOW__API__BASE_URL": url},
@@ -134,31 +122,34 @@ RUNNING = (
 )
 
 
-def deployment(variables: dict[str, str], *objects: dict[str, Any]) -> okteto.Deployment:
-    namespace: Any = Namespace(*objects)
-    return okteto.deployment(variables, namespace, wanted=WANTED)
+def deployment(
+    api: FakeApi, variables: dict[str, str], *objects: dict[str, Any]
+) -> okteto.Deployment:
+    for item in objects:
+        api.put(item)
+    return okteto.deployment(variables, api.cluster(), wanted=WANTED)
 
 
-def test_what_okteto_has_just_built_is_taken_and_what_it_was_built_of_is_told() -> None:
-    found = deployment({**GIVEN, "OKTETO_DOMAIN": "okteto.example.com"}, *RUNNING)
+def test_what_okteto_has_just_built_is_taken_and_what_it_was_built_of_is_told(api: FakeApi) -> None:
+    found = deployment(api, {**GIVEN, "OKTETO_DOMAIN": "okteto.example.com"}, *RUNNING)
     assert [found.images.airflow, found.images.postgres] == list(GIVEN.values())
     assert found.recipe == "windsock-airflow:1 windsock-postgres:2"
-    assert found.url == "https://airflow-api-server-anna.okteto.example.com"
+    assert found.url == "https://airflow-api-server-room.okteto.example.com"
 
 
-def test_else_what_runs_is_left_as_it_is() -> None:
-    found = deployment({}, *RUNNING)
+def test_else_what_runs_is_left_as_it_is(api: FakeApi) -> None:
+    found = deployment(api, {}, *RUNNING)
     assert found.images == Images(airflow="old/airflow", postgres="old/postgres")
     assert found.recipe == "windsock-airflow:0 windsock-postgres:0"
     assert found.url == "https://there"
 
 
-def test_one_image_of_two_is_not_enough() -> None:
-    found = deployment({"OKTETO_BUILD_AIRFLOW_IMAGE": "new/airflow"}, *RUNNING)
+def test_one_image_of_two_is_not_enough(api: FakeApi) -> None:
+    found = deployment(api, {"OKTETO_BUILD_AIRFLOW_IMAGE": "new/airflow"}, *RUNNING)
     assert found.images.airflow == "old/airflow"
 
 
-def test_where_nothing_runs_it_says_what_deploys() -> None:
-    with pytest.raises(EnvironmentFailure, match="nothing is deployed in namespace anna") as c:
-        deployment({}, RUNNING[0])
+def test_where_nothing_runs_it_says_what_deploys(api: FakeApi) -> None:
+    with pytest.raises(EnvironmentFailure, match="nothing is deployed in namespace room") as c:
+        deployment(api, {}, RUNNING[0])
     assert "okteto pipeline deploy" in c.value.hint

@@ -79,6 +79,9 @@ class Cluster:
         within = f"/namespaces/{self.namespace}" if found["namespaced"] else ""
         return f"{_root(api_version)}{within}/{found['name']}" + (f"/{name}" if name else "")
 
+    def _path_of(self, item: Object) -> str:
+        return self.path(item["apiVersion"], item["kind"], item["metadata"]["name"])
+
     def _find(self, api_version: str, kind: str) -> Object:
         """How the cluster lists a kind: with its name in paths, and whether it is namespaced."""
         found = self._discover(api_version).get(kind)
@@ -140,22 +143,20 @@ class Cluster:
 
     def create(self, item: Object, *, dry_run: bool = False) -> Object:
         """Create an object that does not exist yet (or, in a dry run, see whether that works)."""
-        query = {"fieldManager": FIELD_MANAGER}
         return self.request(
             "POST",
             self.path(item["apiVersion"], item["kind"]),
-            query=query | ({"dryRun": "All"} if dry_run else {}),
+            query=_writing(dry_run=dry_run),
             body=item,
             doing=f"create {name_of(item)}",
         )
 
     def apply(self, item: Object, *, dry_run: bool = False) -> Object:
         """Apply an object on the server; returns it as it is then (or would be)."""
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return self.request(
             "PATCH",
-            self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
-            query=query | ({"dryRun": "All"} if dry_run else {}),
+            self._path_of(item),
+            query={"force": "true", **_writing(dry_run=dry_run)},
             body=item,
             content_type="application/apply-patch+yaml",  # which JSON is, too
             doing=f"apply {name_of(item)}",
@@ -165,8 +166,8 @@ class Cluster:
         """Merge a change into an object that exists."""
         return self.request(
             "PATCH",
-            self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
-            query={"fieldManager": FIELD_MANAGER},
+            self._path_of(item),
+            query=_writing(),
             body=change,
             content_type="application/merge-patch+json",
             doing=f"change {name_of(item)}",
@@ -187,7 +188,7 @@ class Cluster:
         try:
             self.request(
                 "DELETE",
-                self.path(item["apiVersion"], item["kind"], item["metadata"]["name"]),
+                self._path_of(item),
                 body=options,
                 doing=f"delete {name_of(item)}",
             )
@@ -270,6 +271,10 @@ class Cluster:
                 ) from error
             if error.code != CONFLICT:  # somebody else has just created it
                 raise
+
+
+def _writing(*, dry_run: bool = False) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
 
 
 def _root(api_version: str) -> str:

@@ -195,13 +195,13 @@ class ObjectWatcher:
                 else:
                     self._stopping.wait(pause)
                     pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        except WindsockError as error:
-            self._fail(error)
         except Exception as error:  # noqa: BLE001 - a thread that ends in silence is a blind one
-            kind = followed.interest.kind
-            failure = EnvironmentFailure(f"{kind} can no longer be watched: {error!r}")
-            failure.__cause__ = error
-            self._fail(failure)
+            kind, failure = followed.interest.kind, error
+            if not isinstance(error, WindsockError):
+                failure = EnvironmentFailure(f"{kind} can no longer be watched: {error!r}")
+            with self._changed:
+                self._failure = failure
+                self._changed.notify_all()
 
     def _look(self, followed: _Followed, version: str | None) -> None:
         """Follow a kind once, from a version or from a new list, until that watch ends."""
@@ -217,11 +217,6 @@ class ObjectWatcher:
         except Refusal as error:
             if not error.passes:
                 raise
-
-    def _fail(self, error: Exception) -> None:
-        with self._changed:
-            self._failure = error
-            self._changed.notify_all()
 
     def _follow(self, followed: _Followed, version: str) -> None:
         """Take in the changes after a version, until the server ends the watch."""
