@@ -15,7 +15,6 @@ import ssl
 import struct
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from websocket import ABNF
@@ -75,10 +74,8 @@ class ExecTransport:
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
         self._state = threading.Condition()
-        self._output: deque[bytes] = deque()
-        self._unread = 0
-        self._input: deque[memoryview] = deque()
-        self._unsent = 0
+        self._output = bytearray()
+        self._input = bytearray()
         self._errors = self._status = b""
         self._channel = -1
         self._ended = False
@@ -99,16 +96,10 @@ class ExecTransport:
         """At least one byte of stdout and at most `limit`; nothing at its end."""
         with self._state:
             self._state.wait_for(lambda: self._output or self._ended)
-            if not self._output:
-                return b""
-            piece = self._output.popleft()
-            if len(piece) > limit:
-                self._output.appendleft(piece[limit:])
-                piece = piece[:limit]
-            was_full = self._unread >= WAITING_BYTES
-            self._unread -= len(piece)
-            if was_full and self._unread < WAITING_BYTES:
+            if len(self._output) >= WAITING_BYTES:
                 self._wake()
+            piece = bytes(self._output[:limit])
+            del self._output[:limit]
             return piece
 
     def write(self, data: bytes) -> None:
@@ -123,7 +114,7 @@ class ExecTransport:
             frame = self._frame(piece)
             with self._state:
                 self._state.wait_for(
-                    lambda: self._unsent < WAITING_BYTES or self._ended or self._closing
+                    lambda: len(self._input) < WAITING_BYTES or self._ended or self._closing
                 )
                 if self._ended or self._closing:
                     raise BrokenPipeError(self._reason or "the connection is closed")
@@ -157,8 +148,7 @@ class ExecTransport:
     def _enqueue(self, frame: bytes) -> None:
         if not self._input:
             self._wake()
-        self._input.append(memoryview(frame))
-        self._unsent += len(frame)
+        self._input += frame
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -189,7 +179,7 @@ class ExecTransport:
                 if self._closing:
                     self._say_goodbye()
                     return
-                reading = self._unread < WAITING_BYTES
+                reading = len(self._output) < WAITING_BYTES
                 wanted = selectors.EVENT_READ * reading
                 wanted |= selectors.EVENT_WRITE * bool(self._input)
             self._watch(selector, wanted)
@@ -243,14 +233,13 @@ class ExecTransport:
             self._channel, data = data[0], data[1:]
         with self._state:
             if self._channel == STDOUT and data:
-                self._output.append(data)
-                self._unread += len(data)
+                self._output += data
                 self._state.notify_all()
             elif self._channel == STDERR:
                 self._errors = (self._errors + data)[-LAST_BYTES:]
             elif self._channel == STATUS:
                 self._status += data
-            return self._unread >= WAITING_BYTES
+            return len(self._output) >= WAITING_BYTES
 
     def _control(self, opcode: int, data: bytes) -> None:
         with self._state:
@@ -260,19 +249,15 @@ class ExecTransport:
         """Send what waits, as far as the network takes it."""
         while True:
             with self._state:
-                if not self._input:
-                    return
-                view = self._input[0]
+                piece = bytes(self._input[:PIECE_BYTES])
+            if not piece:
+                return
             try:
-                count = self._socket.send(view)
+                count = self._socket.send(piece)
             except _WAIT_ERRORS:
                 return
             with self._state:
-                if count == len(view):
-                    self._input.popleft()
-                else:
-                    self._input[0] = view[count:]
-                self._unsent -= count
+                del self._input[:count]
                 self._state.notify_all()
 
     def _say_goodbye(self) -> None:
