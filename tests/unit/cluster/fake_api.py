@@ -101,10 +101,10 @@ class FakeApi:
         self.logs: dict[str, list[bytes]] = {}
         self.watching = 0
         self.connections = 0
-        self._answers: list[tuple[str, re.Pattern[str], Answer]] = []
-        self._generation = 0
+        self.answers: list[tuple[str, re.Pattern[str], Answer]] = []
+        self.generation = 0
         self.over = False
-        self._sockets: set[socket.socket] = set()
+        self.sockets: set[socket.socket] = set()
         self._file = folder / "kubeconfig"
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.api = self
@@ -171,18 +171,18 @@ class FakeApi:
         body = message if isinstance(message, bytes) else status(code, message)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         made = Answer(code, body, named, times, cut)
-        self._answers.append((method, re.compile(path), made))
+        self.answers.append((method, re.compile(path), made))
         return made
 
     def end_watches(self) -> None:
         """End all watches and logs that are open, as a server does whose time is over."""
         with self.store.changed:
-            self._generation += 1
+            self.generation += 1
             self.store.changed.notify_all()
 
     def cut(self) -> None:
         """Cut all connections."""
-        for each in list(self._sockets):
+        for each in list(self.sockets):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
@@ -230,10 +230,10 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.api = self.server.api
         self.api.connections += 1
-        self.api._sockets.add(self.connection)
+        self.api.sockets.add(self.connection)
 
     def finish(self) -> None:
-        self.api._sockets.discard(self.connection)
+        self.api.sockets.discard(self.connection)
         super().finish()
 
     def log_message(self, *_: object) -> None:
@@ -266,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "TRY" if query.get("dryRun") else self.command
 
     def _instead(self, method: str, path: str) -> Answer | None:
-        for wanted, pattern, answer in self.api._answers:
+        for wanted, pattern, answer in self.api.answers:
             if answer.left and wanted == method and pattern.search(path):
                 answer.left -= 1
                 return answer
@@ -345,7 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self._chunk(json.dumps(told).encode() + b"\n")
 
     def _ended(self, generation: int) -> bool:
-        return self.api.over or self.api._generation != generation
+        return self.api.over or self.api.generation != generation
 
     def _changes(self, version: int, generation: int) -> Iterator[Change]:
         """What happens after a version, until the watches of a generation are ended."""
@@ -389,7 +389,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         with self.api.store.changed:
             self.api.watching += 1
-            generation = self.api._generation
+            generation = self.api.generation
             self.api.store.changed.notify_all()
         try:
             yield generation

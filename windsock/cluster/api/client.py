@@ -1,4 +1,4 @@
-"""A namespace of a cluster: objects are plain dicts, failures are our own."""
+"""A namespace of a cluster: objects are plain dicts, errors are `WindsockError`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_REGISTRY = "docker.io/library/"
 PAGE = 500
 
 WATCH_GRACE_SECONDS = 15.0
-"""After a watch should have ended; then its connection counts as broken."""
+"""A watch that lasts longer than this after its end counts as a broken connection."""
 
 
 class Cluster:

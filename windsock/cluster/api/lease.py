@@ -31,13 +31,13 @@ API_VERSION = "coordination.k8s.io/v1"
 KIND = "Lease"
 NAME = "windsock-sync"
 DURATION = 15
-"""Seconds without a renewal after which it is free."""
+"""Seconds without a renewal after which the lease is free."""
 RENEW_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 """After a renewal that failed."""
 ANSWER_SECONDS = 4.0
-"""Of silence, after which the cluster is asked again: a connection that a change of networks has
-cut off is silent, and must not cost the lease."""
+"""How long to wait for an answer. A change of networks makes a connection silent, and must not
+cost the lease."""
 ATTEMPTS = 5
 """How often somebody else may change the lease while we take it."""
 
@@ -109,26 +109,16 @@ class Lease:
         )
 
     def release(self) -> None:
-        """Delete it, if it is ours.
-
-        Raises:
-            WindsockError: The cluster refused, or does not answer: it expires by itself.
-        """
+        """Delete the lease if it is ours; if that fails, it expires by itself."""
         found = self._find()
         if found is not None and _spec(found).get("holderIdentity") == self._client:
             self._cluster.delete(found, unchanged=True)
 
     def check(self) -> None:
-        """Refuse a lease that somebody else has taken.
-
-        Raises:
-            StoreBusy: Somebody else has it.
-            Refusal: This account may not use leases.
-            EnvironmentFailure: The cluster does not answer, …
-        """
+        """Raise StoreBusy if somebody else has taken the lease."""
         found = self._find()
         if found is not None and self._foreign(found):
-            raise busy(found)
+            raise _busy(found)
 
     def _find(self) -> Object | None:
         return self._cluster.get(API_VERSION, KIND, NAME)
@@ -141,13 +131,10 @@ class Lease:
         if self._expired(found):
             now = self._renewed(found)
         if now is not None and self._foreign(now):
-            raise busy(now)
+            raise _busy(now)
 
     def _renewed(self, found: Object) -> Object | None:
-        """Watch it for a duration: the lease that somebody renewed; None if nobody did.
-
-        A renewal may be late by its requests, and by those that had to be sent again.
-        """
+        """Watch a lease for its duration: returns it once it is renewed, None if it is not."""
         for _ in range(int(DURATION / RENEW_SECONDS)):
             self._pause(RENEW_SECONDS)
             later = self._find()
@@ -176,7 +163,7 @@ class Lease:
         }
 
     def _change(self, found: Object) -> Object:
-        """What to merge into it; the cluster refuses it if somebody was faster."""
+        """What to merge into the lease; the cluster refuses it if somebody was faster."""
         spec = self._signed(transitions=int(_spec(found).get("leaseTransitions") or 0) + 1)
         if _spec(found).get("holderIdentity") == self._client:
             spec = {"renewTime": spec["renewTime"]}
@@ -237,7 +224,7 @@ class LeaseRenewer:
         return True
 
     def take(self, *, take_over: bool) -> None:
-        """Take the lease and renew it from now on; if that is so already, look at it again.
+        """Take the lease, and renew it from now on.
 
         Raises:
             StoreBusy: Somebody else has it.
@@ -284,8 +271,7 @@ class LeaseRenewer:
                 pause = RENEW_SECONDS
 
 
-def busy(found: Object) -> StoreBusy:
-    """The error for a lease that somebody else has."""
+def _busy(found: Object) -> StoreBusy:
     spec = _spec(found)
     try:
         since = datetime.fromisoformat(spec["acquireTime"]).timestamp()

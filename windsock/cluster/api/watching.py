@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from windsock.cluster.api.connection import LineStream, Object
 
 WATCH_SECONDS = 300
-"""How long one watch lasts; then the kind is listed again, so that nothing stays missed."""
+"""How long one watch lasts; then the kind is listed again, so that no change stays unseen."""
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
 """Between a watch that broke soon and the next one; each pause is twice as long as the last."""
 
 LASTING_SECONDS = 10.0
-"""A watch that lasted as long has not broken soon."""
+"""A watch that broke earlier broke soon."""
 
 FIRST_ATTEMPTS = 4
-"""How often a kind is listed at the beginning, until a cluster that cannot answer is given up."""
+"""How often a kind is listed at the beginning, while the cluster cannot answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Interest:
         api_version: For example `v1`.
         kind: For example `Pod`.
         selector: Labels that they have; empty means all.
-        optional: Whether one can do without, if the account may not see them.
+        optional: Do without them if the account may not see them.
     """
 
     api_version: str
@@ -59,8 +59,8 @@ class _Followed:
 class ObjectWatcher:
     """Follows kinds of objects, one thread each, from `__enter__` to `__exit__`.
 
-    A cluster that does not answer, or is too busy, is asked again until it does. Any other failure
-    is raised where changes are waited for.
+    A cluster that does not answer, or is too busy, is asked again until it does. `wait` raises any
+    other failure.
 
     Args:
         cluster: Where.
@@ -137,7 +137,7 @@ class ObjectWatcher:
             return self._losses
 
     def wait(self, seen: int, *, timeout: float) -> int:
-        """Wait for a change after `seen` of them, or for the time to pass; how many there are.
+        """Wait for a change after `seen` of them, or for the timeout; returns how many there are.
 
         Raises:
             Refusal: A watch has ended: we may no longer see the objects.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.cluster.fake_api import status
-from windsock.cluster.api import client, watching
+from windsock.cluster.api import watching
+from windsock.cluster.api.client import Cluster
 from windsock.cluster.api.failures import Refusal
 from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.errors import EnvironmentFailure, WindsockError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.unit.cluster.fake_api import FakeApi
-    from windsock.cluster.api.client import Cluster
+    from windsock.cluster.api.connection import LineStream
 
 CONFIG_MAPS = Interest(api_version="v1", kind="ConfigMap")
 PATH = "/configmaps$"
@@ -70,12 +71,20 @@ def test_a_watch_that_ends_is_followed_by_another(api: FakeApi, cluster: Cluster
         sees_the_next(api, observer, "second")
 
 
+class Impatient(Cluster):
+    """Nothing ends its watches but its own patience."""
+
+    def watch(self, api_version: str, kind: str, *, version: str, **_: Any) -> LineStream:
+        query = {"watch": "1", "resourceVersion": version}
+        path = self.path(api_version, kind)
+        return self.connection.stream(path, query=query, doing="watch", silence=0.01)
+
+
 def test_a_watch_whose_other_side_is_gone_is_followed_by_another(
-    api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    api: FakeApi, cluster: Cluster
 ) -> None:
-    monkeypatch.setattr(watching, "WATCH_SECONDS", 0)
-    monkeypatch.setattr(client, "WATCH_GRACE_SECONDS", 0.01)  # nothing ends it but our own patience
-    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
+    impatient = Impatient(cluster.connection, namespace=cluster.namespace)
+    with ObjectWatcher(impatient, [CONFIG_MAPS]) as observer:
         until(observer, lambda: sum(line.startswith("WATCH") for line in api.asked) > 3)
         sees_the_next(api, observer)
 
