@@ -13,10 +13,8 @@ from windsock.cluster.api.client import OURS, name_of
 from windsock.cluster.api.watching import Interest, ObjectWatcher
 from windsock.cluster.api.workloads import component_of, containers, is_going, pods_of, progress_of
 from windsock.cluster.dev_mode import is_clone, is_replaced
-from windsock.cluster.rollout.reasons.activity import activity
-from windsock.cluster.rollout.reasons.reason import LINES_HINT, SILENT_HINT
-from windsock.cluster.rollout.reasons.surroundings import Surroundings
-from windsock.cluster.rollout.reasons.workload import reasons_of
+from windsock.cluster.rollout.reasons.reason import LINES_HINT, SILENT_HINT, Surroundings
+from windsock.cluster.rollout.reasons.workload import activity, reasons_of
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A whole workload: what makes its pods, a Job that failed, and its pods one by one."""
+"""A whole workload: why it does not get ready, and what its pods are doing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import re
 from typing import TYPE_CHECKING
 
 from windsock.cluster.api.client import name_of
-from windsock.cluster.api.workloads import component_of, condition, containers, is_going
-from windsock.cluster.rollout.reasons.containers import crashes, ending, waiting
-from windsock.cluster.rollout.reasons.placement import placement
-from windsock.cluster.rollout.reasons.probes import unready
-from windsock.cluster.rollout.reasons.reason import Cause, Reason
-from windsock.cluster.rollout.reasons.surroundings import PREPARING
-from windsock.cluster.rollout.reasons.volumes import volumes
+from windsock.cluster.api.workloads import (
+    component_of,
+    condition,
+    containers,
+    has_condition,
+    is_going,
+)
+from windsock.cluster.rollout.reasons.containers import crashes, ending, unready, waiting
+from windsock.cluster.rollout.reasons.pods import placement, volumes
+from windsock.cluster.rollout.reasons.reason import PREPARING, Cause, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from windsock.cluster.api.connection import Object
-    from windsock.cluster.rollout.reasons.surroundings import Surroundings
-
+    from windsock.cluster.rollout.reasons.reason import Surroundings
 
 _BEFORE_THE_REASON = r"^(Error creating: |create Pod \S+ in \S+ \S+ failed error: )"
 
@@ -115,3 +117,29 @@ def _failed_pod(job: Object, pod: Object, *, patience: float) -> Reason:
             )
     why = pod["status"].get("message") or pod["status"].get("reason") or "its pod failed"
     return Reason(cause=Cause.POD_FAILED, about=name_of(pod), why=str(why), patience=patience)
+
+
+def activity(pods: Sequence[Object], older: Sequence[Object], events: Iterable[Object]) -> str:
+    """What the pods of a workload are doing, in a few words."""
+    if not pods or is_going(pods[-1]):
+        return "stopping the old pod" if pods or older else "making a pod"
+    pod = pods[-1]
+    if condition(pod, "PodScheduled", status="False") is not None:
+        return "waiting for a node"
+    states = [status.get("state") or {} for status in containers(pod)]
+    waiting = next((state["waiting"] for state in states if "waiting" in state), None)
+    if waiting is not None:
+        return _waiting_words(str(waiting.get("reason", "")), pod, events)
+    if has_condition(pod, "Ready"):
+        return "stopping the old pod" if older else "ready"
+    return "starting" if states else "being placed on a node"
+
+
+def _waiting_words(reason: str, pod: Object, events: Iterable[Object]) -> str:
+    uid = pod["metadata"]["uid"]
+    seen = [event["reason"] for event in events if event["involvedObject"].get("uid") == uid]
+    if "Pulling" in seen and "Pulled" not in seen:
+        return "pulling image"
+    if reason in {"ContainerCreating", "PodInitializing", ""}:
+        return "making the container"
+    return reason

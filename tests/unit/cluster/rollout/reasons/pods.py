@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from windsock.cluster.rollout.reasons.surroundings import Surroundings
+from windsock.cluster.rollout.reasons.reason import Surroundings
 from windsock.cluster.rollout.reasons.workload import reasons_of
 
 if TYPE_CHECKING:
