@@ -165,10 +165,8 @@ def _objects(cluster: Cluster, wanted: Settings, dags: Mapping[str, str]) -> lis
         wanted.project,
         overlay="context",
         namespace=cluster.namespace,
-        airflow_image=images.airflow,
-        postgres_image=images.postgres,
-        settings=settings.variables(wanted, base_url=f"http://{LOOPBACK}"),
-        dags_folder=DAGS_FOLDER,
+        images=images,
+        settings=settings.variables(wanted, base_url=f"http://{LOOPBACK}", dags_folder=DAGS_FOLDER),
     )
     data = manifests.settings_of(rendered)["data"]
     kept = {name: data[name] for name in NEEDED}

@@ -47,9 +47,7 @@ ORDER: tuple[tuple[str, str], ...] = (
 KEPT = {"PersistentVolumeClaim", "Secret"}
 """Never pruned: data, and the keys that go with them."""
 
-_WRITTEN_BY_THE_CLUSTER = (
-    *("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"),
-)
+_SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
 _PARALLEL = 6
 _SHOWN = 3
 
@@ -165,7 +163,7 @@ def explicit(item: Object) -> Object:
 
 def visible(item: Object) -> Object:
     """The object without the fields that the cluster writes for itself."""
-    metadata = _without(item["metadata"], *_WRITTEN_BY_THE_CLUSTER)
+    metadata = _without(item["metadata"], *_SERVER_FIELDS)
     annotations = _without(metadata.pop("annotations", None) or {}, APPLIED, REVISION)
     if annotations:
         metadata["annotations"] = annotations

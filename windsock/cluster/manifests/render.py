@@ -23,6 +23,7 @@ from windsock.local.commands import run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from windsock.cluster.images.image import Images
     from windsock.local.commands import Finished
 
 Manifest = dict[str, Any]
@@ -36,7 +37,6 @@ POD_TEMPLATE = "airflow-pod-template"
 """The names of two ConfigMaps; kustomize adds a digest to that of the pod template."""
 
 POD_TEMPLATE_KEY = "pod_template.yaml"
-DAGS_FOLDER = "WINDSOCK_DAGS_FOLDER"
 PULL_SECRETS = "WINDSOCK_WORKER_PULL_SECRETS"
 CHECKSUM = "windsock.dev/configuration"
 """Annotation of pods: a digest of the ConfigMaps that they read when they start."""
@@ -56,10 +56,8 @@ def objects(
     *,
     overlay: str,
     namespace: str,
-    airflow_image: str,
-    postgres_image: str,
+    images: Images | None,
     settings: Mapping[str, str],
-    dags_folder: str,
     pull_secret: str = "",
     components: Sequence[str] = (),
 ) -> list[Manifest]:
@@ -69,10 +67,8 @@ def objects(
         project: The folder with kube/.
         overlay: A folder below kube/overlays.
         namespace: Where the objects go.
-        airflow_image: Name of the image of Airflow.
-        postgres_image: Name of the image of the database.
+        images: None leaves the names of kube/.
         settings: Values that go over those of the ConfigMap `airflow-settings`.
-        dags_folder: The folder on this machine, which tracebacks name.
         pull_secret: A Secret that pods pull their images with; empty means none.
         components: Folders below kube/components, besides those of the overlay.
 
@@ -82,7 +78,7 @@ def objects(
         EnvironmentFailure: kubectl cannot be started.
         DeadlineExceeded: kubectl does not end.
     """
-    values = {**settings, DAGS_FOLDER: dags_folder}
+    values = dict(settings)
     patches = []
     if pull_secret:
         secrets = [{"name": pull_secret}]
@@ -92,18 +88,17 @@ def objects(
     folder = _overlay(project, overlay)
     with tempfile.TemporaryDirectory(prefix="windsock-kube-") as name:
         top = Path(name).resolve()
-        kustomization = {
+        kustomization: dict[str, Any] = {
             "namespace": namespace,
             "resources": [_relative(folder, top)],
             "components": [
-                _relative(project / "kube" / "components" / each, top) for each in components
-            ],
-            "images": [
-                _image(AIRFLOW_IMAGE, airflow_image),
-                _image(POSTGRES_IMAGE, postgres_image),
+                _relative(project / "kube/components" / each, top) for each in components
             ],
             "patches": patches,
         }
+        if images is not None:
+            names = {AIRFLOW_IMAGE: images.airflow, POSTGRES_IMAGE: images.postgres}
+            kustomization["images"] = [_image(*pair) for pair in names.items()]
         (top / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
         rendered = _kustomize(top, overlay=folder)
     settings_of(rendered)

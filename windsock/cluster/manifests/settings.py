@@ -13,6 +13,7 @@ from windsock.airflow import settings as airflow_settings
 if TYPE_CHECKING:
     from windsock.config import Settings
 
+DAGS_FOLDER = "WINDSOCK_DAGS_FOLDER"
 STORE = "/opt/airflow/store"
 """The snapshot store, in the dag-processor and in workers."""
 
@@ -20,12 +21,13 @@ PROCESSOR_SOCKET = "/run/windsock/dag-processor.sock"
 """Where the dag-processor listens, in its pod."""
 
 
-def variables(settings: Settings, *, base_url: str) -> dict[str, str]:
+def variables(settings: Settings, *, base_url: str, dags_folder: str) -> dict[str, str]:
     """Name → value of each environment variable that all of Airflow's containers get.
 
     Args:
         settings: Of the environment.
-        base_url: Where a person reaches the UI, for the links in it.
+        base_url: The address of the UI, for the links in it.
+        dags_folder: The name of the DAG folder in tracebacks.
     """
     shared = airflow_settings.shared(settings, store=STORE)
     del shared["core.executor"]  # The one of kube/.
@@ -33,4 +35,5 @@ def variables(settings: Settings, *, base_url: str) -> dict[str, str]:
     return {
         **airflow_settings.environment_variables(values),
         **airflow_settings.runtime_variables(settings),
+        DAGS_FOLDER: dags_folder,
     }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from windsock.cluster.access.logs import last_lines
 from windsock.cluster.api import workloads
@@ -256,19 +255,13 @@ def restart(
     wait(cluster, chosen, progress=progress, timeout=timeout)
 
 
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """The state of one component in the cluster.
-
-    Attributes:
-        component: For example `scheduler`.
-        state: `running`, `starting`, `stopped` or `failed`.
-        detail: How many pods are ready, or why none is.
-    """
+class State(NamedTuple):
+    """A component, for example `scheduler`, and `running`, `starting`, `stopped` or `failed`."""
 
     component: str
     state: str
     detail: str
+    """How many pods are ready, or why none is."""
 
 
 def states(cluster: Cluster) -> list[State]:

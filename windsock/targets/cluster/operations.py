@@ -43,13 +43,8 @@ class ClusterOperations:
                 "sync": sync_says(environment, "healthy"),
             }
         found = [
-            Component(
-                name=item.component,
-                state=item.state,
-                detail=item.detail,
-                healthy=health.get(item.component),
-            )
-            for item in rollout.states(parts.cluster)
+            Component(name=name, state=state, detail=detail, healthy=health.get(name))
+            for name, state, detail in rollout.states(parts.cluster)
         ]
         return found and found + self._processes(health)
 
@@ -87,12 +82,8 @@ class ClusterOperations:
         local = [name for name in names if name in processes.NAMES]
         with console.step(f"restarted {', '.join(names)}") as step:
             if workloads:
-                rollout.restart(
-                    parts.cluster,
-                    workloads,
-                    progress=step.progress,
-                    timeout=parts.settings.up_timeout,
-                )
+                timeout = parts.settings.up_timeout
+                rollout.restart(parts.cluster, workloads, progress=step.progress, timeout=timeout)
             if local:
                 parts.supervisor.restart(*local)
             environment = Environment.load(parts.layout.state)
@@ -100,9 +91,6 @@ class ClusterOperations:
 
     def shell(self, command: Sequence[str]) -> int:
         """Run a command, or an interactive shell, in a pod of Airflow; its exit code."""
-        return shell.run(
-            self.parts.cluster,
-            "dag-processor",
-            list(command) or ["bash"],
-            interactive=sys.stdin.isatty() and sys.stdout.isatty(),
-        )
+        command = list(command) or ["bash"]
+        interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        return shell.run(self.parts.cluster, "dag-processor", command, interactive=interactive)

@@ -12,7 +12,6 @@ from windsock.airflow.health import loopback_client
 from windsock.cluster.api import lease
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.images.delivery import SharedEngine, ToKind
-from windsock.cluster.images.image import Images
 from windsock.cluster.images.named_registry import NamedRegistry
 from windsock.cluster.images.registry import KindRegistry
 from windsock.cluster.kind import Kind
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from windsock.config import Settings
     from windsock.targets.cluster.images import PodImages
     from windsock.targets.location import Location
-
-IMAGES_IN_KUBE = Images(airflow=manifests.AIRFLOW_IMAGE, postgres=manifests.POSTGRES_IMAGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,16 +188,16 @@ class Parts:
         Args:
             tilt: Objects for Tilt, which builds the images and names them itself.
         """
-        images = IMAGES_IN_KUBE if tilt else self.images.names()
+        settings = self.settings
         return manifests.objects(
-            self.settings.project,
+            settings.project,
             overlay=self.overlay,
             namespace=self.location.namespace,
-            airflow_image=images.airflow,
-            postgres_image=images.postgres,
-            settings=manifest_settings.variables(self.settings, base_url=self.base_url),
-            dags_folder=self.shown_dags_folder,
-            pull_secret=self.settings.cluster.pull_secret,
+            images=None if tilt else self.images.names(),
+            settings=manifest_settings.variables(
+                settings, base_url=self.base_url, dags_folder=self.shown_dags_folder
+            ),
+            pull_secret=settings.cluster.pull_secret,
             components=["tilt"] if tilt else [],
         )
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.unit.cluster.kubectl import put_kubectl
+from windsock.cluster.images.image import Images
 from windsock.cluster.manifests import render as manifests
 from windsock.errors import ConfigurationError
 
@@ -44,10 +45,8 @@ def rendered(project: Path = ROOT, **changes: Any) -> Objects:
     arguments: dict[str, Any] = {
         "overlay": "context",
         "namespace": "anna",
-        "airflow_image": AIRFLOW,
-        "postgres_image": POSTGRES,
+        "images": Images(airflow=AIRFLOW, postgres=POSTGRES),
         "settings": SETTINGS,
-        "dags_folder": "/home/anna/dags",
         **changes,
     }
     return {
@@ -130,7 +129,7 @@ def test_everything_goes_to_the_namespace_that_was_asked_for(objects: Objects) -
 def test_every_container_runs_the_images_of_the_environment(image: str) -> None:
     found = {
         name: container["image"]
-        for name, pod in pods(rendered(airflow_image=image))
+        for name, pod in pods(rendered(images=Images(airflow=image, postgres=POSTGRES)))
         for container in pod["spec"]["containers"]
     }
     assert found.pop("postgres") == POSTGRES
@@ -143,7 +142,6 @@ def test_the_settings_of_the_environment_go_over_those_of_kube(objects: Objects)
     (container,) = pod_of(objects, "airflow-dag-processor")["spec"]["containers"]
     assert {"configMapRef": {"name": manifests.SETTINGS}} in container["envFrom"]
     data = objects["ConfigMap", manifests.SETTINGS]["data"]
-    assert data[manifests.DAGS_FOLDER] == "/home/anna/dags"
     assert SETTINGS.items() <= data.items()
     assert data["AIRFLOW__CORE__EXECUTOR"] == "KubernetesExecutor"
 
@@ -441,7 +439,7 @@ def test_every_pod_pulls_with_the_secret_that_the_settings_name(
 @needs_kubectl
 @pytest.mark.parametrize("tag", ["1234567", "12e45678", "0017", "1.5", "0x1f", "true"])
 def test_a_tag_that_looks_like_no_string_is_one(tag: str) -> None:
-    objects = rendered(airflow_image=f"windsock-airflow:{tag}")
+    objects = rendered(images=Images(airflow=f"windsock-airflow:{tag}", postgres=POSTGRES))
     [container, *_] = objects["Deployment", "airflow-scheduler"]["spec"]["template"]["spec"][
         "containers"
     ]

@@ -15,6 +15,7 @@ def variables(**changes: object) -> dict[str, str]:
     return settings.variables(
         Settings(project=Path(), **changes),  # type: ignore[arg-type] # names of its fields
         base_url="http://127.0.0.1:8080",
+        dags_folder="dags",
     )
 
 
