@@ -39,11 +39,7 @@ class Delivery(Protocol):
         """The name by which the nodes know an image of this machine."""
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
-        """Send the images that the destination does not have.
-
-        Args:
-            images: Tags that Docker has.
-            progress: Gets what is done.
+        """Send those images of Docker that the destination does not have.
 
         Raises:
             EnvironmentFailure: The destination cannot be reached, or takes nothing.
@@ -65,17 +61,12 @@ class SharedEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class ToKind:
-    """To the nodes of a kind cluster: through its registry, or whole if the registry fails.
-
-    Attributes:
-        kind: The cluster.
-        registry: The cluster's own.
-        on_nodes: Gives the names of the images that the nodes have.
-    """
+    """To the nodes of a kind cluster: through its registry, or whole if the registry fails."""
 
     kind: Kind
     registry: KindRegistry
     on_nodes: Callable[[], Collection[str]]
+    """Returns the names of the images that the nodes have."""
 
     def reference(self, image: str) -> str:
         """The image's name in the registry."""

@@ -19,10 +19,7 @@ ANSWER_SECONDS = 60
 
 @contextmanager
 def connected(silence: int = ANSWER_SECONDS) -> Iterator[docker.DockerClient]:
-    """A connection to Docker; the SDK's errors become ours.
-
-    Args:
-        silence: Seconds that Docker may take to answer.
+    """A connection to Docker, which may be silent for some seconds; the SDK's errors become ours.
 
     Raises:
         EnvironmentFailure: No engine answers, or it refuses what the body asks.

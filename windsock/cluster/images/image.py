@@ -56,11 +56,7 @@ def wanted(settings: Settings) -> Images:
 
 
 def ensure(settings: Settings, *, progress: Callable[[str], None]) -> Images:
-    """Build the images that Docker does not have yet.
-
-    Args:
-        settings: Of the environment.
-        progress: Gets each line of the build.
+    """Build the images that Docker does not have yet; `progress` gets each line of the build.
 
     Raises:
         ConfigurationError: A file is missing.

@@ -40,11 +40,7 @@ class NamedRegistry:
         return f"{self._address}/{image}"
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
-        """Push the images that the registry does not have.
-
-        Args:
-            images: Tags that Docker has.
-            progress: Gets what is done.
+        """Push those images of Docker that the registry does not have.
 
         Raises:
             EnvironmentFailure: The registry is not reached, or wants another login.

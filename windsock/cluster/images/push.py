@@ -21,12 +21,7 @@ Login = dict[str, str]
 
 
 def has_image(client: DockerClient, name: str, login: Login) -> bool:
-    """Whether a registry has an image.
-
-    Args:
-        client: Of a Docker engine.
-        name: The registry's address, a slash, and the image's name there.
-        login: Of the registry.
+    """Whether a registry has an image; the name begins with the registry's address.
 
     Raises:
         docker.errors.APIError: The registry does not answer, or refuses to.
@@ -46,10 +41,10 @@ def push(
     """Send an image to a registry.
 
     Args:
-        client: Of a Docker engine.
+        client: A Docker engine.
         image: A tag that the engine has.
-        name: Of the image in the registry; the engine knows the name only during the push.
-        login: Of the registry.
+        name: The image's name in the registry; the engine knows it only during the push.
+        login: For the registry.
         progress: Gets how much is sent.
 
     Raises:

@@ -111,9 +111,6 @@ def arguments(environment: Mapping[str, str]) -> dict[str, str]:
     """The build's arguments: the proxies and package indexes that this machine uses.
 
     An address with a password in it is left out: every user of the image could read it.
-
-    Args:
-        environment: The user's.
     """
     pip = pip_settings(environment)
     known = {

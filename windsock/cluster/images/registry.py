@@ -72,11 +72,7 @@ class KindRegistry:
         return f"{self._host}/{image}"
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> None:
-        """Bring images to every node; each layer is pushed once.
-
-        Args:
-            images: Tags that Docker has.
-            progress: Gets what is done.
+        """Bring images of Docker to every node; each layer is pushed once.
 
         Raises:
             EnvironmentFailure: The registry cannot be started, or a node cannot reach it.

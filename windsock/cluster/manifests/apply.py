@@ -70,11 +70,8 @@ def apply(
 ) -> ApplyResult:
     """Apply all objects in the order they need, then remove those of ours that are no longer there.
 
-    Args:
-        cluster: With its namespace, which exists.
-        objects: Everything the environment consists of, the Secret aside.
-        progress: Gets what is applied.
-        skip_unserved: Go on without the objects whose kind the cluster does not serve.
+    The namespace exists. With `skip_unserved` objects whose kind the cluster does not serve are
+    left out.
 
     Raises:
         ConfigurationError: An object belongs to no namespace, or to another one.

@@ -38,10 +38,8 @@ def diff(
 ) -> list[tuple[str, str]]:
     """What applying would change, object by object; nothing is changed.
 
-    Args:
-        cluster: With its namespace, which may not exist yet.
-        objects: Everything the environment consists of.
-        skip_unserved: Leave out the objects whose kind the cluster does not serve.
+    The namespace may not exist yet. With `skip_unserved` objects whose kind the cluster does not
+    serve are left out.
 
     Returns:
         `Kind name` and a unified diff, of each object that would be created, changed or removed.

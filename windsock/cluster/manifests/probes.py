@@ -26,12 +26,7 @@ def may_keep_half_of_one(error: Refusal) -> bool:
 
 
 def forget(cluster: Cluster, before: Object, *, wanted: Object) -> None:
-    """Take all probes out of a workload, so that others can be applied.
-
-    Args:
-        cluster: With its namespace.
-        before: The workload in the cluster.
-        wanted: What is to be applied next.
+    """Take all probes out of a live workload, so that others can be applied.
 
     Raises:
         Refusal: `wanted` would be refused without `before`, too; nothing was changed.

@@ -40,12 +40,8 @@ def delete_all(
 ) -> tuple[str, ...]:
     """Delete everything of ours, and wait until it is gone; what others made stays.
 
-    Args:
-        cluster: With its namespace.
-        volumes: Also the volumes and the Secret; then the namespace too, if windsock made it and
-            nothing else is in it.
-        progress: Gets what is waited for.
-        timeout: Seconds for the objects, and once more for the namespace.
+    With `volumes` also the volumes and the Secret; then the namespace too, if windsock made it and
+    nothing else is in it. The timeout counts for the objects, and once more for the namespace.
 
     Returns:
         The kinds that this account may not list: objects of these kinds may stay.

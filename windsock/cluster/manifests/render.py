@@ -75,8 +75,6 @@ def objects(
     Raises:
         ConfigurationError: kubectl is missing or too old, or the overlay cannot be rendered, or
             lacks the settings.
-        EnvironmentFailure: kubectl cannot be started.
-        DeadlineExceeded: kubectl does not end.
     """
     values = dict(settings)
     patches = []
@@ -174,11 +172,7 @@ def settings_of(objects: Sequence[Manifest]) -> Manifest:
 
 
 def render(project: Path, overlay: str) -> list[Manifest]:
-    """What `kubectl kustomize` makes of an overlay alone.
-
-    Raises:
-        WindsockError: As for `objects`.
-    """
+    """What `kubectl kustomize` makes of an overlay alone."""
     folder = _overlay(project, overlay)
     return _kustomize(folder, overlay=folder)
 

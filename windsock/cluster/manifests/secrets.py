@@ -39,11 +39,7 @@ _KEYS = {
 
 
 def ensure(cluster: Cluster, folder: Path) -> Secrets:
-    """The environment's secrets; the Secret is made if the namespace has none.
-
-    Args:
-        cluster: With the namespace.
-        folder: This machine's secrets folder.
+    """The environment's secrets, now also in this folder; the Secret is made if there is none.
 
     Raises:
         EnvironmentFailure: The Secret lacks a key, or may not be read or made.

@@ -24,10 +24,7 @@ PROCESSOR_SOCKET = "/run/windsock/dag-processor.sock"
 def variables(settings: Settings, *, base_url: str, dags_folder: str) -> dict[str, str]:
     """Name → value of each environment variable that all of Airflow's containers get.
 
-    Args:
-        settings: Of the environment.
-        base_url: The address of the UI, for the links in it.
-        dags_folder: The name of the DAG folder in tracebacks.
+    The address is the one in links of the UI; the DAG folder, the one that tracebacks name.
     """
     shared = airflow_settings.shared(settings, store=STORE)
     del shared["core.executor"]  # The one of kube/.

@@ -86,14 +86,7 @@ def wait(
 
 
 class _Rollout:
-    """The rollout of some workloads.
-
-    Args:
-        cluster: For logs, and for pods that must be replaced.
-        watcher: Of `_INTERESTS`.
-        wanted: `Kind name` of each workload.
-        clock: Monotonic seconds.
-    """
+    """The rollout of the workloads of these names, each as `Kind name`."""
 
     def __init__(
         self,
@@ -154,11 +147,7 @@ class _Rollout:
         return found | {name: f"{name.split()[1]} is not there" for name in missing}
 
     def judge(self, unfinished: Iterable[str]) -> float:
-        """Look for what will not get better; returns the seconds until the next look.
-
-        Raises:
-            EnvironmentFailure: A reason has lasted longer than its patience.
-        """
+        """Raise if a reason has lasted longer than its patience; else the seconds until one has."""
         names = set(unfinished)
         around = Surroundings(
             events=self._watcher.items("Event"),
@@ -226,12 +215,6 @@ def restart(
     timeout: float,
 ) -> None:
     """Give the workloads of some components new pods, and wait until they are ready.
-
-    Args:
-        cluster: With the namespace.
-        components: For example `scheduler`.
-        progress: As for `wait`.
-        timeout: Seconds.
 
     Raises:
         ConfigurationError: There is no such component.

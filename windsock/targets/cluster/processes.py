@@ -77,7 +77,6 @@ def wait_healthy(parts: Parts, environment: Environment, progress: Callable[[str
 
     Raises:
         EnvironmentFailure: A process of this machine has ended, or somebody else syncs.
-        DeadlineExceeded: It takes too long.
     """
 
     def unhealthy() -> list[str]:

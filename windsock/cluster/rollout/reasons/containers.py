@@ -36,13 +36,7 @@ def _message(state: Mapping[str, Any]) -> str:
 
 
 def crashes(pod: Object, events: Sequence[Object], *, judged_since: str | None) -> Iterator[Reason]:
-    """Containers that end and are started again, over and over.
-
-    Args:
-        pod: May be going.
-        events: About the pod.
-        judged_since: As for `killed_by_probe`.
-    """
+    """Containers of a pod that end and are started again, over and over."""
     probe = killed_by_probe(events, judged_since=judged_since)
     for status in containers(pod):
         state = status.get("state") or {}
@@ -120,9 +114,9 @@ def killed_by_probe(events: Sequence[Object], *, judged_since: str | None) -> st
     """The message of the probe for which Kubernetes ended a container; empty if none did.
 
     Args:
-        events: About the container's pod.
-        judged_since: When the database was ready: an earlier end means nothing. None while it is
-            not ready; empty if its time is not known.
+        events: About the container's pod, as in the functions below.
+        judged_since: When the database was ready, as in the functions below: an earlier end means
+            nothing. None while it is not ready; empty if its time is not known.
     """
     if judged_since is None:
         return ""
@@ -134,14 +128,7 @@ def killed_by_probe(events: Sequence[Object], *, judged_since: str | None) -> st
 
 
 def unready(pod: Object, events: Sequence[Object], *, judged_since: str | None) -> Iterator[Reason]:
-    """A container that runs and does not get ready.
-
-    Args:
-        pod: Any.
-        events: About the pod.
-        judged_since: As for `killed_by_probe`; a container whose startup probe has passed is
-            judged at any time.
-    """
+    """A container that runs and does not get ready; after its startup probe it is always judged."""
     if pod["status"].get("phase") != "Running" or has_condition(pod, "Ready"):
         return
     failing = [event for event in events if event["reason"] == "Unhealthy"]
