@@ -7,7 +7,7 @@ delivery asks it of the place that images go to: is there an image of this name?
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from windsock.cluster.images import image
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
@@ -19,16 +19,11 @@ if TYPE_CHECKING:
     from windsock.cluster.kind import Kind
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delivered:
-    """What a delivery did, for a person to read.
-
-    Attributes:
-        detail: Where images were pushed; empty if nothing was, or if the user chose no registry.
-        warning: Empty if there is none.
-    """
+class Delivered(NamedTuple):
+    """What a delivery did, for a person to read."""
 
     detail: str = ""
+    """Where images were pushed; empty if nothing was, or if the user chose no registry."""
     warning: str = ""
 
 

@@ -160,29 +160,29 @@ class KindRegistry:
     def _start(self, client: DockerClient) -> Container:
         from docker.errors import APIError  # noqa: PLC0415 - heavy
 
-        client.volumes.create(self.name, labels={OWNER: self._cluster})
-        container = self._create(client, USUAL_PORT)
-        try:
-            container.start()
-        except APIError:  # The port is taken; any other error comes again with the next port.
-            container.remove(force=True)
-            container = self._create(client, ANY_PORT)
-            container.start()
+        labels = {OWNER: self._cluster}
+        client.volumes.create(self.name, labels=labels)
+        for port in (USUAL_PORT, ANY_PORT):
+            container = client.containers.create(
+                IMAGE,
+                name=self.name,
+                labels=labels,
+                ports={f"{INNER_PORT}/tcp": (LOOPBACK, port)},
+                volumes={self.name: {"bind": STORAGE, "mode": "rw"}},
+                environment={"OTEL_TRACES_EXPORTER": "none"},
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                restart_policy={"Name": "always"},
+            )
+            try:
+                container.start()
+                break
+            except APIError:  # The usual port may be taken.
+                container.remove(force=True)
+                if port == ANY_PORT:
+                    raise
         container.reload()
         return container
-
-    def _create(self, client: DockerClient, port: int) -> Container:
-        return client.containers.create(
-            IMAGE,
-            name=self.name,
-            labels={OWNER: self._cluster},
-            ports={f"{INNER_PORT}/tcp": (LOOPBACK, port)},
-            volumes={self.name: {"bind": STORAGE, "mode": "rw"}},
-            environment={"OTEL_TRACES_EXPORTER": "none"},
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            restart_policy={"Name": "always"},
-        )
 
     def _nodes(self, client: DockerClient) -> list[Container]:
         labelled = client.containers.list(filters={"label": f"{_NODE_OF}={self._cluster}"})

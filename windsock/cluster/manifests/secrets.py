@@ -48,7 +48,7 @@ def ensure(cluster: Cluster, folder: Path) -> Secrets:
     if found is None:
         own = Secrets.ensure(folder)
         try:
-            cluster.create(secret_object(own))
+            cluster.create(_secret(own))
         except Refusal as error:
             found = cluster.get("v1", "Secret", NAME) if error.code == CONFLICT else None
             if found is None:  # Else somebody made it since we looked.
@@ -58,8 +58,7 @@ def ensure(cluster: Cluster, folder: Path) -> Secrets:
     return Secrets.adopt(folder, _values(found.get("data") or {}))
 
 
-def secret_object(secrets: Secrets) -> dict[str, Any]:
-    """The Secret, as it is applied."""
+def _secret(secrets: Secrets) -> dict[str, Any]:
     airflow = f"{DATABASE}:{secrets.database_password}@{HOST}:5432/{DATABASE}"
     warehouse = f"{WAREHOUSE}:{secrets.warehouse_password}@{HOST}:5432/{WAREHOUSE}"
     values = {key: getattr(secrets, name) for name, key in _KEYS.items()}
