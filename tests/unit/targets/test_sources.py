@@ -1,4 +1,4 @@
-"""What each target says of a change of the files that Airflow is built of."""
+"""What a change of the files that Airflow is built of means on each target."""
 
 from __future__ import annotations
 

@@ -76,12 +76,12 @@ def test_progress_shows_each_step_and_its_output(settings: Settings) -> None:
 
 
 def test_a_base_image_that_comes_is_counted(engine: Engine, settings: Settings) -> None:
-    said: list[str] = []
+    shown: list[str] = []
     layer = {"status": "Downloading", "progressDetail": {"current": 2 << 20, "total": 8 << 20}}
     engine.answer = [{**layer, "id": "a"}, {**layer, "id": "b"}, {"error": "cut"}]
     with pytest.raises(EnvironmentFailure):
-        image.ensure(settings, progress=said.append)
-    assert said == [
+        image.ensure(settings, progress=shown.append)
+    assert shown == [
         "base image: 0 of 1 layers, 2 of 8 MiB",
         "base image: 0 of 2 layers, 4 of 16 MiB",
     ]

@@ -72,7 +72,7 @@ def test_an_outdated_object_that_another_one_made_is_left_to_it(
     assert "made" in api.names("ConfigMap")
 
 
-def test_somebody_who_changes_it_at_the_same_moment_is_told_of(
+def test_a_change_of_somebody_else_at_the_same_moment_is_an_error(
     api: FakeApi, cluster: Cluster
 ) -> None:
     api.answer("PATCH", "/configmaps/", 409, "the object has been modified")
@@ -108,12 +108,12 @@ def test_a_job_that_failed_is_made_anew(api: FakeApi, cluster: Cluster) -> None:
     before = failed["metadata"]["uid"]
     failed["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
     api.put(failed)
-    told: list[str] = []
-    assert apply(cluster, [MIGRATE], progress=told.append).created == ("Job migrate",)
+    shown: list[str] = []
+    assert apply(cluster, [MIGRATE], progress=shown.append).created == ("Job migrate",)
     after = api.find("Job", "migrate")
     assert after is not None
     assert after["metadata"]["uid"] != before
-    assert told == ["waiting for the old Job migrate to go", "Job migrate"]
+    assert shown == ["waiting for the old Job migrate to go", "Job migrate"]
 
 
 def test_the_account_needs_not_list_what_it_does_not_apply(api: FakeApi, cluster: Cluster) -> None:

@@ -78,9 +78,9 @@ def test_a_namespace_of_ours_stays_as_long_as_something_of_others_is_in_it(
     api: FakeApi, cluster: Cluster
 ) -> None:
     api.put(OURS)
-    told: list[str] = []
-    delete_all(cluster, volumes=True, progress=told.append)
-    assert told[-1] == "namespace room stays: ConfigMap theirs is in it"
+    shown: list[str] = []
+    delete_all(cluster, volumes=True, progress=shown.append)
+    assert shown[-1] == "namespace room stays: ConfigMap theirs is in it"
     api.remove(item("ConfigMap", "theirs"))
     delete_all(cluster, volumes=True, progress=silent)
     assert api.names("Namespace") == []
@@ -91,19 +91,19 @@ def test_a_namespace_stays_where_something_of_others_may_be_hidden(
 ) -> None:
     api.put(OURS)
     api.answer("GET", "/daemonsets$", 403, times=100)
-    told: list[str] = []
-    delete_all(cluster, volumes=True, progress=told.append)
-    assert told[-1] == "namespace room stays: DaemonSet of others may be in it"
+    shown: list[str] = []
+    delete_all(cluster, volumes=True, progress=shown.append)
+    assert shown[-1] == "namespace room stays: DaemonSet of others may be in it"
     assert api.names("Namespace") == ["room"]
 
 
 @pytest.mark.usefixtures("everything")
 def test_it_waits_until_what_takes_its_time_is_gone(api: FakeApi, cluster: Cluster) -> None:
     api.put(item("Pod", "worker", finalizers=["slow"]))
-    told: list[str] = []
+    shown: list[str] = []
 
     def let_it_go(text: str) -> None:
-        told.append(text)
+        shown.append(text)
         if text == "waiting for Pod worker to go":
             found = api.find("Pod", "worker")
             assert found is not None
@@ -111,7 +111,7 @@ def test_it_waits_until_what_takes_its_time_is_gone(api: FakeApi, cluster: Clust
             api.remove(found)
 
     delete_all(cluster, volumes=False, progress=let_it_go)
-    assert "waiting for Pod worker to go" in told
+    assert "waiting for Pod worker to go" in shown
     assert api.names("Pod") == []
 
 

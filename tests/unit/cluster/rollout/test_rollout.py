@@ -94,18 +94,18 @@ def wait(
     rollout.wait(cluster, items, progress=progress, timeout=timeout)
 
 
-def test_it_ends_when_all_is_ready_and_tells_what_it_waits_for(
+def test_it_ends_when_all_is_ready_and_shows_what_it_waits_for(
     api: FakeApi, cluster: Cluster
 ) -> None:
     put_with_a_pod(api)
-    told: list[str] = []
+    shown: list[str] = []
 
     def get_ready(text: str) -> None:
-        told.append(text)
+        shown.append(text)
         api.put(deployment(**READY))
 
     wait(cluster, get_ready)
-    assert told == ["scheduler 0/1: being placed on a node"]
+    assert shown == ["scheduler 0/1: being placed on a node"]
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
@@ -157,7 +157,9 @@ def test_a_finding_must_last_as_long_as_it_is_given_time(api: FakeApi, cluster: 
     )
 
 
-def test_what_looked_wrong_is_told_when_the_time_is_up(api: FakeApi, cluster: Cluster) -> None:
+def test_what_looked_wrong_is_in_the_hint_when_the_time_is_up(
+    api: FakeApi, cluster: Cluster
+) -> None:
     ended = {"name": "main", "state": {"terminated": {"exitCode": 1}}, "restartCount": 0}
     put_with_a_pod(api, containerStatuses=[ended])
     with pytest.raises(DeadlineExceeded, match="scheduler 0/1") as late:
@@ -167,15 +169,15 @@ def test_what_looked_wrong_is_told_when_the_time_is_up(api: FakeApi, cluster: Cl
 
 def test_pods_that_failed_before_are_made_anew(api: FakeApi, cluster: Cluster) -> None:
     put_with_a_pod(api, containerStatuses=[LOOPING])
-    told: list[str] = []
+    shown: list[str] = []
 
     def get_ready(text: str) -> None:
-        told.append(text)
+        shown.append(text)
         assert api.names("Pod") == []
         api.put(deployment(**READY))
 
     wait(cluster, get_ready)
-    assert told == ["scheduler 0/1: making a pod"]
+    assert shown == ["scheduler 0/1: making a pod"]
 
 
 def test_a_stateful_set_is_freed_of_a_broken_pod_of_before(api: FakeApi, cluster: Cluster) -> None:
@@ -218,7 +220,7 @@ def test_a_restart_marks_the_pods_and_waits(api: FakeApi, cluster: Cluster) -> N
     assert "scheduler" in unknown.value.hint
 
 
-def test_states_tell_what_runs_and_what_fails(api: FakeApi, cluster: Cluster) -> None:
+def test_a_state_is_running_or_failed_with_a_detail(api: FakeApi, cluster: Cluster) -> None:
     put_with_a_pod(api, containerStatuses=[LOOPING])
     [state] = rollout.states(cluster)
     assert (state.component, state.state) == ("scheduler", "failed")

@@ -55,7 +55,7 @@ def test_a_first_end_is_given_time_and_the_second_less() -> None:
     assert not second.previous
 
 
-def test_a_container_that_ate_its_memory_is_told_with_its_limit() -> None:
+def test_the_reason_of_a_container_that_used_up_its_memory_is_the_limit() -> None:
     spec = {"containers": [{"name": "base", "resources": {"limits": {"memory": "2Gi"}}}]}
     loop = waiting("CrashLoopBackOff") | {"lastState": ended(137, "OOMKilled")}
     [only] = found(pod(container=loop, spec=spec))

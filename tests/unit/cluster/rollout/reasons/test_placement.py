@@ -10,7 +10,7 @@ def unschedulable(message: str) -> Object:
     return pod(conditions=[{**condition, "message": message}])
 
 
-def test_a_full_cluster_is_told_in_the_schedulers_words_and_sooner_if_nothing_leaves() -> None:
+def test_a_full_cluster_counts_with_the_schedulers_message_and_sooner_if_no_pod_is_going() -> None:
     full = unschedulable("0/1 nodes are available: 1 Insufficient memory.")
     [only] = found(full)
     assert "1 Insufficient memory" in only.why
@@ -51,12 +51,12 @@ def test_a_pod_that_must_run_beside_another_waits_until_that_one_has_a_node() ->
     assert found(full, beside=(neighbour(),)) == []
 
 
-def test_a_pod_that_cannot_run_beside_another_is_told_once_that_one_has_a_node() -> None:
+def test_a_pod_that_cannot_run_beside_another_counts_once_that_one_has_a_node() -> None:
     [only] = found(dependent(), beside=(neighbour(nodeName="one"), neighbour()))
     assert "didn't match pod affinity" in only.why
     assert only.patience > 10, "Kubernetes tries again within ten seconds"
 
 
-def test_a_pod_that_must_run_beside_one_that_nobody_makes_is_told() -> None:
+def test_a_pod_that_must_run_beside_one_that_nobody_makes_counts() -> None:
     [only] = found(dependent())
     assert "affinity" in only.cause.value

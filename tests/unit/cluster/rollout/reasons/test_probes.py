@@ -10,7 +10,7 @@ from tests.unit.cluster.rollout.reasons.pods import Object, at, ended, event, fo
 from windsock.cluster.api.workloads import COMPONENT
 
 
-def test_a_restart_by_a_probe_tells_what_the_probe_said() -> None:
+def test_the_reason_of_a_restart_by_a_probe_is_the_message_of_the_probe() -> None:
     events = (
         event("Unhealthy", "Liveness probe failed: timeout"),
         event("Killing", "Container base failed liveness probe, will be restarted"),
@@ -20,7 +20,7 @@ def test_a_restart_by_a_probe_tells_what_the_probe_said() -> None:
     assert "it was restarted, because its Liveness probe failed: timeout" in whys
 
 
-def test_what_another_probe_said_is_not_why_it_was_restarted() -> None:
+def test_the_message_of_another_probe_is_not_the_reason() -> None:
     item = running(lastState=ended(137), restartCount=1, started=False)
     [only] = found(item, events=(*killed(second=1), event("Unhealthy", REFUSED, second=2)))
     assert "Liveness probe failed" in only.why
@@ -55,14 +55,14 @@ def migration(*, second: int | None = None) -> Object:
     return item
 
 
-@pytest.mark.parametrize("said", [REFUSED, NOT_FOUND])
+@pytest.mark.parametrize("message", [REFUSED, NOT_FOUND])
 @pytest.mark.parametrize(
     "others", [(database(ready=0), migration(second=1)), (database(ready=1), migration())]
 )
 def test_a_component_that_waits_for_the_database_need_not_be_ready(
-    said: str, others: tuple[Object, ...]
+    message: str, others: tuple[Object, ...]
 ) -> None:
-    assert found(running(), events=(event("Unhealthy", said),), others=others) == []
+    assert found(running(), events=(event("Unhealthy", message),), others=others) == []
 
 
 PREPARED = (database(ready=1), migration(second=30))
@@ -76,23 +76,21 @@ def test_a_component_that_does_not_listen_is_given_time_to_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [NOT_FOUND, "Readiness probe errored: exec: no such file", NOT_FOUND[:-3] + "500"]
+    "message", [NOT_FOUND, "Readiness probe errored: exec: no such file", NOT_FOUND[:-3] + "500"]
 )
-def test_a_wrong_answer_is_told_within_seconds(said: str) -> None:
-    [only] = found(running(), events=(event("Unhealthy", said),), others=PREPARED)
-    assert said in only.why
+def test_a_wrong_answer_counts_within_seconds(message: str) -> None:
+    [only] = found(running(), events=(event("Unhealthy", message),), others=PREPARED)
+    assert message in only.why
     assert only.patience < SECONDS
 
 
-def test_one_that_answers_that_it_is_busy_is_given_time_to_start() -> None:
+def test_a_component_that_answers_that_it_is_busy_is_given_time_to_start() -> None:
     busy = event("Unhealthy", NOT_FOUND[:-3] + "503")
     [only] = found(running(), events=(busy,), others=PREPARED)
     assert only.patience > SECONDS
 
 
-def test_one_that_has_started_and_is_not_ready_is_told_within_seconds_whatever_it_waits_for() -> (
-    None
-):
+def test_a_container_that_has_started_and_is_not_ready_counts_within_seconds() -> None:
     item = running(startup_probe=True)
     others = (database(ready=0), migration())
     [only] = found(item, events=(event("Unhealthy", "Readiness probe failed: "),), others=others)
@@ -102,11 +100,11 @@ def test_one_that_has_started_and_is_not_ready_is_told_within_seconds_whatever_i
 
 
 @pytest.mark.parametrize(
-    "said", ["Readiness probe failed: command timed out", "Startup probe failed: not yet"]
+    "message", ["Readiness probe failed: command timed out", "Startup probe failed: not yet"]
 )
-def test_one_that_has_started_and_was_not_asked_in_time_is_given_time(said: str) -> None:
-    [only] = found(running(startup_probe=True), events=(event("Unhealthy", said),))
-    assert said in only.why
+def test_a_container_that_has_started_and_answers_late_is_given_time(message: str) -> None:
+    [only] = found(running(startup_probe=True), events=(event("Unhealthy", message),))
+    assert message in only.why
     assert only.patience > SECONDS
 
 
@@ -116,7 +114,7 @@ def test_the_database_itself_is_waited_for_by_nobody() -> None:
     assert "connection refused" in only.why
 
 
-def test_what_the_readiness_probe_says_counts_beside_what_others_say() -> None:
+def test_the_readiness_probe_counts_beside_a_later_message_of_another_probe() -> None:
     events = (
         event("Unhealthy", NOT_FOUND, second=1),
         event("Unhealthy", "Liveness probe failed: timeout", second=2),
