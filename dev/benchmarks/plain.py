@@ -165,7 +165,10 @@ def _objects(cluster: Cluster, wanted: Settings, dags: Mapping[str, str]) -> lis
         wanted.project,
         overlay="context",
         namespace=cluster.namespace,
-        images=images,
+        images={
+            manifests.AIRFLOW_IMAGE: images.airflow,
+            manifests.POSTGRES_IMAGE: images.postgres,
+        },
         settings=settings.variables(wanted, base_url=f"http://{LOOPBACK}", dags_folder=DAGS_FOLDER),
     )
     data = manifests.settings_of(rendered)["data"]

@@ -23,7 +23,6 @@ from windsock.local.commands import run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from windsock.cluster.images.image import Images
     from windsock.local.commands import Finished
 
 Manifest = dict[str, Any]
@@ -56,7 +55,7 @@ def objects(
     *,
     overlay: str,
     namespace: str,
-    images: Images | None,
+    images: Mapping[str, str],
     settings: Mapping[str, str],
     pull_secret: str = "",
     components: Sequence[str] = (),
@@ -67,7 +66,7 @@ def objects(
         project: The folder with kube/.
         overlay: A folder below kube/overlays.
         namespace: Where the objects go.
-        images: None leaves the names of kube/.
+        images: Name in kube/ → name with a tag or a digest; a missing one stays as in kube/.
         settings: Values that go over those of the ConfigMap `airflow-settings`.
         pull_secret: A Secret that pods pull their images with; empty means none.
         components: Folders below kube/components, besides those of the overlay.
@@ -86,17 +85,15 @@ def objects(
     folder = _overlay(project, overlay)
     with tempfile.TemporaryDirectory(prefix="windsock-kube-") as name:
         top = Path(name).resolve()
-        kustomization: dict[str, Any] = {
+        kustomization = {
             "namespace": namespace,
             "resources": [_relative(folder, top)],
             "components": [
                 _relative(project / "kube/components" / each, top) for each in components
             ],
+            "images": [_image(*pair) for pair in images.items()],
             "patches": patches,
         }
-        if images is not None:
-            names = {AIRFLOW_IMAGE: images.airflow, POSTGRES_IMAGE: images.postgres}
-            kustomization["images"] = [_image(*pair) for pair in names.items()]
         (top / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
         rendered = _kustomize(top, overlay=folder)
     settings_of(rendered)

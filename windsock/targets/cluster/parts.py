@@ -188,12 +188,16 @@ class Parts:
         Args:
             tilt: Objects for Tilt, which builds the images and names them itself.
         """
-        settings = self.settings
+        settings, images = self.settings, {}
+        if not tilt:
+            names = self.images.names()
+            images[manifests.AIRFLOW_IMAGE] = names.airflow
+            images[manifests.POSTGRES_IMAGE] = names.postgres
         return manifests.objects(
             settings.project,
             overlay=self.overlay,
             namespace=self.location.namespace,
-            images=None if tilt else self.images.names(),
+            images=images,
             settings=manifest_settings.variables(
                 settings, base_url=self.base_url, dags_folder=self.shown_dags_folder
             ),

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from tests.unit.cluster.kubectl import put_kubectl
-from windsock.cluster.images.image import Images
 from windsock.cluster.manifests import render as manifests
 from windsock.errors import ConfigurationError
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[4]
 BASE = ROOT / "kube" / "base"
 AIRFLOW, POSTGRES = "windsock-airflow:1111", "windsock-postgres:2222"
+IMAGES = {manifests.AIRFLOW_IMAGE: AIRFLOW, manifests.POSTGRES_IMAGE: POSTGRES}
 SETTINGS = {"AIRFLOW__CORE__PARALLELISM": "8", manifests.UI_ONLY: "http://127.0.0.1:1"}
 needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kustomize is part of kubectl, which is not installed"
@@ -45,7 +45,7 @@ def rendered(project: Path = ROOT, **changes: Any) -> Objects:
     arguments: dict[str, Any] = {
         "overlay": "context",
         "namespace": "anna",
-        "images": Images(airflow=AIRFLOW, postgres=POSTGRES),
+        "images": IMAGES,
         "settings": SETTINGS,
         **changes,
     }
@@ -129,7 +129,7 @@ def test_everything_goes_to_the_namespace_that_was_asked_for(objects: Objects) -
 def test_every_container_runs_the_images_of_the_environment(image: str) -> None:
     found = {
         name: container["image"]
-        for name, pod in pods(rendered(images=Images(airflow=image, postgres=POSTGRES)))
+        for name, pod in pods(rendered(images=IMAGES | {manifests.AIRFLOW_IMAGE: image}))
         for container in pod["spec"]["containers"]
     }
     assert found.pop("postgres") == POSTGRES
@@ -439,7 +439,7 @@ def test_every_pod_pulls_with_the_secret_that_the_settings_name(
 @needs_kubectl
 @pytest.mark.parametrize("tag", ["1234567", "12e45678", "0017", "1.5", "0x1f", "true"])
 def test_a_tag_that_looks_like_no_string_is_one(tag: str) -> None:
-    objects = rendered(images=Images(airflow=f"windsock-airflow:{tag}", postgres=POSTGRES))
+    objects = rendered(images={manifests.AIRFLOW_IMAGE: f"windsock-airflow:{tag}"})
     [container, *_] = objects["Deployment", "airflow-scheduler"]["spec"]["template"]["spec"][
         "containers"
     ]
