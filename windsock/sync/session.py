@@ -6,13 +6,15 @@ wakes it. So at most one batch is on its way; later changes are in the next one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import queue
 import threading
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
@@ -23,7 +25,6 @@ from windsock.sync.protocol import Link, LinkLost, StoreBusy
 from windsock.sync.scan import NOTHING, Difference, Problem, Scan, Tree, difference
 from windsock.sync.times import Retry, SyncTimes
 from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
-from windsock.sync.waiters import Waiters, answer
 from windsock.sync.watch import Hints, Wake
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from windsock.store.wire import Frame
     from windsock.sync.transport import Transport
-    from windsock.sync.waiters import Waiter
 
 STOP_TICK = 0.2
 """Seconds within which `run` notices that it is to stop."""
@@ -55,6 +55,20 @@ HINTS = {
     "too_large": "Leave out what Airflow does not need, by a .windsockignore.",
     "not_writable": "Check who owns the store, and that its disk is not read-only.",
 }
+
+
+Waiter: TypeAlias = "Future[str]"
+"""Gets the id of the tree that the store and the folders have, or an error."""
+
+
+def _answer(waiters: list[Waiter], result: str | WindsockError) -> None:
+    for waiter in waiters:
+        if not waiter.set_running_or_notify_cancel():
+            continue
+        if isinstance(result, str):
+            waiter.set_result(result)
+        else:
+            waiter.set_exception(result)
 
 
 def _lost(error: Exception) -> LinkLost:
@@ -141,7 +155,8 @@ class SyncSession:
         self._empty_allowed = False
         self._moved: dict[str, int] = {}
 
-        self._waiters = Waiters()
+        self._waiters: queue.SimpleQueue[Waiter] = queue.SimpleQueue()
+        self._ended = ""
 
     def request_scan(self, *, timeout: float = 60.0) -> str:
         """Wait until the store equals the folder as it is now; from any thread.
@@ -156,7 +171,10 @@ class SyncSession:
             DeadlineExceeded: They did not get equal in time; the message names the reason.
             WindsockError: The store refused the batch, the sync is halted, or has ended.
         """
-        waiter = self._waiters.add()
+        waiter: Waiter = Future()
+        self._waiters.put(waiter)
+        if self._ended:  # `close` sets this before it answers those who wait.
+            _answer(self._take_waiters(), EnvironmentFailure(self._ended, "Start the sync again."))
         self._hints.nudge()
         try:
             return waiter.result(timeout)
@@ -197,7 +215,15 @@ class SyncSession:
         link, self._link = self._link, None
         if link is not None:
             link.close()
-        self._waiters.end(reason)
+        self._ended = reason
+        _answer(self._take_waiters(), EnvironmentFailure(reason))
+
+    def _take_waiters(self) -> list[Waiter]:
+        waiters = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiters.append(self._waiters.get_nowait())
+        return waiters
 
     def step(self, wake: Wake | None = None) -> None:
         """Do one round: connect, scan, send.
@@ -210,7 +236,7 @@ class SyncSession:
         """
         if wake is not None and self._since is None:
             self._since = wake.since
-        waiters = self._waiters.take()
+        waiters = self._take_waiters()
         if wake is None or wake.paths is None or self._hinted is None or waiters:
             self._hinted = None
         else:
@@ -222,7 +248,9 @@ class SyncSession:
             self._lose(error)
         finally:
             if not settled:
-                self._waiters.put_back(waiters)
+                for waiter in waiters:
+                    if not waiter.done():
+                        self._waiters.put(waiter)
 
     def _work(self, waiters: list[Waiter]) -> bool:
         """Returns whether the waiters have been answered."""
@@ -248,14 +276,14 @@ class SyncSession:
     def _settle(self, link: Link, found: Scan, *, since: float, waiters: list[Waiter]) -> bool:
         store = self._store if self._store is not None else self._fetch(link)
         if self._halts(found, store):
-            answer(waiters, EnvironmentFailure(self._halted, HALT_HINT))
+            _answer(waiters, EnvironmentFailure(self._halted, HALT_HINT))
             return True
         if not self._bring_up(link, found, store, since=since, urgent=bool(waiters)):
             return False
         if found.unsettled:
             self._since, self._due = since, self._clock() + SOON
             return False
-        answer(waiters, found.tree.id)
+        _answer(waiters, found.tree.id)
         return True
 
     # connecting
@@ -456,7 +484,7 @@ class SyncSession:
         if refusal.code != self._refusal:
             self._publish(events.Refused(code=refusal.code, message=str(refusal), retry=pause))
         self._refusal = refusal.code
-        answer(waiters, EnvironmentFailure(str(refusal), HINTS.get(refusal.code, "")))
+        _answer(waiters, EnvironmentFailure(str(refusal), HINTS.get(refusal.code, "")))
         return True
 
     # events

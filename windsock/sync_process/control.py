@@ -24,44 +24,33 @@ GRACE = 2.0
 
 
 class ControlClient:
-    """One client of the sync process at `path`.
+    """One client of the sync process at `path`. Each request takes a `timeout` in seconds.
 
     Args:
         path: Of the unix socket; `Environment.control_socket`.
+
+    Raises:
+        EnvironmentFailure: By each request: no sync process answers, or it cannot sync.
+        DeadlineExceeded: By each request that waits: it took longer; the message says what is
+            missing.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
 
     def status(self, *, timeout: float = 5.0) -> Message:
-        """The state, see `SyncState.as_json`.
-
-        Raises:
-            EnvironmentFailure: No sync process answers.
-        """
+        """The state, see `SyncState.as_json`."""
         return self._ask({"request": "status"}, timeout=timeout)
 
     def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
-        """Wait until Airflow has parsed exactly the tree that is on disk now.
-
-        Args:
-            timeout: In seconds.
-
-        Raises:
-            DeadlineExceeded: It took longer; the message says what is missing.
-            EnvironmentFailure: No sync process answers, or it cannot sync.
-        """
+        """Wait until Airflow has parsed exactly the tree that is on disk now."""
         answer = self._ask_for("barrier", timeout)
         return ParsedSnapshot(
             snapshot=answer["snapshot"], errors=answer["errors"], dags=tuple(answer["dags"])
         )
 
     def used(self, *, timeout: float = 5.0) -> dict[str, list[str]]:
-        """Each DAG file, and the paths that it used when it was parsed last.
-
-        Raises:
-            EnvironmentFailure: No sync process answers.
-        """
+        """Each DAG file, and the paths that it used when it was parsed last."""
         used: dict[str, list[str]] = self._ask({"request": "used"}, timeout=timeout)["used"]
         return used
 
@@ -76,15 +65,8 @@ class ControlClient:
     def synced(self, *, timeout: float = 60.0) -> str:
         """Wait until the store has exactly what is on disk now, whether Airflow runs or not.
 
-        Args:
-            timeout: In seconds.
-
         Returns:
             The snapshot's tree id.
-
-        Raises:
-            DeadlineExceeded: It took longer.
-            EnvironmentFailure: No sync process answers, or it cannot sync.
         """
         return str(self._ask_for("synced", timeout)["snapshot"])
 
@@ -97,11 +79,7 @@ class ControlClient:
         return str(self._ask_for("take-over", timeout)["from"])
 
     def attach(self) -> Iterator[Event]:
-        """Every event from now on, `Attached` first; ends when the sync process ends.
-
-        Raises:
-            EnvironmentFailure: No sync process answers.
-        """
+        """Every event from now on, `Attached` first; ends when the sync process ends."""
         with self._connect() as client, contextlib.suppress(ConnectionError):
             client.send(encode({"request": "attach"}))
             for line in client.lines():

@@ -41,23 +41,13 @@ class PodSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
-    """All settings; every path is absolute.
+    """All settings: absolute paths, seconds and bytes.
 
     Attributes:
-        dags_folder: The folder to sync.
-        store: The snapshot store.
-        processor_socket: Where the dag-processor listens.
-        control_socket: Where this process listens.
-        state_folder: Of the environment.
-        airflow_settings: Connections, variables and pools.
-        quiet: Seconds; see `windsock.config.SyncSettings`, as for the following.
-        longest: Seconds.
-        keep_snapshots: A number.
-        maximum_bytes: Bytes.
         pod: Where the agent runs; None means on this machine.
-        further: Name → folder, of what is synced with the DAG folder.
+        further: Name in the tree → folder, of what is synced with the DAG folder.
         secrets: The folder of the environment's secrets.
-        up_timeout: Seconds until a component that does not become healthy is a failure.
+        up_timeout: Until a component that does not become healthy is a failure.
     """
 
     dags_folder: str
