@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 class Builder:
-    """Makes the snapshot of a batch.
-
-    Args:
-        write: Writes bytes to a file descriptor.
-        link: Makes a hard link.
-        tick: Called often.
-    """
+    """Makes the snapshot of a batch; the callables are those of the `Store`."""
 
     def __init__(
         self,

@@ -153,13 +153,9 @@ class Store:
     def verify(
         self, tree: str, entries: Mapping[str, Row], *, thorough: bool, others: bool = False
     ) -> bool:
-        """Whether a snapshot consists of these entries.
+        """Whether a snapshot consists of these entries, or has them among `others`.
 
-        Args:
-            tree: The snapshot.
-            entries: What it must contain.
-            thorough: Read every file, instead of comparing kinds, sizes, modes and targets.
-            others: Further files may be in it.
+        Kinds, sizes, modes and targets of links are compared; `thorough` reads every file, too.
         """
         found = 0
         try:
@@ -422,9 +418,8 @@ class Store:
     def _discard(self, *places: bytes, shared: bool = False) -> None:
         """Remove files or folders; they disappear at once.
 
-        Args:
-            places: Their paths.
-            shared: Another agent that has taken the lock meanwhile may need them: put them back.
+        If they are `shared`, another agent that has taken the lock meanwhile may need them: then
+        they are put back.
         """
         moved: dict[bytes, bytes] = {}
         for place in places:

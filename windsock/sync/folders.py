@@ -51,14 +51,7 @@ class Folder:
         return f"the folder {self.root}" if self.name else f"the DAG folder {self.root}"
 
     def look(self, hinted: Collection[str] | None) -> Scan:
-        """Scan the folder.
-
-        Args:
-            hinted: The paths of the whole tree that may have changed; None if any may have.
-
-        Returns:
-            Its paths are relative to the folder.
-        """
+        """Scan the folder; `hinted` has paths of the tree, the result has paths of the folder."""
         complaints: tuple[Problem, ...] = ()
         try:
             self._rules = Rules.load(self.root, known=self._rules)
@@ -74,7 +67,7 @@ class Folder:
         return dataclasses.replace(found, problems=complaints + found.problems)
 
     def settled(self, path: str, digest: str) -> tuple[int, ...]:
-        """The signature of a file while it has this content, see `Folders.settled`."""
+        """The signature of a file as long as it has this content; empty if that is not known."""
         known = self._last.index.get(path)
         if known is None or not known.settled or known.entry.value != digest:
             return ()
@@ -86,13 +79,7 @@ class Folder:
 
 
 class Folders:
-    """All folders, as one tree.
-
-    Args:
-        root: The DAG folder.
-        further: Name in the tree → folder.
-        hints: Collects the paths that changed.
-        note: See `Watcher`.
+    """All folders, as one tree; `further` has the names in the tree.
 
     Raises:
         ConfigurationError: The `.windsockignore` of one is broken.
@@ -191,11 +178,7 @@ class Folders:
         return any(folder.name == name for folder in self._further)
 
     def settled(self, path: str, digest: str) -> tuple[int, ...]:
-        """The signature of a file while it has this content.
-
-        Returns:
-            A signature that it loses by any change; empty if its content has to be read to know.
-        """
+        """The signature of a file as long as it has this content; empty if that is not known."""
         folder, inside = self._folder_of(path)
         return folder.settled(inside, digest)
 

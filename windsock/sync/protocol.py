@@ -118,27 +118,14 @@ class Link:
         return not self._answers.empty()
 
     def hello(self, *, client: str, take_over: bool) -> None:
-        """Greet the agent.
-
-        Args:
-            client: Our name; the same client may take the store from itself after a cut.
-            take_over: Take the store from another client.
-
-        Raises:
-            LinkLost: The agent ended.
-        """
+        """Greet the agent, which may take the store for us from another client."""
         self.send({"type": "hello", "protocol": PROTOCOL, "client": client, "take_over": take_over})
 
     def welcome(self, *, timeout: float) -> Frame:
-        """Wait for the agent's answer to `hello`.
-
-        Args:
-            timeout: Seconds until the agent must have started.
+        """Wait for the agent's answer to `hello`; raises as `receive` does.
 
         Raises:
             StoreBusy: The store is busy with another client.
-            LinkLost: The agent did not start, or ended.
-            DeadlineExceeded: The agent did not answer in time.
         """
         answer = self.receive("welcome", "busy", timeout=timeout)
         if answer.type == "busy":

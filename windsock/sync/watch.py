@@ -257,13 +257,7 @@ def _silent_file_system(root: Path) -> str:
 
 
 class InotifyBackend:
-    """Watches all folders that are not ignored, by inotify.
-
-    Args:
-        root: The folder.
-        rules: Ignored folders are not watched; ignored files cause no hint.
-        hint: See `Watcher`.
-    """
+    """Watches all folders that are not ignored, by inotify; ignored files cause no hint."""
 
     def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
         self._root = os.fsencode(root)
@@ -367,11 +361,6 @@ class InotifyBackend:
                 self._break(LIMIT if limit else str(error))
 
     def _add(self, path: bytes) -> None:
-        """Watch a folder and all in it.
-
-        Raises:
-            OSError: The limit of watches is reached, or the root cannot be watched.
-        """
         folders = [path]
         while folders:
             folder = folders.pop()
@@ -414,13 +403,7 @@ def _text(path: bytes) -> str | None:
 
 
 class ObserverBackend(FileSystemEventHandler):
-    """Watches a folder by watchdog's observer for this system (FSEvents, kqueue, …).
-
-    Args:
-        root: The folder.
-        rules: Ignored files cause no hint.
-        hint: See `Watcher`.
-    """
+    """Watches by watchdog's observer for this system (FSEvents, kqueue, …)."""
 
     def __init__(self, root: Path, rules: Rules, hint: Callable[[str | None], None]) -> None:
         from watchdog.observers import Observer  # noqa: PLC0415 - heavy, and not for Linux

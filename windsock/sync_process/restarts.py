@@ -73,17 +73,7 @@ def restart_airflow(settings: ServiceSettings) -> None:
 def restart_processes(
     state: Path, supervisor: Supervisor, client: httpx.Client, *, timeout: float
 ) -> None:
-    """Restart Airflow's components on this machine, if they run, and wait until they are healthy.
-
-    Args:
-        state: The state folder.
-        supervisor: Of the components.
-        client: For the API.
-        timeout: Seconds.
-
-    Raises:
-        WindsockError: One did not become healthy.
-    """
+    """Restart the components on this machine, if they run; raises as `restart_airflow` does."""
     states = supervisor.states()
     if all(name not in states or states[name].state in ENDED for name in AIRFLOW):
         return  # They have not started yet, and will read the new plugins.

@@ -28,15 +28,7 @@ def import_file(path: Path, state_folder: Path) -> Changes | None:
 
 
 class SettingsFile:
-    """The file, and its last import.
-
-    Args:
-        path: Of the file.
-        state_folder: Of the environment.
-        publish: Gets `SettingsImported` and `SettingsFailed`.
-        run: Imports the file.
-        clock: Monotonic seconds.
-    """
+    """The file, and its last import; `run` imports it, by a clock of monotonic seconds."""
 
     def __init__(
         self,

@@ -114,14 +114,7 @@ class PodStore:
 
 
 class SyncAttempt:
-    """One session, until `stop` or until somebody else syncs.
-
-    Args:
-        settings: Of the sync process.
-        on_event: Gets every event.
-        on_snapshot: See `SyncSession`.
-        take_over: Take the sync over from somebody else.
-    """
+    """One session, until `stop` or until somebody else syncs; the arguments are its own."""
 
     def __init__(
         self,

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from windsock.store import wire
-from windsock.store.wire import Decoder, Frame, encode
+from windsock.store.wire import MAXIMUM_HEADER, Decoder, Frame, encode
 from windsock.sync.rules import Rules
-from windsock.sync.scan import NOTHING, difference, scan, signature
+from windsock.sync.scan import NOTHING, Entry, Tree, difference, scan, signature
 from windsock.sync.upload import BatchRefused, Moved, Upload
 
 if TYPE_CHECKING:
@@ -150,11 +149,14 @@ def test_a_refusal_ends_the_sending_early(tmp_path: Path) -> None:
     assert sum(frame.type == "content" for frame in link.frames) < 10
 
 
-def test_more_than_one_batch_can_say_is_refused_before_it_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_that_is_too_large_for_one_message_is_refused_before_it_is_sent(
+    tmp_path: Path,
 ) -> None:
-    (tmp_path / "a.py").write_text("one")
-    monkeypatch.setattr(wire, "MAXIMUM_HEADER", 100)
+    entry = Entry("link", 0, 0, "x" * (MAXIMUM_HEADER // 2))
+    tree = Tree({"a": entry, "b": entry})
+    upload = replace(upload_of(tmp_path), tree=tree, difference=difference(NOTHING.tree, tree))
+    link = FakeLink()
     with pytest.raises(BatchRefused, match="too many files at once") as refused:
-        send(upload_of(tmp_path), FakeLink())
+        send(upload, link)
+    assert link.frames == []
     assert refused.value.code == "too_large"
