@@ -11,31 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+from multiprocessing.connection import Connection
 from typing import Any
-
-
-class _Exit:
-    """A file descriptor that is readable once a process has ended. Linux 5.3 and later."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    __del__ = close
-    # Nobody else closes it if the selector is closed before the process ends.
 
 
 def wake_when_it_ends(selector: selectors.BaseSelector, pid: int) -> None:
     """Let a selector return when a process ends.
 
-    Where the system has no such descriptor (macOS), Airflow looks by its clock.
+    Where the system has no descriptor for that (macOS, Linux before 5.3), Airflow looks by its
+    clock.
 
     Args:
         selector: Airflow serves it: the data of a key are a handler, which returns whether to go
@@ -43,11 +27,13 @@ def wake_when_it_ends(selector: selectors.BaseSelector, pid: int) -> None:
         pid: A child that has not been waited for.
     """
     try:
-        watched = _Exit(os.pidfd_open(pid))
+        # It closes its descriptor when it is deleted: the selector may be closed before the process
+        # ends.
+        watched = Connection(os.pidfd_open(pid), writable=False)
     except (AttributeError, OSError):
         return
 
-    def forget(watched: _Exit) -> None:
+    def forget(watched: Connection) -> None:
         with contextlib.suppress(KeyError, ValueError):
             selector.unregister(watched)
 

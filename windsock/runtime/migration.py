@@ -21,8 +21,6 @@ from windsock.runtime.importing import import_all
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Read = Callable[[], frozenset[str]]
-
 HEAD_VARIABLE = "WINDSOCK_MIGRATION_HEAD"
 """The file with the migration that the installed Airflow needs; only images have one."""
 
@@ -38,7 +36,7 @@ class DatabaseUnreachable(Exception):
 
 
 class Refused(Exception):
-    """The database answers that we may not enter: waiting does not help."""
+    """The database refuses the password: waiting does not help."""
 
 
 def plain(url: str) -> str:
@@ -46,16 +44,8 @@ def plain(url: str) -> str:
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
 
 
-def read_heads(url: str) -> frozenset[str]:
-    """The migrations that a database is at; empty if it is fresh.
-
-    Args:
-        url: As SQLAlchemy writes it; its driver part does not matter.
-
-    Raises:
-        DatabaseUnreachable: It does not answer yet.
-        Refused: It answers, but not to us.
-    """
+def _read_heads(url: str) -> frozenset[str]:
+    """The migrations that a database is at; none if it is fresh."""
     # Not in the toolkit's own environment, only in Airflow's.
     import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
 
@@ -78,97 +68,83 @@ def read_heads(url: str) -> frozenset[str]:
         connection.close()
 
 
-class Waiting:
-    """Waits for the database, and prints why, once for each reason.
+def wait_for(
+    wanted: frozenset[str] | None,
+    read: Callable[[], frozenset[str]],
+    *,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> frozenset[str]:
+    """Wait for the database, and print why, once for each reason.
 
     Args:
+        wanted: The migrations that it must be at; None if it need only answer.
         read: Reads the migrations of the database.
         seconds: The longest wait.
         clock: Monotonic seconds.
         sleep: Waits so many seconds.
-        print_line: Prints a line when the reason changes.
+
+    Returns:
+        The migrations that it is at.
     """
-
-    def __init__(
-        self,
-        read: Read,
-        *,
-        seconds: float = DEFAULT_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        print_line: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a pod's log
-    ) -> None:
-        self._read = read
-        self._seconds = seconds
-        self._clock = clock
-        self._sleep = sleep
-        self._print_line = print_line
-
-    def for_database(self) -> frozenset[str]:
-        """Wait until the database answers; returns its migrations."""
-        return self._wait(lambda _heads: True, "")
-
-    def for_migration(self, wanted: frozenset[str]) -> None:
-        """Wait until the database is at these migrations."""
-        self._wait(
-            lambda heads: heads == wanted,
-            f"the database is not at {', '.join(sorted(wanted))} yet, to which the Job "
-            "airflow-migrate brings it",
-        )
-
-    def _wait(self, enough: Callable[[frozenset[str]], bool], lacking: str) -> frozenset[str]:
-        deadline = self._clock() + self._seconds
-        printed = ""
-        while True:
-            reason = lacking
-            try:
-                heads = self._read()
-            except DatabaseUnreachable as error:
-                reason = f"the database does not answer: {error}"
-            except Refused as error:
-                sys.exit(f"the database was made with other passwords: {error}")
-            else:
-                if enough(heads):
-                    return heads
-            if self._clock() >= deadline:
-                sys.exit(f"gave up after {self._seconds:g} s: {reason}")
-            if reason != printed:
-                self._print_line(f"waiting: {reason}")
-                printed = reason
-            self._sleep(POLL_SECONDS)
+    deadline = clock() + seconds
+    printed = ""
+    while True:
+        try:
+            heads = read()
+        except DatabaseUnreachable as error:
+            reason = f"the database does not answer: {error}"
+        except Refused as error:
+            sys.exit(f"the database was made with other passwords: {error}")
+        else:
+            if wanted in (None, heads):
+                return heads
+            reason = (
+                f"the database is not at {', '.join(sorted(wanted or ()))} yet, to which the Job "
+                "airflow-migrate brings it"
+            )
+        if clock() >= deadline:
+            sys.exit(f"gave up after {seconds:g} s: {reason}")
+        if reason != printed:
+            print(f"waiting: {reason}", file=sys.stderr, flush=True)  # noqa: T201 - a pod's log
+            printed = reason
+        sleep(POLL_SECONDS)
 
 
-def wanted_heads(environment: Mapping[str, str]) -> frozenset[str]:
+def _wanted_heads(environment: Mapping[str, str]) -> frozenset[str]:
     """The migrations that the installed Airflow needs, as the image's build wrote them down."""
     return frozenset(Path(environment[HEAD_VARIABLE]).read_text(encoding="ascii").split())
 
 
-def waiting(environment: Mapping[str, str]) -> Waiting:
-    """For the database that a pod's variables name."""
+def _url(environment: Mapping[str, str]) -> str:
     if URL_VARIABLE not in environment:
         sys.exit(f"{URL_VARIABLE} is not set: is the Secret airflow-secrets complete?")
-    url = environment[URL_VARIABLE]
+    return environment[URL_VARIABLE]
+
+
+def _wait_in_a_pod(environment: Mapping[str, str], wanted: frozenset[str] | None) -> frozenset[str]:
+    url = _url(environment)
     seconds = float(environment.get(SECONDS_VARIABLE) or DEFAULT_SECONDS)
-    return Waiting(lambda: read_heads(url), seconds=seconds)
+    return wait_for(wanted, lambda: _read_heads(url), seconds=seconds)
 
 
 def wait_if_in_an_image(environment: Mapping[str, str]) -> None:
     """Wait for the migration where another pod does it; elsewhere it is done before the start."""
     if environment.get(HEAD_VARIABLE):
-        waiting(environment).for_migration(wanted_heads(environment))
+        _wait_in_a_pod(environment, _wanted_heads(environment))
 
 
 def main() -> None:
     """Bring the database to the installed Airflow's version."""
-    wanted = wanted_heads(os.environ)
-    database = waiting(os.environ)
+    wanted = _wanted_heads(os.environ)
     try:
-        at_once = read_heads(os.environ[URL_VARIABLE])
+        found = _read_heads(_url(os.environ))
     except (DatabaseUnreachable, Refused):
         # The database starts: meanwhile there is something better to do than to wait.
         import_all("airflow.__main__", ("airflow.cli.commands.db_command",))
-        at_once = database.for_database()
-    if at_once == wanted:
+        found = _wait_in_a_pod(os.environ, None)
+    if found == wanted:
         print(f"nothing to migrate: the database is at {', '.join(sorted(wanted))}")  # noqa: T201 - a pod's log
         return
     import_all("airflow.__main__", ("airflow.cli.commands.db_command",))

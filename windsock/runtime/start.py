@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from windsock.runtime.child_end import notice_the_end_of_tasks
-from windsock.runtime.importing import import_all
+from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
 from windsock.runtime.processor.first_parse import parse_small_dag
 
@@ -62,17 +62,12 @@ IMPORTS = {
 
 
 def imports(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The modules to import before a component starts.
-
-    Args:
-        name: Of the component.
-        environment: Names the executor.
-    """
+    """The modules to import before a component starts; the environment names the executor."""
     return (*IMPORTS[name], *(LOCAL_EXECUTOR if forks_tasks(name, environment) else ()))
 
 
 def forks_tasks(name: str, environment: Mapping[str, str]) -> bool:
-    """Whether a component's own forks run the tasks; arguments as for `imports`."""
+    """Whether a component's own forks run the tasks."""
     return name == "scheduler" and environment.get(EXECUTOR_VARIABLE) == "LocalExecutor"
 
 
@@ -103,7 +98,8 @@ def main() -> None:
     """Become the component that the first argument names."""
     name = sys.argv[1]
     with ending_on_term():
-        import_all("airflow.__main__", imports(name, os.environ))
+        with libcst_on_first_use():
+            import_all("airflow.__main__", imports(name, os.environ))
         if name == "dag-processor":
             parse_small_dag()
         if forks_tasks(name, os.environ):

@@ -1,28 +1,29 @@
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+import sys
+import types
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from windsock.runtime import migration
-from windsock.runtime.migration import DatabaseUnreachable, Refused, Waiting
+from windsock.runtime.migration import DatabaseUnreachable, Refused, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 HEAD = frozenset({"d2f4e1b3c5a7"})
+AWAY = DatabaseUnreachable("connection refused")
 
 
 class Database:
-    """Answers as told, one answer a read; the last one stays. Its clock moves only by sleeping."""
+    """Gives one answer a read, the last one again and again. Its clock moves only by sleeping."""
 
     def __init__(self, *answers: frozenset[str] | Exception) -> None:
-        self._answers: Iterator[frozenset[str] | Exception] = iter(answers)
-        self._last: frozenset[str] | Exception = DatabaseUnreachable("never asked")
+        self._answers = iter(answers)
+        self._last = answers[-1]
         self.now = 0.0
-        self.said: list[str] = []
 
     def read(self) -> frozenset[str]:
         self._last = next(self._answers, self._last)
@@ -33,85 +34,96 @@ class Database:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def waiting(self, seconds: float = 10) -> Waiting:
-        return Waiting(
-            self.read,
-            seconds=seconds,
-            clock=lambda: self.now,
-            sleep=self.sleep,
-            print_line=self.said.append,
-        )
+    def wait_for(self, wanted: frozenset[str] | None) -> frozenset[str]:
+        return wait_for(wanted, self.read, seconds=5, clock=lambda: self.now, sleep=self.sleep)
 
 
-def test_a_database_that_is_migrated_is_not_waited_for() -> None:
+def test_a_database_that_is_migrated_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     database = Database(HEAD)
-    database.waiting().for_migration(HEAD)
-    assert database.now == 0
-    assert database.said == []
+    assert database.wait_for(HEAD) == HEAD
+    assert (database.now, capsys.readouterr().err) == (0, "")
 
 
-def test_each_reason_to_wait_is_told_once() -> None:
-    refused = DatabaseUnreachable("connection refused")
-    database = Database(refused, refused, frozenset(), frozenset(), frozenset({"old"}), HEAD)
-    database.waiting().for_migration(HEAD)
-    assert len(database.said) == 2
-    assert "connection refused" in database.said[0]
-    assert "d2f4e1b3c5a7" in database.said[1]
+def test_each_reason_to_wait_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Database(AWAY, AWAY, frozenset(), frozenset(), frozenset({"old"}), HEAD).wait_for(HEAD)
+    first, second = capsys.readouterr().err.splitlines()
+    assert "connection refused" in first
+    assert "d2f4e1b3c5a7" in second
 
 
-def test_a_migration_that_does_not_come_is_a_failure() -> None:
-    database = Database(frozenset({"old"}))
-    with pytest.raises(SystemExit) as caught:
-        database.waiting(seconds=5).for_migration(HEAD)
-    assert "gave up after 5 s" in str(caught.value)
-    assert "airflow-migrate" in str(caught.value)
+@pytest.mark.parametrize(
+    ("answer", "wanted", "reason"),
+    [(frozenset({"old"}), HEAD, "airflow-migrate"), (AWAY, None, "connection refused")],
+)
+def test_what_does_not_come_in_time_is_a_failure(
+    answer: frozenset[str] | Exception, wanted: frozenset[str] | None, reason: str
+) -> None:
+    database = Database(answer)
+    with pytest.raises(SystemExit, match=f"gave up after 5 s: .*{reason}"):
+        database.wait_for(wanted)
     assert 5 <= database.now < 6
-
-
-def test_a_database_that_does_not_answer_is_a_failure() -> None:
-    with pytest.raises(SystemExit) as caught:
-        Database(DatabaseUnreachable("no route to host")).waiting().for_database()
-    assert "no route to host" in str(caught.value)
 
 
 def test_a_wrong_password_is_a_failure_at_once() -> None:
     database = Database(Refused("password authentication failed"))
-    with pytest.raises(SystemExit) as caught:
-        database.waiting().for_migration(HEAD)
-    assert "other passwords" in str(caught.value)
+    with pytest.raises(SystemExit, match="other passwords"):
+        database.wait_for(HEAD)
     assert database.now == 0
 
 
 def test_a_fresh_database_answers_too() -> None:
-    assert (
-        Database(DatabaseUnreachable("starting"), frozenset()).waiting().for_database()
-        == frozenset()
-    )
-
-
-def test_the_needed_migrations_stand_in_a_file(tmp_path: Path) -> None:
-    (tmp_path / "head").write_text("aaa\nbbb\n")
-    wanted = migration.wanted_heads({migration.HEAD_VARIABLE: str(tmp_path / "head")})
-    assert wanted == {"aaa", "bbb"}
+    assert Database(AWAY, frozenset()).wait_for(None) == frozenset()
 
 
 def test_outside_an_image_nothing_is_waited_for() -> None:
     migration.wait_if_in_an_image({migration.URL_VARIABLE: "postgresql://nowhere/nothing"})
 
 
-def test_a_secret_that_lacks_the_database_is_named(tmp_path: Path) -> None:
-    (tmp_path / "head").write_text("aaa\n")
-    with pytest.raises(SystemExit) as caught:
-        migration.wait_if_in_an_image({migration.HEAD_VARIABLE: str(tmp_path / "head")})
-    assert "airflow-secrets" in str(caught.value)
+@pytest.fixture
+def head(tmp_path: Path) -> str:
+    (tmp_path / "head").write_text("\n".join(HEAD))
+    return str(tmp_path / "head")
 
 
-def test_a_database_that_is_where_it_should_be_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_secret_that_lacks_the_database_is_named(head: str) -> None:
+    with pytest.raises(SystemExit, match="airflow-secrets"):
+        migration.wait_if_in_an_image({migration.HEAD_VARIABLE: head})
+
+
+class Psycopg2:
+    """Stands for psycopg2, its connection and its cursor, at a database that is migrated."""
+
+    OperationalError = ConnectionError
+    errors = types.SimpleNamespace(UndefinedTable=LookupError)
+
+    def connect(self, url: str, **_: Any) -> Self:
+        assert url == "postgresql://here/airflow"
+        return self
+
+    def cursor(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def execute(self, _query: str) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[tuple[str]]:
+        return ((each,) for each in HEAD)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_migrated_database_needs_no_airflow(
+    monkeypatch: pytest.MonkeyPatch, head: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "head").write_text("d2f4e1b3c5a7\n")
-    monkeypatch.setitem(os.environ, migration.HEAD_VARIABLE, str(tmp_path / "head"))
-    monkeypatch.setitem(os.environ, migration.URL_VARIABLE, "postgresql://here/airflow")
-    monkeypatch.setattr(migration, "read_heads", lambda _: HEAD)
+    monkeypatch.setenv(migration.HEAD_VARIABLE, head)
+    monkeypatch.setenv(migration.URL_VARIABLE, "postgresql+psycopg2://here/airflow")
+    monkeypatch.setitem(sys.modules, "psycopg2", Psycopg2())
     migration.main()  # Airflow is not even installed here.
-    assert "nothing to migrate" in capsys.readouterr().out
+    assert "nothing to migrate: the database is at d2f4e1b3c5a7" in capsys.readouterr().out

@@ -10,12 +10,14 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
-from sqlalchemy import exists, or_, select, update
+from sqlalchemy import exists, or_, select, union, update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement
+
+UNFINISHED = DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING])
 
 
 def point_to(bundle: str, snapshot: str, *, except_files: Sequence[str]) -> None:
@@ -39,37 +41,22 @@ def point_to(bundle: str, snapshot: str, *, except_files: Sequence[str]) -> None
 
 def references(bundles: Sequence[str]) -> set[str]:
     """Every snapshot that something may still run: DAGs, and runs that have not ended."""
-    unfinished = select(DagRun.dag_id, DagRun.run_id).where(
-        DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING])
+    of_dags = select(DagModel.bundle_version).where(
+        DagModel.bundle_name.in_(bundles), DagModel.is_stale.is_(False)
+    )
+    of_runs = select(DagRun.bundle_version).where(UNFINISHED)
+    # Callbacks that the scheduler asks for use the task's DAG version.
+    of_tasks = (
+        select(DagVersion.bundle_version)
+        .join(TaskInstance, TaskInstance.dag_version_id == DagVersion.id)
+        .join(
+            DagRun,
+            (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id),
+        )
+        .where(UNFINISHED)
     )
     with create_session() as session:
-        found = set(
-            session.scalars(
-                select(DagModel.bundle_version).where(
-                    DagModel.bundle_name.in_(bundles), DagModel.is_stale.is_(False)
-                )
-            )
-        )
-        found.update(
-            session.scalars(
-                select(DagRun.bundle_version).where(
-                    DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING])
-                )
-            )
-        )
-        running = unfinished.subquery()
-        found.update(  # Callbacks that the scheduler asks for use the task's DAG version.
-            session.scalars(
-                select(DagVersion.bundle_version)
-                .join(TaskInstance, TaskInstance.dag_version_id == DagVersion.id)
-                .join(
-                    running,
-                    (running.c.dag_id == TaskInstance.dag_id)
-                    & (running.c.run_id == TaskInstance.run_id),
-                )
-            )
-        )
-    return {version for version in found if version}
+        return set(filter(None, session.scalars(union(of_dags, of_runs, of_tasks))))
 
 
 def keep_running(bundle: str, files: Sequence[str]) -> None:
@@ -80,10 +67,7 @@ def keep_running(bundle: str, files: Sequence[str]) -> None:
     """
     if not files:
         return
-    unfinished = exists().where(
-        DagRun.dag_id == DagModel.dag_id,
-        DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]),
-    )
+    unfinished = exists().where(DagRun.dag_id == DagModel.dag_id, UNFINISHED)
     with create_session() as session:
         session.execute(
             update(DagModel)

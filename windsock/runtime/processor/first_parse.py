@@ -8,7 +8,6 @@ CPU that a small file takes. Its forks inherit them.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import tempfile
 from pathlib import Path
@@ -38,22 +37,18 @@ small()
 
 def parse_small_dag() -> None:
     """Parse and serialize a small DAG; an Airflow that has moved something does without."""
-    with contextlib.suppress(ImportError, AttributeError):
-        _parse()
-    gc.freeze()  # The forks share what is there now.
-
-
-def _parse() -> None:
-    from airflow.dag_processing.dagbag import DagBag  # noqa: PLC0415 - only Airflow has it
-    from airflow.serialization.serialized_objects import DagSerialization  # noqa: PLC0415 - as above
-
-    before = logging.root.manager.disable
     logging.disable(logging.INFO)  # Nobody looks for a DAG that nobody wrote.
-    try:
-        with tempfile.TemporaryDirectory(prefix="windsock-") as folder:
-            file = Path(folder, "small.py")
-            file.write_text(SMALL_DAG, encoding="utf-8")
-            for dag in DagBag(dag_folder=str(file), load_op_links=False).dags.values():
-                DagSerialization.to_dict(dag)
-    finally:
-        logging.disable(before)
+    with (
+        contextlib.suppress(ImportError, AttributeError),
+        tempfile.TemporaryDirectory(prefix="windsock-") as folder,
+    ):
+        from airflow.dag_processing.dagbag import DagBag  # noqa: PLC0415 - only Airflow has it
+        from airflow.serialization.serialized_objects import (  # noqa: PLC0415 - as above
+            DagSerialization,
+        )
+
+        file = Path(folder, "small.py")
+        file.write_text(SMALL_DAG, encoding="utf-8")
+        for dag in DagBag(dag_folder=str(file), load_op_links=False).dags.values():
+            DagSerialization.to_dict(dag)
+    logging.disable(logging.NOTSET)

@@ -25,8 +25,8 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +35,10 @@ from airflow.cli.commands import dag_processor_command
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager, DagFileStat
 from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
+from airflow.exceptions import AirflowConfigException
 from uuid6 import uuid7
 
-from windsock.events import Parsed, Parsing, ProcessorState, References, Removed
+from windsock.events import Parsed, Parsing, References, Removed
 from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.child_end import wake_when_it_ends
 from windsock.runtime.processor import database, stock
@@ -62,7 +63,7 @@ MEMORY_VARIABLE = "WINDSOCK_PARSE_MEMORY_MB"
 FURTHER_VARIABLE = "WINDSOCK_FURTHER_FOLDERS"
 
 SEAMS = (
-    "prepare_process_context",
+    "prepare_bundles",
     "request_bundle_refresh",
     "handle_parsing_result",
     "_collect_results",
@@ -93,9 +94,15 @@ times, so it would wait for the answers.
 class LiveDagFileProcessorManager(DagFileProcessorManager):
     """Airflow's manager, with a plan, a socket, and events."""
 
-    def prepare_process_context(self) -> None:
-        """Open the socket on the fresh selector, before the first file is parsed."""
-        super().prepare_process_context()
+    def prepare_bundles(self) -> None:
+        """Find windsock's bundle and open the socket, before the first file is parsed.
+
+        Raises:
+            AirflowConfigException: Airflow has no such bundle.
+        """
+        super().prepare_bundles()
+        self._bundle = _snapshot_bundle(self._dag_bundles)
+        self._plan = ParsePlan(self._bundle.store)
         self._recordings: dict[DagFileInfo, dict[DagFileInfo, Recording]] = {}
         self._housekeeping_at: dict[str, float] = {}
         self._unstored: list[tuple[Result, set[str]]] = []
@@ -104,7 +111,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._further = set(os.environ.get(FURTHER_VARIABLE, "").split(os.pathsep)) - {""}
         self._channel = Channel(
             Path(os.environ[SOCKET_VARIABLE]),
-            greeting=self._state,
+            greeting=self._plan.state,
             requests={"poke": self._look_at_once, "references": self._references},
             selector=self.selector,
         )
@@ -118,19 +125,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _references(self) -> References:
         return References(snapshots=tuple(sorted(database.references([self._bundle.name]))))
 
-    def _state(self) -> ProcessorState:
-        return self._plan.state()
-
     # --- the bundle ---------------------------------------------------------------------------
-
-    @cached_property
-    def _bundle(self) -> SnapshotDagBundle:
-        """The one bundle of windsock; other bundles are Airflow's own business."""
-        return next(bundle for bundle in self._dag_bundles if isinstance(bundle, SnapshotDagBundle))
-
-    @cached_property
-    def _plan(self) -> ParsePlan:
-        return ParsePlan(self._bundle.store)
 
     def _file(self, name: str) -> DagFileInfo:
         """A DAG file as the snapshot of the last refresh has it."""
@@ -139,7 +134,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         )
 
     def _find_files_in_bundle(self, bundle: BaseDagBundle) -> list[Path]:
-        """The DAG files; the files in further folders are there to be imported by them."""
+        """The DAG files. DAG files import those of further folders; they hold no DAGs."""
         found: list[Path] = super()._find_files_in_bundle(bundle)
         if bundle is not self._bundle:
             return found
@@ -150,8 +145,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _refresh_dag_bundles(self, known_files: dict[str, set[DagFileInfo]]) -> None:
         bundle = self._bundle
         before = self._bundle_versions.get(bundle.name)
-        # The agent may run on another replica's machine, and poke that one alone. Before the first
-        # refresh Airflow looks by itself.
+        # The agent may run on another replica's machine, and poke only the dag-processor there.
+        # Before the first refresh Airflow looks by itself.
         if before is not None and current_snapshot(bundle.store) not in (before, None):
             self.request_bundle_refresh(bundle.name)
         poked = bundle.name in self._force_refresh_bundles
@@ -366,7 +361,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             if not self._plan.is_starved(name):
                 self._queue(file)
                 return None
-            result = result.of_an_old(snapshot)
+            result = replace(result, version=snapshot, overtaken=True)
         errors = result.parsed.import_errors
         if self._source and errors:  # Name the author's own file, not its copy in the snapshot.
             result.parsed.import_errors = {
@@ -436,6 +431,17 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         settled = self._plan.settled()
         if settled is not None:
             self._channel.broadcast(settled)
+
+
+def _snapshot_bundle(bundles: Sequence[BaseDagBundle]) -> SnapshotDagBundle:
+    """The one bundle of windsock; other bundles are Airflow's business."""
+    for bundle in bundles:
+        if isinstance(bundle, SnapshotDagBundle):
+            return bundle
+    raise AirflowConfigException(
+        "[dag_processor] dag_bundle_config_list has no bundle of the class windsock.runtime.bundle."
+        "SnapshotDagBundle, so Airflow would see no save. Remove it from `airflow` in invoke.yaml."
+    )
 
 
 def _snapshot_of(file: DagFileInfo) -> str:

@@ -6,7 +6,7 @@ than parsing them. Airflow's own function takes any number of DAGs at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,6 @@ class Result:
     """What came of one file.
 
     Attributes:
-        file: The file.
         version: The snapshot that its DAGs belong to.
         parsed: What its parser sent.
         seconds: How long the parse took.
@@ -52,17 +51,12 @@ class Result:
         """DAG id → number of tasks."""
         return {dag.dag_id: len(dag.data["dag"]["tasks"]) for dag in self.parsed.serialized_dags}
 
-    def of_an_old(self, snapshot: str) -> Result:
-        """The same, of a snapshot that a save has overtaken."""
-        return replace(self, version=snapshot, overtaken=True)
-
 
 def store(results: Sequence[Result]) -> Iterator[tuple[Result, dict[str, str]]]:
     """Store results, together where that is possible.
 
     Yields:
-        Each result with its import errors, path → traceback: its own, and those that were found
-        when it was stored.
+        Each result with its import errors, path → traceback; some are found when it is stored.
     """
     for _, group in groupby(results, key=lambda result: result.version):
         together = list(group)
