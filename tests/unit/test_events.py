@@ -85,7 +85,7 @@ def test_a_field_that_is_not_known_is_passed_over_and_one_with_a_default_may_be_
     assert events.from_line(line) == events.Settled(snapshot="a", seconds=1.0)
 
 
-def test_the_state_of_the_dag_processor_holds_whole_records() -> None:
+def test_the_state_of_the_dag_processor_contains_whole_records() -> None:
     state = events.ProcessorState(snapshot=None, awaited=("y.py",), files=(PARSED,))
     assert events.from_line(events.to_line(state)) == state
 
@@ -123,7 +123,7 @@ def test_the_page_describes_every_event_and_field() -> None:
     }
 
 
-def test_the_page_says_of_each_event_what_the_code_says() -> None:
+def test_the_page_describes_each_event_as_the_code_does() -> None:
     for record in RECORDS:
         summary = re.escape(f"### `{events.type_of(record)}`\n\n{inspect.getdoc(record)}\n")
         assert re.search(summary, PAGE), record

@@ -112,7 +112,7 @@ def test_what_is_no_json_object_is_nothing(line: bytes) -> None:
     assert decode(line) is None
 
 
-def test_an_answer_goes_to_who_asked_and_what_is_published_to_all(
+def test_an_answer_goes_to_the_client_that_asked_and_what_is_published_to_all(
     loop: Loop, connect: Callable[[], Peer]
 ) -> None:
     first, second = connect(), connect()
@@ -154,7 +154,9 @@ def test_a_line_without_end_is_cut_off(
     assert peer.ended
 
 
-def test_a_client_that_leaves_is_forgotten(loop: Loop, connect: Callable[[], Peer]) -> None:
+def test_a_client_that_closes_its_socket_is_forgotten(
+    loop: Loop, connect: Callable[[], Peer]
+) -> None:
     leaver, stayer = connect(), connect()
     leaver.socket.close()
     loop.settle()

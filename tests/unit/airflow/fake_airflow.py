@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import httpx
 
 from windsock.airflow.api import Airflow
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Json = dict[str, Any]
 
@@ -67,6 +65,29 @@ class FakeDag:
     """The DAG that an asset of this one starts."""
 
 
+class Asked(NamedTuple):
+    """The parameters and the body of a request."""
+
+    query: dict[str, str]
+    body: Any
+
+
+Answer = Json | httpx.Response
+Handler = Callable[..., Answer]
+ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
+RUN = "/dags/([^/]+)/dagRuns/([^/]+)"
+
+
+def route(method: str, pattern: str) -> Callable[[Handler], Handler]:
+    """Let a method of `FakeAirflow` answer requests; it gets the groups of the pattern."""
+
+    def register(handler: Handler) -> Handler:
+        ROUTES.append((method, re.compile(pattern), handler))
+        return handler
+
+    return register
+
+
 class FakeAirflow:
     """An Airflow in memory.
 
@@ -89,48 +110,13 @@ class FakeAirflow:
         self.wait_breaks = False
         self.late_log_lines: list[Json] = []
         self.tokens = 0
-        self.objects: dict[str, dict[str, Json]] = {"connections": {}, "variables": {}, "pools": {}}
-        self.objects["pools"]["default_pool"] = {
-            "name": "default_pool",
-            "slots": 128,
-            "description": "Default pool",
+        pool = {"name": "default_pool", "slots": 128, "description": "Default pool"}
+        self.objects: dict[str, dict[str, Json]] = {
+            "connections": {},
+            "variables": {},
+            "pools": {"default_pool": pool},
         }
-        self.routes: list[tuple[str, re.Pattern[str], Callable[..., httpx.Response]]] = [
-            (method, re.compile(pattern + "$"), handler)
-            for method, pattern, handler in (
-                ("GET", "/version", self._version),
-                ("GET", "/dags", self._list_dags),
-                ("GET", "/dags/([^/]+)", self._get_dag),
-                ("PATCH", "/dags/([^/]+)", self._patch_dag),
-                ("GET", "/dags/([^/]+)/tasks", self._list_tasks),
-                ("GET", "/importErrors", self._list_import_errors),
-                ("GET", "/assets/events", self._list_events),
-                ("GET", "/dags/([^/]+)/dagRuns", self._list_runs),
-                ("POST", "/dags/([^/]+)/dagRuns", self._trigger),
-                ("GET", "/dags/([^/]+)/dagRuns/([^/]+)", self._get_run),
-                ("PATCH", "/dags/([^/]+)/dagRuns/([^/]+)", self._patch_run),
-                ("DELETE", "/dags/([^/]+)/dagRuns/([^/]+)", self._delete_run),
-                ("GET", "/dags/([^/]+)/dagRuns/([^/]+)/wait", self._wait),
-                ("GET", "/dags/([^/]+)/dagRuns/([^/]+)/taskInstances", self._list_instances),
-                (
-                    "GET",
-                    "/dags/([^/]+)/dagRuns/([^/]+)/taskInstances/([^/]+)(?:/([0-9]+))?/tries",
-                    self._list_tries,
-                ),
-                (
-                    "GET",
-                    "/dags/([^/]+)/dagRuns/([^/]+)/taskInstances/([^/]+)/logs/([0-9]+)",
-                    self._get_log,
-                ),
-                (
-                    "GET",
-                    "/dags/([^/]+)/dagRuns/([^/]+)/taskInstances/([^/]+)/xcomEntries/(.+)",
-                    self._get_xcom,
-                ),
-                ("GET", "/(connections|variables|pools)", self._list_objects),
-                ("PATCH", "/(connections|variables|pools)", self._bulk),
-            )
-        ]
+        self.routes = list(ROUTES)
 
     def client(self, clock: VirtualClock | None = None) -> Airflow:
         """The real client, talking to this fake."""
@@ -154,19 +140,22 @@ class FakeAirflow:
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
-        path = unquote(request.url.raw_path.decode().partition("?")[0])
-        self.requests.append((request.method, path))
+        quoted = request.url.raw_path.decode().partition("?")[0]
+        self.requests.append((request.method, unquote(quoted)))
         body = json.loads(request.content) if request.content else None
         self.bodies.append(body)
-        if path == "/auth/token":
+        if quoted == "/auth/token":
             return self._log_in(body)
         if request.headers.get("authorization") != f"Bearer token-{self.tokens}":
             return refused(401, "Invalid JWT token")
-        quoted = request.url.raw_path.decode().partition("?")[0].removeprefix("/api/v2")
         for method, pattern, handler in self.routes:
-            if method == request.method and (match := pattern.match(quoted)):
+            match = pattern.fullmatch(quoted.removeprefix("/api/v2"))
+            if method == request.method and match:
                 parts = [unquote(part) if part else None for part in match.groups()]
-                return handler(request, body, *parts)
+                answer = handler(self, Asked(dict(request.url.params), body), *parts)
+                if isinstance(answer, httpx.Response):
+                    return answer
+                return httpx.Response(200, json=answer)
         return refused(404, "Not Found")
 
     # The API
@@ -177,21 +166,25 @@ class FakeAirflow:
         self.tokens += 1
         return httpx.Response(201, json={"access_token": f"token-{self.tokens}"})
 
-    def _version(self, *_: Any) -> httpx.Response:
-        return httpx.Response(200, json={"version": "3.3.2", "git_version": None})
+    @route("GET", "/version")
+    def version(self, _: Asked) -> Answer:
+        return {"version": "3.3.2", "git_version": None}
 
-    def _list_dags(self, request: httpx.Request, *_: Any) -> httpx.Response:
+    @route("GET", "/dags")
+    def list_dags(self, asked: Asked) -> Answer:
         known = [self._dag(dag) for _, dag in sorted(self.dags.items()) if not dag.stale]
-        return self._page(request, "dags", known)
+        return self._page(asked, "dags", known)
 
-    def _get_dag(self, _request: httpx.Request, _body: Any, dag_id: str) -> httpx.Response:
+    @route("GET", "/dags/([^/]+)")
+    def get_dag(self, _: Asked, dag_id: str) -> Answer:
         if dag_id not in self.dags:
             return refused(404, f"The Dag with ID: `{dag_id}` was not found")
-        return httpx.Response(200, json=self._dag(self.dags[dag_id]))
+        return self._dag(self.dags[dag_id])
 
-    def _patch_dag(self, _request: httpx.Request, body: Any, dag_id: str) -> httpx.Response:
-        self.dags[dag_id].paused = body["is_paused"]
-        return httpx.Response(200, json=self._dag(self.dags[dag_id]))
+    @route("PATCH", "/dags/([^/]+)")
+    def patch_dag(self, asked: Asked, dag_id: str) -> Answer:
+        self.dags[dag_id].paused = asked.body["is_paused"]
+        return self._dag(self.dags[dag_id])
 
     def _dag(self, dag: FakeDag) -> Json:
         return {
@@ -206,30 +199,22 @@ class FakeAirflow:
             "has_import_errors": dag.file in self.import_errors,
         }
 
-    def _list_tasks(self, _request: httpx.Request, _body: Any, dag_id: str) -> httpx.Response:
-        tasks = {
-            task.task_id: {
-                "task_id": task.task_id,
-                "operator_name": "@task",
-                "is_mapped": task.map_index >= 0,
-                "downstream_task_ids": [],
-            }
-            for task in self.dags[dag_id].tasks
-        }
-        return httpx.Response(
-            200, json={"tasks": list(tasks.values()), "total_entries": len(tasks)}
-        )
+    @route("GET", "/dags/([^/]+)/tasks")
+    def list_tasks(self, _: Asked, dag_id: str) -> Answer:
+        names = dict.fromkeys(task.task_id for task in self.dags[dag_id].tasks)
+        return {"tasks": [{"task_id": name} for name in names], "total_entries": len(names)}
 
-    def _list_import_errors(self, request: httpx.Request, *_: Any) -> httpx.Response:
+    @route("GET", "/importErrors")
+    def list_import_errors(self, asked: Asked) -> Answer:
         errors = [
             {"filename": file, "stack_trace": text, "timestamp": MOMENT.format(2)}
             for file, text in self.import_errors.items()
         ]
-        return self._page(request, "import_errors", errors)
+        return self._page(asked, "import_errors", errors)
 
-    def _list_events(self, request: httpx.Request, *_: Any) -> httpx.Response:
-        asked = parse_qs(request.url.query.decode())
-        source = (asked["source_dag_id"][0], asked["source_run_id"][0])
+    @route("GET", "/assets/events")
+    def list_events(self, asked: Asked) -> Answer:
+        source = (asked.query["source_dag_id"], asked.query["source_run_id"])
         dag = self.dags.get(source[0])
         events: list[Json] = []
         if dag is not None and dag.starts is not None and source in self.runs:
@@ -238,24 +223,26 @@ class FakeAirflow:
                 self._start(*started, conf={}, run_type="asset_triggered")
             runs = [{"dag_id": started[0], "run_id": started[1]}] if started in self.runs else []
             events = [{"name": "an_asset", "uri": "an_asset", "created_dagruns": runs}]
-        return self._page(request, "asset_events", events)
+        return self._page(asked, "asset_events", events)
 
-    def _list_runs(self, request: httpx.Request, _body: Any, dag_id: str) -> httpx.Response:
-        prefix = parse_qs(request.url.query.decode()).get("run_id_prefix_pattern", [""])[0]
+    @route("GET", "/dags/([^/]+)/dagRuns")
+    def list_runs(self, asked: Asked, dag_id: str) -> Answer:
+        prefix = asked.query.get("run_id_prefix_pattern", "")
         runs = [
             run
             for (own, run_id), run in self.runs.items()
             if dag_id in ("~", own) and run_id.startswith(prefix)
         ]
-        return self._page(request, "dag_runs", runs)
+        return self._page(asked, "dag_runs", runs)
 
-    def _trigger(self, _request: httpx.Request, body: Any, dag_id: str) -> httpx.Response:
+    @route("POST", "/dags/([^/]+)/dagRuns")
+    def trigger(self, asked: Asked, dag_id: str) -> Answer:
         if dag_id not in self.dags or self.dags[dag_id].stale:
             return refused(404, f"Dag with dag_id: '{dag_id}' not found")
-        if "logical_date" not in body:
+        if "logical_date" not in asked.body:
             missing = {"type": "missing", "loc": ["body", "logical_date"], "msg": "Field required"}
-            return refused(422, [{**missing, "input": body}])
-        run_id = body.get("dag_run_id") or f"manual__{len(self.runs)}"
+            return refused(422, [{**missing, "input": asked.body}])
+        run_id = asked.body.get("dag_run_id") or f"manual__{len(self.runs)}"
         if (dag_id, run_id) in self.runs:
             return refused(
                 409,
@@ -268,7 +255,7 @@ class FakeAirflow:
             )
         if not re.fullmatch(r"[A-Za-z0-9_.~:+-]+", run_id):
             return refused(400, f"The run_id provided '{run_id}' does not match regex pattern")
-        return httpx.Response(200, json=self._start(dag_id, run_id, conf=body["conf"]))
+        return self._start(dag_id, run_id, conf=asked.body["conf"])
 
     def _start(self, dag_id: str, run_id: str, *, conf: Json, run_type: str = "manual") -> Json:
         self.looks[(dag_id, run_id)] = 0
@@ -300,24 +287,20 @@ class FakeAirflow:
             run.update(state="running", start_date=MOMENT.format(20))
         return run
 
-    def _get_run(
-        self, _request: httpx.Request, _body: Any, dag_id: str, run_id: str
-    ) -> httpx.Response:
-        run = self._look((dag_id, run_id))
-        return httpx.Response(200, json=run) if run else no_run(dag_id, run_id)
+    @route("GET", RUN)
+    def get_run(self, _: Asked, dag_id: str, run_id: str) -> Answer:
+        return self._look((dag_id, run_id)) or no_run(dag_id, run_id)
 
-    def _patch_run(
-        self, _request: httpx.Request, body: Any, dag_id: str, run_id: str
-    ) -> httpx.Response:
+    @route("PATCH", RUN)
+    def patch_run(self, asked: Asked, dag_id: str, run_id: str) -> Answer:
         run = self.runs.get((dag_id, run_id))
         if run is None:
             return no_run(dag_id, run_id)
-        run.update(state=body["state"], end_date=MOMENT.format(40))
-        return httpx.Response(200, json=run)
+        run.update(state=asked.body["state"], end_date=MOMENT.format(40))
+        return run
 
-    def _delete_run(
-        self, _request: httpx.Request, _body: Any, dag_id: str, run_id: str
-    ) -> httpx.Response:
+    @route("DELETE", RUN)
+    def delete_run(self, _: Asked, dag_id: str, run_id: str) -> Answer:
         run = self.runs.get((dag_id, run_id))
         if run is None:
             return no_run(dag_id, run_id)
@@ -330,28 +313,26 @@ class FakeAirflow:
         del self.runs[(dag_id, run_id)]
         return httpx.Response(204)
 
-    def _wait(
-        self, _request: httpx.Request, _body: Any, dag_id: str, run_id: str
-    ) -> httpx.Response:
+    @route("GET", f"{RUN}/wait")
+    def wait(self, _: Asked, dag_id: str, run_id: str) -> Answer:
         if not self.has_wait:
             return refused(404, "Not Found")
         if (dag_id, run_id) not in self.runs:
             return no_run(dag_id, run_id)
         lines = []
-        for _ in range(100):
+        for _look in range(100):
             run = self._look((dag_id, run_id)) or {}
             lines.append(json.dumps({"state": run["state"]}))
             if run["state"] in ("success", "failed") or self.wait_breaks:
                 break
         return httpx.Response(200, content="\n".join(lines).encode() + b"\n")
 
-    def _list_instances(
-        self, request: httpx.Request, _body: Any, dag_id: str, run_id: str
-    ) -> httpx.Response:
+    @route("GET", f"{RUN}/taskInstances")
+    def list_instances(self, asked: Asked, dag_id: str, run_id: str) -> Answer:
         if (dag_id, run_id) not in self.runs:
             return no_run(dag_id, run_id)
         instances = [self._instance(run_id, task) for task in self.dags[dag_id].tasks]
-        return self._page(request, "task_instances", instances)
+        return self._page(asked, "task_instances", instances)
 
     def _instance(self, run_id: str, task: FakeTask, try_number: int | None = None) -> Json:
         number = task.tries if try_number is None else try_number
@@ -368,32 +349,19 @@ class FakeAirflow:
             "dag_version": {"bundle_version": None},
         }
 
-    def _list_tries(
-        self,
-        _request: httpx.Request,
-        _body: Any,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        map_index: str | None,
-    ) -> httpx.Response:
-        task = self._task(dag_id, task_id, -1 if map_index is None else int(map_index))
+    @route("GET", f"{RUN}/taskInstances/([^/]+)(?:/([0-9]+))?/tries")
+    def list_tries(
+        self, _: Asked, dag_id: str, run_id: str, task_id: str, map_index: str | None
+    ) -> Answer:
+        task = self._task(dag_id, task_id, map_index or "-1")
         if task is None:
             return refused(404, "The Task Instance was not found")
         tries = [self._instance(run_id, task, number + 1) for number in range(task.tries)]
-        return httpx.Response(200, json={"task_instances": tries, "total_entries": len(tries)})
+        return {"task_instances": tries, "total_entries": len(tries)}
 
-    def _get_log(
-        self,
-        request: httpx.Request,
-        _body: Any,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        number: str,
-    ) -> httpx.Response:
-        asked = parse_qs(request.url.query.decode())
-        task = self._task(dag_id, task_id, int(asked.get("map_index", ["-1"])[0]))
+    @route("GET", f"{RUN}/taskInstances/([^/]+)/logs/([0-9]+)")
+    def get_log(self, asked: Asked, dag_id: str, run_id: str, task_id: str, number: str) -> Answer:
+        task = self._task(dag_id, task_id, asked.query.get("map_index", "-1"))
         if task is None or (dag_id, run_id) not in self.runs or not 1 <= int(number) <= task.tries:
             return refused(404, "TaskInstance not found")
         start: list[Json] = [{"event": "::group::Log message source details"}]
@@ -401,33 +369,32 @@ class FakeAirflow:
         late, self.late_log_lines = self.late_log_lines, []
         content = [*start, *task.log] + ([] if late else end)
         task.log += late
-        return httpx.Response(200, json={"content": content, "continuation_token": None})
+        return {"content": content, "continuation_token": None}
 
-    def _get_xcom(
-        self, request: httpx.Request, _body: Any, dag_id: str, run_id: str, task_id: str, key: str
-    ) -> httpx.Response:
-        asked = parse_qs(request.url.query.decode())
-        task = self._task(dag_id, task_id, int(asked.get("map_index", ["-1"])[0]))
+    @route("GET", f"{RUN}/taskInstances/([^/]+)/xcomEntries/(.+)")
+    def get_xcom(self, asked: Asked, dag_id: str, run_id: str, task_id: str, key: str) -> Answer:
+        task = self._task(dag_id, task_id, asked.query.get("map_index", "-1"))
         known = (dag_id, run_id) in self.runs and task is not None and key == "return_value"
         if not known or task is None or task.xcom is None:
             return refused(404, f"XCom entry with key: `{key}` not found")
-        return httpx.Response(200, json={"key": key, "value": task.xcom})
+        return {"key": key, "value": task.xcom}
 
-    def _task(self, dag_id: str, task_id: str, map_index: int) -> FakeTask | None:
+    def _task(self, dag_id: str, task_id: str, map_index: str) -> FakeTask | None:
         for task in self.dags[dag_id].tasks:
-            if (task.task_id, task.map_index) == (task_id, map_index):
+            if (task.task_id, task.map_index) == (task_id, int(map_index)):
                 return task
         return None
 
-    def _list_objects(self, request: httpx.Request, _body: Any, kind: str) -> httpx.Response:
-        shown = [masked(item) for item in self.objects[kind].values()]
-        return self._page(request, kind, shown)
+    @route("GET", "/(connections|variables|pools)")
+    def list_objects(self, asked: Asked, kind: str) -> Answer:
+        return self._page(asked, kind, [masked(item) for item in self.objects[kind].values()])
 
-    def _bulk(self, _request: httpx.Request, body: Any, kind: str) -> httpx.Response:
+    @route("PATCH", "/(connections|variables|pools)")
+    def change_objects(self, asked: Asked, kind: str) -> Answer:
         identifier = {"connections": "connection_id", "variables": "key", "pools": "name"}[kind]
         answer: Json = {"create": None, "update": None, "delete": None}
         # The deletions reach the database last, whatever their place.
-        for action in sorted(body["actions"], key=lambda item: item["action"] == "delete"):
+        for action in sorted(asked.body["actions"], key=lambda item: item["action"] == "delete"):
             done: list[str] = []
             for entity in action["entities"]:
                 if action["action"] == "delete":
@@ -444,14 +411,12 @@ class FakeAirflow:
                 self.objects[kind][entity[identifier]] = after
                 done.append(entity[identifier])
             answer[action["action"]] = {"success": done, "errors": []}
-        return httpx.Response(200, json=answer)
+        return answer
 
-    def _page(self, request: httpx.Request, member: str, items: list[Json]) -> httpx.Response:
-        asked = parse_qs(request.url.query.decode())
-        limit = min(int(asked.get("limit", ["50"])[0]), self.page_limit)
-        offset = int(asked.get("offset", ["0"])[0])
-        page = items[offset : offset + limit]
-        return httpx.Response(200, json={member: page, "total_entries": len(items)})
+    def _page(self, asked: Asked, member: str, items: list[Json]) -> Json:
+        limit = min(int(asked.query.get("limit", "50")), self.page_limit)
+        offset = int(asked.query.get("offset", "0"))
+        return {member: items[offset : offset + limit], "total_entries": len(items)}
 
 
 def refused(status: int, detail: Any) -> httpx.Response:

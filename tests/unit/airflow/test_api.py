@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import httpx
 import pytest
 
@@ -13,7 +15,15 @@ from tests.unit.airflow.fake_airflow import (
     line_of,
 )
 from windsock.airflow.api import Airflow, NotFound, RequestRefused
-from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
+from windsock.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -21,6 +31,17 @@ def fake() -> FakeAirflow:
     return FakeAirflow(
         FakeDag("sales", tasks=[FakeTask("load", xcom=3)]), FakeDag("never", looks=10**9)
     )
+
+
+def answering(answer: Callable[[httpx.Request], httpx.Response]) -> Airflow:
+    """A client of an Airflow that lets everybody log in, and answers all else in this way."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/auth/token":
+            return httpx.Response(201, json={"access_token": "t"})
+        return answer(request)
+
+    return Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(handle))
 
 
 def test_one_login_serves_many_requests(fake: FakeAirflow) -> None:
@@ -45,9 +66,10 @@ def test_an_expired_token_does_not_end_a_wait(fake: FakeAirflow) -> None:
     api.trigger("sales", run_id="once")
     fake.expire_tokens()
     assert api.wait("sales", "once", timeout=5).state == "success"
+    assert fake.paths("POST").count("/auth/token") == 2
 
 
-def test_a_wrong_password_is_an_error_that_does_not_tell_it(fake: FakeAirflow) -> None:
+def test_a_wrong_password_is_an_error_that_does_not_show_it(fake: FakeAirflow) -> None:
     api = Airflow(URL, "admin", "wrong-secret", transport=httpx.MockTransport(fake.handle))
     with pytest.raises(EnvironmentFailure) as caught:
         api.dags()
@@ -56,43 +78,32 @@ def test_a_wrong_password_is_an_error_that_does_not_tell_it(fake: FakeAirflow) -
 
 
 def test_a_token_that_is_never_accepted_ends_in_an_error_not_in_a_loop() -> None:
-    def handle(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/auth/token":
-            return httpx.Response(201, json={"access_token": "useless"})
-        return httpx.Response(401, json={"detail": "Invalid JWT token"})
-
-    api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(handle))
+    api = answering(lambda _: httpx.Response(401, json={"detail": "Invalid JWT token"}))
     with pytest.raises(EnvironmentFailure, match="Invalid JWT token"):
         api.dags()
 
 
-def test_no_answer_names_the_url_and_what_to_run() -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("Connection refused", request=request)
+@pytest.mark.parametrize(
+    ("error", "raised", "message", "hint"),
+    [
+        (httpx.ConnectError("refused"), EnvironmentFailure, "does not answer at", "invoke up"),
+        (httpx.ReadTimeout("late"), DeadlineExceeded, "did not answer GET", "invoke status"),
+    ],
+)
+def test_no_answer_names_the_url_and_what_to_run(
+    error: httpx.TransportError, raised: type[WindsockError], message: str, hint: str
+) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise error
 
-    api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(refuse))
-    with pytest.raises(EnvironmentFailure) as caught:
-        api.version()
-    assert f"Airflow does not answer at {URL}" in caught.value.message
-    assert "invoke status" in caught.value.hint
-
-
-def test_a_slow_answer_is_a_deadline_exceeded() -> None:
-    def hang(request: httpx.Request) -> httpx.Response:
-        raise httpx.ReadTimeout("timed out", request=request)
-
-    api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(hang))
-    with pytest.raises(DeadlineExceeded, match="did not answer"):
-        api.version()
+    with pytest.raises(raised, match=message) as caught:
+        answering(fail).version()
+    assert URL in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_a_server_error_is_an_environment_failure() -> None:
-    def fail(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/auth/token":
-            return httpx.Response(201, json={"access_token": "t"})
-        return httpx.Response(500, text="Internal Server Error")
-
-    api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(fail))
+    api = answering(lambda _: httpx.Response(500, text="Internal Server Error"))
     with pytest.raises(EnvironmentFailure, match=r"\(500\): Internal Server Error"):
         api.dags()
 
@@ -115,15 +126,12 @@ def test_what_was_sent_is_not_in_the_error(fake: FakeAirflow) -> None:
 
 
 def test_errors_inside_a_bulk_answer_are_raised() -> None:
-    def handle(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/auth/token":
-            return httpx.Response(201, json={"access_token": "t"})
-        errors = [{"error": "the pool is odd", "status_code": 400}]
-        return httpx.Response(200, json={"create": {"success": [], "errors": errors}})
-
-    api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(handle))
+    errors = [{"error": "the pool is odd", "status_code": 400}]
+    answer = {"create": {"success": [], "errors": errors}}
     with pytest.raises(ConfigurationError, match="the pool is odd"):
-        api.change_objects("pools", write=[{"name": "p", "slots": 1}])
+        answering(lambda _: httpx.Response(200, json=answer)).change_objects(
+            "pools", write=[{"name": "p", "slots": 1}]
+        )
 
 
 def test_collections_are_read_page_by_page() -> None:
@@ -134,13 +142,8 @@ def test_collections_are_read_page_by_page() -> None:
 
 
 def test_a_collection_that_shrinks_while_it_is_read_ends() -> None:
-    def handle(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/auth/token":
-            return httpx.Response(201, json={"access_token": "t"})
-        return httpx.Response(200, json={"dags": [], "total_entries": 5})
-
-    api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(handle))
-    assert api.dags() == []
+    page = {"dags": [], "total_entries": 5}
+    assert answering(lambda _: httpx.Response(200, json=page)).dags() == []
 
 
 def test_ids_are_quoted_in_paths(fake: FakeAirflow) -> None:
@@ -227,30 +230,28 @@ def test_a_log_is_read_through_its_pages() -> None:
         "last": {"content": [], "continuation_token": "last"},
     }
 
-    def handle(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/auth/token":
-            return httpx.Response(201, json={"access_token": "t"})
+    asked: list[str | None] = []
+
+    def page(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.params.get("token"))
         return httpx.Response(200, json=pages[asked[-1]])
 
-    asked: list[str | None] = []
-    api = Airflow(URL, "admin", PASSWORD, transport=httpx.MockTransport(handle))
-    lines = api.log("sales", "r", "load", try_number=1)
+    lines = answering(page).log("sales", "r", "load", try_number=1)
     assert [line.text() for line in lines] == ["one", "two"]
     assert asked == [None, "next", "last"]
 
 
-def test_a_log_line_reads_like_a_log_line() -> None:
-    fake = FakeAirflow(
-        FakeDag(
-            "sales",
-            tasks=[FakeTask("load", log=[line_of("loaded", rows=3, ti_id="x", logger="task")])],
-        )
-    )
+def logged(line: dict[str, Any]) -> str:
+    """The text of a line in a task's log."""
+    fake = FakeAirflow(FakeDag("sales", tasks=[FakeTask("load", log=[line])]))
     api = fake.client()
     api.trigger("sales", run_id="r")
-    text = api.log("sales", "r", "load", try_number=1)[1].text()
-    assert text == "15:36:25.000 INFO loaded rows=3"
+    return api.log("sales", "r", "load", try_number=1)[1].text()
+
+
+def test_a_log_line_reads_like_a_log_line() -> None:
+    line = line_of("loaded", rows=3, ti_id="x", logger="task")
+    assert logged(line) == "15:36:25.000 INFO loaded rows=3"
 
 
 def test_a_traceback_in_a_log_starts_at_the_users_own_code() -> None:
@@ -262,10 +263,7 @@ def test_a_traceback_in_a_log_starts_at_the_users_own_code() -> None:
     }
     error = {"exc_type": "ValueError", "exc_value": "boom", "frames": [airflows, airflows, own]}
     line = line_of("Task failed with exception", error_detail=[error])
-    fake = FakeAirflow(FakeDag("sales", tasks=[FakeTask("load", log=[line])]))
-    api = fake.client()
-    api.trigger("sales", run_id="r")
-    assert api.log("sales", "r", "load", try_number=1)[1].text().splitlines()[1:] == [
+    assert logged(line).splitlines()[1:] == [
         "Traceback (most recent call last):",
         "  (2 frames of Airflow)",
         '  File "/shop/dags/sales.py", line 28, in load',

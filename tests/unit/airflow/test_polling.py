@@ -126,7 +126,7 @@ def test_it_begins_with_what_is_there_and_settles_once_that_is_parsed_again(rig:
     assert is_settled(settled, OLD)
 
 
-def test_a_save_is_told_when_it_is_parsed_for_certain(rig: Rig) -> None:
+def test_a_save_is_reported_when_it_is_parsed_for_certain(rig: Rig) -> None:
     rig.save("a.py", ["a", "aa"])
     rig.poll.on_snapshot(NEW, ["a.py"])
     assert rig.look() == []
@@ -141,7 +141,9 @@ def test_a_save_is_told_when_it_is_parsed_for_certain(rig: Rig) -> None:
     assert is_settled(settled)
 
 
-def test_a_save_that_breaks_a_file_tells_the_traceback_with_the_users_path(rig: Rig) -> None:
+def test_a_save_that_breaks_a_file_is_reported_with_the_users_path_in_the_traceback(
+    rig: Rig,
+) -> None:
     rig.save("a.py", 'File "DAGS/a.py", line 1: no module')
     rig.poll.on_snapshot(NEW, ["a.py"])
     rig.airflow.stored["a.py"] = (rig.airflow.files["a.py"], OLD, rig.airflow.now)
@@ -152,12 +154,12 @@ def test_a_save_that_breaks_a_file_tells_the_traceback_with_the_users_path(rig: 
     assert is_settled(settled)
 
 
-def test_a_file_that_breaks_later_by_itself_is_told_too(rig: Rig) -> None:
+def test_a_file_that_breaks_later_by_itself_is_reported_too(rig: Rig) -> None:
     rig.airflow.files["b.py"] = "the service does not answer"
     assert rig.parsed(OLD) == [parsed("b.py", OLD, errors={"b.py": "the service does not answer"})]
 
 
-def test_a_dag_that_vanishes_with_its_file_or_from_it_is_told(rig: Rig) -> None:
+def test_a_dag_that_vanishes_with_its_file_or_from_it_is_reported(rig: Rig) -> None:
     rig.airflow.files["a.py"] = ["other"]
     (rig.folder / "b.py").unlink()
     del rig.airflow.files["b.py"], rig.airflow.stored["b.py"]
@@ -170,7 +172,7 @@ def test_a_dag_that_vanishes_with_its_file_or_from_it_is_told(rig: Rig) -> None:
     ]
 
 
-def test_an_id_that_airflow_has_not_missed_yet_holds_nothing_up(rig: Rig) -> None:
+def test_a_removed_dag_that_airflow_still_lists_does_not_delay_the_others(rig: Rig) -> None:
     rig.save("a.py", ["other"])
     rig.airflow.stored["ghost"] = (["a"], OLD, MORNING)
     dags = rig.airflow.dags
@@ -195,7 +197,7 @@ def test_a_new_file_is_waited_for_until_airflow_lists_it(rig: Rig) -> None:
     assert [type(each) for each in rig.parsed()] == [Parsed, Settled]
 
 
-def test_one_that_holds_no_dag_after_all_is_not_waited_for_any_more(rig: Rig) -> None:
+def test_a_file_that_airflow_does_not_list_is_waited_for_only_a_while(rig: Rig) -> None:
     (rig.folder / "helper.py").write_text("# Not a DAG of Airflow.")
     (rig.folder / "names.py").write_text("NAME = 1")
     rig.poll.on_snapshot(NEW, ["helper.py", "names.py"])

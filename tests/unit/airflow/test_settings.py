@@ -34,7 +34,7 @@ def test_the_parse_settings_reach_airflow() -> None:
     assert values["dag_processor.min_file_process_interval"] == "13"
 
 
-def test_an_edit_that_follows_an_edit_is_not_held_back() -> None:
+def test_an_edit_that_follows_an_edit_is_shown_at_once() -> None:
     assert _shared()["core.min_serialized_dag_update_interval"] == "0"
 
 
@@ -64,7 +64,7 @@ def test_plugins_are_those_of_the_newest_snapshot() -> None:
     )
 
 
-def test_the_dag_processor_is_told_where_no_dags_are() -> None:
+def test_the_dag_processor_knows_which_folders_have_no_dags() -> None:
     folders = {"mine": "plugins", "shared": "include"}
     settings = load({"sync": {"folders": folders}}, project=Path("/project"))
     assert runtime_variables(settings)["WINDSOCK_FURTHER_FOLDERS"] == "include:plugins"

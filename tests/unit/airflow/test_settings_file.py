@@ -83,12 +83,12 @@ def test_every_field_of_the_format_is_read(file: Path) -> None:
     assert entries.bodies("variables") == [{"key": "currency", "value": "EUR"}]
 
 
-def test_no_file_holds_nothing(file: Path) -> None:
+def test_without_a_file_there_are_no_entries(file: Path) -> None:
     assert load(file).bodies("connections") == []
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "airflow:\n", "airflow:\n  pools:\n"])
-def test_an_empty_file_holds_nothing(file: Path, text: str) -> None:
+def test_an_empty_file_has_no_entries(file: Path, text: str) -> None:
     entries = read(file, text)
     assert (entries.connections, entries.variables, entries.pools) == ((), (), ())
 
@@ -302,7 +302,9 @@ def test_a_uri_is_read_as_airflow_reads_it(
         ("airflow:\n  variables:\n  - ? [1]\n    : 2\n", "FILE:3: an entry of `variables`"),
     ],
 )
-def test_what_cannot_be_used_is_told_with_its_line(file: Path, text: str, complaint: str) -> None:
+def test_the_complaint_about_what_cannot_be_used_names_its_line(
+    file: Path, text: str, complaint: str
+) -> None:
     assert refused(file, text).startswith(complaint)
 
 
@@ -319,13 +321,13 @@ airflow:
     assert [item.conn_type for item in read(file, text).connections] == ["http", "http"]
 
 
-def test_bytes_that_are_no_text_are_told(file: Path) -> None:
+def test_bytes_that_are_no_text_cannot_be_read(file: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load(file)
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load(tmp_path)
 

@@ -72,7 +72,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def test_an_import_makes_what_the_file_says(project: Project) -> None:
+def test_an_import_makes_what_the_file_lists(project: Project) -> None:
     changes = project.load(SETTINGS)
     assert changes.summary() == "connections +1, variables +3, pools +1"
     assert project.fake.objects["connections"]["warehouse"]["password"] == "hush"
@@ -135,7 +135,7 @@ def test_what_the_file_no_longer_names_is_removed(project: Project) -> None:
     assert project.load_again().summary() == ""
 
 
-def test_what_was_made_by_hand_is_left_alone(project: Project) -> None:
+def test_what_was_made_by_hand_stays(project: Project) -> None:
     project.fake.client().change_objects("variables", write=[{"key": "by_hand", "value": "x"}])
     project.load(SETTINGS)
     project.load("airflow:\n")
@@ -165,7 +165,7 @@ def test_what_an_import_that_died_made_is_still_known_to_be_ours(project: Projec
     assert project.ids("connections") == project.ids("variables") == []
 
 
-def test_the_record_is_for_its_owner_and_holds_no_secret(project: Project) -> None:
+def test_the_record_is_for_its_owner_and_contains_no_secret(project: Project) -> None:
     project.load(SETTINGS)
     assert stat.S_IMODE(project.record.stat().st_mode) == 0o600
     assert "hush" not in project.record.read_text()
@@ -186,7 +186,7 @@ def test_equal_files_have_different_digests_in_different_records(tmp_path: Path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "00"}'])
-def test_a_damaged_record_is_told(project: Project, text: str) -> None:
+def test_a_damaged_record_cannot_be_used(project: Project, text: str) -> None:
     project.record.write_text(text)
     with pytest.raises(EnvironmentFailure, match="cannot be used"):
         project.load(SETTINGS)

@@ -86,7 +86,7 @@ def test_what_supervises_a_task_wakes_when_the_task_ends() -> None:
     assert done.stdout.splitlines() == ["started a task", "before 0", "after False 0"]
 
 
-def test_an_airflow_that_starts_tasks_in_another_way_is_left_alone() -> None:
+def test_an_airflow_that_starts_tasks_in_another_way_is_not_changed() -> None:
     notice_the_end_of_tasks()  # There is none here at all.
 
 

@@ -122,16 +122,18 @@ def test_a_dag_processor_that_is_silent_hangs(listening: Any) -> None:
     assert "does not answer" in probe.dag_processor(listening(None), timeout=0.05)
 
 
-def test_a_dag_processor_that_hangs_up_is_told(listening: Any) -> None:
+def test_a_dag_processor_that_hangs_up_hangs(listening: Any) -> None:
     assert "hangs up" in probe.dag_processor(listening(b""))
 
 
-def test_a_dag_processor_that_does_not_listen_is_told(tmp_path: Path) -> None:
+def test_a_dag_processor_that_does_not_listen_hangs(tmp_path: Path) -> None:
     variables = {probe.SOCKET_VARIABLE: str(tmp_path / "nothing.sock")}
     assert "does not answer" in probe.dag_processor(variables)
 
 
-def test_its_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_component_that_hangs_ends_the_probe_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(probe.SOCKET_VARIABLE, str(tmp_path / "nothing.sock"))
     monkeypatch.setattr(sys, "argv", ["probe", "dag-processor"])
     with pytest.raises(SystemExit, match="dag-processor: it does not answer"):

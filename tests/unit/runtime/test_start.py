@@ -31,7 +31,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_fork_of_the_scheduler_ends_when_it_is_told_to_and_the_scheduler_decides_itself() -> None:
+def test_term_ends_a_fork_of_the_scheduler_and_not_the_scheduler() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=20
     )
@@ -49,7 +49,7 @@ def test_a_scheduler_preloads_what_tasks_need_only_where_its_forks_run_them(
     assert (set(LOCAL_EXECUTOR) <= preloaded) is preloads
 
 
-def test_it_ends_when_it_is_told_to_while_it_imports() -> None:
+def test_term_ends_a_component_that_imports() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended, ending_on_term():
         signal.raise_signal(signal.SIGTERM)

@@ -102,7 +102,7 @@ def test_each_client_is_greeted_and_gets_every_event(loop: Loop) -> None:
     assert first.received() == second.received() == [STATE, event]
 
 
-def test_an_answer_goes_to_who_asked(loop: Loop) -> None:
+def test_an_answer_goes_to_the_client_that_asked(loop: Loop) -> None:
     first, second = loop.connect(), loop.connect()
     first.send("poke", "references")
     loop.settle()
@@ -138,7 +138,7 @@ def test_an_event_is_its_line(loop: Loop) -> None:
     assert client.socket.recv(1 << 20) == to_line(STATE)
 
 
-def test_a_forked_parser_closes_the_channel_and_says_nothing(loop: Loop) -> None:
+def test_a_forked_parser_closes_the_channel_and_sends_nothing(loop: Loop) -> None:
     client = loop.connect()
     client.received()
     loop.channel.close()

@@ -101,7 +101,7 @@ def test_the_saved_file_comes_first_then_the_users_of_what_was_saved(
     assert work.files == ("dag_c", "dag_a")
 
 
-def test_who_lists_a_folder_is_affected_by_everything_below_it(
+def test_a_file_that_lists_a_folder_is_affected_by_everything_below_it(
     plan: ParsePlan, store: Store
 ) -> None:
     plan.begin(ONE, store.save(ONE, dag_a="1", dag_b="1", sql__old__x="1"))
