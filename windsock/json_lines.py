@@ -98,7 +98,7 @@ class Connection:
 
     def _send(self, line: bytes) -> None:
         if self._outgoing and len(self._outgoing) + len(line) > MAXIMUM_BYTES:
-            # Without a line it would know something wrong. It may come again and ask for all.
+            # A client that misses a line would know something wrong. It may connect again.
             self._outgoing.clear()
             self.hang_up()
             return
@@ -126,7 +126,7 @@ class Server:
         on_connect: Greets each new client.
         selector: The loop that the caller runs. Its keys carry two callbacks, as those of Airflow's
             dag-processor do: `handler(socket)`, and `on_close(socket)` for when the handler returns
-            False. None means a loop of its own, which `start` runs.
+            False. None means a loop in a thread, which `start` runs.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Server:
         self._register(self._listener, self._accept)
 
     def start(self, name: str) -> None:
-        """Serve from a thread of its own, until `stop`."""
+        """Serve from a new thread, until `stop`."""
         self._waker, self._woken = socket.socketpair()
         self._register(self._woken, lambda _: False)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -165,7 +165,8 @@ class Server:
             connection.publish(line)
 
     def stop(self) -> None:
-        """Let who comes now find a successor, end the thread of `start`, and hang up on all."""
+        """End the thread of `start`, and hang up on all clients."""
+        # First: a client that connects from now on finds the next server at this path.
         self._path.unlink(missing_ok=True)
         self._stopping.set()
         if self._thread is not None:

@@ -210,7 +210,7 @@ class Airflow:
                 if self._clock() >= deadline:
                     break
         except (NotFound, DeadlineExceeded, EnvironmentFailure, ValueError):
-            return  # `wait` polls from here on.
+            return  # `wait` polls from now on.
         finally:
             lines.close()
 
@@ -304,7 +304,7 @@ class Airflow:
 
         Args:
             kind: `connections`, `variables` or `pools`.
-            write: Bodies as the API takes them; a field left out keeps its value.
+            write: Bodies as the API takes them; a field that is missing keeps its value.
             delete: Ids; those that do not exist are skipped. An id in both would be deleted:
                 Airflow deletes last.
 

@@ -1,7 +1,7 @@
 """What Airflow's API answers, as typed records: only the fields that windsock reads.
 
 Every `read` takes one JSON object of the public API of Airflow 3.3 (`airflow/api_fastapi/core_api/
-datamodels`), so a renamed field fails here and nowhere else.
+datamodels`), so a renamed field fails in this module and in no other.
 """
 
 from __future__ import annotations
@@ -204,14 +204,14 @@ _SHOWN = {
     *("ti", "ti_id", "task_id", "dag_id", "run_id", "map_index", "try_number"),
     *("filename", "lineno", "bundle_name", "bundle_version"),
 }
-"""What `LogLine.text` shows in its own way, or leaves out: each line repeats it about its task."""
+"""What `LogLine.text` shows in another way, or not at all, as each line repeats it."""
 
 
 def _traceback(exception: Json) -> str:
     """A recorded exception as text; Airflow's own frames above the user's code are counted only."""
     frames = exception.get("frames") or []
     inside = [index for index, frame in enumerate(frames) if AIRFLOW_FILES in frame["filename"]]
-    # A traceback that never leaves Airflow is shown whole: there is nothing else to see.
+    # A traceback of Airflow's own frames alone is shown whole.
     hidden = inside[-1] + 1 if inside and inside[-1] + 1 < len(frames) else 0
     lines = ["Traceback (most recent call last):"]
     lines += [f"  ({hidden} frames of Airflow)"] if hidden else []

@@ -206,7 +206,7 @@ def _failure(response: httpx.Response, what: str) -> ConfigurationError | Enviro
 
 
 def _detail(response: httpx.Response) -> str:
-    """Airflow's own words about a failure, without what was sent: that may hold secrets."""
+    """Airflow's own words about a failure, without what was sent: that may contain secrets."""
     try:
         answer = response.json()["detail"]
     except (ValueError, KeyError, TypeError):

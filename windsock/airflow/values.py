@@ -1,9 +1,9 @@
 """XCom values as Python objects again.
 
-Airflow's API returns an XCom as it is stored: JSON, in which a value of another type stands
-as `{"__classname__": …, "__version__": …, "__data__": …}` (`airflow/sdk/serde`). The
-everyday types are turned back here, so that a test compares with what the task returned; any other
-class stays in the stored form, because its module need not exist where the test runs.
+Airflow's API returns an XCom as it is stored: JSON, in which a value of another type is
+`{"__classname__": …, "__version__": …, "__data__": …}` (`airflow/sdk/serde`). This module restores
+the everyday types, so that a test compares with what the task returned. Any other class stays in
+the stored form: its module need not exist where the test runs.
 """
 
 from __future__ import annotations

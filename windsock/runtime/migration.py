@@ -46,7 +46,7 @@ def plain(url: str) -> str:
 
 def _read_heads(url: str) -> frozenset[str]:
     """The migrations that a database is at; none if it is fresh."""
-    # Not in the toolkit's own environment, only in Airflow's.
+    # Only Airflow's environment has it.
     import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
 
     try:

@@ -1,9 +1,9 @@
 """Whether a component is alive, asked from outside of it: `python -m windsock.runtime.probe NAME`.
 
 Airflow's own `airflow jobs check` imports all of Airflow for that, four CPU seconds at each call.
-This reads the triggerer's heartbeat from the database, and asks the dag-processor on its socket:
-a twentieth of a CPU second. Exit code 1 means that it hangs. What cannot be asked is not blamed: a
-database that is away is none of the triggerer's faults, and a restart would not bring it back.
+This module reads the triggerer's heartbeat from the database, and asks the dag-processor on its
+socket: a twentieth of a CPU second. Exit code 1 means that the component hangs. Where the database
+does not answer, the triggerer does not count as hung: a restart would not help.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from job where job_type = 'TriggererJob' and state = 'running'
 
 def triggerer(environment: Mapping[str, str]) -> str:
     """Why the triggerer counts as hung; nothing if it does not, or that is unknown."""
-    # Not in the toolkit's own environment, only in Airflow's.
+    # Only Airflow's environment has it.
     import psycopg2  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: PLC0415
 
     url = plain(environment[URL_VARIABLE])
@@ -60,22 +60,21 @@ def dag_processor(environment: Mapping[str, str], *, timeout: float = ANSWER_SEC
         peer.settimeout(timeout)
         try:
             peer.connect(environment[SOCKET_VARIABLE])
-            if peer.recv(1):  # It greets whoever comes.
+            if peer.recv(1):  # It greets each client.
                 return ""
         except OSError as error:
             return f"it does not answer on its socket: {error}"
-    return "it hangs up on whoever asks"
+    return "it hangs up on each client"
 
 
 PROBES = {"triggerer": triggerer, "dag-processor": dag_processor}
 
 
-def main() -> None:
-    """Ask the component that the first argument names."""
-    reason = PROBES[sys.argv[1]](os.environ)
-    if reason:
-        sys.exit(f"{sys.argv[1]}: {reason}")
+def main(name: str, environment: Mapping[str, str]) -> None:
+    """Ask a component; exit with the reason if it hangs."""
+    if reason := PROBES[name](environment):
+        sys.exit(f"{name}: {reason}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], os.environ)

@@ -1,9 +1,9 @@
 """Run one task in a pod: `python -m windsock.runtime.worker ARGUMENTS OF THE EXECUTOR`.
 
-The KubernetesExecutor sets a pod's arguments and leaves its command to the pod template, which
-names this module. It runs the same program as those arguments, and saves CPU time around it: it
-imports everything first and without garbage collection (see `importing`), ends as soon as the task
-has ended, and does not take the imported modules apart at the end.
+The KubernetesExecutor sets a pod's arguments; the pod template sets its command, which is this
+module. It runs the same program as those arguments, and saves CPU time around it: it imports
+everything first and without garbage collection (see `importing`), ends as soon as the task has
+ended, and does not take the imported modules apart at the end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def options(arguments: list[str]) -> list[str]:
     Raises:
         SystemExit: They name another program: this version of Airflow starts tasks differently.
     """
-    if arguments[:1] == ["--json-string"] or arguments[:1] == ["--json-path"]:
+    if arguments[:1] in (["--json-string"], ["--json-path"]):
         return arguments
     if arguments[: len(PREFIX)] != PREFIX:
         sys.exit(f"windsock.runtime.worker runs {PROGRAM}, not {' '.join(arguments[:3])!r}")
@@ -52,7 +52,7 @@ def options(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Run the task that the arguments describe."""
     done = threading.Event()
-    atexit.register(exit_at_once, done)  # What is registered first runs last.
+    atexit.register(_exit_at_once, done)  # What is registered first runs last.
     sys.argv = [PROGRAM, *options(sys.argv[1:])]
     with ending_on_term(), libcst_on_first_use():
         import_all(PROGRAM, IMPORTS)
@@ -63,13 +63,9 @@ def main() -> None:
     done.set()
 
 
-def exit_at_once(done: threading.Event) -> None:
-    """End this process without taking the imported modules apart.
-
-    Args:
-        done: Set if the task's program ended well. Else Python ends with the exit code it knows.
-    """
-    if done.is_set():
+def _exit_at_once(done: threading.Event) -> None:
+    """End this process without taking the imported modules apart, if the program ended well."""
+    if done.is_set():  # Else Python ends with the exit code that it knows.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

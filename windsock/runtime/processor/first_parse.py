@@ -37,7 +37,7 @@ small()
 
 def parse_small_dag() -> None:
     """Parse and serialize a small DAG; an Airflow that has moved something does without."""
-    logging.disable(logging.INFO)  # Nobody looks for a DAG that nobody wrote.
+    logging.disable(logging.INFO)  # In the log this DAG would look like one of the user's.
     with (
         contextlib.suppress(ImportError, AttributeError),
         tempfile.TemporaryDirectory(prefix="windsock-") as folder,

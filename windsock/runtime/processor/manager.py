@@ -10,7 +10,7 @@ subclass of Airflow's own manager adds to the stock behaviour:
 - DAGs that a save does not affect point to the new snapshot at once, so their next run starts with
   today's code of whatever their tasks import when they run.
 - A DAG that vanished from a file that stays is deactivated right after the parse, not a minute
-  later. A parser that timed out, crashed or called `sys.exit()` leaves an import error. A broken
+  later. A parser that timed out, crashed or called `sys.exit()` becomes an import error. A broken
   save does not stall the runs that started before it.
 - It reports everything on the socket, as the records of `windsock.events`.
 
@@ -84,10 +84,10 @@ YOUNG_SECONDS = 1.0
 """How long a parse runs before it is taken for one that may hang."""
 
 HOUSEKEEPING_SECONDS = 0.9
-"""How often Airflow's housekeeping runs: each second, as if nobody woke the loop.
+"""How often Airflow's housekeeping runs: each second, as in a loop that no save wakes.
 
-Airflow asks the database three times in each round of its loop. A save wakes the loop several
-times, so it would wait for the answers.
+Airflow asks the database three times in each round of its loop. A save causes several rounds, and
+would wait for the answers.
 """
 
 

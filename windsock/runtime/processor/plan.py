@@ -69,7 +69,7 @@ class ParsePlan:
     # --- a new snapshot -----------------------------------------------------------------------
 
     def notice(self) -> None:
-        """Note the time: somebody asks to look for a new snapshot now."""
+        """Note the time of a request to look for a new snapshot."""
         self._noticed_at = self._clock()
 
     def begin(self, snapshot: str, files: Collection[str]) -> Work:

@@ -1,6 +1,6 @@
-"""What a stock dag-processor needs: a quicker clock, and somebody who answers on its socket.
+"""What a stock dag-processor needs: a quicker clock, and a channel at the socket.
 
-Whoever connects to the socket (a probe, the agent) learns that a stock dag-processor runs. The sync
+Each client of the channel (a probe, the agent) learns that a stock dag-processor runs. The sync
 process then asks Airflow's API what became of a save.
 """
 
@@ -23,31 +23,29 @@ CLOCK = {
     f"{PREFIX}BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     f"{PREFIX}MIN_FILE_PROCESS_INTERVAL": "2",
 }
-"""The pace of a dag-processor that nobody wakes: each file is parsed again, changed or not."""
-REFRESH_SECONDS = 1
+"""A stock dag-processor parses each file again at this pace, changed or not."""
 
 
 def clock(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that let a stock dag-processor find a save within seconds.
 
-    Args:
-        environment: With the list of the bundles, as every target sets it.
+    The environment has the list of the bundles, as every target sets it.
     """
-    bundles = json.loads(environment.get(BUNDLES) or "[]")
+    bundles = json.loads(environment[BUNDLES])
     for bundle in bundles:
-        bundle.setdefault("kwargs", {})["refresh_interval"] = REFRESH_SECONDS
-    return {**CLOCK, **({BUNDLES: json.dumps(bundles)} if bundles else {})}
+        bundle.setdefault("kwargs", {})["refresh_interval"] = 1
+    return {**CLOCK, BUNDLES: json.dumps(bundles)}
 
 
 def channel(
     path: Path, *, missing: Sequence[str], references: Callable[[], Sequence[str]]
 ) -> Channel:
-    """What listens at the socket of the live dag-processor, once it is started.
+    """A channel in place of the live dag-processor's; it serves once it is started.
 
     Args:
         path: Of the socket; a stale one is replaced.
-        missing: What this Airflow lacks for the live one.
-        references: The snapshots that something may still run.
+        missing: What this Airflow lacks for the live dag-processor.
+        references: Finds the snapshots that something may still run.
     """
     made = Channel(
         path,

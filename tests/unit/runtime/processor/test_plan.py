@@ -246,13 +246,13 @@ def test_the_parsers_share_half_of_the_files_that_wait(
 
 
 @linux
-def test_a_group_is_short_and_not_too_large(
-    plan: ParsePlan, users: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_is_short_and_not_too_large(plan: ParsePlan, users: list[str]) -> None:
     parse(plan, users[2], seconds=plans.GROUP_SECONDS)
     assert plan.group(users, parsers=1) == users[:2]
-    monkeypatch.setattr(plans, "GROUP_FILES", 1)
-    assert plan.group(users, parsers=1) == users[:1]
+    many = [f"dag_{number:03}" for number in range(3 * plans.GROUP_FILES)]
+    for name in many:
+        parse(plan, name, seconds=0.01)
+    assert plan.group(many, parsers=1) == many[: plans.GROUP_FILES]
 
 
 @linux
