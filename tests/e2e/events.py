@@ -18,13 +18,13 @@ Message = dict[str, Any]
 
 
 class Events:
-    """Everything the sync process tells while the `with` block is on.
+    """All events that the sync process publishes during the `with` block.
 
-    `ControlClient.attach` would do, but cannot be ended by another thread.
+    `ControlClient.attach` cannot be used, because no other thread can end it.
     """
 
     def __init__(self, project: Project) -> None:
-        self._told = threading.Condition()
+        self._changed = threading.Condition()
         self._peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._path = project.model.control_socket
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -45,9 +45,9 @@ class Events:
     def _read(self) -> None:
         with self._peer.makefile("rb") as stream:
             for line in stream:
-                with self._told:
+                with self._changed:
                     self.all.append(json.loads(line))
-                    self._told.notify_all()
+                    self._changed.notify_all()
 
     def of(self, kind: str) -> list[Message]:
         """The events of one type so far."""
@@ -56,13 +56,13 @@ class Events:
     def wait_for(
         self, wanted: Callable[[Message], bool], what: str, *, timeout: float = PATIENCE
     ) -> Message:
-        """The first event that is wanted, be it past or to come."""
+        """The first event that is wanted, also one that came before."""
 
         def found() -> Message | None:
             return next((event for event in self.all if wanted(event)), None)
 
-        with self._told:
-            self._told.wait_for(found, timeout=timeout)
+        with self._changed:
+            self._changed.wait_for(found, timeout=timeout)
             event = found()
         assert event is not None, f"no event within {timeout} s: {what}; events: {self.all}"
         return event

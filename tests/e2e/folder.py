@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from windsock.model import ParsedSnapshot
 
 EXAMPLE_DAGS = frozenset(path.stem for path in EXAMPLES.glob("*.py"))
-"""Every example file holds the DAG of its name."""
+"""Every example file defines the DAG of its name."""
 
 LEFT_OUT = frozenset({".git", "__pycache__", ".stignore"})
 """What windsock never syncs, of all that these tests make."""
@@ -74,7 +74,7 @@ def save_calendar(plugins: Path, *, hour: int) -> None:
 
 
 def schedule_of(project: Project, dag_id: str) -> str | None:
-    """What Airflow says of a DAG's schedule."""
+    """A DAG's schedule in Airflow."""
     [dag] = [dag for dag in project.airflow.dags() if dag.dag_id == dag_id]
     return dag.schedule
 
@@ -82,7 +82,7 @@ def schedule_of(project: Project, dag_id: str) -> str | None:
 def line_of_log(project: Project, dag_id: str, run_id: str, task_id: str, words: str) -> str:
     """The line of a task's first try that has these words.
 
-    It is waited for: the supervisor of a task tells how it ended before it writes the last lines.
+    It waits for the line: the supervisor of a task reports its end before it writes the last lines.
     """
 
     def found() -> list[str]:
@@ -145,7 +145,7 @@ class Folder:
 
 
 def content_of(folder: Path) -> dict[str, str]:
-    """Path → what stands there, of all files and links below a folder, by a walk of our own."""
+    """Path → a description of its content, for all files and links below a folder."""
     content: dict[str, str] = {}
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in LEFT_OUT]
@@ -169,12 +169,12 @@ def assert_in_step(
     examples: Collection[str] = EXAMPLE_DAGS,
     timeout: float = PATIENCE,
 ) -> None:
-    """The store holds the folder, and Airflow lists exactly what the folder defines.
+    """The store is equal to the folder, and Airflow lists exactly what the folder defines.
 
     Args:
-        project: Whose environment to look at; one that is just being restarted is waited for.
+        project: Its sync process may be restarting at the moment.
         dags: The ids of the DAGs that must be listed in addition to the examples.
-        broken: The files that must be told as not importing, and no others.
+        broken: The files that must have import errors; no others may have one.
         examples: The examples that must be listed.
         timeout: In seconds.
     """
@@ -195,7 +195,7 @@ def assert_in_step(
 
 
 def _settled(project: Project) -> list[ParsedSnapshot]:
-    """What Airflow made of the folder; nothing while the sync cannot say."""
+    """The result of a barrier; empty while the sync process does not answer."""
     try:
         return [project.control.barrier(timeout=PATIENCE)]
     except WindsockError:

@@ -1,4 +1,4 @@
-"""What runs on this machine, seen from outside: by psutil, not by the product's own eyes."""
+"""The processes of this machine, as psutil finds them and not as windsock does."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def processes_of(project: Project) -> list[psutil.Process]:
-    """Every process that has to do with a project's state folder, without ourselves.
+    """Every process of a project's state folder, without this one and its parents.
 
-    By its variables, its command line or its working folder, so that what lost one is still found
-    by another.
+    The folder is in its variables, its command line or its working folder: a process may have lost
+    one or two of them.
     """
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [
@@ -56,7 +56,7 @@ def command_lines(project: Project) -> list[str]:
 
 
 def component_pid(project: Project, name: str) -> int:
-    """The process of one component, as `invoke status --json` tells it ("pid 4711, uptime …")."""
+    """The process of one component, from `invoke status --json` ("pid 4711, uptime …")."""
     status = json.loads(project.invoke("status", "--json").stdout)
     [detail] = [item["detail"] for item in status["components"] if item["name"] == name]
     return int(detail.split()[1].rstrip(","))
@@ -78,7 +78,7 @@ def kill_9(pid: int) -> None:
 
 
 def assert_nothing_runs(project: Project) -> None:
-    """No process of the project is left, a moment later."""
+    """Soon no process of the project runs."""
 
     def gone() -> bool:
         return not processes_of(project)
@@ -87,7 +87,7 @@ def assert_nothing_runs(project: Project) -> None:
         eventually(gone, "all processes have ended", timeout=15)
     except AssertionError:
         left = "\n".join(line[:120] for line in command_lines(project))
-        raise AssertionError(f"processes are left:\n{left}") from None
+        raise AssertionError(f"processes still run:\n{left}") from None
 
 
 def free_port() -> int:

@@ -1,7 +1,7 @@
 """A project whose environment the tests drive as a user does: by its commands, in its own folders.
 
-Nothing here reaches into the product: a `Project` runs `python -m invoke …` with INVOKE_* variables
-and reads what a script would read. Its clients are those that windsock offers to scripts.
+A `Project` runs `python -m invoke …` with INVOKE_* variables, and reads only what a script could
+read. Its clients are those that windsock offers to scripts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "dags"
 PATIENCE = 60.0
-"""Seconds until something that must happen is taken as not happening, on a slow machine."""
+"""Seconds until an event must have happened, on a slow machine."""
 COMMAND_SECONDS = 240.0
 """The same for a whole command, be it a first `invoke up`."""
 
@@ -51,7 +51,7 @@ def eventually(
 
 
 def clean_variables() -> dict[str, str]:
-    """The variables of a user who has set none of ours."""
+    """The environment variables without those of windsock, pytest and Airflow."""
     ours = ("INVOKE_", "WINDSOCK_", "PYTEST_", "AIRFLOW_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
@@ -61,7 +61,7 @@ class Project:
     """The folders of one environment, and its commands.
 
     Attributes:
-        home: Holds the DAG folder and the state folder.
+        home: The folder of the DAG folder and the state folder.
         variables: INVOKE_* variables in addition to those of the two folders.
         patience: Seconds until a command that does not end is taken as hanging.
     """
@@ -131,7 +131,7 @@ class Project:
         return done
 
     def start(self, *arguments: str, **variables: str) -> Command:
-        """Start a command and go on; to be used in a `with` statement."""
+        """Start a command without waiting for its end; to be used in a `with` statement."""
         return Command(arguments, environ=self.environ(**variables))
 
     def log_ends(self, lines: int = 15) -> str:
@@ -154,10 +154,10 @@ class Command:
     def __init__(self, arguments: Sequence[str], *, environ: Mapping[str, str]) -> None:
         self._said = threading.Condition()
         self._open_streams = 2
-        """Of stdout and stderr: one that has ended says no more."""
+        """How many of stdout and stderr have not ended."""
         self.arguments = tuple(arguments)
         self.lines: list[str] = []
-        """What it wrote to stderr, where windsock tells its status."""
+        """What it wrote to stderr, the stream for windsock's status."""
         self.data: list[str] = []
         """What it wrote to stdout."""
         self.process = subprocess.Popen(
@@ -212,7 +212,7 @@ class Command:
         return line
 
     def text(self) -> str:
-        """All it said so far."""
+        """All that it has written so far."""
         return "\n".join([f"$ invoke {' '.join(self.arguments)}", *self.data, *self.lines])
 
     def interrupt(self) -> None:
@@ -224,14 +224,14 @@ class Command:
         self.process.kill()
 
     def end(self, *, timeout: float = PATIENCE) -> int:
-        """Wait for its end; returns the exit code, as a shell tells it of an interrupt."""
+        """Wait for its end; returns the exit code, 130 after an interrupt, as in a shell."""
         code = self.process.wait(timeout)
         if code == -signal.SIGINT:
-            # Python ends `python -m` so after an interrupt that came while text was executed, as it
-            # is to make a dataclass: although that was handled, and 130 was asked for.
+            # `python -m` ends in this way if the interrupt came while Python executed text, as it
+            # does to make a dataclass, although the command handled it and asked for 130.
             code = INTERRUPTED
         for reader in self._readers:
-            # Bounded: a process that it started may hold the stream open for as long as it lives.
+            # With a timeout: a process that it started may have the stream open for longer.
             reader.join(timeout=2)
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None and not any(reader.is_alive() for reader in self._readers):
