@@ -65,7 +65,7 @@ class KeptConsole(Console):
 
 
 class FakeTarget:
-    """A target that records its verbs, and fails where it is told to.
+    """A target that records its verbs, and fails where a test wants it.
 
     Args:
         environment: What it brings up.
@@ -256,10 +256,10 @@ class FakeSync:
     ) -> Callable[[Message], Message]:
         def handle(request: Message) -> Message:
             self.requests.append({**request, "request": name})
-            told = answer()
-            if isinstance(told, Exception):
-                raise told
-            return told
+            result = answer()
+            if isinstance(result, Exception):
+                raise result
+            return result
 
         return handle
 

@@ -150,14 +150,14 @@ def test_every_example_is_a_command_line_that_is_understood(
 def test_the_exit_codes_are_those_of_the_errors() -> None:
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
     section = text.partition("## Exit codes")[2].partition("\n## ")[0]
-    told = {int(row[0]) for row in rows(section) if row[0].isdigit()}
+    listed = {int(row[0]) for row in rows(section) if row[0].isdigit()}
     kinds = (
         errors.DagError,
         errors.ConfigurationError,
         errors.EnvironmentFailure,
         errors.DeadlineExceeded,
     )
-    assert told == {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
+    assert listed == {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
     for row in rows(section):
         if row[0].isdigit():
             assert f"| {row[0]} " in str(errors.__doc__)

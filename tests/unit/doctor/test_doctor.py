@@ -79,8 +79,8 @@ def test_a_fresh_project_has_no_problem_and_stays_untouched(
     answer = work.kept.answer
     assert answer["problems"] == 0
     assert answer["warnings"] == sum(finding["level"] == WARNING for finding in answer["findings"])
-    told = {finding["check"] for finding in answer["findings"]}
-    assert told >= {"python", "uv", "disk", "dags", "lock", "ports", "secrets", "tools"}
+    checks = {finding["check"] for finding in answer["findings"]}
+    assert checks >= {"python", "uv", "disk", "dags", "lock", "ports", "secrets", "tools"}
 
 
 def test_a_problem_is_the_exit_code_and_says_what_to_do(
@@ -95,7 +95,7 @@ def test_a_problem_is_the_exit_code_and_says_what_to_do(
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_nothing_secret_is_told(work: FakeWorkspace, tmp_path: Path, as_json: bool) -> None:
+def test_nothing_secret_is_printed(work: FakeWorkspace, tmp_path: Path, as_json: bool) -> None:
     secrets = Secrets.ensure(tmp_path / "state" / "secrets")
     (tmp_path / "airflow_settings.yaml").write_text(
         "airflow:\n  connections:\n    - conn_id: a\n      conn_type: http\n"
@@ -103,9 +103,9 @@ def test_nothing_secret_is_told(work: FakeWorkspace, tmp_path: Path, as_json: bo
     )
     secrets.admin_password_file.chmod(0o644)
     assert doctor.run(work.settings, work.console, as_json=as_json) == 3
-    said = work.kept.said + work.kept.data.getvalue()
+    printed = work.kept.said + work.kept.data.getvalue()
     values = json.loads((secrets.folder / "secrets.json").read_text()).values()
-    assert not [value for value in (*values, "hush-hush") if value in said]
+    assert not [value for value in (*values, "hush-hush") if value in printed]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def _tool(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_tools_tell_their_versions_and_none_is_needed(tmp_path: Path) -> None:
+def test_tools_show_their_versions_and_none_is_needed(tmp_path: Path) -> None:
     _tool(tmp_path, "git", "echo git version 2.39")
     _tool(tmp_path, "kind", "echo v0.30")
     _tool(tmp_path, "docker", "exit 1")
@@ -366,7 +366,7 @@ def test_components(layout: Layout) -> None:
 
 
 @pytest.mark.usefixtures("sync")
-def test_nothing_up_was_up_and_left_behind(layout: Layout) -> None:
+def test_an_environment_that_was_up_or_whose_supervisor_is_gone(layout: Layout) -> None:
     def check() -> Finding:
         return only(environment_checks.components(layout, list))
 

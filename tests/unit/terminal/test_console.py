@@ -13,7 +13,7 @@ from windsock.terminal.console import Console
 
 
 class Terminal(io.StringIO):
-    """A terminal that tells what stands on it."""
+    """A terminal whose lines can be read."""
 
     def isatty(self) -> bool:
         return True
@@ -116,7 +116,7 @@ def test_json_is_one_document_in_a_steady_order() -> None:
     assert data.getvalue().index('"a"') < data.getvalue().index('"b"')
 
 
-def test_a_step_tells_its_detail_and_its_time() -> None:
+def test_a_step_shows_its_detail_and_its_time() -> None:
     status, clock = io.StringIO(), Clock()
     with Console(status=status, clock=clock).step("PostgreSQL") as step:
         step.progress("waiting")
@@ -126,7 +126,7 @@ def test_a_step_tells_its_detail_and_its_time() -> None:
 
 
 @pytest.mark.parametrize("error", [EnvironmentFailure("no"), KeyboardInterrupt()])
-def test_a_step_that_fails_says_so_and_hands_the_failure_on(error: BaseException) -> None:
+def test_a_step_that_fails_shows_that_and_raises_the_failure(error: BaseException) -> None:
     status, clock = io.StringIO(), Clock()
     with (
         pytest.raises(type(error)),

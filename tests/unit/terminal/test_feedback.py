@@ -85,7 +85,7 @@ def test_a_file_that_no_dag_uses_says_so(terminal: Terminal) -> None:
 
 
 def test_what_is_parsed_by_the_clock_meanwhile_is_no_part_of_a_save(terminal: Terminal) -> None:
-    said = terminal.after(
+    lines = terminal.after(
         sent("s", "a.py"),
         parsing("s", "a.py"),
         parsed("s", "other.py", {"other": 9}),
@@ -93,13 +93,13 @@ def test_what_is_parsed_by_the_clock_meanwhile_is_no_part_of_a_save(terminal: Te
         parsed("s", "a.py", {"a": 1}),
         settled("s", since_save=0.1),
     )
-    assert said == ["✓ a.py → a (1 task)  0.10 s"]
+    assert lines == ["✓ a.py → a (1 task)  0.10 s"]
 
 
 def test_the_file_that_owns_a_dag_now_is_part_of_the_save_that_moved_it(
     terminal: Terminal,
 ) -> None:
-    said = terminal.after(
+    lines = terminal.after(
         sent("s", "a.py"),
         parsing("s", "a.py"),
         removed("s", "a.py", "moved"),
@@ -108,11 +108,11 @@ def test_the_file_that_owns_a_dag_now_is_part_of_the_save_that_moved_it(
         parsed("s", "b.py", {"moved": 2}),
         settled("s", since_save=0.1),
     )
-    assert said == ["✓ a.py → a (1 task), moved (2 tasks)  0.10 s"]
+    assert lines == ["✓ a.py → a (1 task), moved (2 tasks)  0.10 s"]
 
 
-def test_what_an_overtaken_save_affects_is_told_with_the_next_one(terminal: Terminal) -> None:
-    said = terminal.after(
+def test_what_an_overtaken_save_affects_is_shown_with_the_next_one(terminal: Terminal) -> None:
+    lines = terminal.after(
         sent("first", "a.py"),
         parsing("first", "a.py"),
         sent("second", "b.py"),
@@ -121,7 +121,7 @@ def test_what_an_overtaken_save_affects_is_told_with_the_next_one(terminal: Term
         parsed("second", "b.py", {"b": 1}),
         settled("second", since_save=0.1),
     )
-    assert said == ["✓ a.py, b.py → a (1 task), b (1 task)  0.10 s"]
+    assert lines == ["✓ a.py, b.py → a (1 task), b (1 task)  0.10 s"]
 
 
 def test_many_files_and_dags_are_counted(terminal: Terminal) -> None:
@@ -150,7 +150,7 @@ def test_an_error_is_shown_at_once_at_the_users_own_line(terminal: Terminal) -> 
     assert terminal.after(settled("s")) == []
 
 
-def test_a_save_that_breaks_one_of_several_files_says_both(terminal: Terminal) -> None:
+def test_a_save_that_breaks_one_of_several_files_shows_both(terminal: Terminal) -> None:
     lines = terminal.after(
         sent("s", "shop.py"),
         parsed("s", "a.py", {"a": 1}),
@@ -189,7 +189,7 @@ def test_a_save_that_comes_before_the_last_one_is_settled_has_its_line_too(
     ]
 
 
-def test_a_save_that_was_overtaken_is_told_with_the_one_that_overtook_it(
+def test_a_save_that_was_overtaken_is_shown_with_the_one_that_overtook_it(
     terminal: Terminal,
 ) -> None:
     lines = terminal.after(

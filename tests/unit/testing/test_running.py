@@ -36,7 +36,7 @@ class Bench:
         self.fake.has_wait = False
         self.barrier = FakeBarrier(self.fake)
         self.clock = VirtualClock()
-        self.told: list[str] = []
+        self.started: list[str] = []
         self.folder = folder
         self.airflow = RunningAirflow(
             self.fake.client(self.clock),
@@ -45,7 +45,7 @@ class Bench:
             test_name=test_name,
             clock=self.clock,
             sleep=self.clock.sleep,
-            on_run=lambda run: self.told.append(run.dag_id),
+            on_run=lambda run: self.started.append(run.dag_id),
         )
 
 
@@ -58,7 +58,7 @@ def test_a_run_is_named_after_its_test_and_nothing_else(tmp_path: Path) -> None:
     assert re.fullmatch(r"windsock__test_sales-a-b-__[0-9a-f]{32}", first.run_id)
     assert first.run_id != second.run_id
     assert first.conf == {"day": 1}
-    assert bench.told == ["sales", "sales"]
+    assert bench.started == ["sales", "sales"]
 
 
 def test_every_trigger_waits_at_the_barrier_first(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_run_that_an_asset_starts_is_found_and_waited_for(tmp_path: Path) ->
     assert (found.dag_id, found.state) == ("consumer", "success")
 
 
-def test_a_run_that_no_asset_starts_is_a_failure_that_tells_what_changed(tmp_path: Path) -> None:
+def test_a_run_that_no_asset_starts_is_a_failure_that_names_what_changed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeDag("producer", starts="other"), FakeDag("other"), FakeDag("sales"))
     run = bench.airflow.run("producer")
     with pytest.raises(DeadlineExceeded, match=r"no run of sales within 5 s; it changed an_asset"):
@@ -153,7 +153,7 @@ def test_cleaning_up_passes_over_what_the_test_deleted_itself(tmp_path: Path) ->
     assert bench.airflow.clean_up(keep_finished=False) == []
 
 
-def test_cleaning_up_goes_on_after_a_problem_and_tells_it(tmp_path: Path) -> None:
+def test_cleaning_up_goes_on_after_a_problem_and_names_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeDag("sales"), FakeDag("stock"))
     for dag_id in ("stock", "sales"):
         bench.airflow.run(dag_id)

@@ -49,7 +49,7 @@ def finish(fake: FakeAirflow, dag_id: str) -> Run:
     return start(fake, dag_id).wait(timeout=5)
 
 
-def test_a_run_tells_what_became_of_it(fake: FakeAirflow) -> None:
+def test_a_run_has_its_state_and_duration(fake: FakeAirflow) -> None:
     run = finish(fake, "sales")
     assert (run.state, run.run_id, run.duration) == ("success", "r", 10.0)
     assert run.url.endswith("/dags/sales/runs/r")
@@ -73,7 +73,7 @@ def test_a_finished_run_is_asked_for_its_tasks_once(fake: FakeAirflow) -> None:
     assert len(fake.requests) == 1
 
 
-def test_a_task_tells_its_xcom_and_attempts(fake: FakeAirflow) -> None:
+def test_a_task_has_its_xcom_and_attempts(fake: FakeAirflow) -> None:
     run = finish(fake, "sales")
     assert run.task("load").xcom() == 3
     assert run.task("load").attempts == 1
