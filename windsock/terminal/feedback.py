@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from windsock import events
+from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
     from windsock.events import Event
@@ -92,9 +93,8 @@ class Feedback:
             case events.CaughtUp():
                 console.success("caught up")
             case events.Busy(reason=reason, hint=hint):
-                console.failure(reason)
-                console.line("  Your saves are not synced, but your files stay as they are.")
-                console.line(f"  {hint}")
+                unsynced = "Your saves are not synced, but your files stay as they are."
+                console.error(WindsockError(reason, f"{unsynced}\n{hint}"))
             case events.Halted(reason=reason):
                 console.warning(f"sync halted: {reason}")
                 console.line("  Airflow's DAGs stay as they were. Put the files back, or sync the")
@@ -102,8 +102,8 @@ class Feedback:
             case events.Resumed():
                 console.success("sync goes on")
             case events.Refused(message=message):
-                console.failure(f"the save could not be stored: {message}")
-                console.line("  It is tried again; nothing is lost.")
+                what = f"the save could not be stored: {message}"
+                console.error(WindsockError(what, "It is tried again; nothing is lost."))
             case _:
                 self._show_others(event)
 
@@ -117,16 +117,14 @@ class Feedback:
             case events.SettingsImported(summary=summary):
                 console.success(f"settings: {summary or 'nothing in the file'}")
             case events.SettingsFailed(message=message, hint=hint):
-                console.failure(message)
-                console.line(f"  {hint}")
+                console.error(WindsockError(message, hint))
             case events.Restarting(components=components):
                 console.line(f"  plugins changed: restarting {', '.join(components)}")
             case events.Restarted(seconds=seconds):
                 console.success(f"restarted, with the new plugins{_time(seconds)}")
             case events.RestartFailed(message=message, hint=hint):
-                console.failure(f"plugins changed, but the restart failed: {message}")
-                for line in hint.splitlines():
-                    console.line(f"  {line}")
+                what = f"plugins changed, but the restart failed: {message}"
+                console.error(WindsockError(what, hint))
 
     def _show_parsed(self, event: events.Parsed) -> None:
         save = self._saves.get(event.snapshot) if self._is_awaited(event.file) else None
