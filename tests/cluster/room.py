@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from tests.e2e import project
 from windsock.cluster.api.client import MANAGED, Cluster
 from windsock.cluster.manifests.removal import delete_all
 
@@ -72,11 +72,7 @@ def silent(_text: str) -> None:
 
 
 def eventually(condition: Callable[[], Any], what: str, *, timeout: float = DEADLINE) -> Any:
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.05)
-    return found
+    return project.eventually(condition, what, timeout=timeout)
 
 
 def settings(name: str = "settings", **data: str) -> Object:
