@@ -52,7 +52,7 @@ def cluster_debian_down(context: Context) -> None:
 @command(
     help={
         "json": "For scripts: one JSON document on stdout.",
-        "rounds": "How often each event of ours is measured.",
+        "rounds": "How often each event of windsock is measured.",
         "peers": "Also measure stock and tuned Airflow in the same run.",
     }
 )
@@ -89,7 +89,7 @@ def bench_kube(
 ) -> int:
     """Measure `up` on a cluster and a task in a pod, and a plain Airflow on Kubernetes.
 
-    In namespaces of its own, which it removes.
+    Each is in another namespace, which is removed afterwards.
     """
     work = workspace(c, kube_context=context)
     return kube.run(work, as_json=json, rounds=rounds, peer=peer)
@@ -110,7 +110,7 @@ def bench_sync(
     json: bool = False,
     rounds: int = 20,
 ) -> int:
-    """Measure from save to a pod of a cluster, and kubectl; in a namespace of its own."""
+    """Measure from save to a pod of a cluster, and kubectl; in another namespace."""
     work = workspace(c, kube_context=context, namespace=namespace, target=target)
     return sync.run(work, as_json=json, rounds=rounds)
 

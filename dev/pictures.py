@@ -41,7 +41,7 @@ TEST = ("tests/dags/test_sales.py", "-k", "without_orders")
 
 
 class Terminal:
-    """A command on a terminal of its own, and what it shows there.
+    """A command on a pseudo-terminal, and what it shows.
 
     Args:
         arguments: Of `invoke`.

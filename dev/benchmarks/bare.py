@@ -57,7 +57,7 @@ class Bare:
             thread.join()
 
     def seconds_until_equal(self, *, since: float) -> float:
-        """Seconds from `since` until the agent has said that the store is what the folder is."""
+        """Seconds from `since` until the agent has reported that store and folder are equal."""
         if self._session is None:
             raise AssertionError("it does not run")
         self._session.request_scan(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""A windsock environment of its own, driven by the commands that a person types."""
+"""A windsock environment for a benchmark, driven by the commands that a person types."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class BenchEnvironment:
         return Environment.load(self.state)
 
     def stop(self) -> None:
-        """Stop everything; a second Ctrl-C does not keep it from that."""
+        """Stop everything; a second Ctrl-C does not prevent that."""
         self._down()
 
     def remove(self) -> None:

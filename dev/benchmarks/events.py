@@ -312,7 +312,7 @@ def over_a_refresh(
 ) -> Iterator[Callable[[], dict[str, Samples]]]:
     """New and deleted files in the background, where Airflow lists its folder every few minutes.
 
-    The saves are spread over `period`, each at a random moment of its own part, as a person's would
+    The saves are spread over `period`, one at a random moment in each part, as a person's would
     be: all of them are then seen at the same listing.
 
     Args:

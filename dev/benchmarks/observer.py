@@ -70,7 +70,7 @@ class Observer:
         self._stop = stop or threading.Event()
 
     def another(self) -> Observer:
-        """One with a connection of its own, for another thread."""
+        """Another observer with another connection, for another thread."""
         return Observer(*self._arguments, stop=self._stop)
 
     def interrupt(self) -> None:

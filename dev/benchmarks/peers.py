@@ -1,7 +1,7 @@
 """Airflow as people run it by hand, to compare with windsock.
 
 Its four components on the same PostgreSQL and in the same venv as ours, with a plain LocalDagBundle
-on a folder; or `airflow standalone` as it is. Either under a supervisor of its own, so that nothing
+on a folder; or `airflow standalone` as it is. Each has another supervisor, so that nothing
 is left running, whatever happens to the benchmark.
 
 Two of Airflow's defaults are changed in the peers' favour: the example DAGs are left out, and no
@@ -75,7 +75,7 @@ class Peer:
     """One Airflow by hand.
 
     Args:
-        state: A folder of its own.
+        state: An empty folder.
         python: The interpreter of Airflow's venv.
         dags: Its DAG folder.
         settings: `AIRFLOW__*` variables over the defaults.

@@ -1,6 +1,6 @@
 """Airflow on Kubernetes as people write it down first, to compare with windsock.
 
-The same image, database, volumes, probes and resources, in a namespace of its own. What differs is
+The same image, database, volumes, probes and resources, in another namespace. What differs is
 what a first version lacks: Python finds no bytecode (as in an image that was built without), a
 task's pod runs the executor's command as it is, and Airflow's settings are its defaults. Its DAGs
 are a ConfigMap that the dag-processor and the workers mount, so that nothing waits for a copy.
@@ -87,7 +87,7 @@ def plain(
     """A plain Airflow in the namespace of `cluster`; nothing of it is left afterwards.
 
     Args:
-        cluster: With a namespace of its own.
+        cluster: With a namespace for this Airflow alone.
         wanted: The project's settings, for its image and its manifests.
         folder: For the secrets.
         dags: DAG id → source of its file.

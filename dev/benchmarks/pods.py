@@ -24,7 +24,7 @@ SAMPLE_SECONDS = 0.02
 
 CGROUPS = Path("/sys/fs/cgroup")
 ROOTS = ("cpuacct/kubepods", "cpuacct/kubepods.slice", "kubepods", "kubepods.slice")
-"""Where a kubelet keeps its pods: cgroup 1 and 2, with cgroupfs and with systemd."""
+"""The cgroups of a kubelet's pods: cgroup 1 and 2, with cgroupfs and with systemd."""
 
 
 @dataclass(kw_only=True)

@@ -81,7 +81,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int, peers: bool) -> int:
     Args:
         work: The project; its own environment is not touched.
         as_json: Whether to print JSON.
-        rounds: How often each event of ours is measured.
+        rounds: How often each event of windsock is measured.
         peers: Whether to measure stock and tuned Airflow, too (about ten minutes).
 
     Returns:

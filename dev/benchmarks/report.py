@@ -175,12 +175,12 @@ def _usable_cores() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A table of its own next to the measurements.
+    """A further table below the measurements.
 
     Attributes:
         title: What it is.
         heading: Of its columns.
-        rows: A cell for each column; None where there is nothing to tell.
+        rows: A cell for each column; None for an empty cell.
     """
 
     title: str
@@ -227,7 +227,7 @@ class Report:
         """Print it on stdout.
 
         Returns:
-            An exit code: 1 if a sample of ours failed. A missed target is no failure of the run.
+            An exit code: 1 if a sample of windsock failed. A missed target is no failure.
         """
         if as_json:
             console.json(self.as_json())

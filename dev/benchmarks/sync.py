@@ -95,7 +95,7 @@ def run(work: Workspace, *, as_json: bool, rounds: int) -> int:
     report = Report("sync", Machine.this(airflow=airflow_version(work.settings)))
     with workplace() as folder:
         settings = _of_the_bench(work.settings, state=folder / "ours" / "state")
-        choose.cluster_target(settings)  # or say at once that it is none
+        choose.cluster_target(settings)  # an error if it is no cluster
         bench = Bench(
             report=report,
             console=work.console,

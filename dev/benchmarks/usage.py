@@ -64,7 +64,7 @@ def _cpu_seconds(components: Mapping[str, list[psutil.Process]]) -> dict[str, fl
     """CPU time of a tree; a child's goes to its parent when it ends, so nothing is lost."""
     totals: dict[str, float] = {}
     for name, processes in components.items():
-        parts = 2 if name == "supervisor" else 4  # Its children are components of their own.
+        parts = 2 if name == "supervisor" else 4  # Its children are other components.
         total = 0.0
         for process in processes:
             with suppress(psutil.Error):
