@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,7 +64,7 @@ def wait(
     wanted = [name_of(item) for item in objects if item["kind"] in workloads.KINDS]
     deadline = clock() + timeout
     with ObjectWatcher(cluster, _INTERESTS) as watcher:
-        rollout = _Rollout(cluster, watcher, wanted, clock=clock)
+        rollout = _Rollout(cluster, watcher, wanted, clock)
         rollout.replace_broken_pods()
         shown = ""
         while True:
@@ -85,44 +86,37 @@ def wait(
             watcher.wait(seen, timeout=max(min(remaining, due), 0.01))
 
 
+@dataclass
 class _Rollout:
     """The rollout of the workloads of these names, each as `Kind name`."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        watcher: ObjectWatcher,
-        wanted: Sequence[str],
-        *,
-        clock: Callable[[], float],
-    ) -> None:
-        self._cluster = cluster
-        self._watcher = watcher
-        self._wanted = wanted
-        self._clock = clock
-        self._since: dict[tuple[str, Cause], float] = {}
-        self._reasons: dict[tuple[str, Cause], Reason] = {}
-        self._replaced: set[str] = set()
+    cluster: Cluster
+    watcher: ObjectWatcher
+    wanted: Sequence[str]
+    clock: Callable[[], float]
+    reasons: dict[tuple[str, Cause], Reason] = field(default_factory=dict)
+    since: dict[tuple[str, Cause], float] = field(default_factory=dict)
+    replaced: set[str] = field(default_factory=set)
 
     def _all_workloads(self) -> list[Object]:
-        return [item for kind in workloads.KINDS for item in self._watcher.items(kind)]
+        return [item for kind in workloads.KINDS for item in self.watcher.items(kind)]
 
     def _workloads(self) -> list[Object]:
         present = {name_of(item): item for item in self._all_workloads()}
-        return [present[name] for name in self._wanted if name in present]
+        return [present[name] for name in self.wanted if name in present]
 
     def _pods(self, workload: Object) -> tuple[list[Object], list[Object]]:
-        pods = self._watcher.items("Pod")
+        pods = self.watcher.items("Pod")
         return pods_of(
             workload,
-            replica_sets=self._watcher.items("ReplicaSet"),
+            replica_sets=self.watcher.items("ReplicaSet"),
             # For a moment the watcher still has the pods that we have deleted.
-            pods=[pod for pod in pods if pod["metadata"]["uid"] not in self._replaced],
+            pods=[pod for pod in pods if pod["metadata"]["uid"] not in self.replaced],
         )
 
     def _replace(self, pod: Object) -> None:
-        self._cluster.delete(pod)
-        self._replaced.add(pod["metadata"]["uid"])
+        self.cluster.delete(pod)
+        self.replaced.add(pod["metadata"]["uid"])
 
     def replace_broken_pods(self) -> None:
         """Replace pods that failed before: Kubernetes tries them again after minutes only."""
@@ -136,27 +130,27 @@ class _Rollout:
         """`Kind name` of each workload that is not ready → what it is doing."""
         found: dict[str, str] = {}
         present = self._workloads()
-        events = self._watcher.items("Event")
+        events = self.watcher.items("Event")
         for workload in present:
             done = progress_of(workload)
             if not done.done:
                 doing = activity(*self._pods(workload), events)
                 name = component_of(workload)
                 found[name_of(workload)] = f"{name} {done.ready}/{done.wanted}: {doing}"
-        missing = set(self._wanted) - {name_of(item) for item in present}
+        missing = set(self.wanted) - {name_of(item) for item in present}
         return found | {name: f"{name.split()[1]} is not there" for name in missing}
 
     def judge(self, unfinished: Iterable[str]) -> float:
         """Raise if a reason has lasted longer than its patience; else the seconds until one has."""
         names = set(unfinished)
         around = Surroundings(
-            events=self._watcher.items("Event"),
-            claims=self._watcher.items("PersistentVolumeClaim"),
+            events=self.watcher.items("Event"),
+            claims=self.watcher.items("PersistentVolumeClaim"),
             workloads=self._all_workloads(),
-            pods=self._watcher.items("Pod"),
+            pods=self.watcher.items("Pod"),
         )
-        now = self._clock()
-        before, self._since, self._reasons = self._since, {}, {}
+        now = self.clock()
+        before, self.since, self.reasons = self.since, {}, {}
         due = float("inf")
         for workload in self._workloads():
             if name_of(workload) not in names:
@@ -166,10 +160,10 @@ class _Rollout:
                 for pod in older:
                     if _is_broken(pod) and not is_going(pod):
                         self._replace(pod)
-            makers = workloads.makers(workload, self._watcher.items("ReplicaSet"))
+            makers = workloads.makers(workload, self.watcher.items("ReplicaSet"))
             for reason in reasons_of(workload, pods=current, makers=makers, around=around):
-                since = self._since[reason.identity] = before.get(reason.identity, now)
-                self._reasons[reason.identity] = reason
+                since = self.since[reason.identity] = before.get(reason.identity, now)
+                self.reasons[reason.identity] = reason
                 remaining = since + reason.patience - now
                 if remaining <= 0:
                     raise self._failure(workload, reason)
@@ -178,13 +172,13 @@ class _Rollout:
 
     def suspicions(self) -> str:
         """The reasons that have not lasted long enough to be sure, a line each."""
-        return "".join(f"{reason.about}: {reason.why}\n" for reason in self._reasons.values())
+        return "".join(f"{reason.about}: {reason.why}\n" for reason in self.reasons.values())
 
     def _failure(self, workload: Object, reason: Reason) -> EnvironmentFailure:
         lines: list[str] = []
         if reason.container:
             lines = last_lines(
-                self._cluster,
+                self.cluster,
                 reason.about.removeprefix("Pod "),
                 reason.container,
                 lines=LINES_SHOWN,
