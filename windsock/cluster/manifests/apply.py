@@ -139,8 +139,7 @@ def _check_places(cluster: Cluster, objects: Iterable[Object]) -> None:
 def _live(cluster: Cluster, objects: Iterable[Object]) -> dict[Key, Object]:
     """Every object in the namespace of the kinds that occur, ours or not."""
     pairs = {(item["apiVersion"], item["kind"]) for item in objects}
-    listed = list_all(cluster, pairs, selector="")
-    return {key_of(item): item for items in listed for item in items}
+    return {key_of(item): item for item in list_all(cluster, pairs, selector="")[0]}
 
 
 def _check_owner(cluster: Cluster, live: Mapping[Key, Object], wanted: Iterable[Object]) -> None:

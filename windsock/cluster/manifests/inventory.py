@@ -12,7 +12,7 @@ from windsock.cluster.dev_mode import is_clone
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from windsock.cluster.api.client import Cluster
     from windsock.cluster.api.connection import Object
@@ -77,17 +77,19 @@ def list_all(
     pairs: Iterable[tuple[str, str]],
     *,
     selector: str = OURS,
-    hidden: Callable[[str, Refusal], None] = lambda *_: None,
-) -> Iterator[list[Object]]:
+) -> tuple[list[Object], dict[str, Refusal]]:
     """The objects of several kinds, asked for at the same time, in the order of the kinds.
 
     Args:
         cluster: With its namespace.
         pairs: API version and kind of each.
         selector: Labels; the default selects what is ours.
-        hidden: Called for each kind that this account may not list; may raise the refusal. No
-            object of this kind is returned: what we may not even list, we have hardly made.
+
+    Returns:
+        The objects, and the refusal of each kind that this account may not list: what we may not
+        even list, we have hardly made.
     """
+    hidden: dict[str, Refusal] = {}
 
     def fetch(pair: tuple[str, str]) -> list[Object]:
         try:
@@ -95,11 +97,11 @@ def list_all(
         except Refusal as error:
             if error.code != FORBIDDEN:
                 raise
-            hidden(pair[1], error)
+            hidden[pair[1]] = error
             return []
 
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="windsock-list") as pool:
-        yield from pool.map(fetch, pairs)
+        return [item for listed in pool.map(fetch, pairs) for item in listed], hidden
 
 
 def only_served(
@@ -137,8 +139,7 @@ def outdated(cluster: Cluster, wanted: set[Key]) -> list[Object]:
     pairs = dict.fromkeys([*served_order(cluster), *(key[:2] for key in wanted)])
     return [
         item
-        for listed in list_all(cluster, [pair for pair in pairs if pair[1] not in KEPT])
-        for item in listed
+        for item in list_all(cluster, [pair for pair in pairs if pair[1] not in KEPT])[0]
         if key_of(item) not in wanted and not owned(item) and not is_clone(item)
     ]
 

@@ -51,19 +51,15 @@ def delete_all(
             was deleted.
         DeadlineExceeded: An object did not go.
     """
-    hidden: list[str] = []
-
-    def hide(kind: str, refusal: Refusal) -> None:
-        if kind in _NEEDED:
-            raise refusal
-        hidden.append(kind)
-
     kinds = [pair for pair in reversed(served_order(cluster)) if volumes or pair[1] not in KEPT]
     pairs = [*kinds, ("v1", "Pod")]
-    for listed in list(list_all(cluster, pairs, hidden=hide)):
-        for item in listed:
-            if not owned(item) and cluster.delete(item):
-                progress(f"deleted {name_of(item)}")
+    items, hidden = list_all(cluster, pairs)
+    for kind, refusal in hidden.items():
+        if kind in _NEEDED:
+            raise refusal
+    for item in items:
+        if not owned(item) and cluster.delete(item):
+            progress(f"deleted {name_of(item)}")
     slow = [*(pair for pair in pairs if pair[1] in _SLOW), ("apps/v1", "ReplicaSet")]
     interests = [
         Interest(api_version=version, kind=kind, selector=OURS, optional=kind not in _NEEDED)
@@ -131,17 +127,13 @@ def _delete_namespace(cluster: Cluster, *, progress: Callable[[str], None], time
         return  # The account is of one namespace, so windsock did not make the namespace.
     if found is None or not is_ours(found):
         return
-    hidden: list[str] = []
-    pairs = [*served_order(cluster), ("v1", "Pod")]
-    everything = list_all(cluster, pairs, selector="", hidden=lambda kind, _: hidden.append(kind))
+    everything, hidden = list_all(cluster, [*served_order(cluster), ("v1", "Pod")], selector="")
     foreign = [
-        name_of(item)
-        for listed in everything
-        for item in listed
-        if not is_ours(item) and not _is_automatic(item)
+        name_of(item) for item in everything if not is_ours(item) and not _is_automatic(item)
     ]
     if hidden:
-        progress(f"namespace {cluster.namespace} stays: {some(hidden)} of others may be in it")
+        names = some(list(hidden))
+        progress(f"namespace {cluster.namespace} stays: {names} of others may be in it")
         return
     if foreign:
         progress(f"namespace {cluster.namespace} stays: {some(foreign)} is in it")
