@@ -56,12 +56,12 @@ SETTINGS = {
 
 
 LONGEST = 300
-"""Seconds that a test may take that names no time of its own."""
+"""Seconds that a test may take; `--timeout` and `@pytest.mark.timeout` change that."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """End a test of windsock that hangs. The tests of DAGs have no such limit."""
-    if not config.pluginmanager.hasplugin("timeout"):
+    if not config.pluginmanager.hasplugin("timeout") or config.getoption("timeout") is not None:
         return
     ours = [config.rootpath / folder for folder in config.getini("testpaths")]
     for item in items:
