@@ -7,7 +7,7 @@ delivery asks it of the place that images go to: is there an image of this name?
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from windsock.cluster.images import image
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
@@ -25,20 +25,6 @@ class Delivered(NamedTuple):
     detail: str = ""
     """Where images were pushed; empty if nothing was, or if the user chose no registry."""
     warning: str = ""
-
-
-class Delivery(Protocol):
-    """The way of images to one cluster."""
-
-    def reference(self, image: str) -> str:
-        """The name by which the nodes know an image of this machine."""
-
-    def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
-        """Send those images of Docker that the destination does not have.
-
-        Raises:
-            EnvironmentFailure: The destination cannot be reached, or takes nothing.
-        """
 
 
 class SharedEngine:
@@ -64,11 +50,15 @@ class ToKind:
     """Returns the names of the images that the nodes have."""
 
     def reference(self, image: str) -> str:
-        """The image's name in the registry."""
+        """The name by which the nodes know an image of this machine."""
         return self.registry.reference(image)
 
     def deliver(self, images: Sequence[str], progress: Callable[[str], None]) -> Delivered:
-        """Send the images that the nodes lack."""
+        """Send those images of Docker that the nodes lack.
+
+        Raises:
+            EnvironmentFailure: kind refuses the images, too.
+        """
         present = self.on_nodes()
         missing = [name for name in images if self.reference(name) not in present]
         if not missing:

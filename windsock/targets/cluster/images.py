@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from windsock.cluster.images.delivery import Delivery
+    from windsock.cluster.images.delivery import SharedEngine, ToKind
+    from windsock.cluster.images.named_registry import NamedRegistry
     from windsock.config import Settings
     from windsock.terminal.console import Console
 
@@ -26,7 +27,7 @@ USERS = {
 class BuiltImages:
     """Images that this machine builds and a delivery brings to the nodes."""
 
-    def __init__(self, settings: Settings, delivery: Delivery) -> None:
+    def __init__(self, settings: Settings, delivery: SharedEngine | ToKind | NamedRegistry) -> None:
         self._settings = settings
         self._delivery = delivery
         self._pinned: Images | None = None
