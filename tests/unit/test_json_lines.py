@@ -243,6 +243,7 @@ def test_a_fork_closes_its_copies_without_ending_the_conversation(
     child = os.fork()
     if child == 0:
         loop.server.close()
+        loop.server.publish(encode({"type": "from the fork"}))
         os._exit(0)
     os.waitpid(child, 0)
     loop.server.publish(encode({"type": "settled"}))

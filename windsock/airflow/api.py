@@ -66,6 +66,7 @@ class Airflow:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._rest = Rest(url, user, password, timeout=timeout, transport=transport)
+        self.url = self._rest.url
         self._clock = clock
         self._sleep = sleep
 
@@ -73,11 +74,6 @@ class Airflow:
     def of(cls, environment: Environment) -> Airflow:
         """The Airflow of a running environment."""
         return cls(environment.url, environment.user, environment.password())
-
-    @property
-    def url(self) -> str:
-        """Where it answers, without a trailing slash."""
-        return self._rest.url
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,8 +1,9 @@
 """Import every DAG of a folder, each file in a process of its own, without a running Airflow.
 
-Run in Airflow's venv as `python -m windsock.runtime.check FOLDER --timeout S --memory MB`. Prints a
-JSON object for each file as it is done: {"file", "dags": {id: tasks}, "errors": {path: traceback},
-"seconds"}. No database is used: a DAG that reads a Variable on import gets an error.
+Run in Airflow's venv as `python -m windsock.runtime.check FOLDER --timeout S --memory MB
+--processes N`. Prints a JSON object for each file as it is done: {"file", "dags": {id: tasks},
+"errors": {path: traceback}, "seconds"}. No database is used: a DAG that reads a Variable on import
+gets an error.
 """
 
 from __future__ import annotations
@@ -107,21 +108,15 @@ def check_folder(
 def main() -> None:
     """Read the arguments and check the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds for each file")
-    parser.add_argument("--memory", type=int, default=0, help="MiB for each file; 0: no limit")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("folder", type=lambda folder: Path(folder).resolve())
+    parser.add_argument("--timeout", type=float, required=True, help="seconds for each file")
+    parser.add_argument("--memory", type=int, required=True, help="MiB for each file; 0: no limit")
+    parser.add_argument("--processes", type=int, required=True)
     arguments = parser.parse_args()
     # Airflow logs to stdout and DAGs print there. It becomes stderr; only the answers go to stdout.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    check_folder(
-        arguments.folder.resolve(),
-        timeout=arguments.timeout,
-        memory=arguments.memory,
-        processes=arguments.processes,
-        answers=answers,
-    )
+    check_folder(**vars(arguments), answers=answers)
 
 
 if __name__ == "__main__":

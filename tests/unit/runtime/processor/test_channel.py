@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import selectors
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +13,7 @@ from windsock.events import (
     from_line,
     to_line,
 )
-from windsock.json_lines import encode
+from windsock.json_lines import Client, encode
 from windsock.runtime.processor.channel import Channel
 
 if TYPE_CHECKING:
@@ -23,42 +21,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATE = ProcessorState(snapshot=None, awaited=(), files=())
+SETTLED = Settled(snapshot="a", seconds=1)
+REFERENCES = References(snapshots=("a", "b"))
 
 
-class Client:
-    """What connects to a channel; it never blocks."""
-
-    def __init__(self, path: Path) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(str(path))
-        self.socket.setblocking(False)
-
-    def send(self, *types: str) -> None:
-        self.socket.sendall(b"".join(encode({"type": each}) for each in types))
-
-    def received(self) -> list[Event | None]:
-        """What has come since it was asked last."""
-        try:
-            return [from_line(line) for line in self.socket.recv(1 << 20).splitlines()]
-        except BlockingIOError:
-            return []
-
-
-class Loop:
-    """The dag-processor's selector, run by hand, with a channel in it."""
+class Processor:
+    """A dag-processor with a channel; its database may be away."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.selector = selectors.DefaultSelector()
         self.pokes = 0
         self.error: Exception | None = None
-        self.clients: list[Client] = []
-        self.channel = Channel(
-            path,
-            greeting=lambda: STATE,
-            requests={"poke": self._poke, "references": self._references},
-            selector=self.selector,
-        )
+        requests = {"poke": self._poke, "references": self._references}
+        self.channel = Channel(path, greeting=lambda: STATE, requests=requests)
+        self.channel.start("channel")
 
     def _poke(self) -> None:
         self.pokes += 1
@@ -66,81 +42,63 @@ class Loop:
     def _references(self) -> References:
         if self.error is not None:
             raise self.error
-        return References(snapshots=("a", "b"))
-
-    def settle(self) -> None:
-        """Serve until nothing is ready any more, as Airflow does."""
-        while ready := self.selector.select(timeout=0):
-            for key, _ in ready:
-                handler, on_close = key.data
-                if not handler(key.fileobj):
-                    on_close(key.fileobj)
-
-    def connect(self) -> Client:
-        self.clients.append(Client(self.path))
-        self.settle()
-        return self.clients[-1]
-
-    def close(self) -> None:
-        for client in self.clients:
-            client.socket.close()
-        self.channel.close()
-        self.selector.close()
+        return REFERENCES
 
 
 @pytest.fixture
-def loop(tmp_path: Path) -> Iterator[Loop]:
-    made = Loop(tmp_path / "channel.sock")
+def processor(tmp_path: Path) -> Iterator[Processor]:
+    made = Processor(tmp_path / "channel.sock")
     yield made
-    made.close()
+    made.channel.stop()
 
 
-def test_each_client_is_greeted_and_gets_every_event(loop: Loop) -> None:
-    first, second = loop.connect(), loop.connect()
-    event = Settled(snapshot="a", seconds=1)
-    loop.channel.broadcast(event)
-    assert first.received() == second.received() == [STATE, event]
+class Greeted(Client):
+    """A client that has read its greeting."""
+
+    def __init__(self, processor: Processor) -> None:
+        super().__init__(processor.path, timeout=20)
+        self._lines = self.lines()
+        assert next(self._lines) == to_line(STATE)
+
+    def ask(self, request: str) -> None:
+        self.send(encode({"type": request}))
+
+    def next(self) -> Event | None:
+        return from_line(next(self._lines))
 
 
-def test_an_answer_goes_to_the_client_that_asked(loop: Loop) -> None:
-    first, second = loop.connect(), loop.connect()
-    first.send("poke", "references")
-    loop.settle()
-    assert loop.pokes == 1
-    assert first.received() == [STATE, References(snapshots=("a", "b"))]
-    assert second.received() == [STATE]
+def test_each_client_is_greeted_and_gets_every_event(processor: Processor) -> None:
+    with Greeted(processor) as first, Greeted(processor) as second:
+        processor.channel.broadcast(SETTLED)
+        assert first.next() == second.next() == SETTLED
+
+
+def test_an_answer_goes_to_the_client_that_asked(processor: Processor) -> None:
+    with Greeted(processor) as first, Greeted(processor) as second:
+        first.ask("poke")
+        first.ask("references")
+        assert first.next() == REFERENCES
+        assert processor.pokes == 1
+        processor.channel.broadcast(SETTLED)
+        assert second.next() == SETTLED
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[1]", b"\xff\xfe", b'{"type": "dance"}'])
-def test_what_is_no_request_is_refused_and_the_next_one_served(loop: Loop, line: bytes) -> None:
-    client = loop.connect()
-    client.socket.sendall(line + b"\n")
-    client.send("poke")
-    loop.settle()
-    _, refused = client.received()
-    assert isinstance(refused, RequestRefused)
-    assert loop.pokes == 1
+def test_what_is_no_request_is_refused_and_the_next_one_served(
+    processor: Processor, line: bytes
+) -> None:
+    with Greeted(processor) as client:
+        client.send(line + b"\n")
+        client.ask("references")
+        assert isinstance(client.next(), RequestRefused)
+        assert client.next() == REFERENCES
 
 
-def test_a_request_that_fails_is_refused_and_may_be_made_again(loop: Loop) -> None:
-    client = loop.connect()
-    for error in (RuntimeError("no database"), None):
-        loop.error = error
-        client.send("references")
-        loop.settle()
-    _, refused, answer = client.received()
-    assert refused == RequestRefused(reason="RuntimeError('no database')")
-    assert answer == References(snapshots=("a", "b"))
-
-
-def test_an_event_is_its_line(loop: Loop) -> None:
-    client = loop.connect()
-    assert client.socket.recv(1 << 20) == to_line(STATE)
-
-
-def test_a_forked_parser_closes_the_channel_and_sends_nothing(loop: Loop) -> None:
-    client = loop.connect()
-    client.received()
-    loop.channel.close()
-    loop.channel.broadcast(Settled(snapshot="a", seconds=1))
-    assert client.received() == []
+def test_a_request_that_fails_is_refused_and_may_be_made_again(processor: Processor) -> None:
+    with Greeted(processor) as client:
+        processor.error = RuntimeError("no database")
+        client.ask("references")
+        assert client.next() == RequestRefused(reason="RuntimeError('no database')")
+        processor.error = None
+        client.ask("references")
+        assert client.next() == REFERENCES
