@@ -307,7 +307,6 @@ def test_a_stopped_server_ends_its_thread_and_its_clients(echo: Echo, path: Path
 def test_clients_are_served_again_after_too_many_files_were_open(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_lines, "ACCEPT_PAUSE", 0.001)
     failures = [OSError(errno.EMFILE, "too many open files"), OSError(errno.ECONNABORTED, "gone")]
 
     class Listener(socket.socket):
