@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from windsock.runtime.processor.recorder import record_opens
 
@@ -109,12 +109,9 @@ def run_in_a_fork(work: Callable[[], None]) -> None:
     """Do something in a fork of this process, and wait for its end. Linux only."""
     parser = os.getpid()
     child = os.fork()
-    if child == 0:
-        _run_and_exit(work, parser=parser)
-    os.waitpid(child, 0)
-
-
-def _run_and_exit(work: Callable[[], None], *, parser: int) -> NoReturn:
+    if child:
+        os.waitpid(child, 0)
+        return
     code = 1
     try:
         _end_with(parser)
