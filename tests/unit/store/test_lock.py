@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_second_one_is_told_who_holds_it(tmp_path: Path) -> None:
+def test_a_second_agent_gets_the_name_of_the_holder(tmp_path: Path) -> None:
     first, second = StoreLock(str(tmp_path / "lock")), StoreLock(str(tmp_path / "lock"))
     assert first.acquire("a", take_over=False) == {}
     holder = second.acquire("b", take_over=False)
@@ -47,7 +47,7 @@ def test_the_same_client_takes_over_from_its_hung_former_agent(tmp_path: Path) -
     second.release()
 
 
-def test_a_lock_file_that_was_left_behind_is_no_holder(tmp_path: Path) -> None:
+def test_the_lock_file_of_an_agent_that_ended_is_free(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text('{"pid": 1, "client": "dead"}')
     lock = StoreLock(str(tmp_path / "lock"))
     assert lock.acquire("b", take_over=False) == {}

@@ -151,7 +151,7 @@ def test_a_store_that_was_taken_over_does_not_switch(client: Client) -> None:
     assert read(client, "a.py") == "one"
 
 
-def test_an_agent_that_lost_the_lock_leaves_what_its_successor_made_current(
+def test_an_agent_that_lost_the_lock_does_not_touch_the_snapshot_of_its_successor(
     client: Client,
 ) -> None:
     ours = [True]
@@ -169,7 +169,7 @@ def test_an_agent_that_lost_the_lock_leaves_what_its_successor_made_current(
 
 
 @pytest.mark.parametrize("older", [True, False])
-def test_an_agent_that_lost_the_lock_while_it_opens_leaves_current_alone(
+def test_an_agent_that_lost_the_lock_while_it_opens_does_not_move_current(
     client: Client, *, older: bool
 ) -> None:
     if older:
@@ -314,7 +314,7 @@ def test_after_a_crash_of_the_machine_an_older_snapshot_is_read_before_it_is_use
     assert read(again, "a.py") == "two"
 
 
-def test_what_a_dag_wrote_beside_its_file_does_not_bring_older_code_back(client: Client) -> None:
+def test_what_a_dag_wrote_next_to_its_file_does_not_bring_older_code_back(client: Client) -> None:
     client.send({"a.py": b"one"})
     tree = client.send({"a.py": b"two"})
     write(client, "current", "cache.txt")

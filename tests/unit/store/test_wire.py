@@ -51,7 +51,7 @@ def test_garbage_is_an_error_or_waits_but_never_a_frame_without_type(garbage: by
     assert all(isinstance(frame.type, str) for frame in frames)
 
 
-def test_text_from_a_shell_is_told_as_what_it_is() -> None:
+def test_the_error_quotes_text_from_a_shell() -> None:
     with pytest.raises(WireError, match="command not found"):
         list(Decoder().feed(b"sh: python3: command not found\n"))
 

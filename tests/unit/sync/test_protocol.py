@@ -101,7 +101,7 @@ def test_a_banner_before_the_marker_is_skipped_however_it_is_cut(
 
 
 @pytest.mark.parametrize("noise", [b"sh: python3: not found\n", b"\xff" * 70_000])
-def test_something_else_than_an_agent_is_told(
+def test_the_error_names_something_that_is_no_agent(
     transport: FakeTransport, link: Link, noise: bytes
 ) -> None:
     transport.say(noise)
@@ -110,7 +110,7 @@ def test_something_else_than_an_agent_is_told(
         greet(link)
 
 
-def test_what_the_other_side_complained_of_is_told(transport: FakeTransport, link: Link) -> None:
+def test_the_error_quotes_the_error_stream(transport: FakeTransport, link: Link) -> None:
     transport.complaint = "line 1\nPermission denied"
     transport.close()
     with pytest.raises(LinkLost, match="Permission denied"):
@@ -126,7 +126,9 @@ def test_garbage_after_the_marker_ends_the_conversation(
         greet(link)
 
 
-def test_a_stream_that_ends_inside_a_frame_is_told(transport: FakeTransport, link: Link) -> None:
+def test_a_stream_that_ends_inside_a_frame_is_an_error(
+    transport: FakeTransport, link: Link
+) -> None:
     transport.say(MARKER + encode({"type": "welcome"})[:-1])
     transport.close()
     with pytest.raises(LinkLost, match="inside a frame"):
@@ -205,7 +207,7 @@ def test_an_error_stream_that_cannot_be_read_does_not_keep_a_dead_conversation_a
     link.close()
 
 
-def test_a_malformed_message_ends_the_conversation_and_is_told(
+def test_a_malformed_message_ends_the_conversation_with_an_error(
     transport: FakeTransport, link: Link
 ) -> None:
     transport.say(MARKER)

@@ -83,7 +83,7 @@ def test_a_broken_line_is_named(tmp_path: Path, text: bytes) -> None:
         Rules.load(tmp_path)
 
 
-def test_an_ignore_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
+def test_an_ignore_file_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".windsockignore").mkdir()
     with pytest.raises(ConfigurationError, match="cannot be read"):
         Rules.load(tmp_path)

@@ -121,7 +121,7 @@ def test_a_preserved_old_mtime_does_not_hide_a_change(tmp_path: Path) -> None:
     assert scan(tmp_path, RULES, first, now=later).tree.id != first.tree.id
 
 
-def test_links_that_lead_outside_or_nowhere_sensible_are_left_out(tmp_path: Path) -> None:
+def test_links_that_lead_outside_or_nowhere_sensible_are_not_synced(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
     (tmp_path / "secret").write_text("x")
@@ -140,7 +140,7 @@ def test_links_that_lead_outside_or_nowhere_sensible_are_left_out(tmp_path: Path
     assert "outside" in reasons(found)["through"]
 
 
-def test_links_inside_are_kept_and_absolute_ones_become_relative(tmp_path: Path) -> None:
+def test_links_inside_are_synced_and_absolute_ones_become_relative(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
     (root / "a.py").write_text("x")
@@ -162,7 +162,7 @@ def test_a_root_that_is_itself_a_link_is_looked_into(tmp_path: Path) -> None:
     assert found.tree.entries["l"].value == "a.py"
 
 
-def test_special_files_are_left_out_and_told(tmp_path: Path) -> None:
+def test_special_files_are_problems(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
@@ -171,7 +171,7 @@ def test_special_files_are_left_out_and_told(tmp_path: Path) -> None:
     assert found.tree.entries == {}
 
 
-def test_odd_names_travel_and_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
+def test_odd_names_travel_and_names_that_are_not_utf8_are_problems(tmp_path: Path) -> None:
     names = ["new\nline.py", "😀.py", "é.py", "e\u0301.py", "É.py", " ", "a\\b", '"']
     for name in names:
         (tmp_path / name).write_text(name)
@@ -182,7 +182,7 @@ def test_odd_names_travel_and_names_that_are_not_utf8_are_told(tmp_path: Path) -
     assert reasons(found) == {"\\xff.py": "its name is not UTF-8"}
 
 
-def test_an_unreadable_file_is_told_and_the_rest_travels(
+def test_an_unreadable_file_is_a_problem_and_the_rest_travels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "good.py").write_text("x")

@@ -364,7 +364,7 @@ def test_a_link_to_another_folder_and_other_rules_are_followed(
     watcher.stop()
 
 
-def test_stopping_leaves_no_thread(tmp_path: Path, hints: Counted) -> None:
+def test_stopping_ends_all_threads(tmp_path: Path, hints: Counted) -> None:
     before = set(threading.enumerate())
     watcher = Watcher(tmp_path, hint=hints, note=print)
     watcher.watch(RULES)

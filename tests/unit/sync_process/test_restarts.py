@@ -74,7 +74,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-def test_a_change_of_a_plugin_restarts_and_tells(rig: Rig) -> None:
+def test_a_change_of_a_plugin_restarts_and_is_reported(rig: Rig) -> None:
     saved(rig.restarts, "a.py", "plugins/calendar.py")
     assert not rig.restarts.wait(timeout=0)
     rig.go_on.release()
@@ -128,7 +128,7 @@ def test_what_others_have_filled_a_store_with_is_loaded_already(rig: Rig) -> Non
     assert rig.types() == []
 
 
-def test_a_change_that_was_told_is_not_told_twice(rig: Rig) -> None:
+def test_a_change_that_was_reported_restarts_once(rig: Rig) -> None:
     caught_up(rig.restarts)
     saved(rig.restarts, "plugins/calendar.py", plugin="one")
     assert rig.started.acquire(timeout=PATIENCE)
@@ -149,7 +149,7 @@ def test_a_change_that_was_told_is_not_told_twice(rig: Rig) -> None:
         ),
     ],
 )
-def test_one_that_fails_is_told_and_left_for_the_next_change_or_process(
+def test_a_restart_that_fails_is_reported_and_the_next_change_tries_again(
     rig: Rig, error: Exception, message: str
 ) -> None:
     caught_up(rig.restarts)

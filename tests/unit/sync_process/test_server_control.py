@@ -114,7 +114,9 @@ def test_no_process_says_what_to_run(path: Path, ask: Callable[[ControlClient], 
     assert "invoke up" in caught.value.hint
 
 
-def test_a_process_that_says_nothing_is_a_deadline_exceeded(process: Process, path: Path) -> None:
+def test_a_process_that_does_not_answer_is_a_deadline_exceeded(
+    process: Process, path: Path
+) -> None:
     free = threading.Event()
     process.answers["status"] = lambda: {"late": free.wait(20)}
     try:

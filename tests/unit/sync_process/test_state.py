@@ -235,7 +235,7 @@ def test_somebody_else_who_syncs_is_shown_until_we_are_connected() -> None:
     assert rig.state.take_over() == ""
 
 
-def test_what_keeps_saves_back_is_the_state_until_it_is_over(rig: Rig) -> None:
+def test_what_stops_saves_is_the_state_until_it_is_over(rig: Rig) -> None:
     assert rig.state.as_json()["troubles"] == []
     assert rig.state.as_json()["healthy"] is True
     rig.take(events.Behind(count=3))

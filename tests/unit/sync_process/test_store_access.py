@@ -57,7 +57,7 @@ def access(room: Room) -> Iterator[PodStore]:
     made.close()
 
 
-def test_a_reconnection_waits_for_nothing_that_the_cut_has_left(
+def test_a_reconnection_does_not_use_connections_from_before_the_cut(
     room: Room, access: PodStore
 ) -> None:
     access.connect()
