@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 DAG_PROCESSOR = "dag-processor"
 
 STDIN, STDOUT, STDERR, STATUS = range(4)
-"""The channels of an exec. The last one says how the command ended."""
+"""The channels of an exec. The last one reports how the command ended."""
 
 PIECE_BYTES = 64 * 1024
-"""The longest message that we send; the other side holds one whole."""
+"""The longest message that we send; the other side needs memory for a whole one."""
 WAITING_BYTES = 1024 * 1024
 """So many bytes wait in each direction; then whoever sends them waits."""
 LAST_BYTES = 20_000
@@ -293,7 +293,7 @@ def _text(data: bytes) -> str:
 
 
 def _close_reason(data: bytes) -> str:
-    """What a close frame says; nothing where it is the ordinary end."""
+    """The reason in a close frame; empty for an ordinary end."""
     code = int.from_bytes(data[:2], "big") if data else 1000
     return "" if code in {1000, 1001, 1005} else f"closed with code {code}: {_text(data[2:])}"
 
@@ -338,6 +338,6 @@ def exec_transport(cluster: Cluster, options: Options) -> ExecTransport:
     """
     pod = ready_pod(cluster, DAG_PROCESSOR)
     transport = exec_in(cluster, pod, bootstrap.command("python3", options))
-    with contextlib.suppress(OSError):  # what ended at once says why on its error stream
+    with contextlib.suppress(OSError):  # an agent that ended at once gave the reason on stderr
         transport.write(bootstrap.greeting())
     return transport

@@ -109,18 +109,18 @@ def refusal(code: int, body: str, *, doing: str, server: str, context: str) -> R
     words = _words(code, body)
     known = _MAY_NOT.search(words)
     if code == HTTPStatus.UNAUTHORIZED or (known and known["user"] == "system:anonymous"):
-        return Refusal(
-            f"{server} does not accept the credentials of context {context}",
+        message = f"{server} does not accept the credentials of context {context}"
+        hint = (
             f"They may have expired: sign in again. `kubectl --context {context} auth can-i get "
-            "pods` shows the same.",
-            code=code,
-            words=words,
+            "pods` shows the same."
         )
-    if known:
-        return _not_permitted(known.groupdict(), code=code, words=words)
-    return Refusal(
-        f"the cluster refused to {doing}: {words}", _hint(code, words), code=code, words=words
-    )
+    elif known:
+        message, hint = _missing_right(known.groupdict())
+    else:
+        message = f"the cluster refused to {doing}: {words}"
+        hints = (hint for part, hint in _HINTS if part in words)
+        hint = next(hints, _HINTS_OF_CODES.get(code, ""))
+    return Refusal(message, hint, code=code, words=words)
 
 
 def _words(code: int, body: str) -> str:
@@ -132,16 +132,14 @@ def _words(code: int, body: str) -> str:
     return text or f"{code} {responses.get(code, '')}".strip()
 
 
-def _not_permitted(asked: Mapping[str, str | None], *, code: int, words: str) -> Refusal:
+def _missing_right(asked: Mapping[str, str | None]) -> tuple[str, str]:
     namespace = asked["namespace"]
     where = f" in namespace {namespace}" if namespace else ""
     kind = "Role" if namespace else "ClusterRole"
-    return Refusal(
-        f"the account {asked['user']} may not {asked['verb']} {asked['resource']}{where}",
+    message = f"the account {asked['user']} may not {asked['verb']} {asked['resource']}{where}"
+    return message, (
         f"It needs a {kind} with this rule: apiGroups: [{json.dumps(asked['group'] or '')}], "
-        f"resources: [{json.dumps(asked['resource'])}], verbs: [{json.dumps(asked['verb'])}].",
-        code=code,
-        words=words,
+        f"resources: [{json.dumps(asked['resource'])}], verbs: [{json.dumps(asked['verb'])}]."
     )
 
 
@@ -163,8 +161,3 @@ _HINTS_OF_CODES: dict[int, str] = {
     HTTPStatus.TOO_MANY_REQUESTS: "The cluster is overloaded; try again.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The cluster is overloaded or just starting; try again.",
 }
-
-
-def _hint(code: int, words: str) -> str:
-    found = (hint for part, hint in _HINTS if part in words)
-    return next(found, _HINTS_OF_CODES.get(code, ""))

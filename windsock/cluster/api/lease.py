@@ -238,7 +238,9 @@ class LeaseRenewer:
             if error.code != FORBIDDEN:
                 raise
             self._forbidden = True
-            self._note(f"{error.message}: who else syncs here is not known. {error.hint}")
+            self._note(
+                f"{error.message}: nobody can see who else syncs to this namespace. {error.hint}"
+            )
             return
         if not self.renews:
             self._thread = threading.Thread(target=self._renew, name="windsock-lease", daemon=True)

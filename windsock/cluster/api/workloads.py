@@ -30,7 +30,7 @@ class Progress:
     Attributes:
         ready: How many pods are ready (or, of a Job, have ended well), of this revision.
         wanted: How many there should be.
-        done: Whether nothing is left to do, old pods gone included.
+        done: Whether all wanted pods are ready, and those of older revisions are gone.
     """
 
     ready: int
@@ -59,8 +59,8 @@ def progress_of(workload: Object) -> Progress:
     ):
         updated = int(status.get("replicas") or 0) if seen else 0  # counted only while it changes
     ready = min(updated, int(status.get("readyReplicas") or 0))
-    left = int(status.get("replicas") or 0)
-    return Progress(ready=ready, wanted=wanted, done=seen and ready == wanted == updated == left)
+    present = int(status.get("replicas") or 0)
+    return Progress(ready=ready, wanted=wanted, done=seen and ready == wanted == updated == present)
 
 
 def has_condition(item: Object, kind: str) -> bool:
@@ -85,8 +85,8 @@ def makers(workload: Object, replica_sets: Iterable[Object]) -> list[Object]:
     """What makes the pods of a workload's present revision: itself, or one ReplicaSet."""
     if workload["kind"] != "Deployment":
         return [workload]
-    own = (item for item in replica_sets if _owned_by(item, workload))
-    return [item for item in own if _revision(item) == _revision(workload)]
+    sets = (item for item in replica_sets if _owned_by(item, workload))
+    return [item for item in sets if _revision(item) == _revision(workload)]
 
 
 def pods_of(
