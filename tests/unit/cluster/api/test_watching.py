@@ -64,10 +64,11 @@ def test_what_comes_changes_and_goes_is_seen(api: FakeApi, cluster: Cluster) -> 
         until(observer, lambda: names(observer) == {"next"})
 
 
-def test_a_watch_that_ends_is_followed_by_another(api: FakeApi, cluster: Cluster) -> None:
+@pytest.mark.parametrize("end", ["end_watches", "cut"])
+def test_a_watch_that_ends_is_followed_by_another(api: FakeApi, cluster: Cluster, end: str) -> None:
     with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         sees_the_next(api, observer, "first")
-        api.end_watches()
+        getattr(api, end)()
         sees_the_next(api, observer, "second")
 
 
@@ -87,13 +88,6 @@ def test_a_watch_whose_other_side_is_gone_is_followed_by_another(
     with ObjectWatcher(impatient, [CONFIG_MAPS]) as observer:
         until(observer, lambda: sum(line.startswith("WATCH") for line in api.asked) > 3)
         sees_the_next(api, observer)
-
-
-def test_a_watch_that_is_cut_is_followed_by_another(api: FakeApi, cluster: Cluster) -> None:
-    with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
-        sees_the_next(api, observer, "first")
-        api.cut()
-        sees_the_next(api, observer, "second")
 
 
 def test_what_went_while_nobody_watched_is_not_kept(api: FakeApi, cluster: Cluster) -> None:
@@ -118,17 +112,12 @@ def test_a_server_that_cannot_just_now_is_asked_again(
         until(observer, lambda: not refused.left)
 
 
-def test_a_server_that_cannot_at_the_beginning_is_asked_again(
+def test_a_server_that_cannot_at_the_beginning_is_asked_again_a_few_times(
     api: FakeApi, cluster: Cluster
 ) -> None:
     api.answer("GET", PATH, 503, times=watching.FIRST_ATTEMPTS - 1)
     with ObjectWatcher(cluster, [CONFIG_MAPS]) as observer:
         sees_the_next(api, observer)
-
-
-def test_a_server_that_still_cannot_is_given_up_at_the_beginning(
-    api: FakeApi, cluster: Cluster
-) -> None:
     api.answer("GET", PATH, 503, "out of order", times=100)
     with pytest.raises(Refusal, match="out of order"), ObjectWatcher(cluster, [CONFIG_MAPS]):
         pass
