@@ -31,6 +31,7 @@ from windsock.errors import WindsockError
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
+from windsock.targets.plan import run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ def target(
         monkeypatch.setattr(image, "ensure", lambda _, **__: images)
         monkeypatch.setattr(image, "wanted", lambda _: images)
         console = KeptConsole()
-        target.prepare(console)
+        run_steps(target.prepare(), console)
     assert f"pushed to {registry.address}" in console.said
     return target
 

@@ -15,7 +15,7 @@ from windsock.flow import Workspace
 from windsock.model import Environment
 from windsock.sync_process.server import ControlServer
 from windsock.targets.base import Component
-from windsock.targets.plan import Action, PlannedStep
+from windsock.targets.plan import Action, PlannedStep, Step
 from windsock.terminal.console import Console
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class FakeTarget:
         environment: What it brings up.
         running: Whether it is up already.
         fails: Verb → what it raises.
+
+    Attributes:
+        meanwhile: Verb → what happens while it runs.
+        make_another: Makes the target of a rebuild.
     """
 
     name = "fake"
@@ -87,11 +91,13 @@ class FakeTarget:
         self.environment = environment
         self.is_running = running
         self.fails = fails or {}
+        self.meanwhile: dict[str, Callable[[], object]] = {}
         self.locked = False
         self.outcomes: list[Message] = []
         self.log_lines = ["one", "two"]
         self.asked: list[Any] = []
         self.source_files: list[Path] = []
+        self.make_another: Callable[[], FakeTarget] = lambda: self
         self.consequence = "it must be rebuilt"
         self.components = [
             Component(name="sync", state="running", detail="pid 3"),
@@ -100,15 +106,15 @@ class FakeTarget:
 
     def _do(self, verb: str) -> None:
         self.verbs.append(verb)
+        self.meanwhile.get(verb, lambda: None)()
         if verb in self.fails:
             raise self.fails[verb]
 
-    def plan(self) -> Iterator[PlannedStep]:
-        there = Action.NONE if self.is_running else Action.MAKE
-        yield PlannedStep(what="Airflow", action=there, why="it is new", seconds=60)
-
     def running(self) -> Environment | None:
         return self.environment if self.is_running else None
+
+    def for_rebuild(self) -> FakeTarget:
+        return self.make_another()
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
@@ -120,13 +126,16 @@ class FakeTarget:
             self.locked = False
             self._do("unlock")
 
-    def prepare(self, console: Console) -> None:
-        del console
-        self._do("prepare")
+    def _step(self, verb: str) -> Step:
+        there = Action.NONE if self.is_running else Action.MAKE
+        planned = PlannedStep(what=verb, action=there, why="it is new", seconds=60)
+        return Step(plan=lambda: planned, run=lambda _console: self._do(verb))
 
-    def deploy(self, console: Console) -> None:
-        del console
-        self._do("deploy")
+    def prepare(self) -> Sequence[Step]:
+        return [self._step("prepare")]
+
+    def deploy(self) -> Sequence[Step]:
+        return [self._step("deploy")]
 
     def wait(self, console: Console) -> Environment:
         del console
@@ -174,9 +183,20 @@ class FakeTarget:
         self.asked.append(list(command))
         return 7
 
+
+class FakeChecker:
+    """Imports no DAG: its outcomes are those that a test gave to the target."""
+
+    def __init__(self, target: FakeTarget) -> None:
+        self._target = target
+
+    def prepare(self, console: Console) -> None:
+        del console
+        self._target.verbs.append("prepare")
+
     def check(self, folder: str) -> Iterator[Message]:
-        self.asked.append(folder)
-        yield from self.outcomes
+        self._target.asked.append(folder)
+        yield from self._target.outcomes
 
 
 def conforms(target: FakeTarget) -> Target:
@@ -198,6 +218,7 @@ class FakeWorkspace(Workspace):
 
     @classmethod
     def of(cls, folder: Path, target: FakeTarget, **values: Any) -> FakeWorkspace:
+        (folder / "dags").mkdir(exist_ok=True)
         settings = load({"state": str(folder / "state"), **values}, project=folder)
         return cls(settings=settings, console=KeptConsole(), fake=target)
 
@@ -206,8 +227,7 @@ class FakeWorkspace(Workspace):
         assert isinstance(self.console, KeptConsole)
         return self.console
 
-    def target(self, *, read_only: bool = False) -> Target:
-        del read_only
+    def target(self) -> Target:
         self.wanted.append(self.settings)
         return self.fake
 
@@ -215,7 +235,7 @@ class FakeWorkspace(Workspace):
         return self.fake
 
     def checker(self) -> Checker:
-        return self.fake
+        return FakeChecker(self.fake)
 
 
 class FakeSync:

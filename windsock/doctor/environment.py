@@ -9,13 +9,13 @@ import psutil
 
 from windsock.doctor.finding import OK, PROBLEM, WARNING, Finding, plural
 from windsock.errors import ConfigurationError, WindsockError
-from windsock.local import venv
 from windsock.local.components import CONTROL_SOCKET, PORTS
 from windsock.local.locking import FILE as LOCK_FILE
 from windsock.local.orphans import carries_mark, marked
 from windsock.local.ports import is_free, listener
 from windsock.local.programs import RUN
 from windsock.local.sockets import socket_path
+from windsock.local.venv import VenvRecipe
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync_process.control import ControlClient
 
@@ -34,13 +34,7 @@ SHOWN = 5
 def built(settings: Settings, layout: Layout, variables: Mapping[str, str]) -> Iterator[Finding]:
     """Whether Airflow is installed as the lock and the project's requirements want it."""
     try:
-        found = venv.find(
-            layout.venvs,
-            python=settings.local.python,
-            lock=settings.lock,
-            extra=settings.path(settings.requirements),
-            environment=variables,
-        )
+        found = VenvRecipe.of(settings, layout.venvs, environment=variables).find()
     except ConfigurationError:
         return  # The checks of Python and of the lock say what is wrong.
     if found is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.flow.following import follow, show_dags
@@ -11,10 +11,11 @@ from windsock.flow.rebuild import Rebuilder, in_background
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
 from windsock.targets import choose
-from windsock.targets.plan import Action, nothing_to_do
+from windsock.targets.folder import check_folders
+from windsock.targets.plan import Action, run_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
@@ -23,41 +24,46 @@ if TYPE_CHECKING:
     from windsock.terminal.console import Console
 
 
-@dataclass
-class Ending:
-    """What a command must do when it ends, however that happens.
+def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
+    """Bring everything up, then show what comes of each save until Ctrl-C.
 
-    Attributes:
-        how: Stops what the command has started; None if there is nothing to stop.
+    Args:
+        work: The workspace.
+        detach: Let everything run, and return.
+        dry_run: Only print the plan.
+
+    Returns:
+        An exit code.
     """
+    check_folders(work.settings)
+    if dry_run:
+        _show_plan(work)
+        return 0
+    target = work.target()
+    rebuilder = Rebuilder(work, target)  # Made first: an edit while it comes up is one, too.
+    environment = target.running()
+    if environment is not None:
+        import_settings(work, environment)
+        work.console.success("already up")
+        return _use(work, environment, rebuilder, detach=detach, started_here=False)
+    at_end = _goes_on if detach else target.end
+    with brought_up(work, target, at_end=at_end) as environment:
+        return _use(work, environment, rebuilder, detach=detach, started_here=True)
 
-    how: Callable[[Console], None] | None = None
 
-    def run(self, console: Console) -> None:
-        """Do it, once."""
-        how, self.how = self.how, None
-        if how is not None:
-            how(console)
-
-
-def _show_plan(work: Workspace) -> int:
-    """Print what `up` would do, and change nothing; returns an exit code."""
+def _show_plan(work: Workspace) -> None:
+    """Print what `up` would do, and change nothing."""
     work.console.line(f"target: {choose.explain(work.settings)}")
-    steps = list(work.target(read_only=True).plan())
-    work.console.table(
-        [
-            step.action,
-            step.what,
-            step.why,
-            _duration(step),
-        ]
-        for step in steps
-    )
-    if nothing_to_do(steps):
+    target = work.target()
+    plan = [step.plan() for step in target.deploy()]
+    is_up = all(step.action is Action.NONE for step in plan)
+    if not is_up:
+        plan = [*(step.plan() for step in target.prepare()), *plan]
+    work.console.table([step.action, step.what, step.why, _duration(step)] for step in plan)
+    if is_up:
         work.console.success("already up: `invoke up` only follows the saves")
     else:
         work.console.line("nothing was changed; `invoke up` does this")
-    return 0
 
 
 def _duration(step: PlannedStep) -> str:
@@ -66,63 +72,93 @@ def _duration(step: PlannedStep) -> str:
     return f"about {step.seconds:.0f} s"
 
 
-def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
-    """Bring everything up, then tell what comes of each save until Ctrl-C.
-
-    Args:
-        work: The workspace.
-        detach: Leave everything running, and return.
-        dry_run: Only print the plan.
+def _use(
+    work: Workspace,
+    environment: Environment,
+    rebuilder: Rebuilder,
+    *,
+    detach: bool,
+    started_here: bool,
+) -> int:
+    """Say where everything is; unless detached, show the saves until Ctrl-C.
 
     Returns:
         An exit code.
     """
-    if dry_run:
-        return _show_plan(work)
-    console = work.console
-    target = work.target()
-    later = work.once_ours()
-    # Made first: an edit while it comes up is one, too.
-    rebuilder = Rebuilder(later, target)
-    ending = Ending()
+    _announce(work.console, environment, detach=detach)
+    if detach:
+        return 0
     try:
-        environment = target.running()
-        started_here = environment is None
-        if environment is None:
-            environment = bring_up(work, target, ending)
-        else:
-            import_settings(work, environment)
-            console.success("already up")
-        if detach:
-            ending.how = None
-            _announce(console, environment, detach=True)
-            return 0
-        if started_here:
-            ending.how = lambda console: later.target().end(console)
-        return _watch(work, environment, rebuilder, stops=started_here)
-    finally:
-        ending.run(console)
-
-
-def _watch(work: Workspace, environment: Environment, rebuilder: Rebuilder, *, stops: bool) -> int:
-    """Tell what comes of each save until Ctrl-C; returns an exit code."""
-    try:
-        _announce(work.console, environment, detach=False)
         return in_background(
             lambda left: follow(
                 work,
                 environment,
                 greeting="  watching for saves; Ctrl-C to stop",
-                stops=stops,
+                stops=started_here,
                 left=left,
             ),
             rebuilder.look,
         )
     except KeyboardInterrupt:
         work.console.line()
-        if not stops:
+        if not started_here:
             work.console.line("left running; `invoke down` stops it")
         return 0
+
+
+@contextlib.contextmanager
+def brought_up(
+    work: Workspace, target: Target, *, at_end: Callable[[Console], None]
+) -> Iterator[Environment]:
+    """Bring the environment up, and give it to the block.
+
+    An interrupt or a failure on the way stops what was started. If the steps of `prepare` fail,
+    an environment that was up before goes on.
+
+    Args:
+        work: The workspace.
+        target: Of the environment.
+        at_end: Called at the end of the block, however it ends.
+    """
+    console = work.console
+    started = time.monotonic()
+    console.line(f"target: {choose.explain(work.settings)}")
+    described = work.settings.state_folder / ENVIRONMENT_FILE
+    was_up = described.exists()
+
+    def give_up_what_is_new(console: Console) -> None:
+        if was_up and described.exists():  # It is stopped where its cluster was made anew.
+            console.warning("what ran before goes on as it was")
+        else:
+            target.give_up(console)
+
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(target.bringing_up())
+        stop: Callable[[Console], None] = give_up_what_is_new
+        try:
+            run_steps(target.prepare(), console)
+            stop = target.give_up
+            run_steps(target.deploy(), console)
+            environment = target.wait(console)
+            import_settings(work, environment)
+            environment.save(work.settings.state_folder)  # From here on others use it.
+            show_dags(work, environment)
+            lock.close()
+            console.success(f"up in {time.monotonic() - started:.1f} s")
+            stop = at_end
+            yield environment
+        finally:
+            stop(console)
+
+
+def _goes_on(console: Console) -> None:
+    """Stop nothing."""
+
+
+def bring_up(work: Workspace, target: Target) -> Environment:
+    """Bring the environment up; it goes on."""
+    with brought_up(work, target, at_end=_goes_on) as environment:
+        return environment
 
 
 def deploy(work: Workspace) -> None:
@@ -131,37 +167,29 @@ def deploy(work: Workspace) -> None:
     Raises:
         DeadlineExceeded: Airflow did not parse the DAG folder in time.
     """
+    check_folders(work.settings)
     target = choose.cluster_target(work.settings)
-    ending = Ending()
-    try:
-        environment = bring_up(work, ending=ending)
-        ending.how = target.leave
+    with brought_up(work, target, at_end=target.leave) as environment:
         ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
-    finally:
-        ending.run(work.console)
 
 
 def join(work: Workspace) -> int:
-    """Sync into what others deployed, and tell what comes of each save, until Ctrl-C.
+    """Sync into what others deployed, and show what comes of each save, until Ctrl-C.
 
     Returns:
         An exit code.
     """
+    check_folders(work.settings)
     target = choose.cluster_target(work.settings, deployed_by_others=True)
     # Of one that was killed: who waits for this one must not take it for up.
     (work.settings.state_folder / ENVIRONMENT_FILE).unlink(missing_ok=True)
     greeting = "watching for saves; Ctrl-C ends the sync and nothing else"
-    ending = Ending()
-    try:
-        environment = bring_up(work, target, ending)
-        ending.how = target.end
+    with brought_up(work, target, at_end=target.end) as environment:
         try:
             return follow(work, environment, greeting=greeting, stops=True)
         except KeyboardInterrupt:
             work.console.line()
             return 0
-    finally:
-        ending.run(work.console)
 
 
 def secret(work: Workspace) -> None:
@@ -173,52 +201,13 @@ def secret(work: Workspace) -> None:
         ensure_secret(target.parts)
 
 
-def bring_up(
-    work: Workspace, target: Target | None = None, ending: Ending | None = None
-) -> Environment:
-    """Start what is missing and wait until all of it is healthy.
-
-    An interrupt or a failure on the way stops again what runs, so that nothing is left half up;
-    but an environment that is up already goes on if what it shall become cannot be built.
-
-    Args:
-        work: The workspace.
-        target: Its target, if there is one already.
-        ending: Of the command; gets what is to be done if it ends right after.
-    """
-    target, ending = target or work.target(), ending or Ending()
-    started = time.monotonic()
-    work.console.line(f"target: {choose.explain(work.settings)}")
-    described = work.settings.state_folder / ENVIRONMENT_FILE
-    goes_on = described.exists()
-    with target.bringing_up():
-        try:
-            target.prepare(work.console)
-            goes_on = False
-            ending.how = target.give_up
-            target.deploy(work.console)
-            environment = target.wait(work.console)
-            import_settings(work, environment)
-            environment.save(work.settings.state_folder)  # From here on others use it.
-            show_dags(work, environment)
-        except BaseException:
-            if goes_on and described.exists():  # It is stopped where its cluster was made anew.
-                work.console.warning("what ran before goes on as it was")
-            else:
-                ending.how = target.give_up
-                ending.run(work.console)
-            raise
-    work.console.success(f"up in {time.monotonic() - started:.1f} s")
-    return environment
-
-
 def import_settings(work: Workspace, environment: Environment) -> None:
     """Import connections, variables and pools, if their file changed since the last time."""
-    from windsock.airflow.settings_import import import_settings as run  # noqa: PLC0415 - httpx, yaml
+    from windsock.airflow.settings_import import import_settings as import_file  # noqa: PLC0415 - httpx, yaml
 
     settings = work.settings
     path = settings.path(settings.airflow_settings)
-    changes = run(path, environment, state_folder=settings.state_folder)
+    changes = import_file(path, environment, state_folder=settings.state_folder)
     if changes is not None:
         work.console.success(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
 

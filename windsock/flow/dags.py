@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from windsock.errors import ConfigurationError, DagError
 from windsock.flow.workspace import airflow_client
 from windsock.sync_process.control import ControlClient
+from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
@@ -99,6 +100,7 @@ def dags_check(work: Workspace, *, as_json: bool) -> int:
 
     checker = work.checker()
     folder = work.settings.dags_folder.resolve()
+    check_folders(work.settings)
     checker.prepare(work.console)
     outcomes: list[dict[str, Any]] = []
     owners: dict[str, str] = {}

@@ -33,7 +33,9 @@ def render(work: Workspace, *, tilt: bool) -> None:
     """Print the manifests as YAML documents."""
     from windsock.cluster.manifests.render import as_yaml  # noqa: PLC0415 - heavy
 
-    objects = choose.cluster_target(work.settings).parts.objects(tilt=tilt)
+    parts = choose.cluster_target(work.settings).parts
+    objects = parts.objects(tilt=tilt)
+    parts.remember_port()  # The objects name it.
     work.console.write(as_yaml(objects).rstrip("\n"))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
 from windsock.flow.following import show_dags
+from windsock.targets.plan import run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -94,7 +95,7 @@ class Rebuilder:
     """Says what a change means, and does what the setting `rebuild` wants.
 
     Args:
-        work: The workspace; its target is made anew for each rebuild, as the files are then.
+        work: The workspace.
         running: The target as it was brought up: it is deployed again if a rebuild fails.
         clock: Monotonic seconds.
     """
@@ -169,7 +170,7 @@ class Rebuilder:
 
     def _runs_already(self, now: Content) -> bool:
         """Whether another terminal has rebuilt meanwhile."""
-        target = self._work.target()
+        target = self._running.for_rebuild()
         with suppress(WindsockError):
             if target.running() is not None:
                 self._running = target
@@ -194,9 +195,9 @@ class Rebuilder:
         started = self._clock()
         content = self._last
         try:
-            target = self._work.target()
+            target = self._running.for_rebuild()
             with target.bringing_up():
-                target.prepare(self._console)  # Nothing that runs is touched by it.
+                run_steps(target.prepare(), self._console)  # Nothing that runs is touched by it.
                 if not self._rolled_out(target):
                     self._console.warning(NOT_REBUILT)
                     return
@@ -220,7 +221,7 @@ class Rebuilder:
         return True
 
     def _deploy(self, target: Target) -> None:
-        target.deploy(self._console)
+        run_steps(target.deploy(), self._console)
         target.wait(self._console).save(self._work.settings.state_folder)
 
 
@@ -247,13 +248,13 @@ def in_background(
     outcome: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
     left = threading.Event()
 
-    def run() -> None:
+    def put_outcome() -> None:
         try:
             outcome.put(work(left))
         except BaseException as error:  # noqa: BLE001 - raised in the other thread
             outcome.put(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=put_outcome, daemon=True).start()
     try:
         while True:
             with suppress(queue.Empty):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from windsock.events import Sent, Settled
 from windsock.flow.bringing_up import bring_up
 from windsock.sync_process.control import ControlClient
+from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,10 +54,12 @@ def test(work: Workspace, request: TestRequest) -> int:
     Returns:
         pytest's exit code, but 0 when `affected` left no test to run.
     """
-    environment = work.target().running()
+    check_folders(work.settings)
+    target = work.target()
+    environment = target.running()
     if environment is None:
         work.console.line("no environment is up: bringing it up first (it stays up)")
-        environment = bring_up(work)
+        environment = bring_up(work, target)
     code = _run_pytest(work, request)
     if not request.watch:
         return code
@@ -95,4 +98,4 @@ def ci(work: Workspace, *, junit: str) -> int:
     try:
         return test(work, TestRequest(junit=junit))
     finally:
-        work.once_ours().target().end(work.console)  # Never take it over a second time.
+        work.target().end(work.console)

@@ -14,7 +14,7 @@ import windsock
 from windsock.airflow import settings as airflow_settings
 from windsock.errors import ConfigurationError
 from windsock.local.files import cannot
-from windsock.local.programs import Program
+from windsock.local.programs import LOGS, RUN, Program
 from windsock.local.sockets import socket_path
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ class Layout:
         """The remembered ports."""
         return self.state / "ports.json"
 
+    def log(self, name: str) -> Path:
+        """The log of a supervised program."""
+        return self.state / LOGS / f"{name}.log"
+
     def check_is_ours(self) -> None:
         """Make sure that the state folder is one, before it is removed with all that is in it.
 
@@ -117,7 +121,7 @@ class Layout:
 
     def socket(self, name: str) -> Path:
         """A unix socket, in a short folder elsewhere if the state folder's path is too long."""
-        return socket_path(self.state / "run", name)
+        return socket_path(self.state / RUN, name)
 
 
 def runtime_sources() -> dict[str, Path]:

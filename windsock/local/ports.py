@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.local.files import write_whole
+from windsock.local.files import private_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +57,6 @@ def choose(
     *,
     memory: Path,
     ours: Callable[[int], bool] = lambda _pid: False,
-    remember: bool = True,
 ) -> dict[str, PortChoice]:
     """Choose a port for each name: the one of last time, else the wanted one, else the next free.
 
@@ -65,13 +64,12 @@ def choose(
 
     Args:
         wanted: Name → port.
-        memory: The JSON file that remembers the choice; rewritten when it changes.
+        memory: The file that `remember` wrote; it may not exist.
         ours: Tells whether a pid belongs to this environment.
-        remember: Write the choice to `memory`.
 
     Raises:
         ConfigurationError: A wanted port needs rights that this user does not have.
-        EnvironmentFailure: No port near the wanted one is free, or `memory` cannot be written.
+        EnvironmentFailure: No port near the wanted one is free.
     """
     remembered = _remembered(memory)
     taken: set[int] = set()
@@ -80,13 +78,22 @@ def choose(
         choice = _choose_one(name, port, last=remembered.get(name), taken=taken, ours=ours)
         taken.add(choice.port)
         choices[name] = choice
-    fresh = {
+    return choices
+
+
+def remember(choices: Mapping[str, PortChoice], *, memory: Path) -> None:
+    """Write down which ports were chosen, for the next `choose`.
+
+    Raises:
+        EnvironmentFailure: The file cannot be written.
+    """
+    found = {
         name: {"wanted": item.wanted, "port": item.port, "reason": item.reason}
         for name, item in choices.items()
     }
-    if remember and fresh != remembered:
-        write_whole(memory, json.dumps(fresh, indent=2) + "\n", mode=0o644)
-    return choices
+    if found != _remembered(memory):
+        private_folder(memory.parent)
+        write_whole(memory, json.dumps(found, indent=2) + "\n", mode=0o644)
 
 
 def _choose_one(
@@ -185,7 +192,7 @@ def _listens(connection: Any, port: int) -> bool:
 
 
 def _remembered(memory: Path) -> dict[str, dict[str, Any]]:
-    """What `choose` wrote; a file that is gone or damaged only means choosing anew."""
+    """What `remember` wrote; a file that is gone or damaged only means choosing anew."""
     try:
         values = json.loads(memory.read_text(encoding="utf-8"))
         return {

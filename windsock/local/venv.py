@@ -28,8 +28,10 @@ from windsock.local.index import index_settings
 from windsock.local.interpreter import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from windsock.config import Settings
 
 MARKER = ".complete"
 DOOMED = ".removing-"
@@ -88,92 +90,105 @@ class Venv:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """All that goes into a venv."""
+class VenvRecipe:
+    """All that goes into a venv.
 
-    interpreter: str
-    lock: Path
-    extra: Path | None
-    digest: str
-
-    @classmethod
-    def of(
-        cls, *, python: str, lock: Path, extra: Path | None, environment: Mapping[str, str]
-    ) -> _Recipe:
-        interpreter, version = find_interpreter(python, environment)
-        wanted = extra if extra is not None and _has_requirements(extra) else None
-        digest = _digest(interpreter, version, lock, wanted)
-        return cls(interpreter=interpreter, lock=lock, extra=wanted, digest=digest)
-
-    def venv(self, folder: Path) -> Venv:
-        return Venv(folder=folder / self.digest, digest=self.digest, created=False)
-
-
-def ensure(
-    folder: Path,
-    *,
-    python: str,
-    lock: Path,
-    extra: Path | None,
-    environment: Mapping[str, str],
-    progress: Callable[[str], None] = lambda _text: None,
-) -> Venv:
-    """Return the venv of exactly these requirements, building it if it is not there.
-
-    Args:
+    Attributes:
         folder: Holds the venvs, each in a folder named by its digest.
         python: The interpreter to build on; empty means the one that runs windsock.
         lock: The compiled requirements of Airflow itself.
         extra: The project's own requirements; the lock constrains them. It may not exist.
         environment: For uv: where to find packages, proxies, certificates.
-        progress: Called with each stage of a build.
-
-    Raises:
-        ConfigurationError: The interpreter or an extra requirement cannot be used.
-        EnvironmentFailure: No network, no space, no right to write.
     """
-    recipe = _Recipe.of(python=python, lock=lock, extra=extra, environment=environment)
-    found = recipe.venv(folder)
-    if _is_complete(found):
-        with suppress(OSError):  # It is only known as older than it is.
-            os.utime(found.folder / MARKER)
-        return found
-    private_folder(folder)
-    with _building(folder, progress) as descriptor:
-        if _is_complete(found):  # by the one that we waited for
-            return found
-        _remove(found.folder)
-        uv = _Uv(found, environment, inherits=descriptor)
-        _build(found, recipe, uv, progress=progress)
-    return dataclasses.replace(found, created=True)
 
+    folder: Path
+    python: str
+    lock: Path
+    extra: Path
+    environment: Mapping[str, str]
 
-def find(
-    folder: Path,
-    *,
-    python: str,
-    lock: Path,
-    extra: Path | None,
-    environment: Mapping[str, str],
-) -> Venv | None:
-    """The venv of exactly these requirements if it is there; nothing is built.
+    @classmethod
+    def of(cls, settings: Settings, folder: Path, *, environment: Mapping[str, str]) -> VenvRecipe:
+        """The recipe of a project."""
+        return cls(
+            folder=folder,
+            python=settings.local.python,
+            lock=settings.lock,
+            extra=settings.path(settings.requirements),
+            environment=environment,
+        )
 
-    The arguments and errors are those of `ensure`.
-    """
-    recipe = _Recipe.of(python=python, lock=lock, extra=extra, environment=environment)
-    found = recipe.venv(folder)
-    return found if _is_complete(found) else None
+    def find(self) -> Venv | None:
+        """The venv of exactly these requirements if it is there; nothing is built.
 
+        Raises:
+            ConfigurationError: The interpreter or a file of requirements cannot be used.
+        """
+        _, wanted = self._wanted()
+        return wanted if _is_complete(wanted) else None
 
-def sources(lock: Path, extra: Path) -> tuple[Path, ...]:
-    """The files that say what is installed; `extra` and what it includes may not exist.
+    def ensure(self, progress: Callable[[str], None] = lambda _text: None) -> Venv:
+        """The venv of exactly these requirements; it is built if it is not there.
 
-    Args:
-        lock: As for `ensure`.
-        extra: As for `ensure`.
-    """
-    included = _with_included(extra) if extra.exists() else (extra,)
-    return (lock, *included)
+        Args:
+            progress: Called with each stage of a build.
+
+        Raises:
+            ConfigurationError: The interpreter or an extra requirement cannot be used.
+            EnvironmentFailure: No network, no space, no right to write.
+        """
+        interpreter, wanted = self._wanted()
+        if _is_complete(wanted):
+            with suppress(OSError):  # It is only known as older than it is.
+                os.utime(wanted.folder / MARKER)
+            return wanted
+        private_folder(self.folder)
+        with _building(self.folder, progress) as descriptor:
+            if _is_complete(wanted):  # by the one that we waited for
+                return wanted
+            _remove(wanted.folder)
+            self._build(wanted, interpreter, inherits=descriptor, progress=progress)
+        return dataclasses.replace(wanted, created=True)
+
+    def sources(self) -> tuple[Path, ...]:
+        """The files that say what is installed; `extra` and what it includes may not exist."""
+        included = _with_included(self.extra) if self.extra.exists() else (self.extra,)
+        return (self.lock, *included)
+
+    def _wanted(self) -> tuple[str, Venv]:
+        """The interpreter, and the venv that is there or is to be built."""
+        interpreter, version = find_interpreter(self.python, self.environment)
+        parts = [
+            "1",  # to be raised when the way of building changes
+            os.path.realpath(interpreter),
+            version,
+            f"{sys.platform} {platform.machine()}",
+        ]
+        digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
+        extra = _with_included(self.extra) if self._has_extra() else ()
+        for file in (self.lock, *extra):
+            digest.update(b"\0" + hashlib.sha256(_bytes(file)).digest())
+        name = digest.hexdigest()[:16]
+        return interpreter, Venv(folder=self.folder / name, digest=name, created=False)
+
+    def _has_extra(self) -> bool:
+        return self.extra.exists() and any(_lines(self.extra))
+
+    def _build(
+        self, venv: Venv, interpreter: str, *, inherits: int, progress: Callable[[str], None]
+    ) -> None:
+        uv = _Uv(venv, self.environment, inherits=inherits)
+        progress("making the venv")
+        uv.make(interpreter)
+        progress("installing Airflow")
+        uv.install(self.lock)
+        if self._has_extra():
+            progress(f"installing {self.extra.name}")
+            uv.install_extra(self.extra, constraint=self.lock)
+        progress("compiling Airflow")
+        uv.compile_now()
+        marker = json.dumps({"python": interpreter}) + "\n"
+        write_whole(venv.folder / MARKER, marker, mode=0o644)
 
 
 def remove_unused(folder: Path, *, keep: int = KEPT) -> int:
@@ -234,20 +249,6 @@ def _opened(folder: Path) -> Iterator[int]:
         os.close(opened)
 
 
-def _build(venv: Venv, recipe: _Recipe, uv: _Uv, *, progress: Callable[[str], None]) -> None:
-    progress("making the venv")
-    uv.make(recipe.interpreter)
-    progress("installing Airflow")
-    uv.install(recipe.lock)
-    if recipe.extra is not None:
-        progress(f"installing {recipe.extra.name}")
-        uv.install_extra(recipe.extra, constraint=recipe.lock)
-    progress("compiling Airflow")
-    uv.compile_now()
-    marker = json.dumps({"python": recipe.interpreter}) + "\n"
-    write_whole(venv.folder / MARKER, marker, mode=0o644)
-
-
 class _Uv:
     """The calls of uv that a build needs, and its failures in words."""
 
@@ -267,10 +268,7 @@ class _Uv:
             "NO_COLOR": "1",
         }
 
-    def _run(self, *arguments: str | Path) -> Finished:
-        return self._finish([self._uv, *arguments])
-
-    def _finish(self, command: Sequence[str | Path]) -> Finished:
+    def _run(self, *command: str | Path) -> Finished:
         finished = run(
             command,
             environment=self._environment,
@@ -285,12 +283,14 @@ class _Uv:
         return finished
 
     def make(self, interpreter: str) -> None:
-        made = self._run("venv", "--no-project", "--python", interpreter, self._venv.folder)
+        made = self._run(
+            self._uv, "venv", "--no-project", "--python", interpreter, self._venv.folder
+        )
         if made.code != 0:
             raise EnvironmentFailure("uv cannot make a venv", made.last_lines())
 
     def _install(self, *arguments: str | Path) -> Finished:
-        return self._run("pip", "install", "--python", self._venv.python, *arguments)
+        return self._run(self._uv, "pip", "install", "--python", self._venv.python, *arguments)
 
     def install(self, lock: Path) -> None:
         # Everything that is needed is in the lock, so nothing is left to resolve.
@@ -305,9 +305,8 @@ class _Uv:
     def compile_now(self) -> None:
         # Some packages have files that cannot be compiled: the exit code means nothing.
         later = f"/site-packages/({'|'.join(COMPILED_LATER)})/"
-        self._finish(
-            [*_compileall(self._venv.python), "-j", "0", "-x", later, self._venv.folder / "lib"]
-        )
+        compiles = _compileall(self._venv.python)
+        self._run(*compiles, "-j", "0", "-x", later, self._venv.folder / "lib")
 
     def install_extra(self, extra: Path, *, constraint: Path) -> None:
         installed = self._install("--requirements", extra, "--constraints", constraint)
@@ -322,20 +321,6 @@ class _Uv:
 def _compileall(python: Path) -> tuple[str | Path, ...]:
     """Makes the bytecode of the files and folders that follow, where it is not up to date."""
     return (python, "-m", "compileall", "-q")
-
-
-def _digest(interpreter: str, version: str, lock: Path, extra: Path | None) -> str:
-    """Name everything that goes into a venv."""
-    parts = [
-        "1",  # to be raised when the way of building changes
-        os.path.realpath(interpreter),
-        version,
-        f"{sys.platform} {platform.machine()}",
-    ]
-    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
-    for file in [lock, *(_with_included(extra) if extra else ())]:
-        digest.update(b"\0" + hashlib.sha256(_bytes(file)).digest())
-    return digest.hexdigest()[:16]
 
 
 def _bytes(file: Path) -> bytes:
@@ -355,10 +340,6 @@ def _lines(file: Path) -> Iterator[str]:
         bare = line.split(" #", 1)[0].strip()
         if bare and not bare.startswith("#"):
             yield bare
-
-
-def _has_requirements(extra: Path) -> bool:
-    return extra.exists() and any(_lines(extra))
 
 
 def _with_included(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.model import Environment
-    from windsock.targets.plan import PlannedStep
+    from windsock.targets.plan import Step
     from windsock.terminal.console import Console
 
 
@@ -20,15 +20,14 @@ class Target(Protocol):
 
     name: str
 
-    def plan(self) -> Iterator[PlannedStep]:
-        """What bringing it up does, step by step; nothing changes. Quick where all is there.
-
-        Raises:
-            ConfigurationError: The settings cannot be used.
-        """
-
     def running(self) -> Environment | None:
-        """The environment when all of it is up as the settings want it, else None; quick."""
+        """The environment when no step of `deploy` has anything to do, else None; quick."""
+
+    def for_rebuild(self) -> Target:
+        """A target of the files as they are now, with the same settings, that takes nothing over.
+
+        This one can still be deployed as it was.
+        """
 
     def bringing_up(self) -> AbstractContextManager[None]:
         """Have the lock of the state folder, and write down where the environment is.
@@ -37,10 +36,13 @@ class Target(Protocol):
             EnvironmentFailure: Another command is bringing it up.
         """
 
-    def prepare(self, console: Console) -> None:
-        """Get the software in place: a venv, or an image. What runs is not touched."""
+    def prepare(self) -> Sequence[Step]:
+        """Get the software in place: a venv, or images. What runs is not touched.
 
-    def deploy(self, console: Console) -> None:
+        These steps are needed only where one of `deploy` has something to do.
+        """
+
+    def deploy(self) -> Sequence[Step]:
         """Start the database and all components, or change what is outdated."""
 
     def wait(self, console: Console) -> Environment:

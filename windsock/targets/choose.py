@@ -13,17 +13,16 @@ if TYPE_CHECKING:
     from windsock.targets.base import Checker, Operations, Target
     from windsock.targets.cluster.parts import Parts
     from windsock.targets.cluster.target import ClusterTarget
-    from windsock.targets.local import LocalTarget
+    from windsock.targets.local.parts import LocalParts
 
 LOCAL = "Airflow's own processes on this machine; needs no Docker, no cluster"
 
 
-def target(settings: Settings, *, read_only: bool = False) -> Target:
+def target(settings: Settings) -> Target:
     """The target that the settings name; `auto` is the one that is up, else `local`.
 
     Args:
         settings: Of the environment.
-        read_only: Only its plan is wanted: it writes nothing.
 
     Raises:
         ConfigurationError: A target that needs a context has none, or an environment of another
@@ -31,8 +30,10 @@ def target(settings: Settings, *, read_only: bool = False) -> Target:
     """
     location = _location(settings)
     if location.target == "local":
-        return _local(settings, read_only=read_only)
-    return _cluster_target(settings, location, read_only=read_only)
+        from windsock.targets.local.target import LocalTarget  # noqa: PLC0415 - heavy
+
+        return LocalTarget(_local_parts(settings))
+    return _cluster_target(settings, location)
 
 
 def operations(settings: Settings) -> Operations:
@@ -43,7 +44,9 @@ def operations(settings: Settings) -> Operations:
     """
     location = _location(settings)
     if location.target == "local":
-        return _local(settings)
+        from windsock.targets.local.operations import LocalOperations  # noqa: PLC0415 - heavy
+
+        return LocalOperations(_local_parts(settings))
     from windsock.targets.cluster.operations import ClusterOperations  # noqa: PLC0415 - heavy
 
     return ClusterOperations(_parts(settings, location))
@@ -74,7 +77,9 @@ def cluster_target(settings: Settings, *, deployed_by_others: bool = False) -> C
 
 def checker(settings: Settings) -> Checker:
     """What imports DAGs without a running Airflow: on this machine, whatever the target is."""
-    return _local(settings)
+    from windsock.targets.local.checker import LocalChecker  # noqa: PLC0415 - heavy
+
+    return LocalChecker(_local_parts(settings))
 
 
 def _location(settings: Settings) -> Location:
@@ -90,30 +95,26 @@ def _location(settings: Settings) -> Location:
     return wanted
 
 
-def _local(settings: Settings, *, read_only: bool = False) -> LocalTarget:
-    from windsock.targets.local import LocalTarget  # noqa: PLC0415 - heavy
+def _local_parts(settings: Settings) -> LocalParts:
+    from windsock.targets.local.parts import LocalParts  # noqa: PLC0415 - heavy
 
-    return LocalTarget(settings, variables=dict(os.environ), read_only=read_only)
+    return LocalParts(settings=settings, variables=dict(os.environ))
 
 
-def _cluster_target(
-    settings: Settings, location: Location, *, read_only: bool = False
-) -> ClusterTarget:
+def _cluster_target(settings: Settings, location: Location) -> ClusterTarget:
     from windsock.targets.cluster.okteto import OktetoParts, OktetoTarget  # noqa: PLC0415 - heavy
     from windsock.targets.cluster.target import ClusterTarget  # noqa: PLC0415 - heavy
 
-    parts = _parts(settings, location, read_only=read_only)
+    parts = _parts(settings, location)
     return OktetoTarget(parts) if isinstance(parts, OktetoParts) else ClusterTarget(parts)
 
 
-def _parts(settings: Settings, location: Location, *, read_only: bool = False) -> Parts:
+def _parts(settings: Settings, location: Location) -> Parts:
     from windsock.targets.cluster.okteto import OktetoParts  # noqa: PLC0415 - heavy
     from windsock.targets.cluster.parts import Parts  # noqa: PLC0415 - heavy
 
     kind = OktetoParts if location.target == "okteto" else Parts
-    return kind(
-        settings=settings, location=location, variables=dict(os.environ), read_only=read_only
-    )
+    return kind(settings=settings, location=location, variables=dict(os.environ))
 
 
 def explain(settings: Settings) -> str:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from windsock.local.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from windsock.terminal.console import Console
 
 
 class Action(StrEnum):
@@ -39,9 +41,28 @@ class PlannedStep:
     seconds: float | None = None
 
 
-def nothing_to_do(plan: Iterable[PlannedStep]) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of `invoke up`.
+
+    Attributes:
+        plan: Looks at what is there, and changes nothing; `--dry-run` prints the answer.
+        run: Does what `plan` names. Where nothing is to be done it changes nothing that runs.
+    """
+
+    plan: Callable[[], PlannedStep]
+    run: Callable[[Console], None]
+
+
+def run_steps(steps: Iterable[Step], console: Console) -> None:
+    """Run these steps, one after the other."""
+    for step in steps:
+        step.run(console)
+
+
+def nothing_to_do(steps: Iterable[Step]) -> bool:
     """Whether everything is there; looks no further than the first step that is not."""
-    return all(step.action is Action.NONE for step in plan)
+    return all(step.plan().action is Action.NONE for step in steps)
 
 
 class Record:

@@ -1,105 +1,175 @@
-"""What every target has on this machine: the sync process, the environment's file, and the wait."""
+"""What every environment has on this machine: a state folder, a supervisor, a sync process."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from windsock.airflow.health import loopback_client
 from windsock.errors import WindsockError
-from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE
+from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE, Layout, inherited_variables
+from windsock.local.files import private_folder
+from windsock.local.locking import state_lock
+from windsock.local.processes import Supervisor
 from windsock.local.programs import Program
-from windsock.local.secrets import ADMIN
-from windsock.model import Environment
+from windsock.local.secrets import ADMIN, Secrets
+from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.settings import ServiceSettings
 from windsock.targets.plan import Action, PlannedStep
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    import httpx
 
     from windsock.config import Settings
-    from windsock.local.components import Layout
-    from windsock.local.processes import Supervisor
-    from windsock.local.secrets import Secrets
     from windsock.sync_process.settings import PodSettings
+    from windsock.targets.location import Location
 
 NOT_RUNNING = "the processes do not run"
 
 
-def describe(
-    settings: Settings, layout: Layout, *, target: str, url: str, secrets: Secrets
-) -> Environment:
-    """The environment, as the commands and the tests find it.
+@dataclass(kw_only=True)
+class ThisMachine:
+    """The parts of an environment on this machine, each made when it is first needed.
 
-    Args:
+    Attributes:
         settings: Of the environment.
-        layout: Of its state folder.
-        target: The name of its target.
-        url: Of the UI and API on this machine.
-        secrets: Of the environment.
+        location: Where Airflow runs.
+        variables: The environment variables of this process.
     """
-    return Environment(
-        target=target,
-        url=url,
-        user=ADMIN,
-        password_file=str(secrets.admin_password_file),
-        control_socket=str(layout.socket(CONTROL_SOCKET)),
-        dags_folder=str(settings.dags_folder.resolve()),
-        airflow=airflow_version(settings),
-    )
 
+    settings: Settings
+    location: Location
+    variables: Mapping[str, str]
 
-def sync_program(
-    settings: Settings,
-    layout: Layout,
-    *,
-    store: str,
-    processor_socket: str,
-    pod: PodSettings | None = None,
-) -> Program:
-    """The supervised sync process.
+    @cached_property
+    def layout(self) -> Layout:
+        """The state folder."""
+        return Layout(state=self.settings.state_folder)
 
-    Args:
-        settings: Of the environment.
-        layout: Of its state folder.
-        store: The snapshot store, where the agent runs.
-        processor_socket: Where the dag-processor listens there.
-        pod: Where the agent runs; None means on this machine.
-    """
-    sync = settings.sync
-    service = ServiceSettings(
-        dags_folder=str(settings.dags_folder.resolve()),
-        store=store,
-        processor_socket=processor_socket,
-        control_socket=str(layout.socket(CONTROL_SOCKET)),
-        state_folder=str(layout.state),
-        airflow_settings=str(settings.path(settings.airflow_settings)),
-        quiet=sync.quiet,
-        longest=sync.longest,
-        keep_snapshots=sync.keep_snapshots,
-        maximum_bytes=sync.maximum_bytes,
-        pod=pod,
-        further={name: str(folder) for name, folder in settings.further_folders.items()},
-        secrets=str(layout.secrets),
-        up_timeout=settings.up_timeout,
-    )
-    return module_program(
-        "sync", "windsock.sync_process.service", service.as_variable(), settings=settings
-    )
+    @property
+    def was_up(self) -> bool:
+        """Whether the environment is, or was, up."""
+        return (self.layout.state / ENVIRONMENT_FILE).exists()
 
+    @property
+    def secrets(self) -> Secrets:
+        """Passwords and keys, as they are in the state folder now."""
+        private_folder(self.layout.state)
+        return Secrets.ensure(self.layout.secrets)
 
-def module_program(
-    name: str, module: str, environment: Mapping[str, str], *, settings: Settings
-) -> Program:
-    """A module of the toolkit as a supervised process, stopped before anything of Airflow's."""
-    return Program(
-        name=name,
-        command=(sys.executable, "-m", module),
-        environment=environment,
-        folder=settings.project,
-        stage=SYNC_STAGE,
-    )
+    @property
+    def has_secrets(self) -> bool:
+        """Whether there are secrets: without them nothing was ever started."""
+        return self.layout.secrets.exists()
+
+    @property
+    def scripts(self) -> Path | None:
+        """A folder of programs for all processes, if there is one."""
+        return None
+
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        """The supervisor of all processes on this machine."""
+        return Supervisor(
+            self.layout.state,
+            password=self.secrets.supervisor_password,
+            inherited=inherited_variables(self.variables, scripts=self.scripts),
+        )
+
+    @cached_property
+    def loopback(self) -> httpx.Client:
+        """A client for Airflow's address on this machine."""
+        return loopback_client()
+
+    @contextlib.contextmanager
+    def bringing_up(self) -> Iterator[None]:
+        """Lock the state folder, and write down where the environment is.
+
+        Raises:
+            EnvironmentFailure: Another command is bringing it up.
+        """
+        with state_lock(self.layout.state):
+            self.location.save(self.layout.state)
+            yield
+
+    def describe(self, *, url: str) -> Environment:
+        """The environment, as the commands and the tests find it.
+
+        Args:
+            url: Of the UI and API on this machine.
+        """
+        return Environment(
+            target=self.location.target,
+            url=url,
+            user=ADMIN,
+            password_file=str(self.secrets.admin_password_file),
+            control_socket=str(self.layout.socket(CONTROL_SOCKET)),
+            dags_folder=str(self.settings.dags_folder.resolve()),
+            airflow=airflow_version(self.settings),
+        )
+
+    def sync_program(
+        self, *, store: str, processor_socket: str, pod: PodSettings | None = None
+    ) -> Program:
+        """The supervised sync process.
+
+        Args:
+            store: The snapshot store, where the agent runs.
+            processor_socket: Where the dag-processor listens there.
+            pod: Where the agent runs; None means on this machine.
+        """
+        settings, sync = self.settings, self.settings.sync
+        service = ServiceSettings(
+            dags_folder=str(settings.dags_folder.resolve()),
+            store=store,
+            processor_socket=processor_socket,
+            control_socket=str(self.layout.socket(CONTROL_SOCKET)),
+            state_folder=str(self.layout.state),
+            airflow_settings=str(settings.path(settings.airflow_settings)),
+            quiet=sync.quiet,
+            longest=sync.longest,
+            keep_snapshots=sync.keep_snapshots,
+            maximum_bytes=sync.maximum_bytes,
+            pod=pod,
+            further={name: str(folder) for name, folder in settings.further_folders.items()},
+            secrets=str(self.layout.secrets),
+            up_timeout=settings.up_timeout,
+        )
+        return self.module_program("sync", "windsock.sync_process.service", service.as_variable())
+
+    def module_program(self, name: str, module: str, environment: Mapping[str, str]) -> Program:
+        """A module of windsock as a supervised process, stopped before anything of Airflow's."""
+        return Program(
+            name=name,
+            command=(sys.executable, "-m", module),
+            environment=environment,
+            folder=self.settings.project,
+            stage=SYNC_STAGE,
+        )
+
+    def planned_processes(self, programs: Iterable[Program]) -> PlannedStep:
+        """What must be done so that all of these programs run as they are described now."""
+        wanted = {program.name: program.description_file for program in programs}
+        changed = [name for name, file in wanted.items() if not (self.layout.state / file).exists()]
+        if changed:
+            return PlannedStep(
+                what=", ".join(changed),
+                action=Action.CHANGE,
+                why="what the processes are started with has changed",
+            )
+        states = self.supervisor.states()
+        stopped = [name for name in wanted if name not in states or not states[name].running]
+        if stopped:
+            return PlannedStep(what=", ".join(stopped), action=Action.START, why=NOT_RUNNING)
+        return PlannedStep(what=", ".join(wanted), action=Action.NONE)
 
 
 def sync_says(environment: Environment, what: str) -> bool:
@@ -108,22 +178,3 @@ def sync_says(environment: Environment, what: str) -> bool:
         return bool(ControlClient(environment.control_socket).status()[what])
     except (WindsockError, KeyError):
         return False
-
-
-def planned_processes(
-    supervisor: Supervisor, layout: Layout, programs: Iterable[Program]
-) -> PlannedStep:
-    """What must be done so that all of these programs run as they are described now."""
-    wanted = {program.name: program.description_file for program in programs}
-    changed = [name for name, file in wanted.items() if not (layout.state / file).exists()]
-    if changed:
-        return PlannedStep(
-            what=", ".join(changed),
-            action=Action.CHANGE,
-            why="what the processes are started with has changed",
-        )
-    states = supervisor.states()
-    stopped = [name for name in wanted if name not in states or not states[name].running]
-    if stopped:
-        return PlannedStep(what=", ".join(stopped), action=Action.START, why=NOT_RUNNING)
-    return PlannedStep(what=", ".join(wanted), action=Action.NONE)

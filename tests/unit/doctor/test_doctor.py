@@ -20,11 +20,10 @@ from windsock.doctor import environment as environment_checks
 from windsock.doctor import machine, project
 from windsock.doctor.finding import OK, PROBLEM, WARNING, Finding
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.local import venv as venv_module
 from windsock.local.components import Layout
 from windsock.local.orphans import mark
 from windsock.local.secrets import Secrets
-from windsock.local.venv import Venv
+from windsock.local.venv import Venv, VenvRecipe
 from windsock.targets.base import Component
 
 if TYPE_CHECKING:
@@ -268,7 +267,7 @@ def test_the_venv_of_these_requirements_is_looked_for(
 
     assert "not built yet" in only(check()).what
     venv = Venv(folder=layout.venvs / "abc", digest="abc", created=False)
-    monkeypatch.setattr(venv_module, "find", lambda *_, **__: venv)
+    monkeypatch.setattr(VenvRecipe, "find", lambda _: venv)
     assert only(check()) == Finding(OK, str(venv.folder))
     monkeypatch.undo()
     (work.settings.project / "docker" / "requirements.lock").unlink()

@@ -184,18 +184,15 @@ def test_what_is_up_goes_on_if_its_change_cannot_be_built(
 
 
 def test_what_was_stopped_on_the_way_is_not_said_to_go_on(
-    up: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+    up: FakeWorkspace, target: FakeTarget
 ) -> None:
     target.is_running = False
-
-    def prepare(_: object) -> None:
-        (up.settings.state_folder / ENVIRONMENT_FILE).unlink()  # Its cluster was made anew.
-        raise EnvironmentFailure("no such package")
-
-    monkeypatch.setattr(target, "prepare", prepare)
+    described = up.settings.state_folder / ENVIRONMENT_FILE
+    target.meanwhile["prepare"] = described.unlink  # Its cluster was made anew.
+    target.fails = {"prepare": EnvironmentFailure("no such package")}
     with pytest.raises(EnvironmentFailure):
         flow.up(up, detach=True)
-    assert target.verbs == ["lock", "give up", "unlock"]
+    assert target.verbs == ["lock", "prepare", "give up", "unlock"]
     assert "goes on" not in up.kept.said
 
 
@@ -221,16 +218,9 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
     work: FakeWorkspace, target: FakeTarget
 ) -> None:
     assert flow.up(work, detach=False, dry_run=True) == 0
-    assert work.kept.data.getvalue().split() == [
-        "make",
-        "Airflow",
-        "it",
-        "is",
-        "new",
-        "about",
-        "60",
-        "s",
-    ]
+    rows = [line.split() for line in work.kept.data.getvalue().splitlines()]
+    why = ["it", "is", "new", "about", "60", "s"]
+    assert rows == [["make", "prepare", *why], ["make", "deploy", *why]]
     assert "nothing was changed" in work.kept.said
     assert target.verbs == []
 
@@ -266,28 +256,41 @@ def test_ctrl_c_leaves_what_was_up_before(
 
 
 @pytest.mark.parametrize("was_up", [False, True])
-def test_a_take_over_is_meant_for_the_first_step_and_for_no_rebuild_or_end(
+def test_a_change_while_saves_are_followed_is_rebuilt_by_a_fresh_target(
     tmp_path: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, was_up: bool
 ) -> None:
     requirements = tmp_path / "requirements.txt"
     target.source_files = [requirements]
     target.is_running = was_up
+    rebuilt = FakeTarget(target.environment)
+    target.make_another = lambda: rebuilt
 
     def in_background(_: object, look: Callable[[], None]) -> int:
-        target.is_running = False  # As the settings want it now.
         requirements.write_text("one\n")
         for _look in range(2):
             look()
         return 0
 
     monkeypatch.setattr(bringing_up, "in_background", in_background)
-    work = FakeWorkspace.of(tmp_path, target, rebuild="auto", cluster={"take_over": True})
-    assert flow.up(work, detach=False) == 0
-    assert target.verbs == ([] if was_up else BRING_UP) + BRING_UP + ([] if was_up else ["end"])
-    first, *rest = (settings.cluster.take_over for settings in work.wanted)
-    assert first
-    assert rest
-    assert not any(rest)
+    assert flow.up(FakeWorkspace.of(tmp_path, target, rebuild="auto"), detach=False) == 0
+    assert target.verbs == ([] if was_up else [*BRING_UP, "end"])
+    assert rebuilt.verbs == BRING_UP
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_missing_folder_says_how_to_make_it(
+    work: FakeWorkspace, target: FakeTarget, tmp_path: Path, *, detach: bool
+) -> None:
+    (tmp_path / "dags").rmdir()
+    with pytest.raises(ConfigurationError, match="dags does not exist") as caught:
+        flow.up(work, detach=detach, dry_run=not detach)
+    assert "mkdir -p" in caught.value.hint
+    assert "--dags" in caught.value.hint
+    folders = FakeWorkspace.of(tmp_path, target, sync={"folders": {"nowhere": "include"}})
+    with pytest.raises(ConfigurationError, match="nowhere does not exist") as caught:
+        flow.up(folders, detach=detach)
+    assert "sync.folders" in caught.value.hint
+    assert target.verbs == []
 
 
 def test_a_failure_while_following_stops_what_this_up_started(
@@ -752,16 +755,6 @@ def test_ci_brings_up_tests_and_takes_down(
     assert "--junit-xml=report.xml" in runner.commands[0]
 
 
-def test_ci_takes_the_sync_over_once_and_not_again_at_its_end(
-    tmp_path: Path, target: FakeTarget, runner: FakePytest
-) -> None:
-    runner.codes = [0]
-    work = FakeWorkspace.of(tmp_path, target, cluster={"take_over": True})
-    assert flow.ci(work, junit="report.xml") == 0
-    assert work.wanted[0].cluster.take_over
-    assert not work.wanted[-1].cluster.take_over
-
-
 def test_ci_takes_down_what_failed_to_come_up(
     work: FakeWorkspace, target: FakeTarget, runner: FakePytest
 ) -> None:
@@ -844,7 +837,7 @@ def test_what_a_killed_sync_left_does_not_look_like_one_that_is_up(
     described.parent.mkdir(exist_ok=True)
     described.write_text("left behind")
     seen: list[bool] = []
-    monkeypatch.setattr(cluster, "deploy", lambda _: seen.append(described.exists()))
+    cluster.meanwhile["deploy"] = lambda: seen.append(described.exists())
     assert flow.join(workspace) == 0
     assert seen == [False]
 

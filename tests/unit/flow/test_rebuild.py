@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +12,9 @@ from windsock.flow.rebuild import Rebuilder, SourcesWatch, in_background
 from windsock.flow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from windsock.targets.base import Target
 
 REBUILT = ["lock", "prepare", "deploy", "wait", "unlock"]
 
@@ -43,17 +41,6 @@ class AskedConsole(KeptConsole):
         self.questions.append("withdrawn")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RigWorkspace(Workspace):
-    """A workspace on the targets of a rig."""
-
-    make: Callable[[], FakeTarget]
-
-    def target(self, *, read_only: bool = False) -> Target:
-        del read_only
-        return self.make()
-
-
 class Rig:
     """A rebuilder on a project of two files, and the targets that it makes."""
 
@@ -77,7 +64,7 @@ class Rig:
         self.console = console or KeptConsole()
         self.state = folder / "state"
         settings = load({"state": str(folder / "state"), "rebuild": rebuild}, project=folder)
-        work = RigWorkspace(settings=settings, console=self.console, make=self._make)
+        work = Workspace(settings=settings, console=self.console)
         monkeypatch.setattr("windsock.flow.rebuild.show_dags", self._show)
         self.rebuilder = Rebuilder(work, self.running, clock=lambda: 0.0)
 
@@ -89,6 +76,7 @@ class Rig:
     def _target(self) -> FakeTarget:
         target = FakeTarget(self._environment)
         target.source_files = [self.requirements, self.unused]
+        target.make_another = self._make
         return target
 
     def _make(self) -> FakeTarget:

@@ -10,7 +10,7 @@ import pytest
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.local import ports
-from windsock.local.ports import LOOPBACK, choose, is_free, listener
+from windsock.local.ports import LOOPBACK, choose, is_free, listener, remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,9 +60,11 @@ def test_the_choice_is_remembered_even_when_the_wanted_port_is_free_again(tmp_pa
     memory = tmp_path / "ports"
     with closing(_listening()) as server:
         wanted = server.getsockname()[1]
-        first = choose({"api": wanted}, memory=memory)["api"]
+        first = choose({"api": wanted}, memory=memory)
+    assert not memory.exists()
+    remember(first, memory=memory)
     assert is_free(wanted)
-    assert choose({"api": wanted}, memory=memory)["api"] == first
+    assert choose({"api": wanted}, memory=memory) == first
 
 
 def test_another_wish_is_not_overruled_by_memory(tmp_path: Path, free: int) -> None:

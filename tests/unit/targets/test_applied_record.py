@@ -11,7 +11,7 @@ from windsock.targets.cluster.applied_record import AppliedRecord
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
-from windsock.targets.plan import Action
+from windsock.targets.plan import Action, run_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,5 +47,7 @@ def test_nothing_is_deployed_over_what_others_apply(tmp_path: Path) -> None:
     place = Location(target="context", context="lab", namespace="anna")
     target = ClusterTarget(Parts(settings=settings, location=place, variables={}))
     with pytest.raises(EnvironmentFailure, match="others deployed") as caught:
-        target.prepare(KeptConsole())  # It would ask the cluster next, and there is none.
+        run_steps(
+            target.prepare(), KeptConsole()
+        )  # It would ask the cluster next, and there is none.
     assert "tilt up" in caught.value.hint

@@ -18,6 +18,7 @@ from windsock.sync.protocol import StoreBusy
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget, delete_cluster
 from windsock.targets.location import Location
+from windsock.targets.plan import run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,7 +169,7 @@ def test_what_talks_to_a_cluster_that_is_gone_is_stopped_when_another_is_made(
     monkeypatch.setenv("PATH", str(tmp_path))
     rig = Rig(tmp_path)
     rig.kind.makes_it = made
-    rig.target.prepare(rig.console)
+    run_steps(rig.target.prepare(), rig.console)
     assert rig.stopped == made
 
 

@@ -18,6 +18,7 @@ from windsock.errors import EnvironmentFailure
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget
 from windsock.targets.location import Location
+from windsock.targets.plan import run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,12 +66,12 @@ def test_a_kind_that_is_not_served_is_named_before_anything_is_made_or_built(
     api: FakeApi, engine: Engine, project: Path
 ) -> None:
     with pytest.raises(EnvironmentFailure, match=r"Weathercock cock \(windsock.dev/v1\)") as failed:
-        target(api, project, skip_unserved=False).prepare(KeptConsole())
+        run_steps(target(api, project, skip_unserved=False).prepare(), KeptConsole())
     assert "--skip-unserved" in failed.value.hint
     assert engine.built == []
     assert api.writes() == []
 
 
 def test_one_may_go_on_without_it(api: FakeApi, engine: Engine, project: Path) -> None:
-    target(api, project, skip_unserved=True).prepare(KeptConsole())
+    run_steps(target(api, project, skip_unserved=True).prepare(), KeptConsole())
     assert engine.built == ["postgres", "airflow"]

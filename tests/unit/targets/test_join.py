@@ -39,8 +39,8 @@ def test_the_migration_that_others_applied_is_waited_for_whatever_its_name(tmp_p
         vars(target.parts).update(cluster=api.cluster(), objects=lambda: ours)
         api.put(item("apps/v1", "Deployment", "airflow-scheduler", **READY))
         api.put(item("batch/v1", "Job", "airflow-migrate", **COMPLETE))
-        target.prepare(KeptConsole())
-        target.deploy(KeptConsole())
+        assert target.prepare() == ()
+        target.apply_objects(KeptConsole())
         target.parts.lease.release()
     assert target.parts.applied.by_others()
     assert not [line for line in api.writes() if "deployments" in line or "jobs" in line]

@@ -5,8 +5,9 @@ import dataclasses
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 import pytest
@@ -16,16 +17,18 @@ from windsock.airflow import health
 from windsock.airflow.health import AIRFLOW
 from windsock.config import load
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
-from windsock.local import venv
-from windsock.local.components import CONTROL_SOCKET, PORTS
+from windsock.local.components import CONTROL_SOCKET, PORTS, Layout
 from windsock.local.ports import PortChoice
 from windsock.local.postgres import Postgres
 from windsock.local.processes import ProcessState
 from windsock.local.secrets import Secrets
 from windsock.local.venv import Venv
 from windsock.model import ENVIRONMENT_FILE
-from windsock.targets.local import ALL, LocalTarget
-from windsock.targets.plan import Action
+from windsock.targets.local.checker import LocalChecker
+from windsock.targets.local.operations import LocalOperations
+from windsock.targets.local.parts import ALL, LocalParts
+from windsock.targets.local.target import LocalTarget
+from windsock.targets.plan import Action, PlannedStep, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -89,6 +92,43 @@ class FakeSupervisor:
         return []
 
 
+class FakePostgres(Postgres):
+    """Makes no folder, and asks no server."""
+
+    def initialize(self) -> list[str]:
+        return ["made the user pgserver"]
+
+    def wait_ready(self, *, seconds: float = 0, check: Callable[[], None] = lambda: None) -> None:
+        del seconds
+        check()
+
+    def ensure_databases(self) -> None:
+        pass
+
+
+class RigParts(LocalParts):
+    """The parts of a rig, which puts its fakes into them."""
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        return FakePostgres(self.layout.database, port=PORTS["postgres"], secrets=self.secrets)
+
+
+class FakeRecipe:
+    """Finds the venv of the rig."""
+
+    environment: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+
+    def find(self) -> Venv | None:
+        return self._rig.venv
+
+    def ensure(self, _progress: object) -> Venv | None:
+        return self._rig.venv
+
+
 class Rig:
     """A local target whose supervisor, venv and Airflow are fakes."""
 
@@ -108,23 +148,36 @@ class Rig:
         self.bin.mkdir(parents=True, exist_ok=True)
         self.python("exit 0")
         self.venv: Venv | None = Venv(folder=self.bin.parent, digest="d1", created=False)
-        self.target = self.again()
-
-    def again(self, **variables: str) -> LocalTarget:
-        """A target as another command makes it."""
-        target = LocalTarget(self.settings, variables={"PATH": os.defpath, **variables})
-        found: Any = target
-        found._supervisor = self.supervisor
-        found._ports = {
+        self.layout = Layout(state=self.state)
+        self.ports = {
             name: PortChoice(name=name, port=port, wanted=port)
             for name, port in {"api": 8080, **PORTS}.items()
         }
-        found._loopback = httpx.Client(transport=httpx.MockTransport(self._airflow))
-        return target
+        self.target = self.again()
+        self.operations = LocalOperations(self.target.parts)
+        self.checker = LocalChecker(self.target.parts)
+
+    def again(self, **variables: str) -> LocalTarget:
+        """A target as another command makes it."""
+        return LocalTarget(self.parts(**variables))
+
+    def parts(self, **variables: str) -> LocalParts:
+        parts = RigParts(settings=self.settings, variables={"PATH": os.defpath, **variables})
+        vars(parts).update(
+            recipe=FakeRecipe(self),
+            supervisor=self.supervisor,
+            ports=self.ports,
+            loopback=httpx.Client(transport=httpx.MockTransport(self._airflow)),
+        )
+        return parts
+
+    def start_all(self) -> None:
+        """Let the supervisor have the programs of the settings of now."""
+        self.supervisor.apply(self.parts().programs())
 
     def make_secrets(self) -> None:
         """Be an environment that was up before."""
-        Secrets.ensure(self.target._layout.secrets)
+        Secrets.ensure(self.layout.secrets)
 
     def python(self, script: str) -> None:
         """What the venv's interpreter does instead."""
@@ -153,19 +206,13 @@ class Rig:
 @pytest.fixture
 def rig(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(health, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(Postgres, "initialize", lambda _: ["made the user pgserver"])
-    monkeypatch.setattr(Postgres, "wait_ready", lambda _, *, check: check())
-    monkeypatch.setattr(Postgres, "ensure_databases", lambda _: None)
-    made = Rig(tmp_path_factory.mktemp("r"))  # Short: unix sockets lie in it.
-    monkeypatch.setattr(venv, "find", lambda *_, **__: made.venv)
-    monkeypatch.setattr(venv, "ensure", lambda *_, **__: made.venv)
-    return made
+    return Rig(tmp_path_factory.mktemp("r"))  # Short: unix sockets lie in it.
 
 
 @contextlib.contextmanager
 def answering_sync(rig: Rig) -> Iterator[None]:
     """A sync process where the target expects it."""
-    path = rig.target._layout.socket(CONTROL_SOCKET)
+    path = rig.layout.socket(CONTROL_SOCKET)
     path.parent.mkdir(parents=True, exist_ok=True)
     fake = FakeSync(path)
     fake.start()
@@ -179,7 +226,7 @@ def sync(rig: Rig) -> Iterator[FakeSync]:
     fake = FakeSync(rig.project / "control.sock")
     fake.start()
     environment(rig.state, socket=fake.path).save(rig.state)
-    migrated = rig.target._layout.migrated
+    migrated = rig.layout.migrated
     migrated.parent.mkdir()
     migrated.write_text("d1")
     yield fake
@@ -195,19 +242,23 @@ def test_nothing_is_running_before_the_first_up_and_nothing_is_made(rig: Rig) ->
 
 
 def test_what_is_up_is_found(rig: Rig, sync: FakeSync) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     found = rig.again().running()
     assert found is not None
     assert found.control_socket == str(sync.path)
 
 
+def plan(target: LocalTarget) -> list[PlannedStep]:
+    return [step.plan() for step in (*target.prepare(), *target.deploy())]
+
+
 def planned(target: LocalTarget) -> dict[str, Action]:
-    return {step.what: step.action for step in target.plan()}
+    return {step.what: step.action for step in plan(target)}
 
 
 def test_the_plan_of_a_first_up_makes_everything_and_nothing_is_made(rig: Rig) -> None:
     rig.venv = None
-    assert planned(LocalTarget(rig.settings, variables={}, read_only=True)) == {
+    assert planned(LocalTarget(LocalParts(settings=rig.settings, variables={}))) == {
         "Airflow's venv": Action.MAKE,
         "database": Action.MAKE,
         ", ".join(ALL): Action.START,
@@ -217,17 +268,17 @@ def test_the_plan_of_a_first_up_makes_everything_and_nothing_is_made(rig: Rig) -
 
 @pytest.mark.usefixtures("sync")
 def test_the_plan_of_what_is_up_has_nothing_to_do(rig: Rig) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     assert set(planned(rig.again()).values()) == {Action.NONE}
 
 
 @pytest.mark.usefixtures("sync")
 def test_the_plan_says_what_has_changed(rig: Rig) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     rig.venv = Venv(folder=rig.bin.parent, digest="d2", created=False)
     rig.settings = load({"state": "state", "parse": {"processes": 3}}, project=rig.project)
     rig.supervisor.named["triggerer"] = "EXITED"
-    venv_step, database, processes = rig.again().plan()
+    venv_step, database, processes = plan(rig.again())
     assert venv_step.action is Action.NONE
     assert (database.action, database.why) == (
         Action.CHANGE,
@@ -240,15 +291,15 @@ def test_the_plan_says_what_has_changed(rig: Rig) -> None:
 
 @pytest.mark.usefixtures("sync")
 def test_the_plan_names_the_processes_that_do_not_run(rig: Rig) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     rig.supervisor.named["triggerer"] = "EXITED"
-    *_, processes = rig.again().plan()
+    *_, processes = plan(rig.again())
     assert (processes.what, processes.action) == ("triggerer", Action.START)
 
 
 @pytest.mark.usefixtures("sync")
 def test_a_dead_supervisor_is_not_up(rig: Rig) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     rig.supervisor.is_alive = False
     assert rig.again().running() is None
 
@@ -256,30 +307,22 @@ def test_a_dead_supervisor_is_not_up(rig: Rig) -> None:
 @pytest.mark.parametrize("state", ["BACKOFF", "FATAL", "STOPPED"])
 @pytest.mark.usefixtures("sync")
 def test_a_component_that_does_not_run_is_not_up(rig: Rig, state: str) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     rig.supervisor.named["scheduler"] = state
     assert rig.again().running() is None
 
 
 @pytest.mark.usefixtures("sync")
 def test_a_changed_setting_is_not_up_so_that_its_programs_start_anew(rig: Rig) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     rig.settings = load({"state": "state", "local": {"parallelism": 9}}, project=rig.project)
     assert rig.again().running() is None
 
 
 def test_a_sync_that_does_not_answer_is_not_up(rig: Rig, sync: FakeSync) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     sync.stop()
     assert rig.again().running() is None
-
-
-def test_a_missing_dag_folder_says_how_to_make_it(rig: Rig) -> None:
-    (rig.project / "dags").rmdir()
-    with pytest.raises(ConfigurationError, match="does not exist") as caught:
-        rig.target.prepare(rig.console)
-    assert "mkdir -p" in caught.value.hint
-    assert "--dags" in caught.value.hint
 
 
 # --- one at a time --------------------------------------------------------------------------------
@@ -308,9 +351,9 @@ def test_a_failed_up_gives_the_lock_back(rig: Rig) -> None:
 
 def test_the_database_comes_first_and_airflow_after_its_migration(rig: Rig) -> None:
     rig.python(f'echo "$@" >> {rig.project}/ran; echo migrate >> {rig.project}/order')
-    rig.target.prepare(rig.console)
-    rig.target._layout.database.parent.mkdir(parents=True)
-    rig.target.deploy(rig.console)
+    run_steps(rig.target.prepare(), rig.console)
+    rig.layout.database.parent.mkdir(parents=True)
+    run_steps(rig.target.deploy(), rig.console)
     assert rig.supervisor.calls == [
         "apply",
         "start postgres",
@@ -323,58 +366,55 @@ def test_the_database_comes_first_and_airflow_after_its_migration(rig: Rig) -> N
 
 @pytest.mark.usefixtures("sync")
 def test_a_target_goes_back_to_the_venv_that_it_was_brought_up_with(rig: Rig) -> None:
-    rig.supervisor.apply(rig.target._programs())
+    rig.start_all()
     assert rig.target.running() is not None
-    before = [program.description_file for program in rig.target._programs()]
+    before = [program.description_file for program in rig.target.parts.programs()]
     rig.venv = Venv(folder=rig.project / "another", digest="d2", created=True)
     fresh = rig.again()
-    fresh.prepare(rig.console)
-    assert [program.description_file for program in fresh._programs()] != before
-    assert [program.description_file for program in rig.target._programs()] == before
+    run_steps(fresh.prepare(), rig.console)
+    assert [program.description_file for program in fresh.parts.programs()] != before
+    assert [program.description_file for program in rig.target.parts.programs()] == before
 
 
 def test_a_database_that_is_migrated_is_not_migrated_again_until_airflow_changes(rig: Rig) -> None:
     rig.python(f"echo x >> {rig.project}/ran")
-    rig.target.prepare(rig.console)
-    rig.target._layout.database.parent.mkdir(parents=True)
+    run_steps(rig.target.prepare(), rig.console)
+    rig.layout.database.parent.mkdir(parents=True)
     for digest, times in (("d1", 1), ("d1", 1), ("d2", 2)):
         rig.venv = Venv(folder=rig.bin.parent, digest=digest, created=False)
-        rig.again().deploy(rig.console)
+        run_steps(rig.again().deploy(), rig.console)
         assert (rig.project / "ran").read_text() == "x\n" * times
 
 
 def test_a_migration_that_fails_shows_its_last_words_and_is_tried_again(rig: Rig) -> None:
-    rig.target.prepare(rig.console)
-    rig.target._layout.database.parent.mkdir(parents=True)
+    run_steps(rig.target.prepare(), rig.console)
+    rig.layout.database.parent.mkdir(parents=True)
     rig.python("echo 'no such revision' >&2; exit 1")
     with pytest.raises(EnvironmentFailure, match="could not be migrated") as caught:
-        rig.target.deploy(rig.console)
+        run_steps(rig.target.deploy(), rig.console)
     assert "no such revision" in caught.value.hint
     assert f"start {' '.join(AIRFLOW)}" not in rig.supervisor.calls
-    assert not rig.target._layout.migrated.exists()
+    assert not rig.layout.migrated.exists()
 
 
 def test_a_fresh_database_forgets_what_was_imported_into_the_old_one(rig: Rig) -> None:
-    rig.target.prepare(rig.console)
-    rig.target._layout.migrated.parent.mkdir(parents=True)
+    run_steps(rig.target.prepare(), rig.console)
+    rig.layout.migrated.parent.mkdir(parents=True)
     digest = rig.state / "imported-settings.json"
     digest.write_text("x")
-    rig.target.deploy(rig.console)
+    run_steps(rig.target.deploy(), rig.console)
     assert not digest.exists()
-    rig.target._layout.database.mkdir(parents=True)
+    rig.layout.database.mkdir(parents=True)
     digest.write_text("x")
-    rig.again().deploy(rig.console)
+    run_steps(rig.again().deploy(), rig.console)
     assert digest.exists()
 
 
 def test_a_port_that_moved_is_told(rig: Rig) -> None:
-    found: Any = rig.target
-    found._ports["api"] = PortChoice(
-        name="api", port=9, wanted=8, reason="8 is busy (pid 3, nginx)"
-    )
-    rig.target.prepare(rig.console)
-    rig.target._layout.migrated.parent.mkdir(parents=True)
-    rig.target.deploy(rig.console)
+    rig.ports["api"] = PortChoice(name="api", port=9, wanted=8, reason="8 is busy (pid 3, nginx)")
+    run_steps(rig.target.prepare(), rig.console)
+    rig.layout.migrated.parent.mkdir(parents=True)
+    run_steps(rig.target.deploy(), rig.console)
     assert "! port 8 is busy (pid 3, nginx): using 9" in rig.console.said
 
 
@@ -436,7 +476,7 @@ def test_down_forgets_the_environment_before_it_stops_it(rig: Rig) -> None:
     rig.supervisor.on_shutdown = lambda: seen.append((rig.state / ENVIRONMENT_FILE).exists())
     rig.target.down(rig.console, volumes=False)
     assert seen == [False]
-    assert rig.target._layout.secrets.exists()
+    assert rig.layout.secrets.exists()
 
 
 def test_down_with_volumes_removes_all_state_and_nothing_else(rig: Rig) -> None:
@@ -455,16 +495,17 @@ def test_what_could_not_be_stopped_is_not_removed(rig: Rig) -> None:
     rig.supervisor.on_shutdown = refuse
     with pytest.raises(EnvironmentFailure):
         rig.target.down(rig.console, volumes=True)
-    assert rig.target._layout.secrets.exists()
+    assert rig.layout.secrets.exists()
 
 
 def test_damaged_secrets_do_not_keep_an_environment_from_being_wiped(rig: Rig) -> None:
-    secrets = rig.target._layout.secrets
+    secrets = rig.layout.secrets
     secrets.mkdir(parents=True)
     (secrets / "secrets.json").write_text("{")
-    target = LocalTarget(rig.settings, variables={})
+    parts = LocalParts(settings=rig.settings, variables={})
+    target = LocalTarget(parts)
     with pytest.raises(EnvironmentFailure, match="is damaged") as caught:
-        target.status()
+        LocalOperations(parts).status()
     assert "invoke down --volumes" in caught.value.hint
     target.down(rig.console, volumes=True)
     assert not rig.state.exists()
@@ -478,7 +519,7 @@ def test_status_is_in_the_order_of_the_components_with_their_health(rig: Rig) ->
     rig.make_secrets()
     rig.unhealthy = ["scheduler"]
     rig.supervisor.named |= {"triggerer": "BACKOFF", "sync": "STOPPED", "postgres": "STARTING"}
-    found = {item.name: item for item in rig.target.status()}
+    found = {item.name: item for item in rig.operations.status()}
     assert tuple(found) == ALL
     assert {name: item.state for name, item in found.items()} == {
         "postgres": "starting",
@@ -495,22 +536,22 @@ def test_status_is_in_the_order_of_the_components_with_their_health(rig: Rig) ->
 
 
 def test_status_where_nothing_is_makes_nothing(rig: Rig) -> None:
-    assert rig.target.status() == []
+    assert rig.operations.status() == []
     assert not rig.state.exists()
 
 
 @pytest.mark.usefixtures("sync")
 def test_restarting_one_waits_for_it_alone(rig: Rig) -> None:
     rig.unhealthy = ["triggerer"]
-    rig.target.restart(rig.console, "scheduler")
+    rig.operations.restart(rig.console, "scheduler")
     assert rig.supervisor.calls == ["stop scheduler", "start scheduler"]
     with pytest.raises(DeadlineExceeded, match="triggerer"):
-        rig.target.restart(rig.console, "triggerer")
+        rig.operations.restart(rig.console, "triggerer")
 
 
 @pytest.mark.usefixtures("sync")
 def test_restarting_all_goes_through_all(rig: Rig) -> None:
-    rig.target.restart(rig.console, None)
+    rig.operations.restart(rig.console, None)
     everything = " ".join(ALL)
     assert rig.supervisor.calls == [
         f"stop {everything}",
@@ -523,8 +564,8 @@ def test_logs_of_all_carry_their_names(rig: Rig) -> None:
     folder = rig.state / "logs"
     folder.mkdir(parents=True)
     (folder / "sync.log").write_text("hello\n")
-    assert list(rig.target.logs(None, follow=False, lines=5)) == ["sync          | hello"]
-    assert list(rig.target.logs("sync", follow=False, lines=5)) == ["hello"]
+    assert list(rig.operations.logs(None, follow=False, lines=5)) == ["sync          | hello"]
+    assert list(rig.operations.logs("sync", follow=False, lines=5)) == ["hello"]
 
 
 def test_the_shell_has_airflows_variables_and_programs(rig: Rig) -> None:
@@ -533,17 +574,17 @@ def test_the_shell_has_airflows_variables_and_programs(rig: Rig) -> None:
         '#!/bin/sh\n[ "$AIRFLOW_HOME" ] && [ "$VIRTUAL_ENV" ] && [ "$MINE" = kept ] && exit "$1"\n'
     )
     command.chmod(0o755)
-    assert rig.again(MINE="kept").shell(["tell", "9"]) == 9
+    assert LocalOperations(rig.parts(MINE="kept")).shell(["tell", "9"]) == 9
 
 
 def test_a_command_that_is_not_there_is_refused(rig: Rig) -> None:
     with pytest.raises(ConfigurationError, match="no command 'frobnicate'"):
-        rig.target.shell(["frobnicate"])
+        rig.operations.shell(["frobnicate"])
 
 
 def test_a_check_gives_each_file_as_it_comes(rig: Rig) -> None:
     rig.python("""echo '{"file": "a.py"}'; echo '{"file": "b.py"}'; echo noise >&2""")
-    assert list(rig.target.check("/dags")) == [{"file": "a.py"}, {"file": "b.py"}]
+    assert list(rig.checker.check("/dags")) == [{"file": "a.py"}, {"file": "b.py"}]
 
 
 def test_a_check_finds_further_folders_by_their_names(rig: Rig) -> None:
@@ -553,19 +594,12 @@ def test_a_check_finds_further_folders_by_their_names(rig: Rig) -> None:
     folders = {"sync": {"folders": {"shared": "include"}}, "state": "state"}
     rig.settings = load(folders, project=rig.project)
     rig.python("""last="${PYTHONPATH##*:}"; echo "{\\"file\\": \\"$(ls "$last"/include)\\"}\"""")
-    assert list(rig.again().check("/dags")) == [{"file": "prices.py"}]
-
-
-def test_a_missing_further_folder_says_how_to_make_it(rig: Rig) -> None:
-    rig.settings = load({"sync": {"folders": {"nowhere": "include"}}}, project=rig.project)
-    with pytest.raises(ConfigurationError, match="nowhere does not exist") as caught:
-        rig.again().prepare(rig.console)
-    assert "sync.folders" in caught.value.hint
+    assert list(LocalChecker(rig.parts()).check("/dags")) == [{"file": "prices.py"}]
 
 
 def test_a_check_that_breaks_shows_its_last_words(rig: Rig) -> None:
     rig.python("""echo '{"file": "a.py"}'; echo 'no airflow here' >&2; exit 3""")
-    outcomes = rig.target.check("/dags")
+    outcomes = rig.checker.check("/dags")
     assert next(outcomes) == {"file": "a.py"}
     with pytest.raises(EnvironmentFailure) as caught:
         next(outcomes)

@@ -12,7 +12,8 @@ from windsock.config import load
 from windsock.model import ENVIRONMENT_FILE
 from windsock.targets.cluster.parts import Parts
 from windsock.targets.cluster.target import ClusterTarget
-from windsock.targets.local import LocalTarget
+from windsock.targets.local.parts import LocalParts
+from windsock.targets.local.target import LocalTarget
 from windsock.targets.location import Location
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +33,8 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def local(project: Path) -> LocalTarget:
-    return LocalTarget(load({"state": "state"}, project=project), variables={})
+    settings = load({"state": "state"}, project=project)
+    return LocalTarget(LocalParts(settings=settings, variables={}))
 
 
 @pytest.fixture

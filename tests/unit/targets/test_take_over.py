@@ -59,10 +59,12 @@ def test_who_takes_it_back_meanwhile_keeps_it(target: ClusterTarget, bob: Lease)
         take(target)
 
 
-def test_what_they_have_taken_back_is_not_removed_at_the_end(
-    target: ClusterTarget, bob: Lease
+@pytest.mark.parametrize("ours_before", [True, False])
+def test_what_others_have_is_not_removed_at_the_end(
+    target: ClusterTarget, bob: Lease, *, ours_before: bool
 ) -> None:
-    take(target)
+    if ours_before:
+        take(target)
     bob.take(take_over=True)
     vars(target.parts).update(supervisor=SimpleNamespace(shutdown=lambda: None))
     console = KeptConsole()
@@ -88,6 +90,14 @@ def test_what_is_ours_already_takes_it_from_nobody_later(
     bob.take()
     with pytest.raises(EnvironmentFailure, match="bob@desk"):
         take(target)
+
+
+def test_a_rebuild_takes_it_from_nobody(target: ClusterTarget, room: FakeRoom, bob: Lease) -> None:
+    rebuilt = target.for_rebuild()
+    vars(rebuilt.parts).update(cluster=room)
+    bob.take()
+    with pytest.raises(EnvironmentFailure, match="bob@desk"):
+        take(rebuilt)
 
 
 class Forbidden(FakeRoom):

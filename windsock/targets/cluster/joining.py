@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Any
 from windsock.cluster.api.client import OURS
 from windsock.cluster.rollout import follow as rollout
 from windsock.targets.cluster.target import ClusterTarget, ensure_secret
-from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from windsock.targets.plan import Step
     from windsock.terminal.console import Console
 
 
 class JoinedTarget(ClusterTarget):
     """Brings up only the sync: others deploy, and remove, what is in the cluster."""
 
-    def prepare(self, console: Console) -> None:
+    def prepare(self) -> Sequence[Step]:
         """Nothing to do: others have made the images."""
-        del console
-        check_folders(self.parts.settings)
+        return ()
 
-    def deploy(self, console: Console) -> None:
+    def apply_objects(self, console: Console) -> None:
         """Wait until what others applied is ready, and change nothing."""
         parts = self.parts
         with console.step("rolled out by others") as step:

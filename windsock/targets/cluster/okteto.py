@@ -65,9 +65,9 @@ class OktetoTarget(ClusterTarget):
 
     parts: OktetoParts
 
-    def deploy(self, console: Console) -> None:
+    def apply_objects(self, console: Console) -> None:
         """Apply what changed, and show the address of the UI for all users of the namespace."""
-        super().deploy(console)
+        super().apply_objects(console)
         if url := self.parts.deployment.url:
             console.line(f"UI for all who may see the namespace: {url}")
         for name in sorted(self.parts.not_waited_for):

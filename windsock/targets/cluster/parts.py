@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from windsock.airflow.health import loopback_client
 from windsock.cluster.api import lease
 from windsock.cluster.api.client import Cluster
 from windsock.cluster.images.delivery import SharedEngine, ToKind
@@ -18,41 +17,19 @@ from windsock.cluster.kind import Kind
 from windsock.cluster.manifests import render as manifests
 from windsock.cluster.manifests import settings as manifest_settings
 from windsock.local import ports
-from windsock.local.components import Layout, inherited_variables
-from windsock.local.files import private_folder
 from windsock.local.orphans import carries_mark
-from windsock.local.processes import Supervisor
-from windsock.local.secrets import Secrets
-from windsock.model import ENVIRONMENT_FILE
 from windsock.targets.cluster.applied_record import AppliedRecord
 from windsock.targets.cluster.images import BuiltImages
 from windsock.targets.cluster.namespace_lease import NamespaceLease
+from windsock.targets.this_machine import ThisMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import httpx
-
-    from windsock.config import Settings
     from windsock.targets.cluster.images import PodImages
-    from windsock.targets.location import Location
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The parts of one environment, each made when it is first needed.
-
-    Attributes:
-        settings: Of the environment.
-        location: The context and the namespace.
-        variables: The environment variables of this process.
-        read_only: Write nothing to the state folder, because only a plan is wanted.
-    """
-
-    settings: Settings
-    location: Location
-    variables: Mapping[str, str]
-    read_only: bool = False
+@dataclass(kw_only=True)
+class Parts(ThisMachine):
+    """The parts of one environment in a cluster, each made when it is first needed."""
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -120,52 +97,23 @@ class Parts:
         return AppliedRecord(self.layout.state)
 
     @cached_property
-    def layout(self) -> Layout:
-        """The state folder."""
-        return Layout(state=self.settings.state_folder)
-
-    @property
-    def was_up(self) -> bool:
-        """Whether the environment is, or was, up."""
-        return (self.layout.state / ENVIRONMENT_FILE).exists()
-
-    @property
-    def secrets(self) -> Secrets:
-        """Passwords and keys, as they are in the state folder now."""
-        private_folder(self.layout.state)
-        return Secrets.ensure(self.layout.secrets)
-
-    @cached_property
-    def supervisor(self) -> Supervisor:
-        """The supervisor of the sync and of the forwarded port."""
-        return Supervisor(
-            self.layout.state,
-            password=self.secrets.supervisor_password,
-            inherited=inherited_variables(self.variables),
-        )
-
-    @cached_property
     def port(self) -> ports.PortChoice:
         """The port on this machine at which Airflow answers."""
-        if not self.read_only:
-            private_folder(self.layout.state)  # `invoke render` stores the port there, too.
         chosen = ports.choose(
             {"api": self.settings.cluster.port},
             memory=self.layout.ports,
-            remember=not self.read_only,
             ours=lambda pid: carries_mark(pid, self.layout.state),
         )
         return chosen["api"]
+
+    def remember_port(self) -> None:
+        """Write down which port was chosen, for the next command."""
+        ports.remember({"api": self.port}, memory=self.layout.ports)
 
     @property
     def url(self) -> str:
         """Where Airflow answers on this machine."""
         return f"http://{ports.LOOPBACK}:{self.port.port}"
-
-    @cached_property
-    def loopback(self) -> httpx.Client:
-        """A client for `url`."""
-        return loopback_client()
 
     @property
     def overlay(self) -> str:

@@ -13,7 +13,7 @@ from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync.protocol import TAKE_OVER_HINT
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.settings import PodSettings
-from windsock.targets.this_machine import module_program, sync_program, sync_says
+from windsock.targets.this_machine import sync_says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +43,12 @@ def programs(parts: Parts) -> list[Program]:
         client=parts.client,
     )
     return [
-        sync_program(
-            settings,
-            parts.layout,
+        parts.sync_program(
             store=manifest_settings.STORE,
             processor_socket=manifest_settings.PROCESSOR_SOCKET,
             pod=pod,
         ),
-        module_program("forward", "windsock.cluster.access.forward", forward, settings=settings),
+        parts.module_program("forward", "windsock.cluster.access.forward", forward),
     ]
 
 
@@ -58,7 +56,7 @@ def stop(parts: Parts) -> None:
     """End what runs on this machine."""
     (parts.layout.state / ENVIRONMENT_FILE).unlink(missing_ok=True)
     parts.applied.clear()
-    if parts.layout.secrets.exists():
+    if parts.has_secrets:
         parts.supervisor.shutdown()
 
 

@@ -7,6 +7,7 @@ supervisor as the processes of the local target.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.failures import ClusterUnreachable
@@ -14,18 +15,19 @@ from windsock.cluster.manifests import apply, inventory, removal, secrets
 from windsock.cluster.manifests import render as manifests
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.local.locking import state_lock
 from windsock.model import Environment
 from windsock.sync.protocol import StoreBusy
 from windsock.targets.cluster import processes
-from windsock.targets.folder import check_folders, remove_state
+from windsock.targets.folder import remove_state
 from windsock.targets.location import Location
-from windsock.targets.plan import Action, PlannedStep, nothing_to_do
-from windsock.targets.this_machine import NOT_RUNNING, describe, planned_processes
+from windsock.targets.plan import Action, PlannedStep, Step, nothing_to_do
+from windsock.targets.this_machine import NOT_RUNNING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+    from typing import Self
 
     from windsock.targets.cluster.parts import Parts
     from windsock.terminal.console import Console
@@ -48,27 +50,31 @@ class ClusterTarget:
         parts = self.parts
         if not parts.was_up:
             return None
-        check_folders(parts.settings)
         parts.images.pin()
-        if not parts.supervisor.alive():
-            return None
-        # The cluster and the images are there where the objects are.
-        steps = (step() for step in (self._planned_objects, self._planned_processes))
-        if not nothing_to_do(steps):
+        if not parts.supervisor.alive() or not nothing_to_do(self.deploy()):
             return None
         parts.lease.use_take_over()
         return Environment.load(parts.layout.state)
 
-    def plan(self) -> Iterator[PlannedStep]:
-        """What bringing it up does, step by step."""
-        parts = self.parts
-        check_folders(parts.settings)
-        parts.images.pin()
-        applied = self._planned_objects()
-        if applied.action is not Action.NONE:
-            yield from self._planned_cluster()
-        yield applied
-        yield self._planned_processes()
+    def for_rebuild(self) -> Self:
+        """A target of the images that the files describe now, which takes nothing over."""
+        cluster = dataclasses.replace(self.parts.settings.cluster, take_over=False)
+        settings = dataclasses.replace(self.parts.settings, cluster=cluster)
+        return type(self)(dataclasses.replace(self.parts, settings=settings))
+
+    def prepare(self) -> Sequence[Step]:
+        """Reach the cluster, see that it serves all kinds, and get the images to it."""
+        return [
+            Step(plan=self._planned_cluster, run=self._reach_cluster),
+            Step(plan=self._planned_images, run=self._prepare_images),
+        ]
+
+    def deploy(self) -> Sequence[Step]:
+        """Apply what changed, and start the sync and the forwarded port."""
+        return [
+            Step(plan=self._planned_objects, run=self.apply_objects),
+            Step(plan=self._planned_processes, run=self._start_processes),
+        ]
 
     def _planned_objects(self) -> PlannedStep:
         """Whether objects must be applied: we or somebody else may have changed them."""
@@ -98,19 +104,21 @@ class ClusterTarget:
             return Action.MAKE, "the cluster does not answer"
         return Action.CHANGE, "somebody else has changed them"
 
-    def _planned_cluster(self) -> Iterator[PlannedStep]:
-        """The cluster and the images, for which `prepare` does the work."""
+    def _planned_cluster(self) -> PlannedStep:
         parts = self.parts
-        if parts.is_kind:
-            exists = parts.kind.exists()
-            yield PlannedStep(
-                what=f"kind cluster {parts.kind.name}",
-                action=Action.NONE if exists else Action.MAKE,
-                why="" if exists else "there is none",
-                seconds=KIND_SECONDS,
-            )
-        missing = parts.images.missing()
-        yield PlannedStep(
+        if not parts.is_kind:
+            return PlannedStep(what=f"cluster {parts.location.context}", action=Action.NONE)
+        exists = parts.kind.exists()
+        return PlannedStep(
+            what=f"kind cluster {parts.kind.name}",
+            action=Action.NONE if exists else Action.MAKE,
+            why="" if exists else "there is none",
+            seconds=KIND_SECONDS,
+        )
+
+    def _planned_images(self) -> PlannedStep:
+        missing = self.parts.images.missing()
+        return PlannedStep(
             what="images",
             action=Action.MAKE if missing else Action.NONE,
             why=f"Docker does not have {', '.join(missing)}" if missing else "",
@@ -122,7 +130,7 @@ class ClusterTarget:
         names = ", ".join(processes.NAMES)
         if not parts.was_up or not parts.supervisor.alive():
             return PlannedStep(what=names, action=Action.START, why=NOT_RUNNING)
-        step = planned_processes(parts.supervisor, parts.layout, processes.programs(parts))
+        step = parts.planned_processes(processes.programs(parts))
         if step.action is not Action.NONE:
             return step
         health = processes.health(parts, Environment.load(parts.layout.state))
@@ -130,17 +138,12 @@ class ClusterTarget:
             return PlannedStep(what=bad, action=Action.START, why="not healthy: waited for")
         return step
 
-    @contextlib.contextmanager
-    def bringing_up(self) -> Iterator[None]:
-        """Lock the state folder, and store the location of the environment in it."""
-        with state_lock(self.parts.layout.state):
-            self.parts.location.save(self.parts.layout.state)
-            yield
+    def bringing_up(self) -> AbstractContextManager[None]:
+        """Lock the state folder, and write down where the environment is."""
+        return self.parts.bringing_up()
 
-    def prepare(self, console: Console) -> None:
-        """Reach the cluster, see that it serves all kinds, and get the images to it."""
+    def _reach_cluster(self, console: Console) -> None:
         parts = self.parts
-        check_folders(parts.settings)
         if parts.applied.by_others():
             raise EnvironmentFailure(
                 f"others deployed what is in {parts.location}, and windsock only syncs to it",
@@ -157,9 +160,11 @@ class ClusterTarget:
                 manifests.render(parts.settings.project, parts.overlay),
                 skip_unserved=parts.settings.cluster.skip_unserved,
             )
-        parts.images.prepare(console)
 
-    def deploy(self, console: Console) -> None:
+    def _prepare_images(self, console: Console) -> None:
+        self.parts.images.prepare(console)
+
+    def apply_objects(self, console: Console) -> None:
         """Apply what changed, and wait until it is rolled out."""
         parts = self.parts
         if parts.port.reason:
@@ -184,15 +189,17 @@ class ClusterTarget:
                 )
         parts.applied.save(objects)
 
+    def _start_processes(self, console: Console) -> None:
+        del console  # `wait` shows what comes of it.
+        self.parts.remember_port()
+        self.parts.supervisor.apply(processes.programs(self.parts))
+        self.parts.supervisor.start(*processes.NAMES)
+
     def wait(self, console: Console) -> Environment:
-        """Start the sync and the forwarded port, and wait until all answers."""
+        """Wait until Airflow is healthy and the sync is connected."""
         parts = self.parts
-        environment = describe(
-            parts.settings, parts.layout, target=self.name, url=parts.url, secrets=parts.secrets
-        )
+        environment = parts.describe(url=parts.url)
         with console.step("Airflow") as step:
-            parts.supervisor.apply(processes.programs(parts))
-            parts.supervisor.start(*processes.NAMES)
             processes.wait_healthy(parts, environment, step.progress)
             step.detail = f"{environment.airflow} on {environment.url}"
         return environment
@@ -217,15 +224,20 @@ class ClusterTarget:
         console.line(f"left running in {self.parts.location}")
 
     def end(self, console: Console) -> None:
-        """Take down what `up` or `ci` brought up."""
-        self.down(console, volumes=False)
+        """Take down what `up` or `ci` brought up, but nothing of others: no take-over."""
+        self._take_down(console, volumes=False, take_over=False)
 
     def down(self, console: Console, *, volumes: bool) -> None:
         """Stop everything and remove it from the cluster; with `volumes` also what it stored."""
+        self._take_down(console, volumes=volumes, take_over=True)
+
+    def _take_down(self, console: Console, *, volumes: bool, take_over: bool) -> None:
         parts = self.parts
         with console.step("stopped") as step:
             processes.stop(parts)
             if not parts.is_kind or parts.kind.exists():
+                if not take_over:
+                    parts.lease.use_take_over()
                 step.detail = _remove(parts, volumes=volumes, progress=step.progress)
         Location.remove(parts.layout.state)
         if volumes:

@@ -1,0 +1,1 @@
+"""The local target: Airflow's own processes and a PostgreSQL on this machine, no Docker at all."""

@@ -1,0 +1,69 @@
+"""Import DAGs by Airflow's venv, without a running Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from windsock.airflow import settings as airflow_settings
+from windsock.errors import EnvironmentFailure
+from windsock.local.components import ensure_runtime, inherited_variables
+from windsock.targets.folder import links
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from windsock.targets.local.parts import LocalParts
+    from windsock.terminal.console import Console
+
+
+class LocalChecker:
+    """Imports the DAGs of a project.
+
+    Args:
+        parts: Of the environment, which need not be up.
+    """
+
+    def __init__(self, parts: LocalParts) -> None:
+        self._parts = parts
+
+    def prepare(self, console: Console) -> None:
+        """Build Airflow's venv if its requirements changed."""
+        self._parts.build_venv(console)
+
+    def check(self, folder: str) -> Iterator[dict[str, Any]]:
+        """Import every DAG below `folder`; an outcome a file."""
+        parts = self._parts
+        parse = parts.settings.parse
+        command = [
+            str(parts.ready_venv().python), "-m", "windsock.runtime.check", folder,
+            f"--timeout={parse.import_timeout}", f"--memory={parse.memory_limit_mb}",
+            f"--processes={parse.processes}",
+        ]  # fmt: skip
+        variables = {
+            **inherited_variables(parts.variables),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "AIRFLOW_HOME": str(parts.layout.home / "check"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "20",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(parse.import_timeout),
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        }
+        with links(parts.settings.further_folders) as further:
+            # Where Python and Airflow find what DAG files import from other folders.
+            variables["PYTHONPATH"] = f"{ensure_runtime(parts.layout)}{os.pathsep}{further}"
+            variables["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(further / airflow_settings.PLUGINS)
+            with subprocess.Popen(
+                command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as child:
+                if child.stdout is None or child.stderr is None:
+                    raise AssertionError("the pipes were asked for")
+                for line in child.stdout:
+                    yield json.loads(line)
+                errors = child.stderr.read()
+        if child.returncode != 0:
+            raise EnvironmentFailure(
+                "the DAGs could not be checked", "\n".join(errors.splitlines()[-10:])
+            )
