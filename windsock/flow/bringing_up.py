@@ -45,10 +45,10 @@ def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
     if environment is not None:
         import_settings(work, environment)
         work.console.success("already up")
-        return _use(work, environment, rebuilder, detach=detach, started_here=False)
+        return _announce_and_follow(work, environment, rebuilder, detach=detach, started_here=False)
     at_end = _goes_on if detach else target.end
     with brought_up(work, target, at_end=at_end) as environment:
-        return _use(work, environment, rebuilder, detach=detach, started_here=True)
+        return _announce_and_follow(work, environment, rebuilder, detach=detach, started_here=True)
 
 
 def _show_plan(work: Workspace) -> None:
@@ -72,7 +72,7 @@ def _duration(step: PlannedStep) -> str:
     return f"about {step.seconds:.0f} s"
 
 
-def _use(
+def _announce_and_follow(
     work: Workspace,
     environment: Environment,
     rebuilder: Rebuilder,

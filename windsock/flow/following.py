@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
     from windsock.terminal.feedback import Feedback
+
 RESTART_SECONDS = 10.0
 """How long a sync process that ended is waited for: its supervisor starts it again."""
-
 
 FIRST_PARSE_SECONDS = 15.0
 """How long the first parse of the whole DAG folder is waited for."""
 
 
 def show_dags(work: Workspace, environment: Environment) -> None:
-    """Say how many DAGs there are, and show every file that does not import."""
+    """Print the number of DAGs, and show every file that does not import."""
     from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
 
     client = ControlClient(environment.control_socket)
@@ -78,9 +78,9 @@ def follow(
     Args:
         work: The workspace.
         environment: Which is up.
-        greeting: The line that says so, once no save is missed any more.
-        stops: Whether this process stops the environment in the end.
-        left: Set when nobody listens any more.
+        greeting: A line to print once no save is missed any more.
+        stops: Whether this process stops the environment at its end.
+        left: Set when nothing may be printed any more.
 
     Returns:
         An exit code.

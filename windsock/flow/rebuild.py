@@ -55,7 +55,7 @@ class SourcesWatch:
         return {path: digest for path in self._paths() if (digest := _digest(path)) is not None}
 
     def _paths(self) -> list[Path]:
-        # If a file is missing, the known ones are watched on; a rebuild reports what is wrong.
+        # If a file is missing, the known files are still watched; a rebuild reports the error.
         with suppress(WindsockError):
             self._known = list(self._files())
         return self._known
@@ -92,7 +92,7 @@ def _digest(path: Path) -> bytes | None:
 
 
 class Rebuilder:
-    """Says what a change means, and does what the setting `rebuild` wants.
+    """Shows what a change means, and does what the setting `rebuild` wants.
 
     Args:
         work: The workspace.
@@ -146,10 +146,10 @@ class Rebuilder:
             self._console.error(error)
 
     def _judge(self, fresh: Collection[Path], now: Content) -> None:
-        """Say what a change means, and act on it.
+        """Show what a change means, and act on it.
 
         Args:
-            fresh: What has changed since the last report.
+            fresh: The files that have changed since the last report.
             now: The contents of all files.
 
         Raises:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from windsock.config import Settings
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
+
 PYTEST_NOTHING_RAN = 5
 """pytest's exit code when it collected no test."""
 

@@ -14,14 +14,9 @@ import sys
 from typing import Any
 
 
-def environment_of(description: dict[str, Any]) -> dict[str, str]:
-    """All variables of the program: what it inherits, then its own."""
-    return {**description["inherited"], **description["environment"]}
-
-
 def become(description: dict[str, Any]) -> None:
     """Replace this process by the program. Returns never, or raises OSError."""
-    environment = environment_of(description)
+    environment = {**description["inherited"], **description["environment"]}
     if description["user"]:
         _switch_to(description["user"])
     os.chdir(description["folder"])
