@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from windsock.errors import EnvironmentFailure
+from windsock.files import write_whole
 
 ENVIRONMENT_FILE = "environment.json"
 
@@ -48,11 +49,13 @@ class Environment:
             ) from error
 
     def save(self, state_folder: Path) -> None:
-        """Write it to `state_folder`, whole or not at all."""
+        """Write the environment file.
+
+        Raises:
+            EnvironmentFailure: It cannot be written.
+        """
         text = json.dumps(asdict(self), indent=2) + "\n"
-        fresh = state_folder / (ENVIRONMENT_FILE + ".new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(state_folder / ENVIRONMENT_FILE)
+        write_whole(state_folder / ENVIRONMENT_FILE, text, mode=0o644)
 
     @classmethod
     def load(cls, state_folder: Path) -> Environment:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from dev.benchmarks.environment import uninterrupted
 from dev.benchmarks.observer import Observer
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
+from windsock.files import private_folder
 from windsock.local import ports
-from windsock.local.files import private_folder
 from windsock.local.migration import migrate
 from windsock.local.postgres import Postgres
 from windsock.local.processes import Supervisor

@@ -28,7 +28,7 @@ from windsock.cluster.manifests import removal, secrets, settings
 from windsock.cluster.manifests import render as manifests
 from windsock.cluster.manifests.apply import apply
 from windsock.cluster.rollout import follow as rollout
-from windsock.local.files import private_folder
+from windsock.files import private_folder
 from windsock.local.ports import LOOPBACK
 from windsock.local.secrets import ADMIN
 

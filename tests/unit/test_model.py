@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +12,7 @@ from windsock.errors import EnvironmentFailure
 from windsock.model import ENVIRONMENT_FILE, Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
 words = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -61,20 +61,17 @@ def test_a_file_that_is_no_text_says_what_to_do(tmp_path: Path) -> None:
         Environment.load(tmp_path)
 
 
-def test_a_failed_save_leaves_the_old_one_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_the_old_one_whole(tmp_path: Path) -> None:
     _environment().save(tmp_path)
-    write: Callable[..., int] = Path.write_text
-
-    def half(path: Path, text: str, **options: str) -> int:
-        write(path, text[: len(text) // 2], **options)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="No space"):
-        _environment(target="other").save(tmp_path)
+    longest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, longest[1]))  # Bytes: a write ends halfway.
+    try:
+        with pytest.raises(EnvironmentFailure, match="cannot write"):
+            _environment(target="other").save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, longest)
     assert Environment.load(tmp_path) == _environment()
+    assert [path.name for path in tmp_path.iterdir()] == [ENVIRONMENT_FILE]
 
 
 def test_the_password_is_read_when_it_is_needed(tmp_path: Path) -> None:

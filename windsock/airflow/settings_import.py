@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.errors import EnvironmentFailure
+from windsock.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -218,15 +219,8 @@ class ImportRecord:
             ) from error
 
     def _save(self) -> None:
-        fresh = self._path.with_name(self._path.name + ".new")
         values = {"key": self._key, "content": self._content, **self._entries}
-        try:
-            fresh.unlink(missing_ok=True)
-            fresh.touch(mode=0o600)
-            fresh.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-            fresh.replace(self._path)
-        except OSError as error:
-            raise EnvironmentFailure(f"{self._path} cannot be written: {error}") from error
+        write_whole(self._path, json.dumps(values, indent=2) + "\n")
 
     def is_imported(self, content: str) -> bool:
         """Whether this is the content that was imported last."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import windsock
 from windsock.airflow import settings as airflow_settings
 from windsock.errors import ConfigurationError
-from windsock.local.files import cannot
+from windsock.files import cannot
 from windsock.local.programs import LOGS, RUN, Program
 from windsock.local.sockets import socket_path
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from windsock.errors import EnvironmentFailure
+from windsock.files import cannot, private_folder
 from windsock.local import system_user
 from windsock.local.commands import Finished, run
-from windsock.local.files import cannot, private_folder
 
 if TYPE_CHECKING:
     import pwd

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from windsock.errors import EnvironmentFailure
-from windsock.local.files import cannot, private_folder
+from windsock.files import cannot, private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

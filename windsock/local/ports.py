@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.local.files import private_folder, write_whole
+from windsock.files import private_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
+from windsock.files import cannot, private_folder, write_whole
 from windsock.local import launch
 from windsock.local.commands import run
-from windsock.local.files import cannot, private_folder, write_whole
 from windsock.local.orphans import Ended, mark, marked, reap, wait_gone
 from windsock.local.programs import LOGS, RUN, Program, configuration
 from windsock.local.remote import Fault, Remote

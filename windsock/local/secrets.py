@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from windsock.errors import EnvironmentFailure
-from windsock.local.files import cannot, private_folder, write_whole
+from windsock.files import cannot, private_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

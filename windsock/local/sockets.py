@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from windsock.errors import EnvironmentFailure
-from windsock.local.files import cannot, private_folder
+from windsock.files import cannot, private_folder
 
 PREFIX = "windsock-"
 LONGEST_FOLDER = 70

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windsock.errors import EnvironmentFailure
+from windsock.files import cannot
 from windsock.local.commands import run
-from windsock.local.files import cannot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

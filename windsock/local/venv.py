@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.files import cannot, private_folder, write_whole
 from windsock.local.commands import Finished, run
-from windsock.local.files import cannot, private_folder, write_whole
 from windsock.local.index import index_settings
 from windsock.local.interpreter import find_interpreter
 

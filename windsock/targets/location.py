@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from windsock.errors import EnvironmentFailure
-from windsock.local.files import private_folder, write_whole
+from windsock.files import private_folder, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

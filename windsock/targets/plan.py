@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from windsock.local.files import write_whole
+from windsock.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

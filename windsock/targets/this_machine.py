@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from windsock.airflow.health import loopback_client
 from windsock.errors import WindsockError
+from windsock.files import private_folder
 from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE, Layout, inherited_variables
-from windsock.local.files import private_folder
 from windsock.local.locking import state_lock
 from windsock.local.processes import Supervisor
 from windsock.local.programs import Program

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.local.files import cannot, write_whole
+from windsock.files import cannot, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ from windsock.airflow.health import (
     warm_up,
 )
 from windsock.errors import EnvironmentFailure
+from windsock.files import private_folder
 from windsock.local import ports
 from windsock.local.components import (
     DAG_PROCESSOR_SOCKET,
@@ -23,7 +24,6 @@ from windsock.local.components import (
     airflow_variables,
     runtime_folder,
 )
-from windsock.local.files import private_folder
 from windsock.local.orphans import carries_mark, mark
 from windsock.local.postgres import Postgres
 from windsock.local.venv import Venv, VenvRecipe

@@ -1,4 +1,4 @@
-"""Write small private files whole, and explain why a file could not be written."""
+"""Write small files whole or not at all, and explain why a file could not be written."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from windsock.errors import EnvironmentFailure
-from windsock.local.files import cannot, private_folder, write_whole
+from windsock.files import cannot, private_folder, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
