@@ -210,7 +210,7 @@ def airflow_variables(
     return {
         **airflow_settings.environment_variables(values),
         "AIRFLOW_HOME": str(layout.home),
-        "AIRFLOW_CONN_WAREHOUSE": postgres.warehouse_url("postgres"),
+        "AIRFLOW_CONN_WAREHOUSE": postgres.warehouse_url(),
         "PYTHONPATH": str(runtime),
         # A snapshot never changes: bytecode must not be written into it.
         "PYTHONDONTWRITEBYTECODE": "1",

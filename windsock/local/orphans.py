@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -22,14 +21,6 @@ if TYPE_CHECKING:
 
 MARK = "WINDSOCK_ENVIRONMENT"
 POLL_SECONDS = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """A process that was left behind, and is no more."""
-
-    pid: int
-    name: str
 
 
 def mark(state: Path) -> dict[str, str]:
@@ -63,24 +54,15 @@ def marked(state: Path) -> list[psutil.Process]:
     return [process for pid, process in sorted(found.items()) if pid not in spared]
 
 
-def reap(state: Path, *, patience: float = 3.0) -> list[Ended]:
-    """End every process of an environment: asked first, killed after `patience` seconds.
+def reap(state: Path, *, patience: float = 3.0) -> None:
+    """End the processes that a killed supervisor left behind, and no others.
 
-    For what a killed supervisor leaves behind. Nothing else is touched.
-
-    Returns:
-        What was ended.
+    Each process gets a signal to end, and is killed after `patience` seconds.
     """
-    ended: dict[int, Ended] = {}
     # Twice: a process may have been starting another one while we looked, and while one turns into
     # another program (execve) the kernel shows no variables of it.
     for wait in (patience, 1.0):
-        remaining = marked(state)
-        for process in remaining:
-            with suppress(psutil.Error):
-                ended[process.pid] = Ended(pid=process.pid, name=process.name())
-        _end(remaining, wait)
-    return list(ended.values())
+        _end(marked(state), wait)
 
 
 def _end(processes: Sequence[psutil.Process], patience: float) -> None:

@@ -100,11 +100,11 @@ class Postgres:
         """
         return self._folder.prepare(password=self._secrets.owner_password)
 
-    def program(self, name: str = "postgres") -> Program:
+    def program(self) -> Program:
         """The server, for the supervisor."""
         settings = [f"--{key}={value}" for key, value in SETTINGS.items()]
         return Program(
-            name=name,
+            name="postgres",
             command=(
                 str(self._programs / "postgres"),
                 "-D",
@@ -139,9 +139,7 @@ class Postgres:
         while True:
             check()
             # Another server may be at our port: ask only when ours listens there.
-            answer = (
-                self._ask("select 1", database=OWNER) if self._folder.listens(self._port) else None
-            )
+            answer = self._ask("select 1") if self._folder.listens(self._port) else None
             if answer is not None and answer.code == 0:
                 return
             if answer is not None and "password authentication failed" in answer.errors:
@@ -172,7 +170,7 @@ class Postgres:
         statements = [QUIET]
         for name, password in passwords.items():
             statements.append(ROLE.format(name=name, password=_literal(password)))
-        answer = self._ask("\n".join(statements), database=OWNER)
+        answer = self._ask("\n".join(statements))
         if answer.code != 0:
             raise EnvironmentFailure(
                 "the databases cannot be made in PostgreSQL", answer.last_lines(5)
@@ -187,14 +185,14 @@ class Postgres:
         """
         return self._url(f"postgresql+{driver}", AIRFLOW, self._secrets.database_password)
 
-    def warehouse_url(self, scheme: str = "postgresql") -> str:
-        """The URL of the database for DAGs; with the scheme `postgres` an Airflow connection."""
-        return self._url(scheme, WAREHOUSE, self._secrets.warehouse_password)
+    def warehouse_url(self) -> str:
+        """The URL of the database for DAGs, as an Airflow connection."""
+        return self._url("postgres", WAREHOUSE, self._secrets.warehouse_password)
 
     def _url(self, scheme: str, name: str, password: str) -> str:
         return f"{scheme}://{name}:{quote(password, safe='')}@{LOOPBACK}:{self._port}/{name}"
 
-    def _ask(self, statements: str, *, database: str) -> Finished:
+    def _ask(self, statements: str) -> Finished:
         """Let psql run statements as the owner; the password travels in its environment."""
         return run(
             [
@@ -207,7 +205,7 @@ class Postgres:
                 f"--port={self._port}",
                 f"--username={OWNER}",
                 "--no-password",
-                f"--dbname={database}",
+                f"--dbname={OWNER}",
             ],
             environment={
                 "PGPASSWORD": self._secrets.owner_password,

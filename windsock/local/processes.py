@@ -21,13 +21,13 @@ from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.files import cannot, private_folder, write_whole
 from windsock.local import launch
 from windsock.local.commands import run
-from windsock.local.orphans import Ended, mark, marked, reap, wait_gone
+from windsock.local.orphans import mark, marked, reap, wait_gone
 from windsock.local.programs import LOGS, RUN, Program, configuration
 from windsock.local.remote import Fault, Remote
 from windsock.local.sockets import forget_sockets, socket_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 SOCKET = "supervisor.sock"
 CONFIGURATION = f"{RUN}/supervisord.conf"
@@ -51,7 +51,6 @@ class ProcessState:
             STOPPING, EXITED, FATAL (given up) or UNKNOWN.
         pid: Its process; 0 if it has none.
         since: When it was last started, or stopped if it is not running; None if never.
-        exit_status: How it last ended.
         description: The supervisor's own words.
     """
 
@@ -59,30 +58,12 @@ class ProcessState:
     state: str
     pid: int
     since: datetime | None
-    exit_status: int
     description: str
 
     @property
     def running(self) -> bool:
         """Whether it has a process that is not known to be failing."""
         return self.state in RUNNING
-
-
-@dataclass(frozen=True, kw_only=True)
-class Applied:
-    """What `Supervisor.apply` did.
-
-    Attributes:
-        started: Whether the supervisor itself was started.
-        changed: Programs that were stopped because their description changed.
-        removed: Programs that were stopped because they are no longer wanted.
-        reaped: Processes that a killed supervisor had left behind.
-    """
-
-    started: bool
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    reaped: tuple[Ended, ...] = ()
 
 
 class Supervisor:
@@ -92,32 +73,21 @@ class Supervisor:
         state: The state folder; logs go to `logs/<program>.log` in it.
         password: For its socket; the same for every command of this environment.
         inherited: Variables that every program inherits. A change of them restarts nothing.
-        clock: Monotonic seconds.
-        sleep: Waits so many seconds.
     """
 
-    def __init__(
-        self,
-        state: Path,
-        *,
-        password: str,
-        inherited: Mapping[str, str],
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, state: Path, *, password: str, inherited: Mapping[str, str]) -> None:
         self._state = state.resolve()
         self._password = password
         self._inherited = {**inherited, **mark(self._state)}
-        self._clock = clock
-        self._sleep = sleep
         self._socket = socket_path(self._state / RUN, SOCKET)
         self._remote = Remote(self._socket, password)
 
-    def apply(self, programs: Iterable[Program]) -> Applied:
+    def apply(self, programs: Iterable[Program]) -> None:
         """Make these the supervised programs, and start the supervisor if it does not run.
 
-        Nothing is started and what did not change goes on running. Programs whose description
-        changed are stopped: `start` starts them anew.
+        No program is started, and a program that did not change goes on running. A program whose
+        description changed, or that is not wanted any more, is stopped. Where the supervisor was
+        killed, the processes that it left behind are ended.
 
         Raises:
             EnvironmentFailure: The supervisor cannot be started.
@@ -125,14 +95,12 @@ class Supervisor:
         wanted = list(programs)
         self._write(wanted)
         if self.alive():
-            applied = self._reload()
+            self._reload()
         else:
-            reaped = reap(self._state)
+            reap(self._state)
             self._socket.unlink(missing_ok=True)
             self._start_daemon()
-            applied = Applied(started=True, reaped=tuple(reaped))
         self._tidy(wanted)
-        return applied
 
     def alive(self) -> bool:
         """Whether the supervisor runs and obeys our password."""
@@ -167,15 +135,15 @@ class Supervisor:
                 if fault.code not in (_NOT_RUNNING, _BAD_NAME):
                     raise self._failure(name, fault.text) from fault
         longest = max((item["stopwaitsecs"] for item in self._described(names)), default=0)
-        deadline = self._clock() + longest + 5
+        deadline = time.monotonic() + longest + 5
         while True:
             states = self.states()
             left = [name for name in names if name in states and states[name].state not in ENDED]
             if not left:
                 return
-            if self._clock() > deadline:
+            if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"{', '.join(left)} did not stop, not even killed")
-            self._sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def restart(self, *names: str) -> None:
         """Stop programs and start them again."""
@@ -223,11 +191,8 @@ class Supervisor:
             raise cannot(f"read {self.log_file(name)}", error) from error
         return "\n".join(text.splitlines()[-lines:])
 
-    def shutdown(self) -> list[Ended]:
+    def shutdown(self) -> None:
         """Stop everything: programs by stage, the supervisor, whatever else carries our mark.
-
-        Returns:
-            What did not end in an orderly way and had to be ended one by one.
 
         Raises:
             EnvironmentFailure: Something is left that cannot be ended.
@@ -235,7 +200,7 @@ class Supervisor:
         if self.alive():
             self._stop_by_stage()
             self._stop_daemon()
-        ended = reap(self._state)
+        reap(self._state)
         self._socket.unlink(missing_ok=True)
         left = marked(self._state)
         if left:
@@ -244,7 +209,6 @@ class Supervisor:
                 "End them by hand; `ps -p <pid>` tells what they are.",
             )
         forget_sockets(self._socket)
-        return ended
 
     def _stop_by_stage(self) -> None:
         described = self._described()
@@ -277,10 +241,7 @@ class Supervisor:
         private_folder(folder / "programs")
         private_folder(self._state / LOGS)
         for program in programs:
-            write_whole(
-                self._state / program.description_file,
-                program.describe(self._inherited),
-            )
+            write_whole(self._state / program.description_file, program.describe(self._inherited))
         try:
             _link(folder / "python", Path(sys.executable).resolve())
             launcher = Path(launch.__file__).read_text(encoding="utf-8")
@@ -318,14 +279,13 @@ class Supervisor:
         if started.code != 0:
             raise EnvironmentFailure("the supervisor does not start", started.last_lines(10))
 
-    def _reload(self) -> Applied:
+    def _reload(self) -> None:
         [[added, changed, removed]] = self._remote.call("reloadConfig")
         self.stop(*changed, *removed)
         for name in (*changed, *removed):
             self._remote.call("removeProcessGroup", name)
         for name in (*added, *changed):
             self._remote.call("addProcessGroup", name)
-        return Applied(started=False, changed=tuple(changed), removed=tuple(removed))
 
     def _failure(self, name: str, why: str) -> EnvironmentFailure:
         tail = self.tail(name)
@@ -334,7 +294,6 @@ class Supervisor:
 
 
 def _link(path: Path, target: Path) -> None:
-    """Make or renew a symbolic link."""
     if not path.is_symlink() or path.readlink() != target:
         path.unlink(missing_ok=True)
         path.symlink_to(target)
@@ -348,6 +307,5 @@ def _process_state(item: dict[str, Any]) -> ProcessState:
         state=item["statename"],
         pid=item["pid"],
         since=datetime.fromtimestamp(seconds, UTC) if seconds else None,
-        exit_status=item["exitstatus"],
         description=item["spawnerr"] or item["description"],
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS = 10.0
+"""How long an answer may take."""
 USER = "windsock"
 
 
@@ -39,13 +40,11 @@ class Remote:
     Args:
         path: The socket.
         password: The one that its configuration names.
-        seconds: How long an answer may take.
     """
 
-    def __init__(self, path: Path, password: str, *, seconds: float = SECONDS) -> None:
+    def __init__(self, path: Path, password: str) -> None:
         self._path = path
         self._password = password
-        self._seconds = seconds
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Ask the supervisor; each call has its own connection, so that threads may ask at once.
@@ -55,7 +54,7 @@ class Remote:
             EnvironmentFailure: It does not run, or has another password.
             DeadlineExceeded: It does not answer.
         """
-        transport = _UnixTransport(self._path, self._password, self._seconds)
+        transport = _UnixTransport(self._path, self._password)
         try:
             with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
@@ -63,7 +62,7 @@ class Remote:
             raise Fault(fault.faultCode, fault.faultString) from fault
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"the supervisor did not answer within {self._seconds:g} s",
+                f"the supervisor did not answer within {SECONDS:g} s",
                 "Run `invoke down`, then `invoke up`.",
             ) from error
         except xmlrpc.client.ProtocolError as error:
@@ -79,10 +78,10 @@ class Remote:
 class _UnixTransport(xmlrpc.client.Transport):
     """Like supervisor's own transport, which knows no deadline."""
 
-    def __init__(self, path: Path, password: str, seconds: float) -> None:
+    def __init__(self, path: Path, password: str) -> None:
         token = base64.b64encode(f"{USER}:{password}".encode()).decode()
         super().__init__(headers=[("Authorization", f"Basic {token}")])
-        self._connected = _UnixConnection(path, seconds)
+        self._connected = _UnixConnection(path)
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
         del host
@@ -93,12 +92,11 @@ class _UnixTransport(xmlrpc.client.Transport):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, seconds: float) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__("localhost")
         self._path = path
-        self._seconds = seconds
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._seconds)
+        self.sock.settimeout(SECONDS)
         self.sock.connect(os.fspath(self._path))

@@ -29,7 +29,7 @@ def needed() -> bool:
     return os.geteuid() == 0
 
 
-def ensure_user(name: str = NAME) -> tuple[pwd.struct_passwd, list[str]]:
+def ensure_user() -> tuple[pwd.struct_passwd, list[str]]:
     """Find or make the system user.
 
     Returns:
@@ -39,26 +39,26 @@ def ensure_user(name: str = NAME) -> tuple[pwd.struct_passwd, list[str]]:
         EnvironmentFailure: It does not exist and cannot be made.
     """
     try:
-        return pwd.getpwnam(name), []
+        return pwd.getpwnam(NAME), []
     except KeyError:
         pass
     tool = shutil.which("useradd", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if tool is None:
         raise EnvironmentFailure(
-            f"PostgreSQL does not run as root, and there is no useradd to make the user {name}",
-            f"Make a system user named {name}, or run windsock as a normal user.",
+            f"PostgreSQL does not run as root, and there is no useradd to make the user {NAME}",
+            f"Make a system user named {NAME}, or run windsock as a normal user.",
         )
     made = run(
-        [tool, "--system", "--no-create-home", "--shell", "/bin/false", name],
+        [tool, "--system", "--no-create-home", "--shell", "/bin/false", NAME],
         environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         folder=Path("/"),
         seconds=60,
     )
     try:
-        return pwd.getpwnam(name), [f"made the system user {name} (PostgreSQL refuses to be root)"]
+        return pwd.getpwnam(NAME), [f"made the system user {NAME} (PostgreSQL refuses to be root)"]
     except KeyError:
         raise EnvironmentFailure(
-            f"the system user {name} cannot be made", made.last_lines(5)
+            f"the system user {NAME} cannot be made", made.last_lines(5)
         ) from None
 
 

@@ -128,17 +128,17 @@ def test_it_listens_on_loopback_only(
 
 
 def test_no_password_is_on_a_command_line_or_in_a_log_even_of_a_failure(
-    running: Postgres, state: Path, secrets: Secrets, supervisor: Supervisor, until: Until
+    running: Postgres, state: Path, secrets: Secrets, free_port: int, until: Until
 ) -> None:
-    running._ask("alter system set default_transaction_read_only = on", database="postgres")
-    running._ask("select pg_reload_conf()", database="postgres")
-    show = "show default_transaction_read_only"
-    until(lambda: "on" in running._ask(show, database="postgres").output)
+    owner = f"postgresql://postgres:{secrets.owner_password}@127.0.0.1:{free_port}/postgres"
+    _answer(owner, "alter system set default_transaction_read_only = on")
+    _answer(owner, "select pg_reload_conf()")
+    until(lambda: _answer(owner, "show default_transaction_read_only") == "on")
     with pytest.raises(EnvironmentFailure, match="cannot be made") as caught:
         running.ensure_databases()
     assert "read-only" in caught.value.hint
     passwords = (secrets.owner_password, secrets.database_password, secrets.warehouse_password)
-    text = supervisor.log_file("postgres").read_text()
+    text = (state / "logs" / "postgres.log").read_text()
     for process in marked(state):
         text += _command(process)
     assert not [password for password in passwords if password in text]
@@ -329,13 +329,14 @@ def test_lost_secrets_are_told_at_once(
         other.wait_ready(seconds=60)
 
 
-def test_a_server_that_never_answers_is_a_failure(postgres: Postgres) -> None:
-    postgres.initialize()
+def test_a_server_that_never_answers_is_a_failure(
+    data: Path, free_port: int, secrets: Secrets
+) -> None:
     moments = iter((0.0, 31.0))
     waiting = Postgres(
-        postgres._data,
-        port=postgres._port,
-        secrets=postgres._secrets,
+        data,
+        port=free_port,
+        secrets=secrets,
         clock=lambda: next(moments),
         sleep=lambda _seconds: None,
     )

@@ -170,14 +170,14 @@ def test_only_a_changed_program_is_touched(
     supervisor: Supervisor, state: Path, until: Until
 ) -> None:
     kept, old = _sleeper("kept", state), _sleeper("changed", state, environment={"V": "1"})
-    applied = supervisor.apply([kept, old, _sleeper("removed", state)])
-    assert applied.started
+    supervisor.apply([kept, old, _sleeper("removed", state)])
+    daemon = _daemon(supervisor)
     supervisor.start("kept", "changed", "removed")
     before = supervisor.states()
     new = _sleeper("changed", state, environment={"V": "2"})
-    applied = supervisor.apply([kept, new, _sleeper("added", state)])
-    assert not applied.started
-    assert (applied.changed, applied.removed) == (("changed",), ("removed",))
+    supervisor.apply([kept, new, _sleeper("added", state)])
+    assert _daemon(supervisor) == daemon
+    until(lambda: not psutil.pid_exists(before["removed"].pid))
     supervisor.start("kept", "changed", "added")
     after = supervisor.states()
     assert set(after) == {"kept", "changed", "added"}
@@ -200,8 +200,7 @@ def test_another_terminal_restarts_nothing(
     other = Supervisor(
         state, password=secrets.supervisor_password, inherited={"TERM": "another", "PATH": "/bin"}
     )
-    applied = other.apply([program])
-    assert (applied.started, applied.changed) == (False, ())
+    other.apply([program])
     assert other.states()["web"].pid == pid
 
 
@@ -235,7 +234,7 @@ def test_programs_are_stopped_by_stage(supervisor: Supervisor, state: Path, unti
     supervisor.apply(programs)
     supervisor.start("one", "two")
     until(lambda: all("ready" in supervisor.tail(name) for name in ("one", "two")))
-    assert supervisor.shutdown() == []
+    supervisor.shutdown()
     for name in ("one", "two"):
         assert "the database is there" in supervisor.tail(name)
         assert "got SIGTERM" in supervisor.tail(name)
@@ -254,11 +253,10 @@ def test_after_shutdown_nothing_with_the_mark_is_left(
     supervisor.apply([_python("web", escaping, folder=state)])
     supervisor.start("web")
     until(lambda: supervisor.tail("web").count("ready") == 2)
-    ended = supervisor.shutdown()
-    assert len(ended) == 1
+    supervisor.shutdown()
     assert marked(state) == []
     assert not supervisor.alive()
-    assert supervisor.shutdown() == []
+    supervisor.shutdown()
 
 
 def test_a_killed_supervisor_is_recovered_from(
@@ -273,9 +271,8 @@ def test_a_killed_supervisor_is_recovered_from(
     until(lambda: carries_mark(orphan, state))  # It may have been turning into its program.
     with pytest.raises(EnvironmentFailure, match="not running"):
         supervisor.states()
-    applied = supervisor.apply([program])
-    assert applied.started
-    assert [item.pid for item in applied.reaped] == [orphan]
+    supervisor.apply([program])
+    assert not carries_mark(orphan, state)
     supervisor.start("web")
     assert supervisor.states()["web"].running
 
@@ -287,7 +284,7 @@ def test_a_supervisor_with_another_password_is_replaced(
     daemon = _daemon(supervisor)
     other = Supervisor(state, password="another", inherited={})
     assert not other.alive()
-    assert other.apply([_sleeper("web", state)]).started
+    other.apply([_sleeper("web", state)])
     assert _daemon(other).pid != daemon.pid
     assert not supervisor.alive()
     other.shutdown()
@@ -338,7 +335,7 @@ def test_reaping_spares_whatever_does_not_carry_this_very_mark(
     ):
         try:
             until(lambda: carries_mark(ours.pid, mine))
-            assert [item.pid for item in reap(mine)] == [ours.pid]
+            reap(mine)
             assert ours.wait() == -signal.SIGTERM
             assert neighbour.poll() is None
             assert stranger.poll() is None
@@ -356,6 +353,6 @@ def test_a_process_that_ignores_the_polite_signal_is_killed(tmp_path: Path, unti
         ) as child,
     ):
         until(lambda: log.read_text().count("ready") == 2)
-        assert len(reap(tmp_path, patience=0.1)) == 2
+        reap(tmp_path, patience=0.1)
         assert child.wait() == -signal.SIGKILL
     assert marked(tmp_path) == []

@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import httpx
 import pytest
@@ -80,16 +80,13 @@ class FakeSupervisor:
 
     def states(self) -> dict[str, ProcessState]:
         return {
-            name: ProcessState(
-                name=name, state=state, pid=7, since=self.since, exit_status=0, description="pid 7"
-            )
+            name: ProcessState(name=name, state=state, pid=7, since=self.since, description="pid 7")
             for name, state in reversed(self.named.items())
         }
 
-    def shutdown(self) -> list[Any]:
+    def shutdown(self) -> None:
         self.calls.append("shutdown")
         self.on_shutdown()
-        return []
 
 
 class FakePostgres(Postgres):
