@@ -18,8 +18,7 @@ from invoke.env import Environment as VariableLoader
 from invoke.parser import Argument
 from invoke.parser.parser import ParseMachine
 
-WRONG_USE = 2
-"""The exit code of `windsock.errors.ConfigurationError`."""
+from windsock.errors import ConfigurationError
 
 
 class OptionalWord(Argument):
@@ -91,7 +90,8 @@ def set_value(argument: Argument, value: Any, cast: bool = True) -> None:
         _set_value(argument, value, cast)
     except ValueError:
         kind = "a whole number" if argument.kind is int else "a number"
-        raise Exit(f"--{argument.name} is {value!r}: it must be {kind}", code=WRONG_USE) from None
+        message = f"--{argument.name} is {value!r}: it must be {kind}"
+        raise Exit(message, code=ConfigurationError.exit_code) from None
 
 
 _cast = VariableLoader._cast  # noqa: SLF001 - see below

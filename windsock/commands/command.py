@@ -103,7 +103,7 @@ def workspace(
 
 
 def check_invoke_yaml(path: Path) -> None:
-    """Say what is wrong with invoke.yaml, before Invoke reads it and shows a traceback.
+    """Refuse a broken invoke.yaml in words; Invoke itself would show a traceback.
 
     Raises:
         Exit: It is no YAML, or no mapping.
