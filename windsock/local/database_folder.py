@@ -39,7 +39,7 @@ class DatabaseFolder:
         self._programs = programs
 
     def prepare(self, *, password: str) -> list[str]:
-        """Make the folder if there is none, and see that a server can start on it.
+        """Make the folder if there is none, and check that a server can start on it.
 
         The data is made in a folder next to it and renamed, so it is there whole or not at all.
 
@@ -47,10 +47,7 @@ class DatabaseFolder:
             password: Of the superuser, if the folder is made.
 
         Returns:
-            What had to be done to this machine, for a person to read; empty in general.
-
-        Raises:
-            EnvironmentFailure: It cannot be made, or is of another version.
+            What had to be done to this machine, for a person to read.
         """
         private_folder(self._data.parent)
         user, notes = self._prepare_user()
@@ -65,7 +62,7 @@ class DatabaseFolder:
         """Whether the server of this folder, and no other, is ready for connections at `port`."""
         lines = self._pid_file()
         return (
-            len(lines) >= 8  # noqa: PLR2004 - the line that tells the state
+            len(lines) >= 8  # noqa: PLR2004 - the line of the state
             and lines[3].strip() == str(port)
             and lines[7].strip() == "ready"
             and _is_postmaster(lines, self._data)

@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -65,7 +65,7 @@ def choose(
     Args:
         wanted: Name → port.
         memory: The file that `remember` wrote; it may not exist.
-        ours: Tells whether a pid belongs to this environment.
+        ours: Whether a pid belongs to this environment.
 
     Raises:
         ConfigurationError: A wanted port needs rights that this user does not have.
@@ -87,27 +87,27 @@ def remember(choices: Mapping[str, PortChoice], *, memory: Path) -> None:
     Raises:
         EnvironmentFailure: The file cannot be written.
     """
-    found = {
-        name: {"wanted": item.wanted, "port": item.port, "reason": item.reason}
-        for name, item in choices.items()
-    }
-    if found != _remembered(memory):
+    if choices != _remembered(memory):
         private_folder(memory.parent)
-        write_whole(memory, json.dumps(found, indent=2) + "\n", mode=0o644)
+        values = {name: asdict(choice) for name, choice in choices.items()}
+        write_whole(memory, json.dumps(values, indent=2) + "\n", mode=0o644)
 
 
 def _choose_one(
     name: str,
     wanted: int,
     *,
-    last: dict[str, Any] | None,
+    last: PortChoice | None,
     taken: set[int],
     ours: Callable[[int], bool],
 ) -> PortChoice:
-    if last is not None and last["wanted"] == wanted:
-        port = last["port"]
-        if port not in taken and _usable(port, ours):
-            return PortChoice(name=name, port=port, wanted=wanted, reason=last["reason"])
+    if (
+        last is not None
+        and last.wanted == wanted
+        and last.port not in taken
+        and _usable(last.port, ours)
+    ):
+        return last
     for port in range(wanted, min(wanted + TRIES, 65536)):
         if port not in taken and _usable(port, ours):
             reason = "" if port == wanted else _busy(wanted, taken)
@@ -154,7 +154,7 @@ def is_free(port: int) -> bool:
             raise EnvironmentFailure(f"port {port} cannot be used: {error}") from error
     if sys.platform == "linux":
         return True
-    # On BSD and macOS a bind succeeds beside a server that listens on all interfaces.
+    # On BSD and macOS a bind succeeds even if a server listens on all interfaces.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
         client.settimeout(1)
         return client.connect_ex((LOOPBACK, port)) != 0
@@ -191,16 +191,17 @@ def _listens(connection: Any, port: int) -> bool:
     )
 
 
-def _remembered(memory: Path) -> dict[str, dict[str, Any]]:
-    """What `remember` wrote; a file that is gone or damaged only means choosing anew."""
+def _remembered(memory: Path) -> dict[str, PortChoice]:
+    """What `remember` wrote; nothing if the file is gone or damaged."""
     try:
         values = json.loads(memory.read_text(encoding="utf-8"))
         return {
-            str(name): {
-                "wanted": int(item["wanted"]),
-                "port": int(item["port"]),
-                "reason": str(item["reason"]),
-            }
+            name: PortChoice(
+                name=name,
+                port=int(item["port"]),
+                wanted=int(item["wanted"]),
+                reason=str(item["reason"]),
+            )
             for name, item in values.items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -11,6 +11,7 @@ import binascii
 import json
 import secrets
 import string
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
@@ -56,37 +57,28 @@ class Secrets:
     admin_password: str = field(repr=False)
 
     @classmethod
-    def ensure(cls, folder: Path) -> Secrets:
-        """Read the secrets of `folder`, making those that do not exist yet.
+    def ensure(cls, folder: Path, *, adopted: Mapping[str, str] | None = None) -> Secrets:
+        """Read the secrets of `folder`, and make those that do not exist yet.
+
+        Args:
+            folder: It may not exist.
+            adopted: Name of a field → a secret that replaces the one in the folder.
 
         Raises:
             EnvironmentFailure: A file is damaged, or cannot be read or written.
         """
-        return cls.adopt(folder, {})
-
-    @classmethod
-    def adopt(cls, folder: Path, values: Mapping[str, str]) -> Secrets:
-        """Take over secrets from another place; those it does not name stay or are made.
-
-        Args:
-            folder: As for `ensure`.
-            values: Name of a field → its secret.
-
-        Raises:
-            EnvironmentFailure: As for `ensure`.
-        """
         private_folder(folder)
-        _close(folder, 0o700)
+        _make_private(folder, 0o700)
         file = folder / FILE
         stored = _read(file)
-        values = _generate() | stored | dict(values)
+        values = _generate() | stored | dict(adopted or {})
         if values != stored:
             write_whole(file, json.dumps(values, indent=2) + "\n")
         found = cls(folder=folder, **values)
-        _keep(found.admin_password_file, found.admin_password + "\n")
-        _keep(found.users_file, json.dumps({ADMIN: found.admin_password}) + "\n")
+        _write_if_changed(found.admin_password_file, found.admin_password + "\n")
+        _write_if_changed(found.users_file, json.dumps({ADMIN: found.admin_password}) + "\n")
         for path in (file, found.admin_password_file, found.users_file):
-            _close(path, 0o600)
+            _make_private(path, 0o600)
         return found
 
     @property
@@ -114,7 +106,6 @@ def _generate() -> dict[str, str]:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """What is stored already; nothing if there is no file yet."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -149,17 +140,14 @@ def _damaged(file: Path, why: str) -> EnvironmentFailure:
     )
 
 
-def _keep(path: Path, text: str) -> None:
-    """Write only what differs: Airflow may be reading the file."""
-    try:
+def _write_if_changed(path: Path, text: str) -> None:
+    with suppress(OSError, ValueError):
         if path.read_text(encoding="utf-8") == text:
             return
-    except (OSError, ValueError):
-        pass
     write_whole(path, text)
 
 
-def _close(path: Path, mode: int) -> None:
+def _make_private(path: Path, mode: int) -> None:
     try:
         if path.stat().st_mode & 0o777 != mode:
             path.chmod(mode)

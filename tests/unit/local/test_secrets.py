@@ -92,7 +92,7 @@ def test_a_damaged_file_is_told_and_left_as_it_is(tmp_path: Path, text: str) -> 
 
 def test_adopted_secrets_win_and_are_kept(tmp_path: Path) -> None:
     own = Secrets.ensure(tmp_path / "s")
-    adopted = Secrets.adopt(tmp_path / "s", {"admin_password": "theirs"})
+    adopted = Secrets.ensure(tmp_path / "s", adopted={"admin_password": "theirs"})
     assert adopted.admin_password == "theirs"
     assert adopted.admin_password_file.read_text() == "theirs\n"
     assert adopted.fernet_key == own.fernet_key

@@ -55,7 +55,7 @@ def ensure(cluster: Cluster, folder: Path) -> Secrets:
                 raise
         else:
             return own
-    return Secrets.adopt(folder, _values(found.get("data") or {}))
+    return Secrets.ensure(folder, adopted=_values(found.get("data") or {}))
 
 
 def _secret(secrets: Secrets) -> dict[str, Any]:
