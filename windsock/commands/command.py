@@ -1,4 +1,4 @@
-"""What every command has: its errors in words, and the settings that its flags lie over.
+"""What all commands share: how an error is shown, and the settings with the flags applied.
 
 windsock/errors.py lists the exit codes.
 """
@@ -34,7 +34,7 @@ INTERRUPTED = 130
 AS_FOR_UP = dict.fromkeys(("target", "context", "namespace"), "As for `invoke up`.")
 """Help of the flags that choose a cluster."""
 
-TAKE_OVER = "Also if somebody else syncs to the namespace: they are told."
+TAKE_OVER = "Also if somebody else syncs to the namespace; that person gets a message."
 """Help of `--take-over` where nobody stays to sync."""
 
 
@@ -83,7 +83,7 @@ def workspace(
     take_over: bool = False,
     **overrides: str,
 ) -> flow.Workspace:
-    """The settings of this project with the flags of a command laid over them."""
+    """The settings of this project; the flags of the command replace their values."""
     values: dict[str, Any] = dict(context.config.windsock)
     values.update({name: value for name, value in overrides.items() if value})
     cluster = {

@@ -1,8 +1,8 @@
 """Run the programs of an environment under supervisord: the one owner of `supervisor`.
 
 supervisord is a daemon of its own session, so it survives the terminal and the `up` that started
-it. It works in the state folder, and is spoken to by XML-RPC over a unix socket that only this
-user can open. Its API: https://supervisord.org/api.html
+it. It works in the state folder, and answers XML-RPC over a unix socket that only this user can
+open. Its API: https://supervisord.org/api.html
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Supervisor:
         self._tidy(wanted)
 
     def alive(self) -> bool:
-        """Whether the supervisor runs and obeys our password."""
+        """Whether the supervisor runs and accepts our password."""
         try:
             return bool(self._remote.call("getState")["statecode"] == 1)
         except EnvironmentFailure:
@@ -134,8 +134,8 @@ class Supervisor:
             except Fault as fault:
                 if fault.code not in (_NOT_RUNNING, _BAD_NAME):
                     raise self._failure(name, fault.text) from fault
-        longest = max((item["stopwaitsecs"] for item in self._described(names)), default=0)
-        deadline = time.monotonic() + longest + 5
+        patience = [item["stopwaitsecs"] for item in self._described() if item["name"] in names]
+        deadline = time.monotonic() + max(patience, default=0) + 5
         while True:
             states = self.states()
             left = [name for name in names if name in states and states[name].state not in ENDED]
@@ -163,7 +163,7 @@ class Supervisor:
     def check(self, *names: str) -> None:
         """Raise if one of these programs does not run.
 
-        To be called while waiting for one to become ready: what died will not.
+        Call it while you wait for a program to become ready: one that has ended never will.
 
         Raises:
             EnvironmentFailure: With the last lines of its log.
@@ -206,7 +206,7 @@ class Supervisor:
         if left:
             raise EnvironmentFailure(
                 "some processes do not end: " + ", ".join(str(process.pid) for process in left),
-                "End them by hand; `ps -p <pid>` tells what they are.",
+                "End them by hand; `ps -p <pid>` shows what they are.",
             )
         forget_sockets(self._socket)
 
@@ -228,11 +228,10 @@ class Supervisor:
         for process in wait_gone([daemon], seconds=5):
             process.kill()  # what it leaves is reaped next
 
-    def _described(self, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    def _described(self) -> list[dict[str, Any]]:
         """The supervisor's configuration of programs."""
         found: list[dict[str, Any]] = self._remote.call("getAllConfigInfo")
-        wanted = None if names is None else set(names)
-        return [item for item in found if wanted is None or item["name"] in wanted]
+        return found
 
     def _write(self, programs: list[Program]) -> None:
         private_folder(self._state)
@@ -289,8 +288,8 @@ class Supervisor:
 
     def _failure(self, name: str, why: str) -> EnvironmentFailure:
         tail = self.tail(name)
-        said = f"The end of {self.log_file(name)}:\n{tail}" if tail else "It said nothing."
-        return EnvironmentFailure(f"{name} does not run: {why}", said)
+        hint = f"The end of {self.log_file(name)}:\n{tail}" if tail else "It wrote nothing."
+        return EnvironmentFailure(f"{name} does not run: {why}", hint)
 
 
 def _link(path: Path, target: Path) -> None:

@@ -191,10 +191,10 @@ class VenvRecipe:
         write_whole(venv.folder / MARKER, marker, mode=0o644)
 
 
-def remove_unused(folder: Path, *, keep: int = KEPT) -> int:
-    """Remove all venvs but those that were used last; returns how many.
+def remove_unused(folder: Path, *, keep: int = KEPT) -> None:
+    """Remove all venvs but those that were used last.
 
-    To be called when nothing runs in any of them.
+    Call it when nothing runs in any of them.
 
     Args:
         folder: Holds the venvs; it may not exist.
@@ -204,20 +204,18 @@ def remove_unused(folder: Path, *, keep: int = KEPT) -> int:
         EnvironmentFailure: One cannot be removed.
     """
     if not folder.is_dir():
-        return 0
+        return
     with _opened(folder) as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return 0  # One is being built; there will be another time.
-        unused = sorted(folder.iterdir(), key=_last_used, reverse=True)[keep:]
-        for path in unused:
+            return  # One is being built; the next `down` removes what is unused.
+        for path in sorted(folder.iterdir(), key=_last_used, reverse=True)[keep:]:
             _remove(path)
-    return len(unused)
 
 
 def _last_used(path: Path) -> float:
-    """When a venv was used last, in seconds of the wall clock; what is none comes first of all."""
+    """When a venv was used last, in seconds of the wall clock; 0 for what is no venv."""
     try:
         return (path / MARKER).stat().st_mtime
     except OSError:

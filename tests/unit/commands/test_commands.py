@@ -86,29 +86,13 @@ class Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: int | None = None) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.settings: list[Any] = []
-        for module, names in (
-            (
-                flow,
-                (
-                    *("up", "down", "status", "logs", "restart", "attach", "test", "ci", "shell"),
-                    *("dags_list", "dags_trigger", "dags_errors", "dags_check"),
-                    *(
-                        "settings_export",
-                        "open_ui",
-                        "version",
-                        "build",
-                        "render",
-                        "diff",
-                        "deploy",
-                        "join",
-                    ),
-                    "secret",
-                ),
-            ),
-            (doctor, ("run",)),
-            (test_bed, ("up", "down")),
-        ):
-            for name in names:
+        flows = (
+            "up down status logs restart attach join test ci shell open_ui version "
+            "dags_list dags_trigger dags_errors dags_check settings_export "
+            "build render diff deploy secret"
+        )
+        for module, names in ((flow, flows), (doctor, "run"), (test_bed, "up down")):
+            for name in names.split():
                 monkeypatch.setattr(module, name, self._record(name, answer))
 
     def _record(self, name: str, answer: int | None) -> Any:

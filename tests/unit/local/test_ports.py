@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
-from windsock.local import ports
 from windsock.local.ports import LOOPBACK, choose, is_free, listener, remember
 
 if TYPE_CHECKING:
@@ -98,12 +97,12 @@ def test_a_damaged_memory_means_choosing_anew(tmp_path: Path, free: int, text: s
     assert choose({"api": free}, memory=tmp_path / "ports")["api"].port == free
 
 
-def test_no_free_port_near_the_wanted_one_is_an_error(
-    tmp_path: Path, busy: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ports, "TRIES", 1)
-    with pytest.raises(EnvironmentFailure, match=f"no port is free for api: {busy} is busy"):
-        choose({"api": busy}, memory=tmp_path / "ports")
+def test_no_free_port_near_the_wanted_one_is_an_error(tmp_path: Path) -> None:
+    with (
+        closing(socket.create_server((LOOPBACK, 65535))),  # There is none after it.
+        pytest.raises(EnvironmentFailure, match="no port is free for api: 65535 is busy"),
+    ):
+        choose({"api": 65535}, memory=tmp_path / "ports")
 
 
 def test_a_port_of_root_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
