@@ -1,7 +1,7 @@
 """Let uv find packages where this machine's pip finds them.
 
 Many machines have only pip configured (a mirror, an internal index, a folder of wheels, a
-certificate), and uv reads none of pip's settings. Where the user said nothing to uv, windsock
+certificate), and uv reads none of pip's settings. Where the user set nothing for uv, windsock
 translates what pip itself reports (`pip config list`: files and environment, merged by pip's own
 rules). The names are those of uv's reference, "Environment variables".
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,20 +68,18 @@ def pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """What pip is configured to do, its sources merged in its own order.
 
     Returns:
-        Option → value; empty if this Python has no pip, or pip does not answer.
+        Option → value; only those of the environment if pip does not answer.
     """
-    try:
+    with suppress(WindsockError):
         listed = run(
             [sys.executable, "-m", "pip", "config", "list"],
             environment=environment,
             folder=Path.home(),
             seconds=30,
         )
-    except WindsockError:
-        return _from_environment(environment)
-    if listed.code != 0:
-        return _from_environment(environment)
-    return parse_pip_config(listed.output)
+        if listed.code == 0:
+            return parse_pip_config(listed.output)
+    return _from_environment(environment)
 
 
 def parse_pip_config(text: str) -> dict[str, str]:

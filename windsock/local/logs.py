@@ -25,11 +25,11 @@ class Tail:
     inode: int = 0
 
     def last(self, lines: int) -> list[str]:
-        """The last lines there are; reading goes on after them."""
+        """The last lines; `new` goes on after them."""
         return list(deque(self.new(), maxlen=lines)) if self._open() else []
 
     def new(self) -> Iterator[str]:
-        """The whole lines that came since."""
+        """The whole lines that were written since the last read."""
         if self.file is None and not self._open():
             return
         while self.file is not None:
@@ -45,7 +45,7 @@ class Tail:
             self._open()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self.file is not None:
             self.file.close()
             self.file = None
@@ -77,9 +77,9 @@ def follow_logs(
 
     Args:
         files: Name → log file; one that does not exist yet is waited for.
-        follow: Go on with new lines for ever.
+        follow: Whether to go on with new lines for ever.
         lines: How many of the last lines of each to begin with.
-        prefixed: Put the name before each line.
+        prefixed: Whether to put the name before each line.
         sleep: Waits so many seconds.
     """
     tails = [Tail(name=name, path=path) for name, path in files.items()]

@@ -2,9 +2,9 @@
 
 A venv lies in a folder named by the digest of all that goes into it, so a changed lock, a changed
 extra requirement or another interpreter means another folder, and going back is free while the
-folder is one of those that were used last. The marker in it is written last: a folder without one
-was interrupted and is built anew; its time is that of the last use. A lock makes a second builder
-wait, also for what a killed one left behind: uv goes on until it is done.
+folder is one of those that were used last. The marker in it is written last, and its time is that
+of the last use: a build that left no marker was interrupted, and is done anew. A lock makes a
+second builder wait, also for a uv whose windsock was killed: uv goes on until it is done.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -187,8 +186,7 @@ class VenvRecipe:
             uv.install_extra(self.extra, constraint=self.lock)
         progress("compiling Airflow")
         uv.compile_now()
-        marker = json.dumps({"python": interpreter}) + "\n"
-        write_whole(venv.folder / MARKER, marker, mode=0o644)
+        write_whole(venv.folder / MARKER, "", mode=0o644)
 
 
 def remove_unused(folder: Path, *, keep: int = KEPT) -> None:
