@@ -180,7 +180,8 @@ def test_a_busy_backend_that_outlives_its_killed_server_is_found_and_ended(
     with subprocess.Popen(client, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as asking:
         until(lambda: any("SELECT" in _command(process) for process in marked(state)))
         server = psutil.Process(supervisor.states()["postgres"].pid)
-        psutil.Process(supervisor._remote.call("getPID")).kill()  # it would start a new one
+        pid_file = state / "run" / "supervisor.pid"
+        psutil.Process(int(pid_file.read_text())).kill()  # it would start a new one
         server.kill()
         asking.kill()
         (busy,) = (process for process in marked(state) if "SELECT" in _command(process))

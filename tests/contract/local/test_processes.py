@@ -65,8 +65,9 @@ def _sleeper(name: str, folder: Path, **more: Any) -> Program:
     return _python(name, "import time; time.sleep(600)", folder=folder, **more)
 
 
-def _daemon(supervisor: Supervisor) -> psutil.Process:
-    return psutil.Process(supervisor._remote.call("getPID"))
+def _daemon(supervisor: Supervisor, state: Path) -> psutil.Process:
+    assert supervisor.alive()  # So it has written its pid file.
+    return psutil.Process(int((state / "run" / "supervisor.pid").read_text()))
 
 
 def test_a_program_gets_exactly_what_it_was_given(
@@ -171,12 +172,12 @@ def test_only_a_changed_program_is_touched(
 ) -> None:
     kept, old = _sleeper("kept", state), _sleeper("changed", state, environment={"V": "1"})
     supervisor.apply([kept, old, _sleeper("removed", state)])
-    daemon = _daemon(supervisor)
+    daemon = _daemon(supervisor, state)
     supervisor.start("kept", "changed", "removed")
     before = supervisor.states()
     new = _sleeper("changed", state, environment={"V": "2"})
     supervisor.apply([kept, new, _sleeper("added", state)])
-    assert _daemon(supervisor) == daemon
+    assert _daemon(supervisor, state) == daemon
     until(lambda: not psutil.pid_exists(before["removed"].pid))
     supervisor.start("kept", "changed", "added")
     after = supervisor.states()
@@ -266,7 +267,7 @@ def test_a_killed_supervisor_is_recovered_from(
     supervisor.apply([program])
     supervisor.start("web")
     orphan = supervisor.states()["web"].pid
-    _daemon(supervisor).kill()
+    _daemon(supervisor, state).kill()
     until(lambda: not supervisor.alive())
     until(lambda: carries_mark(orphan, state))  # It may have been turning into its program.
     with pytest.raises(EnvironmentFailure, match="not running"):
@@ -281,11 +282,11 @@ def test_a_supervisor_with_another_password_is_replaced(
     supervisor: Supervisor, state: Path
 ) -> None:
     supervisor.apply([_sleeper("web", state)])
-    daemon = _daemon(supervisor)
+    daemon = _daemon(supervisor, state)
     other = Supervisor(state, password="another", inherited={})
     assert not other.alive()
     other.apply([_sleeper("web", state)])
-    assert _daemon(other).pid != daemon.pid
+    assert _daemon(other, state).pid != daemon.pid
     assert not supervisor.alive()
     other.shutdown()
 
@@ -294,7 +295,7 @@ def test_the_supervisor_has_a_session_of_its_own(
     supervisor: Supervisor, state: Path, until: Until
 ) -> None:
     supervisor.apply([_sleeper("web", state)])
-    daemon = _daemon(supervisor)
+    daemon = _daemon(supervisor, state)
     until(lambda: os.getsid(daemon.pid) == daemon.pid)
     assert os.getsid(0) != daemon.pid
     assert daemon.terminal() is None
