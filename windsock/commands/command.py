@@ -16,7 +16,7 @@ from invoke.util import yaml
 
 from windsock import config
 from windsock.commands.late import LateModule
-from windsock.errors import WindsockError
+from windsock.errors import ConfigurationError, WindsockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +114,9 @@ def check_invoke_yaml(path: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Exit(f"✗ {path} cannot be read: {error}", code=2) from None
+        raise Exit(f"✗ {path} cannot be read: {error}", code=ConfigurationError.exit_code) from None
     if values is not None and not isinstance(values, dict):
-        raise Exit(f"✗ {path} must be a mapping, like `windsock: {{dags: dags}}`", code=2)
+        raise Exit(
+            f"✗ {path} must be a mapping, like `windsock: {{dags: dags}}`",
+            code=ConfigurationError.exit_code,
+        )

@@ -1,4 +1,4 @@
-"""Run a tool to its end: no output unless it fails, no child left behind if we are interrupted."""
+"""Run a tool to its end; an interrupt ends the tool and its children, too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Finished:
 
     @property
     def disk_full(self) -> bool:
-        """Whether it ended for want of space."""
+        """Whether it ended because a disk is full."""
         return any(sign in self.errors or sign in self.output for sign in DISK_FULL)
 
     def last_lines(self, count: int = 20) -> str:
@@ -62,7 +62,7 @@ def run(
         user: The user and group id to run as; None means our own.
         text: What it reads on standard input.
         seconds: The longest it may take.
-        inherits: File descriptors that it inherits; a lock on one lasts until it has ended.
+        inherits: File descriptors for the tool; a lock on one lasts until the tool has ended.
 
     Raises:
         EnvironmentFailure: It cannot be started.
@@ -101,7 +101,6 @@ def run(
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill the group: what it was making is thrown away in any case."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.communicate()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from windsock.local.venv import Venv
 
 SYNC_STAGE = 3
-"""Stopped first: the sync; then what works on tasks; the API; the database (stage 0) last."""
+"""The sync stops first, then what runs tasks, then the API, and the database (stage 0) last."""
 
 PORTS = {"postgres": 5433, "scheduler-health": 8974}
 """The wanted ports of what is not for people; the UI's is a setting."""
@@ -107,7 +107,7 @@ class Layout:
         return self.state / LOGS / f"{name}.log"
 
     def check_is_ours(self) -> None:
-        """Make sure that the state folder is one, before it is removed with all that is in it.
+        """Check that windsock made all that is in the state folder, before the folder is removed.
 
         Raises:
             ConfigurationError: Something is in it that windsock did not make.

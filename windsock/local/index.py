@@ -84,20 +84,14 @@ def pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 def parse_pip_config(text: str) -> dict[str, str]:
     """Read lines such as `global.index-url='https://…'`; the later section wins."""
-    rank = {"global": 0, "install": 1, ":env:": 2}
-    found: dict[str, tuple[int, str]] = {}
+    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in text.splitlines():
         key, _, value = line.partition("=")
         section, _, option = key.partition(".")
-        if section not in rank or not value:
-            continue
-        try:
-            plain = str(ast.literal_eval(value))
-        except (ValueError, SyntaxError):
-            continue
-        if option not in found or rank[section] >= found[option][0]:
-            found[option] = (rank[section], plain)
-    return {option: value for option, (_, value) in found.items()}
+        if section in sections:
+            with suppress(ValueError, SyntaxError):  # The line is not `key='value'`.
+                sections[section][option] = str(ast.literal_eval(value))
+    return sections["global"] | sections["install"] | sections[":env:"]
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Know the processes of an environment by a mark they all inherit, and end those left behind.
+"""Find the processes of an environment by a mark that all inherit, and end what was left behind.
 
 Every process that windsock starts for an environment has `WINDSOCK_ENVIRONMENT=<state folder>` in
 its variables, and hands it on to its own children. So nothing else is ever ended, whatever its

@@ -50,7 +50,7 @@ class ProcessState:
         state: STOPPED, STARTING, RUNNING, BACKOFF (it died while starting and is tried again),
             STOPPING, EXITED, FATAL (given up) or UNKNOWN.
         pid: Its process; 0 if it has none.
-        since: When it was last started, or stopped if it is not running; None if never.
+        since: When the program was last started, or stopped if it does not run; None if never.
         description: The supervisor's own words.
     """
 

@@ -50,9 +50,10 @@ class Program:
         stop_signal: The name of the signal that ends it cleanly, for example `TERM`. The whole
             process group gets it.
         stop_seconds: After these its process group is killed.
-        restart: Whether it is started again when it ends.
-        start_seconds: It counts as running when it has lived as long.
-        start_retries: How often it is tried again if it has not, a second later each time.
+        restart: Whether the program is started again when it ends.
+        start_seconds: A program that has lived as long counts as running.
+        start_retries: How often a program that ended sooner is started again; each pause is a
+            second longer.
         stage: Programs of a higher stage are stopped first, those of one stage together.
     """
 

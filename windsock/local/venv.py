@@ -71,7 +71,7 @@ class Venv:
         Without its bytecode a package is compiled again by each process that imports it.
 
         Args:
-            environment: Of the process that does it; it goes on when this one has ended.
+            environment: Of the compiling process, which goes on when this one has ended.
 
         Raises:
             EnvironmentFailure: It cannot be started.
@@ -127,7 +127,7 @@ class VenvRecipe:
         return wanted if _is_complete(wanted) else None
 
     def ensure(self, progress: Callable[[str], None] = lambda _text: None) -> Venv:
-        """The venv of exactly these requirements; it is built if it is not there.
+        """The venv of exactly these requirements; a venv that is not there is built.
 
         Args:
             progress: Called with each stage of a build.
