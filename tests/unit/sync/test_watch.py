@@ -167,8 +167,9 @@ def test_reading_and_ignored_files_cause_no_hint(root: Path, hints: Counted) -> 
 
 
 def test_new_and_moved_folders_are_watched(root: Path, hints: Counted) -> None:
-    (root / "new/deep").mkdir(parents=True)
-    hints.wait_for(lambda paths: None in paths)
+    for folder in ("new", "new/deep"):  # One after the other: each is watched before its hint.
+        (root / folder).mkdir()
+        hints.wait_for(lambda paths: None in paths)
     (root / "new/deep/a.py").write_text("x")
     hints.wait_for(lambda paths: "new/deep/a.py" in paths)
     (root / "new").rename(root / "sub/moved")
