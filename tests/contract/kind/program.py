@@ -90,7 +90,7 @@ def change(path: Path, how: Any, *, always: bool = False) -> None:
     lock = path.with_name(f"{path.name}.lock")
     for attempt in range(LOCK_ATTEMPTS):
         try:
-            lock.touch(exist_ok=False)
+            lock.touch(mode=0, exist_ok=False)
             break
         except FileExistsError:
             if attempt == LOCK_ATTEMPTS - 1:

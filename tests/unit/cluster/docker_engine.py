@@ -28,7 +28,6 @@ class Engine:
     built: list[str] = field(default_factory=list)
     contexts: list[set[str]] = field(default_factory=list)
     answer: list[dict[str, Any]] = field(default_factory=list)
-    archive: bytes = b"layers"
 
     def build(self, query: dict[str, list[str]], body: bytes) -> list[dict[str, Any]]:
         with tarfile.open(fileobj=io.BytesIO(body)) as archive:
@@ -60,13 +59,13 @@ class Handler(BaseHTTPRequestHandler):
         elif path.endswith("/_ping"):
             self._answer("OK")
         elif path.endswith("/get"):
-            self._send(200, self.engine.archive)
+            name = path.partition("/images/")[2].removesuffix("/get")
+            self._send(200, f"layers of {name}".encode())
         else:
             name = path.partition("/images/")[2].removesuffix("/json")
             there = name in self.engine.images
-            self._answer(
-                {"Id": name, "RepoTags": [name]} if there else {"message": "No such image"}, there
-            )
+            found = {"Id": name, "RepoTags": [f"another-name-of/{name}", name]}
+            self._answer(found if there else {"message": "No such image"}, there)
 
     def do_POST(self) -> None:
         body = read_body(self)

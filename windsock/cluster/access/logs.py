@@ -252,10 +252,10 @@ def _follow(
     seen = -1
     with ObjectWatcher(cluster, [interest]) as watcher, contextlib.closing(followers):
         while True:
+            if (changes := watcher.changes) != seen:
+                followers.update(watcher.items("Pod"), lines=first)
+                seen, first = changes, None
             if followers.lines.empty():
-                changes = watcher.wait(seen, timeout=0)  # raises what has ended the watch
-                if changes != seen:
-                    followers.update(watcher.items("Pod"), lines=first)
-                    seen, first = changes, None
+                watcher.wait(seen, timeout=0)  # raises what has ended the watch
             with contextlib.suppress(queue.Empty):
                 yield followers.lines.get(timeout=_LOOK_SECONDS)

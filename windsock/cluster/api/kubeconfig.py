@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 KUBECTLS_OWN = "~/.kube/config"
 LOCK_SECONDS = 2.0
 """How long to wait for another program that changes the kubeconfig."""
+LOCK_PAUSE_SECONDS = 0.05
 
 _CURRENT = re.compile(r"^current-context:.*\n?", re.MULTILINE)
 
@@ -144,21 +146,27 @@ def _set_current(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, patience: float) -> Iterator[None]:
-    """Take the lock that kubectl and kind respect: a file next to the kubeconfig."""
-    from filelock import SoftFileLock, Timeout  # noqa: PLC0415 - seldom needed
+    """Take the lock that kubectl and kind respect: a file next to the kubeconfig.
 
-    lock = SoftFileLock(f"{path}.lock", timeout=patience)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise EnvironmentFailure(
-            f"somebody else is changing {path}: {lock.lock_file} is there",
-            "If nobody is, remove that file. Your current context was changed: "
-            "`kubectl config use-context NAME` sets it.",
-        ) from error
-    except OSError as error:
-        raise cannot(f"make {lock.lock_file}", error) from error
+    Theirs has mode 0, at which filelock's `SoftFileLock` gives up without waiting.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            lock.touch(exist_ok=False)
+            break
+        except FileExistsError as error:
+            if time.monotonic() >= deadline:
+                raise EnvironmentFailure(
+                    f"somebody else is changing {path}: {lock} is there",
+                    "If nobody is, remove that file. Your current context was changed: "
+                    "`kubectl config use-context NAME` sets it.",
+                ) from error
+            time.sleep(LOCK_PAUSE_SECONDS)
+        except OSError as error:
+            raise cannot(f"make {lock}", error) from error
     try:
         yield
     finally:
-        lock.release()
+        lock.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.images import engine, recipe
+from windsock.cluster.images.push import TRANSFER_SECONDS
 from windsock.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -92,8 +93,9 @@ def save(image: str, archive: Path) -> None:
     Raises:
         EnvironmentFailure: Docker does not have it or does not answer, or the disk is full.
     """
-    with engine.connected() as client:
-        layers = client.images.get(image).save(named=True)
+    # Docker may write all of it to a folder of its own before it sends the first byte.
+    with engine.connected(TRANSFER_SECONDS) as client:
+        layers = client.images.get(image).save(named=image)
         try:
             with archive.open("wb") as file:
                 file.writelines(layers)

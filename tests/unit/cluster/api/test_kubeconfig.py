@@ -110,7 +110,7 @@ def test_somebody_who_changes_the_kubeconfig_is_waited_for(tmp_path: Path) -> No
     freed = threading.Timer(0.05, lock.unlink)
     with kubeconfig.current_context_unchanged(str(path), new="kind-demo"):
         use_kind(path)
-        lock.touch()
+        lock.touch(mode=0)  # as kubectl and kind make it
         freed.start()
     freed.join()
     assert '"lab"' in path.read_text()
@@ -124,7 +124,7 @@ def test_a_lock_that_nobody_gives_back_is_named(tmp_path: Path) -> None:
     def use() -> None:
         with kubeconfig.current_context_unchanged(str(path), new="kind-demo", patience=0.01):
             use_kind(path)
-            lock.touch()
+            lock.touch(mode=0)
 
     with pytest.raises(EnvironmentFailure, match=r"config\.lock is there") as caught:
         use()
