@@ -191,7 +191,8 @@ class Poll:
         """Whether Airflow is likely to parse a file that it does not list yet."""
         if self._clock() - self._since > UNLISTED_SECONDS:
             return False
-        unlisted = self._expected.difference(found)
+        # Where files are listed, those of before are too: a helper module never will be.
+        unlisted = (self._saved if found else self._expected).difference(found)
         return any(_may_hold_dags(self._folder / name) for name in unlisted)
 
     def _parsed(self, name: str, listed: _Listed, airflow: Airflow) -> list[Event]:

@@ -49,7 +49,7 @@ class Connection:
     conn_type: str
     host: str | None = None
     schema: str | None = None
-    login: str | None = None
+    login: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     port: int | None = None
     extra: str | None = field(default=None, repr=False)

@@ -66,7 +66,8 @@ class _Libcst(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         """Something of libcst itself."""
-        if name.startswith("__"):
+        # `import libcst.matchers`, say in a plugin, asks for the path of the package.
+        if name.startswith("__") and name != "__path__":
             raise AttributeError(name)
         self.remove()
         libcst: Any = importlib.import_module("libcst")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -29,9 +30,10 @@ def join(root: bytes, path: str) -> bytes:
 
 
 def make_folders(root: bytes, paths: Iterable[str]) -> None:
-    """Make all folders above the paths; none exists yet."""
+    """Make all folders above the paths."""
     for folder in sorted(folders_of(paths)):
-        os.mkdir(join(root, folder))
+        with contextlib.suppress(FileExistsError):  # `a` and `A` may be one folder there.
+            os.mkdir(join(root, folder))
 
 
 def walk(root: bytes) -> Iterator[tuple[str, os.DirEntry[bytes]]]:

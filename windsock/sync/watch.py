@@ -244,11 +244,11 @@ class Watcher:
 def _silent_file_system(root: Path) -> str:
     """Why the folder's file system causes no events; empty if it causes some."""
     place = root.resolve()
-    mounts = [
-        mount
-        for mount in psutil.disk_partitions(all=True)
-        if place.is_relative_to(mount.mountpoint)
-    ]
+    try:
+        partitions = psutil.disk_partitions(all=True)
+    except OSError:
+        return ""
+    mounts = [mount for mount in partitions if place.is_relative_to(mount.mountpoint)]
     # Of two at the same place the later one is seen.
     mount = max(reversed(mounts), key=lambda each: len(each.mountpoint), default=None)
     if mount is None or mount.fstype not in SILENT_FILE_SYSTEMS:

@@ -19,4 +19,8 @@ def test_a_task_in_another_virtual_environment_has_the_library_that_no_other_nee
     done = environment.invoke("shell", "--", "python", program)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer == {"imported": False, "source": "@another\ndef load():\n    return 1\n"}
+    assert answer == {
+        "imported": False,
+        "source": "@another\ndef load():\n    return 1\n",
+        "module": "libcst.matchers",
+    }
