@@ -48,7 +48,7 @@ PATIENT = 3
 """The number of batches that start anew because a file changes, until that file has to wait; and of
 refusals that the next attempt should repair, until one is reported."""
 REPAIRED_BY_RETRY = frozenset({"base_mismatch", "digest_mismatch"})
-HALT_HINT = "Bring the files back, or confirm that the folder is meant to be empty."
+HALT_HINT = "Put the files back, or sync the empty folder: `invoke sync --allow-empty`."
 HINTS = {
     "no_space": "Snapshots that no run needs are removed, and it is tried again by itself; if it "
     "stays so, free some space on the disk of the store.",

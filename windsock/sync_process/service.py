@@ -19,6 +19,7 @@ from windsock.airflow.polling import Poll, Polling
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.model import Environment
 from windsock.sync.protocol import StoreBusy
+from windsock.sync.session import HALT_HINT
 from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_airflow
 from windsock.sync_process.server import ControlServer
 from windsock.sync_process.settings import ServiceSettings
@@ -38,8 +39,6 @@ SETTINGS_LOOK = 1.0
 
 STOP, TAKE_OVER = "stop", "take over"
 """The orders that `run` takes while somebody else syncs."""
-
-HALT_HINT = "Put the files back, or run `invoke sync --allow-empty` if it is meant."
 
 
 class Service:
