@@ -15,7 +15,7 @@ from windsock.flow import Workspace
 from windsock.model import Environment
 from windsock.sync_process.server import ControlServer
 from windsock.targets.base import Component
-from windsock.targets.plan import Action, PlannedStep, Step
+from windsock.targets.plan import Action, PlannedStep, UpStep
 from windsock.terminal.console import Console
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class FakeTarget:
         self.is_running = running
         self.fails = fails or {}
         self.meanwhile: dict[str, Callable[[], object]] = {}
-        self.locked = False
+        self.is_locked = False
         self.outcomes: list[Message] = []
         self.log_lines = ["one", "two"]
         self.asked: list[Any] = []
@@ -117,24 +117,24 @@ class FakeTarget:
         return self.make_another()
 
     @contextlib.contextmanager
-    def bringing_up(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         self._do("lock")
-        self.locked = True
+        self.is_locked = True
         try:
             yield
         finally:
-            self.locked = False
+            self.is_locked = False
             self._do("unlock")
 
-    def _step(self, verb: str) -> Step:
+    def _step(self, verb: str) -> UpStep:
         there = Action.NONE if self.is_running else Action.MAKE
         planned = PlannedStep(what=verb, action=there, why="it is new", seconds=60)
-        return Step(plan=lambda: planned, run=lambda _console: self._do(verb))
+        return UpStep(plan=lambda: planned, run=lambda _console: self._do(verb))
 
-    def prepare(self) -> Sequence[Step]:
+    def prepare(self) -> Sequence[UpStep]:
         return [self._step("prepare")]
 
-    def deploy(self) -> Sequence[Step]:
+    def deploy(self) -> Sequence[UpStep]:
         return [self._step("deploy")]
 
     def wait(self, console: Console) -> Environment:

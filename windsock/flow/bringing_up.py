@@ -46,7 +46,8 @@ def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
         import_settings(work, environment)
         work.console.success("already up")
         return _announce_and_follow(work, environment, rebuilder, detach=detach, started_here=False)
-    at_end = _goes_on if detach else target.end
+    # A target of its own: a long `up` may end on another sign-in, or on a cluster made anew.
+    at_end = _goes_on if detach else lambda console: work.target().end(console)
     with brought_up(work, target, at_end=at_end) as environment:
         return _announce_and_follow(work, environment, rebuilder, detach=detach, started_here=True)
 
@@ -85,10 +86,10 @@ def _announce_and_follow(
     Returns:
         An exit code.
     """
-    _announce(work.console, environment, detach=detach)
-    if detach:
-        return 0
     try:
+        _announce(work.console, environment, detach=detach)
+        if detach:
+            return 0
         return in_background(
             lambda left: follow(
                 work,
@@ -127,13 +128,14 @@ def brought_up(
     was_up = described.exists()
 
     def give_up_what_is_new(console: Console) -> None:
-        if was_up and described.exists():  # It is stopped where its cluster was made anew.
+        # `prepare` stops it, and removes this file, if it makes the kind cluster anew.
+        if was_up and described.exists():
             console.warning("what ran before goes on as it was")
         else:
             target.give_up(console)
 
     with contextlib.ExitStack() as lock:
-        lock.enter_context(target.bringing_up())
+        lock.enter_context(target.locked())
         stop: Callable[[Console], None] = give_up_what_is_new
         try:
             run_steps(target.prepare(), console)
@@ -197,7 +199,7 @@ def secret(work: Workspace) -> None:
     from windsock.targets.cluster.target import ensure_secret  # noqa: PLC0415 - heavy
 
     target = choose.cluster_target(work.settings)
-    with target.bringing_up(), work.console.step("namespace and Secret"):
+    with target.locked(), work.console.step("namespace and Secret"):
         ensure_secret(target.parts)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
 from windsock.flow.following import show_dags
+from windsock.targets.folder import check_folders
 from windsock.targets.plan import run_steps
 
 if TYPE_CHECKING:
@@ -195,8 +196,10 @@ class Rebuilder:
         started = self._clock()
         content = self._last
         try:
+            # A folder that is missing halts the sync, and Airflow waits for the sync to start.
+            check_folders(self._work.settings)
             target = self._running.for_rebuild()
-            with target.bringing_up():
+            with target.locked():
                 run_steps(target.prepare(), self._console)  # Nothing that runs is touched by it.
                 if not self._rolled_out(target):
                     self._console.warning(NOT_REBUILT)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.model import Environment
-    from windsock.targets.plan import Step
+    from windsock.targets.plan import UpStep
     from windsock.terminal.console import Console
 
 
@@ -29,20 +29,20 @@ class Target(Protocol):
         This one can still be deployed as it was.
         """
 
-    def bringing_up(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Have the lock of the state folder, and write down where the environment is.
 
         Raises:
             EnvironmentFailure: Another command is bringing it up.
         """
 
-    def prepare(self) -> Sequence[Step]:
+    def prepare(self) -> Sequence[UpStep]:
         """Get the software in place: a venv, or images. What runs is not touched.
 
         These steps are needed only where one of `deploy` has something to do.
         """
 
-    def deploy(self) -> Sequence[Step]:
+    def deploy(self) -> Sequence[UpStep]:
         """Start the database and all components, or change what is outdated."""
 
     def wait(self, console: Console) -> Environment:

@@ -42,7 +42,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class UpStep:
     """One step of `invoke up`.
 
     Attributes:
@@ -54,13 +54,13 @@ class Step:
     run: Callable[[Console], None]
 
 
-def run_steps(steps: Iterable[Step], console: Console) -> None:
+def run_steps(steps: Iterable[UpStep], console: Console) -> None:
     """Run these steps, one after the other."""
     for step in steps:
         step.run(console)
 
 
-def nothing_to_do(steps: Iterable[Step]) -> bool:
+def nothing_to_do(steps: Iterable[UpStep]) -> bool:
     """Whether everything is there; looks no further than the first step that is not."""
     return all(step.plan().action is Action.NONE for step in steps)
 

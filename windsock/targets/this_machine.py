@@ -15,7 +15,7 @@ from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE, Layout, inheri
 from windsock.local.locking import state_lock
 from windsock.local.processes import Supervisor
 from windsock.local.programs import Program
-from windsock.local.secrets import ADMIN, Secrets
+from windsock.local.secrets import ADMIN, FILE, Secrets
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.settings import ServiceSettings
@@ -68,7 +68,7 @@ class ThisMachine:
     @property
     def has_secrets(self) -> bool:
         """Whether there are secrets: without them nothing was ever started."""
-        return self.layout.secrets.exists()
+        return (self.layout.secrets / FILE).exists()
 
     @property
     def scripts(self) -> Path | None:
@@ -90,7 +90,7 @@ class ThisMachine:
         return loopback_client()
 
     @contextlib.contextmanager
-    def bringing_up(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Lock the state folder, and write down where the environment is.
 
         Raises:

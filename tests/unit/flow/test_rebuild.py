@@ -55,6 +55,8 @@ class Rig:
         self.requirements = folder / "requirements.txt"
         self.requirements.write_text("one\n")
         self.unused = folder / "unused.txt"
+        self.dags = folder / "dags"
+        self.dags.mkdir()
         self._targets: list[FakeTarget] = []
         self.runs_already = False
         self.fails: dict[str, BaseException] = {}
@@ -161,6 +163,14 @@ def test_a_rebuild_that_fails_says_why_and_touches_nothing_that_runs(auto: Rig) 
     assert auto.made[0].verbs == ["lock", "prepare", "unlock"]
     assert auto.running.verbs == []
     assert auto.settle() == ""  # It is not tried again until the file changes again.
+
+
+def test_nothing_is_rebuilt_without_the_dag_folder(auto: Rig) -> None:
+    auto.dags.rmdir()  # A halted sync would keep Airflow from starting again.
+    auto.requirements.write_text("two\n")
+    said = auto.settle()
+    assert "not rebuilt; saves are synced as before" in said
+    assert auto.made == []
 
 
 def test_an_undone_change_is_what_runs(auto: Rig) -> None:

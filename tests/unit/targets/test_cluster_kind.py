@@ -13,6 +13,7 @@ from windsock.cluster.api.failures import ClusterUnreachable
 from windsock.cluster.manifests import render as manifests
 from windsock.config import Settings
 from windsock.errors import ConfigurationError, EnvironmentFailure
+from windsock.local.secrets import Secrets
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync.protocol import StoreBusy
 from windsock.targets.cluster.parts import Parts
@@ -106,7 +107,7 @@ class Rig:
     def __init__(self, project: Path, target: str = "kind") -> None:
         (project / "dags").mkdir()
         self.state = project / ".windsock"
-        (self.state / "secrets").mkdir(parents=True)
+        Secrets.ensure(self.state / "secrets")
         (self.state / ENVIRONMENT_FILE).write_text("{}")
         (project / "kube" / "overlays" / target).mkdir(parents=True)
         self.cluster, self.kind = FakeCluster(), FakeKind()

@@ -327,19 +327,19 @@ def test_a_sync_that_does_not_answer_is_not_up(rig: Rig, sync: FakeSync) -> None
 
 def test_the_second_up_is_told_who_is_first(rig: Rig) -> None:
     with (
-        rig.target.bringing_up(),
+        rig.target.locked(),
         pytest.raises(EnvironmentFailure, match=f"pid {os.getpid()}"),
-        rig.again().bringing_up(),
+        rig.again().locked(),
     ):
         pass
-    with rig.again().bringing_up():
+    with rig.again().locked():
         pass
 
 
 def test_a_failed_up_gives_the_lock_back(rig: Rig) -> None:
-    with pytest.raises(EnvironmentFailure, match="no disk"), rig.target.bringing_up():
+    with pytest.raises(EnvironmentFailure, match="no disk"), rig.target.locked():
         raise EnvironmentFailure("no disk")
-    with rig.again().bringing_up():
+    with rig.again().locked():
         pass
 
 

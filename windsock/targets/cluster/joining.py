@@ -11,14 +11,14 @@ from windsock.targets.cluster.target import ClusterTarget, ensure_secret
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from windsock.targets.plan import Step
+    from windsock.targets.plan import UpStep
     from windsock.terminal.console import Console
 
 
 class JoinedTarget(ClusterTarget):
     """Brings up only the sync: others deploy, and remove, what is in the cluster."""
 
-    def prepare(self) -> Sequence[Step]:
+    def prepare(self) -> Sequence[UpStep]:
         """Nothing to do: others have made the images."""
         return ()
 

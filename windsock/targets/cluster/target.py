@@ -20,7 +20,7 @@ from windsock.sync.protocol import StoreBusy
 from windsock.targets.cluster import processes
 from windsock.targets.folder import remove_state
 from windsock.targets.location import Location
-from windsock.targets.plan import Action, PlannedStep, Step, nothing_to_do
+from windsock.targets.plan import Action, PlannedStep, UpStep, nothing_to_do
 from windsock.targets.this_machine import NOT_RUNNING
 
 if TYPE_CHECKING:
@@ -62,18 +62,18 @@ class ClusterTarget:
         settings = dataclasses.replace(self.parts.settings, cluster=cluster)
         return type(self)(dataclasses.replace(self.parts, settings=settings))
 
-    def prepare(self) -> Sequence[Step]:
+    def prepare(self) -> Sequence[UpStep]:
         """Reach the cluster, see that it serves all kinds, and get the images to it."""
         return [
-            Step(plan=self._planned_cluster, run=self._reach_cluster),
-            Step(plan=self._planned_images, run=self._prepare_images),
+            UpStep(plan=self._planned_cluster, run=self._reach_cluster),
+            UpStep(plan=self._planned_images, run=self._prepare_images),
         ]
 
-    def deploy(self) -> Sequence[Step]:
+    def deploy(self) -> Sequence[UpStep]:
         """Apply what changed, and start the sync and the forwarded port."""
         return [
-            Step(plan=self._planned_objects, run=self.apply_objects),
-            Step(plan=self._planned_processes, run=self._start_processes),
+            UpStep(plan=self._planned_objects, run=self.apply_objects),
+            UpStep(plan=self._planned_processes, run=self._start_processes),
         ]
 
     def _planned_objects(self) -> PlannedStep:
@@ -138,9 +138,9 @@ class ClusterTarget:
             return PlannedStep(what=bad, action=Action.START, why="not healthy: waited for")
         return step
 
-    def bringing_up(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the state folder, and write down where the environment is."""
-        return self.parts.bringing_up()
+        return self.parts.locked()
 
     def _reach_cluster(self, console: Console) -> None:
         parts = self.parts
@@ -167,6 +167,7 @@ class ClusterTarget:
     def apply_objects(self, console: Console) -> None:
         """Apply what changed, and wait until it is rolled out."""
         parts = self.parts
+        parts.remember_port()  # The objects name it.
         if parts.port.reason:
             console.warning(f"port {parts.port.reason}: using {parts.port.port}")
         with contextlib.ExitStack() as stack:
@@ -191,7 +192,7 @@ class ClusterTarget:
 
     def _start_processes(self, console: Console) -> None:
         del console  # `wait` shows what comes of it.
-        self.parts.remember_port()
+        self.parts.remember_port()  # Also where others apply the objects.
         self.parts.supervisor.apply(processes.programs(self.parts))
         self.parts.supervisor.start(*processes.NAMES)
 

@@ -20,7 +20,7 @@ from windsock.sync_process.control import ControlClient
 from windsock.targets.folder import remove_state
 from windsock.targets.local.parts import ALL, VENV
 from windsock.targets.location import Location
-from windsock.targets.plan import Action, PlannedStep, Record, Step, nothing_to_do
+from windsock.targets.plan import Action, PlannedStep, Record, UpStep, nothing_to_do
 from windsock.targets.this_machine import NOT_RUNNING
 
 if TYPE_CHECKING:
@@ -59,19 +59,19 @@ class LocalTarget:
         """A target of the venv that the files describe now."""
         return LocalTarget(dataclasses.replace(self.parts))
 
-    def bringing_up(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the state folder, and write down where the environment is."""
-        return self.parts.bringing_up()
+        return self.parts.locked()
 
-    def prepare(self) -> Sequence[Step]:
+    def prepare(self) -> Sequence[UpStep]:
         """Build Airflow's venv if its requirements changed."""
-        return [Step(plan=self._planned_venv, run=self.parts.build_venv)]
+        return [UpStep(plan=self._planned_venv, run=self.parts.build_venv)]
 
-    def deploy(self) -> Sequence[Step]:
+    def deploy(self) -> Sequence[UpStep]:
         """Start the database, migrate it if needed, and start Airflow and the sync."""
         return [
-            Step(plan=self._planned_database, run=self._start_database),
-            Step(plan=self._planned_processes, run=self._start_airflow),
+            UpStep(plan=self._planned_database, run=self._start_database),
+            UpStep(plan=self._planned_processes, run=self._start_airflow),
         ]
 
     def _planned_venv(self) -> PlannedStep:
