@@ -20,6 +20,7 @@ from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.store.entries import Refusal, checked_entries
 from windsock.store.wire import WireError
+from windsock.sync import git
 from windsock.sync.folders import Folders
 from windsock.sync.protocol import Link, LinkLost, StoreBusy
 from windsock.sync.scan import NOTHING, Difference, Problem, Scan, Tree, difference
@@ -120,7 +121,13 @@ class SyncSession:
         self._times = times or SyncTimes()
         self._take_over = take_over
         self._clock = clock
-        self._hints = Hints(quiet=self._times.quiet, longest=self._times.longest, clock=clock)
+        roots = [root, *(further or {}).values()]
+        self._hints = Hints(
+            quiet=self._times.quiet,
+            longest=self._times.longest,
+            switching=lambda: any(git.is_at_work(root) for root in roots),
+            clock=clock,
+        )
         self._folders = Folders(
             root,
             further=further or {},

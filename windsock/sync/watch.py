@@ -46,6 +46,8 @@ CHECK = 10.0
 """Seconds between two scans without any event."""
 POLL = 1.0
 """The same where events do not come, or not for all folders."""
+SWITCH_SECONDS = 5.0
+"""How long a branch switch may take and still be one batch."""
 ABSENT = 0.25
 """The same while the folder does not exist."""
 MOST_PATHS = 64
@@ -78,14 +80,21 @@ class Hints:
     Args:
         quiet: Seconds without a hint after which to wake.
         longest: Seconds after the first hint after which to wake in any case.
+        switching: Whether git is switching branches: then more changes come.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, *, quiet: float, longest: float, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        quiet: float,
+        longest: float,
+        switching: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._quiet = quiet
         self._longest = longest
+        self._switching = switching
         self._clock = clock
         self._condition = threading.Condition()
         self._first: float | None = None
@@ -120,10 +129,18 @@ class Hints:
                 self._condition.wait(pause)
             if self._remaining(math.inf) > 0:
                 return None
+            if self._is_switching():
+                self._condition.wait(self._quiet)
+                return None
             known = self._paths is not None and not self._nudged
             wake = Wake(self._first, frozenset(self._paths or ()) if known else None)
             self._first, self._paths, self._nudged = None, set(), False
             return wake
+
+    def _is_switching(self) -> bool:
+        if self._nudged or self._first is None:
+            return False
+        return self._clock() - self._first < SWITCH_SECONDS and self._switching()
 
     def _remaining(self, deadline: float) -> float:
         """Seconds until there is a reason to wake, or until the deadline."""

@@ -18,6 +18,7 @@ from windsock.sync.watch import (
     CHECK,
     LIMIT,
     POLL,
+    SWITCH_SECONDS,
     Hints,
     InotifyBackend,
     ObserverBackend,
@@ -55,6 +56,29 @@ def test_hints_wait_for_a_quiet_moment() -> None:
     clock.now += 0.01
     assert hints.wait(0.0) == Wake(100.0, frozenset({"a.py", "b.py"}))
     assert hints.wait(0.0) is None
+
+
+def test_a_branch_switch_is_awaited_but_not_for_ever() -> None:
+    clock, switching = Clock(), [True]
+    hints = Hints(quiet=0.015, longest=0.5, switching=lambda: switching[0], clock=clock)
+    hints.note("a.py")
+    clock.now += 1
+    assert hints.wait(0.0) is None
+    hints.note("b.py")
+    switching[0] = False
+    clock.now += 0.02
+    assert hints.wait(0.0) == Wake(100.0, frozenset({"a.py", "b.py"}))
+    switching[0] = True
+    hints.note("a.py")
+    clock.now += SWITCH_SECONDS
+    assert hints.wait(0.0) is not None
+
+
+def test_a_nudge_does_not_wait_for_a_branch_switch() -> None:
+    hints = Hints(quiet=0.015, longest=0.5, switching=lambda: True, clock=Clock())
+    hints.note("a.py")
+    hints.nudge()
+    assert hints.wait(0.0) is not None
 
 
 def test_hints_that_never_stop_wake_all_the_same() -> None:
