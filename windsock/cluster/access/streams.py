@@ -15,6 +15,7 @@ import ssl
 import struct
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from websocket import ABNF
@@ -75,7 +76,8 @@ class ExecTransport:
         self._wakened.setblocking(False)
         self._state = threading.Condition()
         self._output = bytearray()
-        self._input = bytearray()
+        self._input: deque[memoryview] = deque()
+        self._unsent = 0
         self._errors = self._status = b""
         self._channel = -1
         self._ended = False
@@ -114,7 +116,7 @@ class ExecTransport:
             frame = self._frame(piece)
             with self._state:
                 self._state.wait_for(
-                    lambda: len(self._input) < WAITING_BYTES or self._ended or self._closing
+                    lambda: self._unsent < WAITING_BYTES or self._ended or self._closing
                 )
                 if self._ended or self._closing:
                     raise BrokenPipeError(self._reason or "the connection is closed")
@@ -148,7 +150,8 @@ class ExecTransport:
     def _enqueue(self, frame: bytes) -> None:
         if not self._input:
             self._wake()
-        self._input += frame
+        self._input.append(memoryview(frame))
+        self._unsent += len(frame)
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -249,15 +252,19 @@ class ExecTransport:
         """Send what waits, as far as the network takes it."""
         while True:
             with self._state:
-                piece = bytes(self._input[:PIECE_BYTES])
-            if not piece:
-                return
+                if not self._input:
+                    return
+                view = self._input[0]
             try:
-                count = self._socket.send(piece)
+                count = self._socket.send(view)
             except _WAIT_ERRORS:
                 return
             with self._state:
-                del self._input[:count]
+                if count == len(view):
+                    self._input.popleft()
+                else:
+                    self._input[0] = view[count:]
+                self._unsent -= count
                 self._state.notify_all()
 
     def _say_goodbye(self) -> None:
