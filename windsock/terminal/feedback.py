@@ -6,12 +6,12 @@ the user's own file and line, and one line when Airflow has parsed the whole sav
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from windsock import events
 from windsock.errors import WindsockError
+from windsock.terminal.import_error import explain
 
 if TYPE_CHECKING:
     from windsock.events import Event
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 NAMES_SHOWN = 4
 """How many files or DAG ids a line names; it counts the others."""
-
-FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 @dataclass
@@ -157,7 +155,7 @@ class Feedback:
 def show_error(
     console: Console, path: str, trace: str, *, folder: str, seconds: float | None = None
 ) -> None:
-    """Print an import error: the user's own file and line, and the frames in the user's files.
+    """Print an import error: the author's own file and line first, then what led to it.
 
     Args:
         console: Prints.
@@ -166,22 +164,9 @@ def show_error(
         folder: The DAG folder as the traceback names it.
         seconds: Since the save that broke the file.
     """
-    folder = folder.rstrip("/") + "/"
-    lines = trace.rstrip().splitlines()
-    frames = [
-        (index, match)
-        for index, line in enumerate(lines)
-        if (match := FRAME.match(line)) and match["file"].startswith(folder)
-    ]
-    if frames:
-        first, last = frames[0][0], frames[-1][1]
-        path = f"{last['file'].removeprefix(folder)}:{last['line']}"
-        lines = [line.replace(folder, "") for line in lines[first:]]
-    else:
-        lines = lines[-1:]
-    error = lines.pop().strip() if lines else "import failed"
-    console.failure(f"{path}  {error}{_time(seconds)}")
-    for line in lines:
+    error = explain(trace, folder=folder)
+    console.failure(f"{error.place or path}  {error.headline}{_time(seconds)}")
+    for line in error.details:
         console.detail(f"    {line}")
 
 

@@ -284,8 +284,8 @@ def test_a_halt_says_how_to_go_on(terminal: Terminal) -> None:
     )
 
 
-def test_a_traceback_without_an_own_frame_is_its_last_line(terminal: Terminal) -> None:
-    assert terminal.after(parsed("x", "a.py", error="one\ntwo\n")) == ["✗ a.py  two"]
+def test_an_error_that_is_no_traceback_is_its_first_line(terminal: Terminal) -> None:
+    assert terminal.after(parsed("x", "a.py", error="one\ntwo\n")) == ["✗ a.py  one", "    two"]
 
 
 @given(st.text(min_size=1))

@@ -1,0 +1,157 @@
+"""Faults that authors make, raised by real files, and what the terminal must show of each."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import textwrap
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from windsock.terminal.import_error import Explained, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Explained]:
+    """Writes files, runs `sales.py` among them, and explains how it fails."""
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    for name in ("library", "library_syntax"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path / "libraries"))
+
+    def run(source: str, **others: str) -> Explained:
+        for name, text in {"sales": source, **others}.items():
+            folder = tmp_path / "libraries" if name.startswith("library") else dags
+            folder.mkdir(exist_ok=True)
+            (folder / f"{name}.py").write_text(textwrap.dedent(text))
+        try:
+            runpy.run_path(str(dags / "sales.py"))
+        except BaseException:  # noqa: BLE001 - authors raise anything
+            return explain(traceback.format_exc(), folder=str(dags))
+        raise AssertionError("it did not fail")
+
+    return run
+
+
+FAULTS = {
+    "a plain exception": (
+        "count = 1\nprint(day)\n",
+        "sales.py:2",
+        "NameError: name 'day' is not defined",
+    ),
+    "a syntax error": ("def load(:\n    pass\n", "sales.py:1", "SyntaxError: invalid syntax"),
+    "an exception without a message": (
+        "def load():\n    raise ValueError\n\nload()\n",
+        "sales.py:2",
+        "ValueError",
+    ),
+    "a group": (
+        'raise ExceptionGroup("bad config", [ValueError("no day"), KeyError("region")])\n',
+        "sales.py:1",
+        "ExceptionGroup: bad config (2 sub-exceptions)",
+    ),
+    "a message of several lines": (
+        'raise ValueError("1 error for Config\\nday\\n  is missing\\nFor more visit the docs")\n',
+        "sales.py:1",
+        "ValueError: 1 error for Config",
+    ),
+    "a message that quotes a traceback": (
+        'raise RuntimeError("it ended:\\nTraceback (most recent call last):\\nKeyError: 1")\n',
+        "sales.py:1",
+        "RuntimeError: it ended:",
+    ),
+    "notes": (
+        'error = KeyError("day")\nerror.add_note("see the settings\\nor the docs")\nraise error\n',
+        "sales.py:3",
+        "KeyError: 'day'",
+    ),
+    "a direct cause": (
+        'try:\n  {}["day"]\nexcept KeyError as error:\n  raise ValueError("no day") from error\n',
+        "sales.py:4",
+        "ValueError: no day",
+    ),
+    "an error in an except block": (
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    None.load\n",
+        "sales.py:4",
+        "AttributeError: 'NoneType' object has no attribute 'load'",
+    ),
+    "an exit": ('raise SystemExit("no day")\n', "sales.py:1", "SystemExit: no day"),
+    "an assertion": ("assert 1 == 2, 'it\\nhas lines'\n", "sales.py:1", "AssertionError: it"),
+    "a recursion": (
+        "def load():\n    load()\n\nload()\n",
+        "sales.py:2",
+        "RecursionError: maximum recursion depth exceeded",
+    ),
+    "a module that is missing": (
+        "import shop.till\n",
+        "sales.py:1",
+        "ModuleNotFoundError: No module named 'shop'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "place", "headline"), FAULTS.values(), ids=FAULTS)
+def test_the_headline_is_the_exception_and_its_first_line(
+    fail: Callable[..., Explained], source: str, place: str, headline: str
+) -> None:
+    error = fail(source)
+    assert (error.place, error.headline) == (place, headline)
+    assert headline not in error.details
+
+
+def test_the_place_is_the_authors_though_a_library_raises(fail: Callable[..., Explained]) -> None:
+    error = fail(
+        "from library import read\n\nread()\n",
+        library="def read():\n    raise ValueError('while parsing\\n  line 1, column 2\\n    ^')\n",
+    )
+    assert (error.place, error.headline) == ("sales.py:3", "ValueError: while parsing")
+    assert error.details == [
+        '  File "sales.py", line 3, in <module>',
+        "    read()",
+        "  line 1, column 2",
+        "    ^",
+    ]
+
+
+def test_what_a_group_holds_is_below_the_headline(fail: Callable[..., Explained]) -> None:
+    error = fail(FAULTS["a group"][0])
+    text = "\n".join(error.details)
+    assert text.index("| ValueError: no day") < text.index("| KeyError: 'region'")
+    assert 'File "sales.py", line 1' in text
+
+
+def test_a_cause_is_shown_first_as_python_shows_it(fail: Callable[..., Explained]) -> None:
+    text = "\n".join(fail(FAULTS["a direct cause"][0]).details)
+    assert text.index("KeyError: 'day'") < text.index("was the direct cause")
+
+
+def test_a_syntax_error_in_a_module_is_at_the_module(fail: Callable[..., Explained]) -> None:
+    error = fail("import library_syntax\n", library_syntax="def load(:\n")
+    assert (error.place, error.headline) == ("sales.py:1", "SyntaxError: invalid syntax")
+
+
+@pytest.mark.parametrize("text", ["", " \n", "killed by signal 9", "killed:\n  memory\n"])
+def test_what_is_no_traceback_is_shown_as_it_is(text: str) -> None:
+    error = explain(text, folder="/dags")
+    assert error.place == ""
+    assert error.headline == (text.strip().partition("\n")[0] or "import failed")
+
+
+PIECES = [*"ab\n |+", '  File "/dags/a.py", line 1', "    code"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30))
+def test_nothing_is_too_odd_and_nothing_is_doubled(pieces: list[str]) -> None:
+    trace = "".join(pieces)
+    error = explain(trace, folder="/dags")
+    assert error.headline
+    assert len(error.details) < max(len(trace.splitlines()), 1)
