@@ -17,6 +17,7 @@ from windsock.local.programs import RUN
 from windsock.local.sockets import socket_path
 from windsock.local.venv import VenvRecipe
 from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.sync.protocol import HALT_HINT
 from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
@@ -158,11 +159,7 @@ def sync(layout: Layout) -> Iterator[Finding]:
         yield Finding(WARNING, error.message, "`invoke up` starts what is missing.")
         return
     if state["halted"]:
-        yield Finding(
-            PROBLEM,
-            state["summary"],
-            "Put the files back, or sync the empty folder: `invoke sync --allow-empty`.",
-        )
+        yield Finding(PROBLEM, state["summary"], HALT_HINT)
     elif not state["connected"]:
         yield Finding(PROBLEM, state["summary"], "`invoke logs sync` shows why.")
     else:

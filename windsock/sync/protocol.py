@@ -28,6 +28,7 @@ PING_AFTER = 5.0
 """Seconds of silence after which the agent is asked for an answer."""
 DEAD_AFTER = 15.0
 """Seconds of silence after which the agent counts as dead."""
+HALT_HINT = "Put the files back, or sync the empty folder: `invoke sync --allow-empty`."
 ASIDE = frozenset({"event", "processor"})
 """Types of messages that are no answers and come at any time."""
 

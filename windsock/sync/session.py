@@ -22,7 +22,7 @@ from windsock.store.entries import Refusal, checked_entries
 from windsock.store.wire import WireError
 from windsock.sync import git
 from windsock.sync.folders import Folders
-from windsock.sync.protocol import Link, LinkLost, StoreBusy
+from windsock.sync.protocol import HALT_HINT, Link, LinkLost, StoreBusy
 from windsock.sync.scan import NOTHING, Difference, Problem, Scan, Tree, difference
 from windsock.sync.times import Retry, SyncTimes
 from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
@@ -49,7 +49,6 @@ PATIENT = 3
 """The number of batches that start anew because a file changes, until that file has to wait; and of
 refusals that the next attempt should repair, until one is reported."""
 REPAIRED_BY_RETRY = frozenset({"base_mismatch", "digest_mismatch"})
-HALT_HINT = "Put the files back, or sync the empty folder: `invoke sync --allow-empty`."
 HINTS = {
     "no_space": "Snapshots that no run needs are removed, and it is tried again by itself; if it "
     "stays so, free some space on the disk of the store.",

@@ -18,8 +18,7 @@ from windsock import events
 from windsock.airflow.polling import Poll, Polling
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.model import Environment
-from windsock.sync.protocol import StoreBusy
-from windsock.sync.session import HALT_HINT
+from windsock.sync.protocol import HALT_HINT, StoreBusy
 from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_airflow
 from windsock.sync_process.server import ControlServer
 from windsock.sync_process.settings import ServiceSettings
