@@ -25,7 +25,8 @@ MAXIMUM_NOISE = 64 * 1024
 PULSE = 1.0
 """Seconds between two checks of how long the agent has been silent."""
 PING_AFTER = 5.0
-"""Seconds of silence after which the agent is asked for an answer."""
+"""Seconds of silence, on either side, after which the agent is pinged: it takes a client for dead
+that it has not heard of, however much it says itself."""
 DEAD_AFTER = 15.0
 """Seconds of silence after which the agent counts as dead."""
 HALT_HINT = "Put the files back, or sync the empty folder: `invoke sync --allow-empty`."
@@ -93,7 +94,7 @@ class Link:
         self._aside = aside
         self._ended = ended
         self._clock = clock
-        self._heard = clock()
+        self._heard = self._wrote = clock()
         self._writing = threading.Lock()
         self._answers: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._over = threading.Event()
@@ -146,6 +147,7 @@ class Link:
         try:
             with self._writing:
                 self._transport.write(frames)
+                self._wrote = self._clock()
         except OSError:
             self._over.wait(PULSE)  # The reading thread may learn the reason.
             raise self.lost from None
@@ -242,14 +244,17 @@ class Link:
 
     def _beat(self) -> None:
         while not self._over.wait(PULSE):
-            silent = self._clock() - self._heard
+            now = self._clock()
+            silent = now - self._heard
             if silent > DEAD_AFTER:
                 self._reason = LinkLost(f"the agent has been silent for {silent:.0f} s")
                 self._transport.close()
                 return
-            if silent > PING_AFTER and self._writing.acquire(blocking=False):
+            quiet = max(silent, now - self._wrote)
+            if quiet > PING_AFTER and self._writing.acquire(blocking=False):
                 try:
                     with contextlib.suppress(OSError):
                         self._transport.write(encode({"type": "ping"}))
+                        self._wrote = self._clock()
                 finally:
                     self._writing.release()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
@@ -187,6 +188,31 @@ def test_a_silent_agent_is_pinged_and_then_given_up(
     transport.say(MARKER)
     assert ended.wait(20.0)
     assert "silent" in str(link.lost)
+    assert {frame.type for frame in transport.frames()} == {"ping"}
+    link.close()
+
+
+def test_an_agent_that_talks_without_a_pause_hears_of_us_all_the_same(
+    transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As during a long first parse: an event for each file. The agent would take us for dead.
+    monkeypatch.setattr(protocol, "PULSE", 0.01)
+    seconds = itertools.count()
+    now = [0.0]
+    over = threading.Event()
+
+    def hear(_: Frame) -> None:
+        now[0] = float(next(seconds))
+        if transport.frames() or now[0] > 1000:
+            over.set()
+            return
+        over.wait(0.001)
+        transport.answer("event", message={})
+
+    link = Link(transport, aside=hear, ended=over.set, clock=lambda: now[0])
+    transport.say(MARKER)
+    transport.answer("event", message={})
+    assert over.wait(60.0)
     assert {frame.type for frame in transport.frames()} == {"ping"}
     link.close()
 
