@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import threading
+import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -408,6 +410,86 @@ def test_a_killed_supervisor_is_replaced_by_the_next_up(
 
     assert_in_step(environment, dags=["trade"])
     assert environment.invoke("status").returncode == 0
+
+
+# --- what stands in the folder ------------------------------------------------------------------
+
+
+def test_what_ends_airflows_search_is_told_and_stops_nothing(
+    environment: Project, folder: Folder
+) -> None:
+    processor = component_pid(environment, "dag-processor")
+    rules = folder.path.joinpath(".airflowignore").read_text(encoding="utf-8")
+    with environment.start("sync") as terminal:
+        terminal.wait_for("watching")
+        folder.write("shared/one.py", dag_source("one"))
+        folder.path.joinpath("team").mkdir()
+        folder.path.joinpath("team/shared").symlink_to("../shared")
+        assert "a link leads to shared" in folder.settle().errors["team/shared"]
+        terminal.wait_for("team/shared.*a link leads to shared")
+
+        for line in ("!", "helpers\\"):
+            folder.save(".airflowignore", f"{rules}\n{line}\n")
+            number = len(rules.splitlines()) + 2
+            terminal.wait_for(rf"\.airflowignore:{number}  no pattern that Airflow can use")
+            assert_in_step(environment, dags=["one"], broken=[".airflowignore", "team/shared"])
+        folder.save(".airflowignore", f"{rules}/team/shared\n")
+        assert_in_step(environment, dags=["one"])
+        terminal.interrupt()
+        assert terminal.end() == 0
+    assert component_pid(environment, "dag-processor") == processor
+
+
+def test_what_cannot_be_sent_or_stored_is_an_import_error_with_its_cause(
+    environment: Project, folder: Folder
+) -> None:
+    processor = component_pid(environment, "dag-processor")
+    half = "schedule=None, doc_md='\\udcff'"
+    log_name = f"{'n' * 252}.py"  # Airflow's log of its parse has 4 letters more.
+    folder.write("half.py", dag_source("half").replace("schedule=None", half))
+    folder.write("nul.py", dag_source("nul", top="raise ValueError('a\\0b')"))
+    folder.write("mute.py", dag_source("mute", top="import os\nos.write(0, bytes(5) * 1000)"))
+    folder.path.joinpath(log_name).write_text(dag_source("long_name"), encoding="utf-8")
+    folder.write("half.zip", make_zip({"sound.py": dag_source("sound"), "bad.py": NO_MODULE}))
+    folder.write("locked.zip", encrypted(make_zip({"locked.py": dag_source("locked")})))
+    folder.write("tiny.py", dag_source("tiny"))
+
+    errors = folder.settle().errors
+
+    assert "doc_md holds half a character" in errors["half.py"]
+    assert "ValueError: a\\x00b" in errors["nul.py"]
+    assert "File name too long" in errors[log_name]
+    assert "No module named 'nope'" in errors["half.zip/bad.py"]
+    assert "encrypted" in errors["locked.zip"]
+    assert errors.keys() == {
+        "half.py",
+        "nul.py",
+        "mute.py",
+        log_name,
+        "half.zip/bad.py",
+        "locked.zip",
+    }
+    assert component_pid(environment, "dag-processor") == processor
+    assert "tiny" in [dag.dag_id for dag in environment.airflow.dags()]
+
+
+NO_MODULE = "import airflow, nope  # a dag"
+
+
+def make_zip(files: dict[str, str]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+def encrypted(archive: bytes) -> bytes:
+    """An archive whose first file says that it needs a password."""
+    changed = bytearray(archive)
+    changed[6] |= 1
+    changed[changed.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(changed)
 
 
 # --- another Airflow ------------------------------------------------------------------------------

@@ -19,11 +19,15 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from windsock.runtime.processor.listing import DagFiles
 from windsock.runtime.processor.parser import limit_memory
+from windsock.runtime.processor.texts import storable
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkProcess
+
+    from windsock.runtime.processor.listing import Listing
 
 Outcome = dict[str, Any]
 
@@ -89,9 +93,13 @@ def check_folder(
     # Imported once, before the forks: what DAG files use anyway, and what parsing them needs.
     import airflow.dag_processing.manager  # noqa: F401, PLC0415 - only Airflow has it
     from airflow.sdk import DAG, task  # noqa: F401, PLC0415 - the same
-    from airflow.utils.file import list_py_file_paths  # noqa: PLC0415 - only Airflow has it
 
-    waiting = sorted(Path(path) for path in list_py_file_paths(folder))
+    listing = _listed(folder)
+    for path, problem in listing.problems.items():
+        errors = {path: storable(problem)}
+        told = {"file": path, "dags": {}, "errors": errors, "seconds": 0.0}
+        answers.write(json.dumps(told) + "\n")
+    waiting = [folder / name for name in listing.files]
     running: list[Check] = []
     while waiting or running:
         while waiting and len(running) < processes:
@@ -103,6 +111,15 @@ def check_folder(
                 running.remove(check)
                 answers.write(json.dumps(outcome) + "\n")
                 answers.flush()
+
+
+def _listed(folder: Path) -> Listing:
+    """The DAG files, as the dag-processor finds them."""
+    from airflow.configuration import conf  # noqa: PLC0415 - only Airflow has it
+
+    syntax = conf.get("core", "dag_ignore_file_syntax")
+    safe_mode = conf.getboolean("core", "dag_discovery_safe_mode")
+    return DagFiles(syntax=syntax, safe_mode=safe_mode).search(folder)
 
 
 def main() -> None:

@@ -54,6 +54,14 @@ def manifest(store: Path, snapshot: str) -> dict[str, tuple[object, ...]]:
     return {path: tuple(entry) for path, entry in json.loads(text)["entries"].items()}
 
 
+def entry_of(store: Path, snapshot: str, path: str) -> tuple[object, ...] | None:
+    """What a path is in a snapshot: kind, mode, size, digest or target; None if not known."""
+    try:
+        return manifest(store, snapshot).get(path)
+    except (OSError, ValueError):  # There is none yet, or it was collected.
+        return None
+
+
 def changed_paths(store: Path, old: str, new: str) -> set[str]:
     """Every path that was added, changed or deleted between two snapshots.
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
+from airflow.models.errors import ParseImportError
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
-from sqlalchemy import exists, or_, select, union, update
+from sqlalchemy import delete, exists, or_, select, union, update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
 
@@ -74,6 +76,29 @@ def keep_running(bundle: str, files: Sequence[str]) -> None:
             .where(DagModel.bundle_name == bundle, _in_files(files), unfinished)
             .values(is_stale=False)
             .execution_options(synchronize_session=False)
+        )
+
+
+def replace_errors(bundle: str, errors: Mapping[str, str], *, gone: Collection[str]) -> None:
+    """Make these the import errors of some paths.
+
+    Args:
+        bundle: The name of the bundle.
+        errors: Path → text.
+        gone: Paths that have none any more.
+    """
+    with create_session() as session:
+        session.execute(
+            delete(ParseImportError).where(
+                ParseImportError.bundle_name == bundle,
+                ParseImportError.filename.in_([*errors, *gone]),
+            )
+        )
+        session.add_all(
+            ParseImportError(
+                bundle_name=bundle, filename=path, stacktrace=text, timestamp=datetime.now(tz=UTC)
+            )
+            for path, text in errors.items()
         )
 
 

@@ -25,6 +25,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,25 +33,30 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.cli.commands import dag_processor_command
+from airflow.configuration import conf
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager, DagFileStat
 from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
 from airflow.exceptions import AirflowConfigException
+from sqlalchemy.exc import DBAPIError
 from uuid6 import uuid7
 
-from windsock.events import Parsed, Parsing, References, Removed
+from windsock.events import Note, Parsed, Parsing, ProcessorState, References, Removed
 from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.child_end import wake_when_it_ends
 from windsock.runtime.processor import database, stock
 from windsock.runtime.processor.channel import Channel
+from windsock.runtime.processor.folder_problems import FolderProblems
+from windsock.runtime.processor.listing import DagFiles, Listing, names_inside
 from windsock.runtime.processor.parser import entrypoint
 from windsock.runtime.processor.plan import ParsePlan
-from windsock.runtime.processor.recorder import Recording
+from windsock.runtime.processor.recorder import Notes, Recording
 from windsock.runtime.processor.results import Result, store
-from windsock.runtime.store import current_snapshot
+from windsock.runtime.processor.texts import describe
+from windsock.runtime.store import current_snapshot, entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.callbacks.callback_requests import CallbackRequest
     from airflow.dag_processing.bundles.base import BaseDagBundle
@@ -73,6 +79,9 @@ SEAMS = (
     "purge_inactive_dag_warnings",
     "_refresh_dag_bundles",
     "_find_files_in_bundle",
+    "_get_observed_filelocs",
+    "_run_parsing_loop",
+    "_service_processor_sockets",
     "_kill_timed_out_processors",
     "_create_process",
     "_add_files_to_queue",
@@ -83,12 +92,22 @@ SEAMS = (
 YOUNG_SECONDS = 1.0
 """How long a parse runs before it is taken for one that may hang."""
 
+RECOVERIES, RECOVERY_SECONDS = 3, 60.0
+"""More errors than that in so many seconds, and the dag-processor ends after all."""
+
+COLLECT_SECONDS = 2.0
+"""How long what parsers have sent is read before one of them is taken for one that hangs."""
+
 HOUSEKEEPING_SECONDS = 0.9
 """How often Airflow's housekeeping runs: each second, as in a loop that no save wakes.
 
 Airflow asks the database three times in each round of its loop. A save causes several rounds, and
 would wait for the answers.
 """
+
+
+class ParserNotStarted(Exception):
+    """Arguments: the file, and the exception that its parser could not be started for."""
 
 
 class LiveDagFileProcessorManager(DagFileProcessorManager):
@@ -109,12 +128,77 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._memory_limit = int(os.environ.get(MEMORY_VARIABLE) or 0)
         self._source = os.environ.get(SOURCE_VARIABLE) or ""
         self._further = set(os.environ.get(FURTHER_VARIABLE, "").split(os.pathsep)) - {""}
+        self._dag_files = DagFiles(
+            syntax=conf.get("core", "dag_ignore_file_syntax"),
+            safe_mode=self.dag_discovery_safe_mode,
+        )
+        self._listing = Listing()
+        self._problems = FolderProblems(self._bundle.name)
         self._channel = Channel(
             Path(os.environ[SOCKET_VARIABLE]),
-            greeting=self._plan.state,
+            greeting=self._state,
             requests={"poke": self._look_at_once, "references": self._references},
             selector=self.selector,
         )
+
+    def _state(self) -> ProcessorState:
+        state = self._plan.state()
+        return replace(state, files=(*state.files, *self._problems.told.values()))
+
+    # --- what must not end the loop ------------------------------------------------------------
+
+    def _run_parsing_loop(self) -> Any:
+        """Go on after an exception that no file is known for; one after the other ends it."""
+        recent: deque[float] = deque(maxlen=RECOVERIES)
+        while True:
+            try:
+                return super()._run_parsing_loop()
+            except Exception as error:
+                if isinstance(error, DBAPIError):
+                    raise  # Without a database there is nothing to do.
+                if len(recent) == RECOVERIES and time.monotonic() - recent[0] < RECOVERY_SECONDS:
+                    raise
+                recent.append(time.monotonic())
+                log.exception("The loop of the dag-processor goes on after an error.")
+                told = f"the dag-processor met an error, and goes on: {describe(error)}"
+                self._channel.broadcast(Note(message=f"{told}; `invoke logs dag-processor` has it"))
+                self._bundle_versions.pop(self._bundle.name, None)  # So all files are found anew.
+                self.request_bundle_refresh(self._bundle.name)
+
+    def _service_processor_sockets(self, timeout: float | None = 1.0) -> None:
+        """Serve each socket; one that sends what Airflow cannot read is closed."""
+        for key, _ in self.selector.select(timeout=timeout):
+            handler, on_close = key.data
+            peer: Any = key.fileobj
+            try:
+                goes_on = handler(peer)
+            except (BrokenPipeError, ConnectionResetError):
+                goes_on = False
+            except Exception:
+                log.exception("A parser has sent what Airflow cannot read.")
+                goes_on = False
+            if not goes_on:
+                on_close(peer)
+                peer.close()
+
+    def _start_new_processes(self) -> Any:
+        """Start parsers; a file whose parser cannot be started has an import error."""
+        while True:
+            try:
+                return super()._start_new_processes()
+            except ParserNotStarted as failed:
+                file, cause = failed.args
+                log.warning("A parser cannot be started.", file=str(file.rel_path), exc_info=cause)
+                reason = f"its parser could not be started: {describe(cause)}"
+                self._forget_recordings(file)
+                self._unstored.append((self._failed(file, reason, seconds=0.0), set()))
+
+    def _forget_recordings(self, file: DagFileInfo) -> None:
+        """Close the recordings of a parser that does not run; what it took along waits again."""
+        for other, recording in self._recordings.pop(file, {}).items():
+            recording.close()
+            if other != file:
+                self._queue(other)
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -135,10 +219,25 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _find_files_in_bundle(self, bundle: BaseDagBundle) -> list[Path]:
         """The DAG files. DAG files import those of further folders; they hold no DAGs."""
-        found: list[Path] = super()._find_files_in_bundle(bundle)
         if bundle is not self._bundle:
+            found: list[Path] = super()._find_files_in_bundle(bundle)
             return found
-        return [path for path in found if path.parts[0] not in self._further]
+        self._listing = self._dag_files.search(
+            bundle.path, skip=self._further, identity=self._content_of
+        )
+        return [Path(name) for name in self._listing.files]
+
+    def _content_of(self, name: str) -> object | None:
+        """What a path of the snapshot holds; None for a link, or what is not known."""
+        entry = entry_of(self._bundle.store, self._bundle.path.name, name)
+        return entry if entry is not None and entry[0] == "file" else None
+
+    def _get_observed_filelocs(self, present: set[DagFileInfo]) -> set[str]:
+        """What may have DAGs or import errors in the database: files, files in zips, problems."""
+        observed: set[str] = set()
+        for file in present:
+            observed.update((str(file.rel_path), *names_inside(file.absolute_path, file.rel_path)))
+        return observed | self._listing.problems.keys()
 
     # --- a new snapshot -----------------------------------------------------------------------
 
@@ -162,9 +261,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         present = {str(file.rel_path): file for file in files}
         self._renew_queue(present)
         work = self._plan.begin(snapshot, present)
-        for name, dag_ids in work.removed.items():
+        problems, healed = self._problems.take(self._named(self._listing.problems), snapshot)
+        for name, dag_ids in (*work.removed.items(), *((each, ()) for each in healed)):
             self._channel.broadcast(Removed(snapshot=snapshot, file=name, dags=dag_ids))
-        self._channel.broadcast(Parsing(snapshot=snapshot, files=work.files))
+        affected = (*(each.file for each in problems), *work.files)
+        self._channel.broadcast(Parsing(snapshot=snapshot, files=affected))
+        for problem in problems:
+            self._channel.broadcast(problem)
         for name in work.files:
             self._end_outdated_parse(present[name])
         self._add_files_to_queue([present[name] for name in reversed(work.files)], mode="frontprio")
@@ -195,10 +298,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         if young and self._plan.is_starved(str(file.rel_path)):
             return
         del self._processors[file]
-        for other, recording in self._recordings.pop(file, {}).items():
-            recording.close()
-            if other != file:
-                self._queue(other)
+        self._forget_recordings(file)
         # Airflow's own kill waits up to 5 s in the selector if the parser's sockets close just
         # before it can be reaped (3 of 24 saves, measured); nothing needs its last words.
         with contextlib.suppress(ProcessLookupError):
@@ -233,6 +333,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _create_process(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
         if self._is_foreign(dag_file) or dag_file in self._callback_to_execute:
             return super()._create_process(dag_file)
+        try:
+            return self._start_parser(dag_file)
+        except Exception as error:
+            raise ParserNotStarted(dag_file, error) from error
+
+    def _start_parser(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
         files = [*self._take_along(dag_file), dag_file]
         recordings = self._recordings[dag_file] = {file: Recording() for file in files}
         logger, filehandle = self._get_logger_for_dag_file(dag_file)
@@ -291,6 +397,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self._queue(file)
 
     def _kill_timed_out_processors(self) -> None:
+        now = time.monotonic()
+        if any(
+            now - each.start_time > self.processor_timeout for each in self._processors.values()
+        ):
+            # It may have ended long ago, while the results of others were stored.
+            self._collect_what_waits(until=now + COLLECT_SECONDS)
         running = dict(self._processors)
         super()._kill_timed_out_processors()
         for file, processor in running.items():
@@ -301,6 +413,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 )
                 self._finish_parser(file, processor, None, reason=reason)
         self._store_results()
+
+    def _collect_what_waits(self, *, until: float) -> None:
+        while self.selector.select(timeout=0) and time.monotonic() < until:
+            self._service_processor_sockets(timeout=0)
+        self._collect_results()
 
     def _finish_parser(
         self,
@@ -322,11 +439,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         parser_ended_early = False
         for file, recording in self._recordings.pop(own).items():
             notes = recording.read()
+            made = parsed if file == own else self._made(notes)
             if file == own:
-                made = parsed
                 seconds = time.monotonic() - processor.start_time - others_seconds
             else:
-                made = notes.result and DagFileParsingResult.model_validate_json(notes.result)
                 seconds = notes.seconds
                 others_seconds += seconds
             if not made and (file != own or parser_ended_early):
@@ -334,13 +450,23 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 self._plan.parse_alone(str(file.rel_path))
                 self._queue(file)
                 continue
-            result = Result(
-                file=file,
-                parsed=made or _failure(file, reason),
-                seconds=seconds,
-                version=self._bundle_versions[file.bundle_name],
-            )
-            self._unstored.append((result, notes.paths))
+            result = self._failed(file, reason, seconds=seconds)
+            self._unstored.append((replace(result, parsed=made) if made else result, notes.paths))
+
+    def _made(self, notes: Notes) -> DagFileParsingResult | None:
+        """The result of a file that shared a parser; None if there is none, or half of one."""
+        with contextlib.suppress(ValueError):
+            return notes.result and DagFileParsingResult.model_validate_json(notes.result)
+        return None
+
+    def _failed(self, file: DagFileInfo, reason: str, *, seconds: float) -> Result:
+        """The result of a file that no parser has made anything of."""
+        return Result(
+            file=file,
+            parsed=_failure(file, reason),
+            seconds=seconds,
+            version=self._bundle_versions.get(file.bundle_name),
+        )
 
     def _collect_results(self) -> None:
         """Start the next parsers, which work while the results of the last ones are stored."""
@@ -363,13 +489,19 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 return None
             result = replace(result, version=snapshot, overtaken=True)
         errors = result.parsed.import_errors
-        if self._source and errors:  # Name the author's own file, not its copy in the snapshot.
-            result.parsed.import_errors = {
-                path: trace.replace(str(file.bundle_path), self._source)
-                for path, trace in errors.items()
-            }
+        if errors:
+            result.parsed.import_errors = self._named(errors, folder=str(file.bundle_path))
         self._plan.note_uses(name, used, complete=not errors)
         return result
+
+    def _named(self, errors: Mapping[str, str], folder: str = "") -> dict[str, str]:
+        """Errors that name the author's own files, not their copies in the snapshot."""
+        folder = folder or str(self._bundle.path)
+        return {
+            # Airflow names a file in a zip by its whole path.
+            path.removeprefix(f"{folder}/"): trace.replace(folder, self._source or folder)
+            for path, trace in errors.items()
+        }
 
     def _store(self, results: Sequence[Result]) -> None:
         if not results:
@@ -387,8 +519,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._settle_if_done()
 
     def _report(self, result: Result, errors: dict[str, str]) -> None:
+        dags = result.listed(errors)
         self._file_stats[result.file] = DagFileStat(
-            num_dags=len(result.dags),
+            num_dags=len(dags),
             import_errors=len(errors),
             last_finish_time=datetime.now(tz=UTC),
             last_duration=result.seconds,
@@ -397,7 +530,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         parsed = Parsed(
             snapshot=str(result.version),
             file=result.name,
-            dags=result.dags,
+            dags=dags,
             errors=errors,
             seconds=round(result.seconds, 4),
             used=self._plan.uses(result.name),

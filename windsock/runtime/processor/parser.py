@@ -18,6 +18,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from windsock.runtime.processor.recorder import record_opens
+from windsock.runtime.processor.texts import storable, unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,10 +63,10 @@ def entrypoint(
             limit_memory(memory_limit)
             record_opens(bundle, recording)
             try:
-                return original(message, log)
-            except (SystemExit, MemoryError):
+                return sendable(original(message, log))
+            except (SystemExit, Exception) as error:  # noqa: BLE001 - the file's, or Airflow's own
                 limit_memory(memory_limit and memory_limit + SPARE_MEBIBYTES)
-                trace = traceback.format_exc(limit=-20)
+                trace = storable("".join(traceback.format_exception(_cause(error), limit=-20)))
             relative = os.path.relpath(message.file, message.bundle_path)
             return processor.DagFileParsingResult(
                 fileloc=message.file, serialized_dags=[], import_errors={relative: trace}
@@ -88,6 +89,26 @@ def entrypoint(
         processor._parse_file_entrypoint()  # noqa: SLF001 - as above
 
     return run
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What an author wants to know: Airflow fails to log a message that holds half a character."""
+    if isinstance(error, UnicodeEncodeError) and error.__context__ is not None:
+        return error.__context__
+    return error
+
+
+def sendable(result: Any) -> Any:
+    """A result without what cannot be sent to the dag-processor, or stored by it."""
+    errors = {path: storable(trace) for path, trace in (result.import_errors or {}).items()}
+    sound = []
+    for dag in result.serialized_dags:
+        if place := unstorable(dag.data):
+            reason = f"DAG {dag.dag_id!r} cannot be stored: {place} holds half a character"
+            errors[dag.relative_fileloc] = f"{reason} (a lone surrogate)"
+        else:
+            sound.append(dag)
+    return result.model_copy(update={"serialized_dags": sound, "import_errors": errors})
 
 
 def limit_memory(mebibytes: int) -> None:

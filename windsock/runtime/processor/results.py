@@ -15,8 +15,10 @@ from airflow.dag_processing.collection import update_dag_parsing_results_in_db
 from airflow.models.dagwarning import DagWarning
 from airflow.utils.session import create_session
 
+from windsock.runtime.processor.texts import describe, storable
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from airflow.dag_processing.manager import DagFileInfo
     from airflow.dag_processing.processor import DagFileParsingResult
@@ -51,6 +53,14 @@ class Result:
         """DAG id → number of tasks."""
         return {dag.dag_id: len(dag.data["dag"]["tasks"]) for dag in self.parsed.serialized_dags}
 
+    def listed(self, errors: Collection[str]) -> dict[str, int]:
+        """DAG id → number of tasks, of what Airflow lists: none of a path that has an error."""
+        paths = {dag.dag_id: dag.relative_fileloc for dag in self.parsed.serialized_dags}
+        broken = {*errors}
+        if self.name in broken:
+            return {}
+        return {dag_id: tasks for dag_id, tasks in self.dags.items() if paths[dag_id] not in broken}
+
 
 def store(results: Sequence[Result]) -> Iterator[tuple[Result, dict[str, str]]]:
     """Store results, together where that is possible.
@@ -83,7 +93,7 @@ def _store_alone(result: Result) -> dict[str, str]:
         return _errors_of(result, _store_together([result]))
     except Exception as error:
         log.exception("Could not store a parse result.", file=result.name)
-        reason = f"{result.name}: parsed, but Airflow could not store it: {error!r}"
+        reason = f"{result.name}: parsed, but Airflow could not store it: {describe(error)}"
         return {result.name: reason}
 
 
@@ -91,7 +101,7 @@ def _store_together(results: Sequence[Result]) -> dict[tuple[str, str], str]:
     """One transaction; returns all import errors, by bundle and path."""
     bundle = results[0].file.bundle_name
     errors = {
-        (bundle, path): trace
+        (bundle, path): storable(trace)
         for result in results
         for path, trace in (result.parsed.import_errors or {}).items()
     }
