@@ -48,7 +48,7 @@ def dags_errors(work: Workspace, *, as_json: bool) -> int:
         work.console.json(settled.errors)
     else:
         for path, trace in sorted(settled.errors.items()):
-            show_error(work.console, path, trace, folder=environment.dags_folder)
+            show_error(work.console, path, trace, places=work.places(environment))
         if not settled.errors:
             work.console.success(f"all files import ({len(settled.dags)} DAGs)")
     return DagError.exit_code if settled.errors else 0
@@ -115,7 +115,7 @@ def dags_check(work: Workspace, *, as_json: bool) -> int:
         if as_json:
             continue
         for path, trace in outcome["errors"].items():
-            show_error(work.console, path, trace, folder=str(folder))
+            show_error(work.console, path, trace, places=work.places())
         if not outcome["errors"]:
             dags = ", ".join(sorted(outcome["dags"])) or "no DAG"
             work.console.success(f"{outcome['file']}: {dags}  {outcome['seconds']:.2f} s")

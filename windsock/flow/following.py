@@ -42,7 +42,7 @@ def show_dags(work: Workspace, environment: Environment) -> None:
         return
     work.console.success(f"{len(settled.dags)} DAGs parsed")
     for path, trace in sorted(settled.errors.items()):
-        show_error(work.console, path, trace, folder=environment.dags_folder)
+        show_error(work.console, path, trace, places=work.places(environment))
 
 
 def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> int:
@@ -87,7 +87,7 @@ def follow(
     """
     from windsock.terminal.feedback import Feedback  # noqa: PLC0415 - only the loop needs it
 
-    feedback = Feedback(work.console, environment.dags_folder)
+    feedback = Feedback(work.console, work.places(environment))
     client = ControlClient(environment.control_socket)
     left = left or threading.Event()
     while True:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from windsock.model import Environment
 from windsock.targets import choose
+from windsock.terminal.places import Places
 
 if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
@@ -41,6 +42,13 @@ class Workspace:
             EnvironmentFailure: None is.
         """
         return Environment.load(self.settings.state_folder)
+
+    def places(self, environment: Environment | None = None) -> Places:
+        """Where the author's files are: of an environment that is up, else of the settings."""
+        settings = self.settings
+        dags = environment.dags_folder if environment else str(settings.dags_folder.resolve())
+        further = {name: str(folder) for name, folder in settings.further_folders.items()}
+        return Places(dags, further)
 
 
 def airflow_client(environment: Environment) -> Airflow:

@@ -16,6 +16,7 @@ from windsock.terminal.import_error import explain
 if TYPE_CHECKING:
     from windsock.events import Event
     from windsock.terminal.console import Console
+    from windsock.terminal.places import Places
 
 NAMES_SHOWN = 4
 """How many files or DAG ids a line names; it counts the others."""
@@ -52,12 +53,12 @@ class Feedback:
 
     Args:
         console: Prints.
-        dags_folder: The DAG folder as tracebacks name it; the lines omit it.
+        places: Where the author's files are.
     """
 
-    def __init__(self, console: Console, dags_folder: str) -> None:
+    def __init__(self, console: Console, places: Places) -> None:
         self._console = console
-        self._folder = dags_folder
+        self._places = places
         self._saves: dict[str, Save] = {}
 
     def show(self, event: Event) -> None:
@@ -132,7 +133,7 @@ class Feedback:
         if save is not None or event.news:
             for path, trace in event.errors.items():
                 show_error(
-                    self._console, path, trace, folder=self._folder, seconds=event.since_save
+                    self._console, path, trace, places=self._places, seconds=event.since_save
                 )
         if save is None and event.news and not event.errors:
             self._console.success(f"{event.file} imports again")
@@ -153,7 +154,7 @@ class Feedback:
 
 
 def show_error(
-    console: Console, path: str, trace: str, *, folder: str, seconds: float | None = None
+    console: Console, path: str, trace: str, *, places: Places, seconds: float | None = None
 ) -> None:
     """Print an import error: the author's own file and line first, then what led to it.
 
@@ -161,11 +162,11 @@ def show_error(
         console: Prints.
         path: The file, relative to the DAG folder.
         trace: The traceback as Airflow stored it.
-        folder: The DAG folder as the traceback names it.
+        places: Where the author's files are.
         seconds: Since the save that broke the file.
     """
-    error = explain(trace, folder=folder)
-    console.failure(f"{error.place or path}  {error.headline}{_time(seconds)}")
+    error = explain(trace, places=places)
+    console.failure(f"{error.place or places.shown(path)}  {error.headline}{_time(seconds)}")
     for line in error.details:
         console.detail(f"    {line}")
 

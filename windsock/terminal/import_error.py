@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from windsock.terminal.places import Places
+
 FRAME = re.compile(r'(?P<indent>[ |]*)  File "(?P<file>[^"]+)", line (?P<line>\d+)')
 HEADER = "Traceback (most recent call last):"
 GROUP_HEADER = "  + Exception Group Traceback (most recent call last):"
@@ -42,24 +44,23 @@ class Explained:
     details: list[str]
 
 
-def explain(trace: str, *, folder: str) -> Explained:
+def explain(trace: str, *, places: Places) -> Explained:
     """Take an import error apart.
 
     Args:
         trace: A traceback, or any other text.
-        folder: The author's files are below it. Their paths are shown relative to it.
+        places: Where the author's files are.
     """
-    folder = folder.rstrip("/") + "/"
     *causes, last = [_without_bars(link) for link in _chain(trace.splitlines())]
     index = _headline(last)
-    places = [place for link in (last, *reversed(causes)) if (place := _place(link, folder))]
+    found = [place for link in (last, *reversed(causes)) if (place := _place(link, places))]
     shown = [*causes, last[:index] + last[index + 1 :]]
-    details = [line for link in shown for line in _own(link, folder) if causes or line != HEADER]
+    details = [line for link in shown for line in _own(link, places) if causes or line != HEADER]
     headline = last[index].strip() if last else ""
     return Explained(
-        place=places[0] if places else "",
-        headline=headline.replace(folder, "") or "import failed",
-        details=[line.replace(folder, "") for line in details if line.strip()],
+        place=found[0] if found else "",
+        headline=places.in_text(headline) or "import failed",
+        details=[places.in_text(line) for line in details if line.strip()],
     )
 
 
@@ -95,25 +96,23 @@ def _headline(lines: Sequence[str]) -> int:
     return max(len(lines) - 1, 0)
 
 
-def _place(lines: Iterable[str], folder: str) -> str:
+def _place(lines: Iterable[str], places: Places) -> str:
     """The innermost frame in the author's files, of the exception itself if it has one."""
-    own = [
-        match for line in lines if (match := FRAME.match(line)) and match["file"].startswith(folder)
-    ]
+    own = [match for line in lines if (match := FRAME.match(line)) and places.own(match["file"])]
     if not own:
         return ""
     outer = min(len(match["indent"]) for match in own)
     last = [match for match in own if len(match["indent"]) == outer][-1]
-    return f"{last['file'].removeprefix(folder)}:{last['line']}"
+    return f"{places.own(last['file'])}:{last['line']}"
 
 
-def _own(lines: Iterable[str], folder: str) -> Iterator[str]:
+def _own(lines: Iterable[str], places: Places) -> Iterator[str]:
     """The lines without the frames in files of others."""
     code = ""  # How a line begins that belongs to a frame which is left out.
     for line in lines:
         match = FRAME.match(line)
         if match:
-            foreign = not match["file"].startswith(folder)
+            foreign = places.own(match["file"]) is None
             code = match["indent"] + "    " if foreign else ""
         elif code and not line.startswith((code, f"{code[:-4]}  [Previous line repeated ")):
             code = ""

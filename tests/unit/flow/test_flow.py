@@ -118,7 +118,7 @@ def test_up_shows_the_files_that_do_not_import_and_stays_up(
 ) -> None:
     sync.barrier = {"snapshot": "a", "errors": {"sales.py": TRACE}, "dags": []}
     assert flow.up(work, detach=True) == 0
-    assert "✗ sales.py:3  NameError: name 'Parm' is not defined" in work.kept.said
+    assert "✗ /home/me/dags/sales.py:3  NameError: name 'Parm' is not defined" in work.kept.said
     assert target.verbs == BRING_UP
 
 

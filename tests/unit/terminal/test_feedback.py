@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.fakes import KeptConsole
 from windsock import events
 from windsock.terminal.feedback import Feedback
+from windsock.terminal.places import Places
 
 if TYPE_CHECKING:
     from windsock.events import Event
@@ -27,7 +28,7 @@ NameError: name 'Parm' is not defined
 class Terminal:
     def __init__(self) -> None:
         self.console = KeptConsole()
-        self.feedback = Feedback(self.console, "/home/me/dags")
+        self.feedback = Feedback(self.console, Places("/home/me/dags", here="/home/me/dags"))
 
     def after(self, *these: Event) -> list[str]:
         """What the events printed, line by line."""

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windsock.terminal.import_error import Explained, explain
+from windsock.terminal.import_error import HEADER, Explained, explain
+from windsock.terminal.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Expla
         try:
             runpy.run_path(str(dags / "sales.py"))
         except BaseException:  # noqa: BLE001 - authors raise anything
-            return explain(traceback.format_exc(), folder=str(dags))
+            return explain(traceback.format_exc(), places=Places(str(dags), here=str(dags)))
         raise AssertionError("it did not fail")
 
     return run
@@ -141,7 +142,7 @@ def test_a_syntax_error_in_a_module_is_at_the_module(fail: Callable[..., Explain
 
 @pytest.mark.parametrize("text", ["", " \n", "killed by signal 9", "killed:\n  memory\n"])
 def test_what_is_no_traceback_is_shown_as_it_is(text: str) -> None:
-    error = explain(text, folder="/dags")
+    error = explain(text, places=Places("/dags"))
     assert error.place == ""
     assert error.headline == (text.strip().partition("\n")[0] or "import failed")
 
@@ -152,6 +153,21 @@ PIECES = [*"ab\n |+", '  File "/dags/a.py", line 1', "    code"]
 @given(st.lists(st.sampled_from(PIECES), max_size=30))
 def test_nothing_is_too_odd_and_nothing_is_doubled(pieces: list[str]) -> None:
     trace = "".join(pieces)
-    error = explain(trace, folder="/dags")
+    error = explain(trace, places=Places("/dags"))
     assert error.headline
     assert len(error.details) < max(len(trace.splitlines()), 1)
+
+
+@pytest.mark.parametrize("folder", ["/home/me/dags/include", "/home/me/shared"])
+def test_a_frame_in_a_further_folder_is_the_authors(folder: str) -> None:
+    trace = (
+        f'{HEADER}\n  File "/venv/airflow/importer.py", line 9, in parse\n    load()\n'
+        '  File "/home/me/dags/broken.py", line 3, in <module>\n    import include.half\n'
+        f'  File "{folder}/half.py", line 1, in <module>\n    1 / 0\n'
+        "ZeroDivisionError: division by zero\n"
+    )
+    places = Places("/home/me/dags", {"include": "/home/me/shared"}, here="/home/me")
+    error = explain(trace, places=places)
+    assert error.place == "shared/half.py:1"
+    assert error.headline == "ZeroDivisionError: division by zero"
+    assert error.details[0] == '  File "dags/broken.py", line 3, in <module>'

@@ -14,7 +14,9 @@ from windsock.targets.folder import links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from windsock.config import Settings
     from windsock.targets.local.parts import LocalParts
     from windsock.terminal.console import Console
 
@@ -61,9 +63,19 @@ class LocalChecker:
                 if child.stdout is None or child.stderr is None:
                     raise AssertionError("the pipes were asked for")
                 for line in child.stdout:
-                    yield json.loads(line)
+                    yield _in_their_folders(json.loads(line), further, parts.settings)
                 errors = child.stderr.read()
         if child.returncode != 0:
             raise EnvironmentFailure(
                 "the DAGs could not be checked", "\n".join(errors.splitlines()[-10:])
             )
+
+
+def _in_their_folders(outcome: dict[str, Any], further: Path, settings: Settings) -> dict[str, Any]:
+    """An outcome whose errors name the files of further folders where their author has them."""
+    for name, folder in settings.further_folders.items():
+        outcome["errors"] = {
+            path: trace.replace(f"{further / name}/", f"{folder}/")
+            for path, trace in outcome["errors"].items()
+        }
+    return outcome

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from windsock.terminal.places import Places
+
+PLACES = Places(
+    "/home/me/work/dags",
+    {"include": "/home/me/work/shared", "plugins": "/srv/plugins"},
+    here="/home/me/work",
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("trade.py", "dags/trade.py"),
+        ("team/trade.py", "dags/team/trade.py"),
+        ("include/half.py", "shared/half.py"),
+        ("include", "shared"),
+        ("plugins/menu.py", "/srv/plugins/menu.py"),
+    ],
+)
+def test_a_path_of_a_snapshot_is_shown_where_its_author_has_it(path: str, shown: str) -> None:
+    assert PLACES.shown(path) == shown
+
+
+@pytest.mark.parametrize(
+    ("here", "shown"),
+    [
+        ("/home/me/work/dags", "trade.py"),
+        ("/home/me/work/dags/team", "../trade.py"),
+        ("/home/me/other", "../work/dags/trade.py"),
+        ("/opt/some/where/deep/down", "/home/me/work/dags/trade.py"),
+    ],
+)
+def test_it_is_relative_to_where_the_person_stands(here: str, shown: str) -> None:
+    assert Places("/home/me/work/dags", here=here).shown("trade.py") == shown
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("/home/me/work/dags/trade.py", "dags/trade.py"),
+        ("/home/me/work/dags/include/half.py", "shared/half.py"),
+        ("/home/me/work/shared/half.py", "shared/half.py"),
+        ("/home/me/work/dags/many.zip/inner.py", "dags/many.zip/inner.py"),
+        ("/home/me/work/dags2/trade.py", None),
+        ("/venv/airflow/models.py", None),
+        ("<frozen importlib._bootstrap>", None),
+    ],
+)
+def test_a_file_of_a_traceback_is_the_authors_or_not(file: str, shown: str | None) -> None:
+    assert PLACES.own(file) == shown
+
+
+def test_a_text_shows_paths_alike() -> None:
+    text = (
+        "cannot import name 'a' from 'half' (/home/me/work/dags/include/half.py), "
+        "seen from /home/me/work/dags/trade.py:3 and /old/home/me/work/dags/x.py"
+    )
+    assert PLACES.in_text(text) == (
+        "cannot import name 'a' from 'half' (shared/half.py), "
+        "seen from dags/trade.py:3 and /old/home/me/work/dags/x.py"
+    )
+
+
+def test_an_environment_that_knows_only_the_folders_name_shows_it() -> None:
+    places = Places("dags", here="/home/me/work")
+    assert places.shown("trade.py") == "dags/trade.py"
+    assert places.own("dags/trade.py") == "dags/trade.py"
+    assert places.own("/venv/dags/trade.py") is None
