@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source
-from tests.e2e.machine import run_tool
+from tests.e2e.machine import component_pid, kill_9, run_tool
 from tests.e2e.project import ROOT, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.folder import Folder
-    from tests.e2e.project import Project
+    from tests.e2e.project import Command, Project
 
 pytestmark = pytest.mark.e2e
 
@@ -155,21 +155,53 @@ def test_nothing_affected_is_a_success(environment: Project) -> None:
     assert "no-such-ref" in head.stdout + head.stderr
 
 
-def test_watching_runs_the_tests_again_on_each_save(
+WATCHED = """
+import pathlib, time
+
+def test_how_many_tasks_there_are(airflow):
+    runs = pathlib.Path(__file__).with_name("runs.txt")
+    with runs.open("a") as file:
+        file.write(f"{len(airflow.run('price').tasks)} ")
+    while not pathlib.Path(__file__).with_name("go").exists():
+        time.sleep(0.05)
+"""
+
+
+def test_watching_runs_the_tests_for_the_newest_state_after_saves_and_edits_of_tests(
     environment: Project, folder: Folder, tmp_path: Path
 ) -> None:
-    folder.save("price.py", dag_source("price", {"compute": "return 1 / 0"}))
+    folder.save("price.py", dag_source("price", ["a"]))
     test = tmp_path / "test_price.py"
-    test.write_text(FAILING)
+    test.write_text(WATCHED)
+
+    def tested(expected: str) -> None:
+        def runs() -> str:
+            return (tmp_path / "runs.txt").read_text() if (tmp_path / "runs.txt").exists() else ""
+
+        eventually(lambda: len(runs()) >= len(expected), f"{expected}, not {runs()}, is tested")
+        assert runs() == expected
+
+    def waits(watching: Command, times: int) -> None:
+        def said() -> bool:
+            return sum("waiting for the next save" in line for line in watching.lines) == times
+
+        eventually(said, f"it waits for the {times}. time\n{watching.text()}")
+
     with environment.start("test", "--watch", str(test)) as watching:
-        eventually(lambda: any("1 failed" in line for line in watching.data), "it failed")
-
-        def passes() -> bool:
-            folder.save(
-                "price.py", dag_source("price", {"compute": f"return {os.urandom(2).hex()!r}"})
-            )
-            return any("1 passed" in line for line in watching.data)
-
-        eventually(passes, "mended, it passes", every=3.0)
+        tested("1 ")
+        for tasks in (["a", "b"], ["a"], ["a", "b"], ["a", "b", "c"]):  # The first run goes on.
+            folder.save("price.py", dag_source("price", tasks))
+        (tmp_path / "go").touch()
+        tested("1 3 ")
+        waits(watching, 2)
+        test.write_text(WATCHED.replace("how_many", "all"))
+        tested("1 3 3 ")
+        waits(watching, 3)
+        kill_9(component_pid(environment, "sync"))
+        folder.write("price.py", dag_source("price", ["a", "b"]))
+        tested("1 3 3 2 ")
+        waits(watching, 4)
         watching.interrupt()
-        watching.end()
+        assert watching.end() == 0
+        assert "Traceback" not in watching.text()
+    assert environment.airflow.runs("price") == []

@@ -246,6 +246,7 @@ class FakeSync:
         barrier: The answer to a barrier, or what it raises.
         attached: Set once a terminal listens.
         holder: Who syncs instead of us.
+        meanwhile: Called with the name of each request before its answer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -255,6 +256,7 @@ class FakeSync:
         self.state: Message = dict(IN_STEP)
         self.attached = threading.Event()
         self.holder = ""
+        self.meanwhile: Callable[[str], object] = lambda _: None
         self._server: ControlServer | None = None
 
     def start(self) -> None:
@@ -276,6 +278,7 @@ class FakeSync:
     ) -> Callable[[Message], Message]:
         def handle(request: Message) -> Message:
             self.requests.append({**request, "request": name})
+            self.meanwhile(name)
             result = answer()
             if isinstance(result, Exception):
                 raise result

@@ -13,6 +13,9 @@ from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from windsock.events import Event
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
     from windsock.terminal.feedback import Feedback
@@ -90,25 +93,34 @@ def follow(
     feedback = Feedback(work.console, work.places(environment))
     client = ControlClient(environment.control_socket)
     left = left or threading.Event()
-    while True:
-        for event in client.attach():
-            if left.is_set():
-                continue
-            if isinstance(event, Attached):
-                if greeting:
-                    work.console.line(greeting)
-                    greeting = ""
-                _show_troubles(client, feedback)
-            feedback.show(event)
+    for event in events_of(work, client):
         if left.is_set():
-            return 0
+            continue
+        if isinstance(event, Attached):
+            if greeting:
+                work.console.line(greeting)
+                greeting = ""
+            _show_troubles(client, feedback)
+        feedback.show(event)
+    if left.is_set():
+        return 0
+    if not stops:
+        work.console.line("the environment was stopped")
+        return 0
+    work.console.warning("the sync process is gone")
+    return WindsockError.exit_code
+
+
+def events_of(work: Workspace, client: ControlClient) -> Iterator[Event]:
+    """All events from now on, until the environment is stopped or its sync does not come back.
+
+    A sync process that is started again is attached to again; each time `Attached` is the first.
+    """
+    while True:
+        yield from client.attach()
         # The sync process has ended: it is restarted after a crash, and gone after `invoke down`.
         if not _comes_back(work, client):
-            if not stops:
-                work.console.line("the environment was stopped")
-                return 0
-            work.console.warning("the sync process is gone")
-            return WindsockError.exit_code
+            return
 
 
 def _show_troubles(client: ControlClient, feedback: Feedback) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from windsock.events import Sent, Settled
 from windsock.flow.bringing_up import bring_up
-from windsock.sync_process.control import ControlClient
 from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from windsock.config import Settings
     from windsock.flow.workspace import Workspace
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 PYTEST_NOTHING_RAN = 5
 """pytest's exit code when it collected no test."""
+
+CLEAN_UP_SECONDS = 60.0
+"""How long an interrupted pytest may take to stop the DAG runs of its tests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,6 @@ class TestRequest:
 
     def arguments(self, settings: Settings) -> list[str]:
         """The arguments for pytest."""
-        paths = self.paths or (str(settings.path(settings.tests)),)
         options = [f"--windsock-state={settings.state_folder}"]
         if self.keyword:
             options += ["-k", self.keyword]
@@ -46,11 +50,15 @@ class TestRequest:
             options.append(f"--junit-xml={self.junit}")
         if self.parallel:
             options += ["-n", str(self.parallel), "--dist", "loadfile"]
-        return [*options, *paths]
+        return [*options, *self.paths_in(settings)]
+
+    def paths_in(self, settings: Settings) -> tuple[str, ...]:
+        """The test files and folders."""
+        return self.paths or (str(settings.path(settings.tests)),)
 
 
 def test(work: Workspace, request: TestRequest) -> int:
-    """Run the DAG tests, and with `watch` again on each save.
+    """Run the DAG tests, and with `watch` again after each change.
 
     Returns:
         pytest's exit code, but 0 when `affected` left no test to run.
@@ -61,37 +69,73 @@ def test(work: Workspace, request: TestRequest) -> int:
     if environment is None:
         work.console.line("no environment is up: bringing it up first (it stays up)")
         environment = bring_up(work, target)
-    code = _run_pytest(work, request)
-    if not request.watch:
-        return code
+    if request.watch:
+        return _watch(work, request, environment)
+    return _run_pytest(work, request)
+
+
+def _watch(work: Workspace, request: TestRequest, environment: Environment) -> int:
+    """Run the tests, and again for the newest state after each change, until Ctrl-C."""
+    from windsock.flow.watching import Changes, WatchedFiles  # noqa: PLC0415 - only here
+
+    paths = request.paths_in(work.settings)
+    files = WatchedFiles(paths, project=work.settings.project, report=request.junit)
+    changes = Changes(work, environment, files)
+    code = 0
     try:
-        for _ in _settled_saves(environment):
-            code = _run_pytest(work, request)
+        changes.attach()
+        while True:
+            if changes.settle(timeout=work.settings.up_timeout):
+                code = _run_pytest(work, request)
+                changes.ran()
             work.console.line("waiting for the next save; Ctrl-C to stop")
+            if not changes.wait():
+                work.console.line("the environment was stopped")
+                return code
     except KeyboardInterrupt:
+        work.console.line()
         return code
-    return code
 
 
 def _run_pytest(work: Workspace, request: TestRequest) -> int:
     command = [sys.executable, "-m", "pytest", *request.arguments(work.settings)]
-    code = subprocess.call(command, cwd=work.settings.project)
+    code = run_to_its_end(command, folder=work.settings.project)
     if code == PYTEST_NOTHING_RAN and request.affected:
         work.console.success(f"no test is affected by the changes since {request.affected}")
         return 0
     return code
 
 
-def _settled_saves(environment: Environment) -> Iterator[str]:
-    """The snapshot of each save, once Airflow has parsed it whole."""
-    sent: set[str] = set()
-    for event in ControlClient(environment.control_socket).attach():
-        match event:
-            case Sent(snapshot=snapshot):
-                sent.add(snapshot)
-            case Settled(snapshot=snapshot) if snapshot in sent:
-                sent.clear()
-                yield snapshot
+def run_to_its_end(command: Sequence[str], *, folder: Path) -> int:
+    """Run a command in this terminal; an interrupt ends it, once it has cleaned up.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        KeyboardInterrupt: This process was interrupted or told to end.
+    """
+    with subprocess.Popen(command, cwd=folder) as child:
+        before = signal.getsignal(signal.SIGTERM)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+
+        def pass_on(*_: object) -> None:
+            # Ctrl-C reaches the child too; SIGTERM is sent to this process alone.
+            child.send_signal(signal.SIGINT)
+            raise KeyboardInterrupt
+
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, pass_on)
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+                child.wait(CLEAN_UP_SECONDS)  # pytest stops the DAG runs of its tests.
+            raise
+        finally:
+            child.kill()
+            if in_main_thread:
+                signal.signal(signal.SIGTERM, before)
 
 
 def ci(work: Workspace, *, junit: str) -> int:

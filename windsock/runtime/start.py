@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from windsock.runtime.asset_events import forget_deleted_runs
 from windsock.runtime.child_end import notice_the_end_of_tasks
 from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
@@ -107,6 +108,8 @@ def main() -> None:
         wait_if_in_an_image(os.environ)
     if name == "scheduler" and HEAD_VARIABLE in os.environ:
         let_children_end()
+    if name == "scheduler":
+        forget_deleted_runs()
     if name == "dag-processor":
         from windsock.runtime.processor import manager as dag_processor  # noqa: PLC0415 - imported above
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.airflow.api import Airflow
-    from windsock.airflow.records import Dag
+    from windsock.airflow.records import AssetEvent, Dag
     from windsock.model import ParsedSnapshot
 
 BARRIER_TIMEOUT = 60.0
@@ -147,7 +147,7 @@ class RunningAirflow:
                 f'Call airflow.unpause("{dag_id}") before the run that changes the asset.',
             )
         while True:
-            events = self.api.asset_events(after.dag_id, after.run_id)
+            events = self._asset_events(after.dag_id, after.run_id)
             started = [run_id for event in events for dag, run_id in event.runs if dag == dag_id]
             if started:
                 break
@@ -217,7 +217,7 @@ class RunningAirflow:
         """Stop or delete a run; return the runs that its asset changes started."""
         for attempt in range(_CLEAN_UP_ATTEMPTS):
             try:
-                events = self.api.asset_events(dag_id, run_id)
+                events = self._asset_events(dag_id, run_id)
                 if not self.api.run(dag_id, run_id).finished:
                     self.api.stop(dag_id, run_id)
                 if not keep_finished:
@@ -229,6 +229,18 @@ class RunningAirflow:
                 # The scheduler may have locked the rows of a run that has only just ended.
                 if attempt + 1 == _CLEAN_UP_ATTEMPTS:
                     raise
+                self._sleep(_POLL)
+        return []
+
+    def _asset_events(self, dag_id: str, run_id: str) -> list[AssetEvent]:
+        """The asset changes of a run, as far as Airflow can tell.
+
+        While a run that they started is queued, Airflow 3.3 answers 500: it has no start date yet.
+        """
+        for _ in range(_CLEAN_UP_ATTEMPTS):
+            try:
+                return self.api.asset_events(dag_id, run_id)
+            except EnvironmentFailure:
                 self._sleep(_POLL)
         return []
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from tests.e2e.project import Project
 
-DAG_IDS = ("contract_consumer", "contract_endless", "contract_failing", "contract_shapes")
+DAG_IDS = (
+    *("contract_consumer", "contract_counter", "contract_endless", "contract_failing"),
+    *("contract_producer", "contract_shapes"),
+)
 DAG_FILE = "windsock_contract_dags.py"
 BROKEN_FILE = "windsock_contract_broken.py"
 PATIENCE = 60.0
@@ -103,6 +106,8 @@ def make_fake() -> FakeAirflow:
             ],
         ),
         FakeDag("contract_consumer", file=DAG_FILE, tasks=[FakeTask("consume", xcom="consumed")]),
+        FakeDag("contract_producer", file=DAG_FILE, tasks=[FakeTask("change")]),
+        FakeDag("contract_counter", file=DAG_FILE, tasks=[FakeTask("count", xcom=1)]),
         FakeDag(
             "contract_failing",
             file=DAG_FILE,

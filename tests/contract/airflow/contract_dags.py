@@ -11,6 +11,7 @@ from datetime import timedelta
 from airflow.sdk import Asset, dag, get_current_context, task
 
 CHANGED = Asset("windsock_contract_asset")
+COUNTED = Asset("windsock_contract_counted")
 
 
 @dag(schedule=None, tags=["windsock-contract"])
@@ -66,6 +67,27 @@ def contract_consumer() -> None:
 
 
 @dag(schedule=None, tags=["windsock-contract"])
+def contract_producer() -> None:
+    """Changes an asset, and nothing else."""
+
+    @task(outlets=[COUNTED])
+    def change() -> None: ...
+
+    change()
+
+
+@dag(schedule=[COUNTED], tags=["windsock-contract"])
+def contract_counter() -> None:
+    """Counts the changes that it is given."""
+
+    @task
+    def count(triggering_asset_events: dict) -> int:
+        return len(triggering_asset_events[COUNTED])
+
+    count()
+
+
+@dag(schedule=None, tags=["windsock-contract"])
 def contract_failing() -> None:
     """Fails in its first task."""
 
@@ -92,5 +114,7 @@ def contract_endless() -> None:
 
 contract_shapes()
 contract_consumer()
+contract_producer()
+contract_counter()
 contract_failing()
 contract_endless()

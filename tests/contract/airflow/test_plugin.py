@@ -49,6 +49,19 @@ def test_misspelt(airflow):
     airflow.run("contract_shape")
 """
 
+COUNTING = """
+import pytest
+
+@pytest.mark.parametrize("time", ["first", "second", "third"])
+def test_own(airflow, time):
+    airflow.unpause("contract_counter")
+    run = airflow.run("contract_producer")
+    assert airflow.wait_for_run("contract_counter", after=run).task("count").xcom() == 1
+    # What no run of the counter consumes is not for the next test either.
+    airflow.api.pause("contract_counter", paused=True)
+    airflow.run("contract_producer")
+"""
+
 
 @pytest.fixture
 def state(real_environment: Environment, tmp_path: Path) -> Path:
@@ -89,3 +102,17 @@ def test_tests_as_a_user_writes_them_in_parallel(
     assert {run.run_id.split("__")[1] for run in left} == {"test_fails", "test_too_slow"}
     for run in left:  # those of failed tests are kept for a look
         real_airflow.delete_run(run.dag_id, run.run_id)
+
+
+@pytest.mark.usefixtures("real_airflow")
+def test_each_test_sees_its_own_asset_events_only(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_counting.py").write_text(COUNTING)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", f"--windsock-state={state}", "test_counting.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 import webbrowser
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, VirtualClock
-from tests.unit.fakes import FakeSync, FakeTarget, FakeWorkspace, environment
+from tests.unit.fakes import SETTLED, FakeSync, FakeTarget, FakeWorkspace, environment
 from windsock import flow
 from windsock.cluster.images import image
 from windsock.cluster.images.image import Images
@@ -19,8 +22,19 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
-from windsock.events import Busy, Note, Parsed, Refused, Sent, Settled, to_json
+from windsock.events import (
+    Busy,
+    Note,
+    Parsed,
+    Refused,
+    Resumed,
+    Sent,
+    SettingsImported,
+    Settled,
+    to_json,
+)
 from windsock.flow import bringing_up, dags, following
+from windsock.flow import testing as flow_testing
 from windsock.model import ENVIRONMENT_FILE, Environment
 
 if TYPE_CHECKING:
@@ -662,23 +676,29 @@ def test_settings_are_exported_to_stdout_or_a_file(
 
 
 class FakePytest:
-    """Stands for the child process: records commands, gives the codes it is told to."""
+    """Stands for the child process: records commands, gives the codes it is told to.
+
+    Attributes:
+        meanwhile: Called during each run with its number, from 1.
+    """
 
     def __init__(self, *codes: int) -> None:
         self.codes = list(codes)
+        self.meanwhile: Callable[[int], object] = lambda _: None
         self.commands: list[list[str]] = []
         self.folders: list[Path] = []
 
-    def __call__(self, command: list[str], *, cwd: Path) -> int:
+    def __call__(self, command: list[str], *, folder: Path) -> int:
         self.commands.append(command)
-        self.folders.append(cwd)
+        self.folders.append(folder)
+        self.meanwhile(len(self.commands))
         return self.codes.pop(0)
 
 
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> FakePytest:
     fake = FakePytest(0)
-    monkeypatch.setattr(subprocess, "call", fake)
+    monkeypatch.setattr(flow_testing, "run_to_its_end", fake)
     return fake
 
 
@@ -730,20 +750,190 @@ def test_nothing_affected_is_a_success(
     assert ("no test is affected by the changes since main" in up.kept.said) is (code == 5)
 
 
-def test_watch_runs_again_once_a_save_is_parsed_whole(
-    up: FakeWorkspace, sync: FakeSync, runner: FakePytest
-) -> None:
-    runner.codes = [0, 1]
-    result = in_a_thread(lambda: flow.test(up, flow.TestRequest(watch=True)))
-    sync.publish(
-        Settled(snapshot="before", seconds=1),  # A parse of nobody's save.
-        Sent(snapshot="b", paths=("a.py",), count=1, bytes=9, since_save=0.1),
-        Settled(snapshot="b", seconds=1),
-        Settled(snapshot="b", seconds=1),
+class Watch:
+    """`invoke test --watch` in a thread, on a fake pytest and a fake sync."""
+
+    def __init__(self, up: FakeWorkspace, sync: FakeSync, runner: FakePytest) -> None:
+        self.work = up
+        self.sync = sync
+        self.runner = runner
+        self.tests = up.settings.path(up.settings.tests)
+        self.tests.mkdir(parents=True)
+        self.result: Callable[[], Any] = lambda: None
+        runner.codes = [0, 1, 0, 1]
+
+    def start(self, **options: Any) -> None:
+        request = flow.TestRequest(watch=True, **options)
+        self.result = in_a_thread(lambda: flow.test(self.work, request))
+
+    def save(self, *snapshots: str) -> None:
+        """Saves that Airflow has parsed when the sync is asked next."""
+        self.sync.barrier = {**SETTLED, "snapshot": snapshots[-1]}
+        self.sync.publish(
+            *(
+                Sent(snapshot=snapshot, paths=("a.py",), count=1, bytes=9, since_save=0.1)
+                for snapshot in snapshots
+            )
+        )
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        for _ in range(2000):
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError(self.work.kept.said)
+
+    def wait_for_runs(self, number: int) -> None:
+        """Wait until the tests have run so often, and the next save is waited for."""
+        self.wait_for(lambda: self.work.kept.said.count("waiting for the next save") == number)
+        assert len(self.runner.commands) == number
+
+    def stop(self) -> int:
+        """Stop the environment; gives the exit code."""
+        (self.work.settings.state_folder / ENVIRONMENT_FILE).unlink()
+        self.sync.stop()
+        code: int = self.result()
+        assert "the environment was stopped" in self.work.kept.said
+        return code
+
+
+@pytest.fixture
+def watch(up: FakeWorkspace, sync: FakeSync, runner: FakePytest) -> Watch:
+    return Watch(up, sync, runner)
+
+
+def test_watch_is_attached_before_the_first_run(watch: Watch) -> None:
+    watch.runner.meanwhile = lambda number: watch.save("b") if number == 1 else None
+    watch.start()
+    watch.wait_for_runs(2)
+    assert watch.stop() == 1
+
+
+def test_watch_runs_once_for_all_saves_during_a_run(watch: Watch) -> None:
+    watch.runner.meanwhile = lambda number: watch.save(*"bcde") if number == 1 else None
+    watch.start()
+    watch.wait_for_runs(2)
+    watch.save("f")
+    watch.wait_for_runs(3)
+    assert watch.stop() == 0
+
+
+def test_watch_runs_once_for_a_save_that_is_sent_because_it_waits_for_it(watch: Watch) -> None:
+    watch.start()
+    watch.wait_for_runs(1)
+    watch.sync.meanwhile = lambda name: watch.save("b", "c") if name == "barrier" else None
+    (watch.tests / "test_sales.py").write_text("")
+    watch.wait_for_runs(2)
+    watch.sync.meanwhile = lambda _: None
+    (watch.tests / "test_sales.py").unlink()
+    watch.wait_for_runs(3)
+    assert watch.stop() == 0
+
+
+def test_watch_runs_again_when_a_test_file_changes(watch: Watch) -> None:
+    def write(number: int) -> None:
+        # Of the files that a run leaves behind only the edit of a test starts another one.
+        (watch.tests / "seen.json").write_text(str(number))
+        (watch.tests / "report.xml").write_text(str(number))
+        (watch.tests / "__pycache__").mkdir(exist_ok=True)
+        (watch.tests / "__pycache__" / f"{number}.py").write_text("")
+        if number == 1:
+            (watch.tests / "test_sales.py").write_text("")
+
+    watch.runner.meanwhile = write
+    watch.start(junit=str(watch.tests / "report.xml"))
+    watch.wait_for_runs(2)
+    (watch.tests / "data").mkdir()
+    (watch.tests / "data" / "rows.csv").write_text("1,2")
+    watch.wait_for_runs(3)
+    (watch.tests.parent / "conftest.py").write_text("")
+    watch.wait_for_runs(4)
+    assert watch.stop() == 1
+
+
+def test_watch_of_one_file_runs_when_this_one_changes(watch: Watch) -> None:
+    (watch.tests / "test_a.py").write_text("")
+    watch.start(paths=(f"{watch.tests / 'test_a.py'}::test_one",))
+    watch.wait_for_runs(1)
+    (watch.tests / "test_a.py").write_text("x = 1")
+    watch.wait_for_runs(2)
+    assert watch.stop() == 1
+
+
+def test_watch_runs_when_the_settings_have_changed_something(watch: Watch) -> None:
+    watch.start()
+    watch.wait_for_runs(1)
+    watch.sync.publish(SettingsImported(summary=""), Note(message="nothing"))
+    watch.sync.publish(SettingsImported(summary="variables ~1"))
+    watch.wait_for_runs(2)
+    assert watch.stop() == 1
+
+
+def test_watch_goes_on_with_a_sync_process_that_is_started_again(watch: Watch) -> None:
+    watch.start()
+    watch.wait_for_runs(1)
+    watch.sync.stop()
+    # A save while no sync process ran: the next one has sent it before anybody attaches.
+    watch.sync.state["snapshot"] = "b"
+    watch.sync.barrier = {**SETTLED, "snapshot": "b"}
+    watch.sync.start()
+    watch.wait_for_runs(2)
+    watch.save("c")
+    watch.wait_for_runs(3)
+    assert watch.stop() == 0
+
+
+def test_watch_tells_why_a_save_cannot_be_tested_and_tests_it_later(watch: Watch) -> None:
+    watch.start()
+    watch.wait_for_runs(1)
+    watch.save("b")
+    watch.wait_for_runs(2)
+    watch.sync.barrier = EnvironmentFailure("the sync is halted", "say --allow-empty")
+    watch.sync.publish(
+        Sent(snapshot="c", paths=("a.py",), count=1, bytes=9, since_save=0.1),
     )
-    sync.stop()
-    assert result() == 1
-    assert len(runner.commands) == 2
+    watch.wait_for(lambda: "the sync is halted" in watch.work.kept.said)
+    watch.wait_for(lambda: watch.work.kept.said.count("waiting for the next save") == 3)
+    assert len(watch.runner.commands) == 2
+    watch.sync.barrier = {**SETTLED, "snapshot": "c"}
+    watch.sync.publish(Resumed())
+    watch.wait_for(lambda: len(watch.runner.commands) == 3)
+    assert watch.stop() == 0
+
+
+CLEANS_UP = """
+import pathlib, time
+pathlib.Path("started").touch()
+try:
+    time.sleep(60)
+finally:
+    pathlib.Path("cleaned").touch()
+"""
+
+ENDS_IT = """
+import pathlib, signal, sys
+from windsock.flow.testing import run_to_its_end
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    run_to_its_end([sys.executable, "-c", sys.argv[1]], folder=pathlib.Path())
+except KeyboardInterrupt:
+    sys.exit(0 if pathlib.Path("cleaned").exists() else "it has not cleaned up")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_interrupted_cleans_up_first(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDS_IT, CLEANS_UP], cwd=tmp_path, start_new_session=True
+    ) as outer:
+        while not (tmp_path / "started").exists():
+            assert outer.poll() is None
+            time.sleep(0.01)
+        if number == signal.SIGINT:
+            os.killpg(outer.pid, number)  # As a terminal does it.
+        else:
+            outer.send_signal(number)
+        assert outer.wait(20) == 0
 
 
 def test_ci_brings_up_tests_and_takes_down(
@@ -771,7 +961,7 @@ def test_ci_takes_down_after_an_interrupt(
     def interrupted(*_: Any, **__: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(subprocess, "call", interrupted)
+    monkeypatch.setattr(flow_testing, "run_to_its_end", interrupted)
     with pytest.raises(KeyboardInterrupt):
         flow.ci(work, junit="report.xml")
     assert target.verbs == [*BRING_UP, "end"]

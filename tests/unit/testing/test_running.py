@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -109,6 +109,35 @@ def test_the_run_that_an_asset_starts_is_found_and_waited_for(tmp_path: Path) ->
     run = bench.airflow.run("producer")
     found = bench.airflow.wait_for_run("consumer", after=run)
     assert (found.dag_id, found.state) == ("consumer", "success")
+
+
+@pytest.mark.parametrize("failures", [3, 7])
+def test_a_consumer_that_is_queued_for_a_while_is_waited_for(tmp_path: Path, failures: int) -> None:
+    bench = Bench(tmp_path, FakeDag("producer", starts="consumer"), FakeDag("consumer"))
+    run = bench.airflow.run("producer")
+    # As long as a run of the consumer is queued, Airflow cannot list the events.
+    left = [EnvironmentFailure("Airflow failed at GET /assets/events (500)")] * failures
+    listed = bench.airflow.api.asset_events
+
+    def fail_at_first(dag_id: str, run_id: str) -> Any:
+        if left:
+            raise left.pop()
+        return listed(dag_id, run_id)
+
+    bench.airflow.api.asset_events = fail_at_first  # type: ignore[method-assign] # the failing edge
+    assert bench.airflow.wait_for_run("consumer", after=run).state == "success"
+
+
+def test_a_consumer_that_stays_queued_does_not_fail_the_test_that_passed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("producer"))
+    bench.airflow.run("producer")
+
+    def fail(dag_id: str, run_id: str) -> Any:
+        raise EnvironmentFailure(f"Airflow failed at GET /assets/events (500) {dag_id} {run_id}")
+
+    bench.airflow.api.asset_events = fail  # type: ignore[method-assign] # the failing edge
+    assert bench.airflow.clean_up(keep_finished=False) == []
+    assert bench.fake.runs == {}
 
 
 def test_a_run_that_no_asset_starts_is_a_failure_that_names_what_changed(tmp_path: Path) -> None:
