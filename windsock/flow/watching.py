@@ -26,6 +26,9 @@ LOOK_SECONDS = 0.5
 ATTACH_SECONDS = 10.0
 """How long the first connection to the sync process is waited for."""
 
+CATCH_UP_SECONDS = 2.0
+"""How long the event of a save is waited for that Airflow has parsed already."""
+
 Stamps = dict[Path, tuple[int, int, int]]
 
 
@@ -144,6 +147,8 @@ class Changes:
         with self._condition:
             self._tested = settled.snapshot
             self._is_ahead = self._changed = self._sent not in (None, self._tested)
+            # Its event may still be on its way to the thread.
+            self._condition.wait_for(lambda: not self._is_ahead, timeout=CATCH_UP_SECONDS)
         return True
 
     def ran(self) -> None:
