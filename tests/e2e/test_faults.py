@@ -383,6 +383,8 @@ def test_killed_components_come_back(
     environment: Project, folder: Folder, components: list[str]
 ) -> None:
     before = {name: component_pid(environment, name) for name in components}
+    # A fork shares its parent's connection to the database: as long as it lives, so do the locks.
+    forks = [fork for pid in before.values() for fork in psutil.Process(pid).children()]
     for pid in before.values():
         kill_9(pid)
     folder.write("trade.py", dag_source("trade"))
@@ -394,6 +396,7 @@ def test_killed_components_come_back(
 
     eventually(healthy, "everything is healthy again", timeout=120, every=0.5)
     assert all(component_pid(environment, name) != pid for name, pid in before.items())
+    assert not any(fork.is_running() for fork in forks)
     run = environment.invoke("dags.trigger", "trade", "--wait")
     assert run.returncode == 0, run.stderr
 

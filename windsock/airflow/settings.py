@@ -56,6 +56,8 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
         # The scheduler's own pause, paid before a run is picked up and again before it ends.
         "scheduler.scheduler_idle_sleep_time": "0.1",
         "scheduler.enable_health_check": "True",
+        # What a killed scheduler had queued waits for the next look: by default up to five minutes.
+        "scheduler.orphaned_tasks_check_interval": "10",
         # A laptop sleeps: a task's token must survive longer than the default ten minutes.
         "execution_api.jwt_expiration_time": "86400",
         "workers.missing_dag_retry_delay": "2",

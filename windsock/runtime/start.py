@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from windsock.runtime.asset_events import forget_deleted_runs
 from windsock.runtime.child_end import notice_the_end_of_tasks
 from windsock.runtime.importing import import_all, libcst_on_first_use
+from windsock.runtime.leftovers import end_leftovers
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
 from windsock.runtime.processor.first_parse import parse_small_dag
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 EXECUTOR_VARIABLE = "AIRFLOW__CORE__EXECUTOR"
+
+SUPERVISED_VARIABLE = "WINDSOCK_ENVIRONMENT"
+"""Set where supervisord starts the components; see `windsock.local.orphans`."""
 
 WRITING_DAGS = (
     "airflow.sdk.definitions.decorators",
@@ -99,6 +103,8 @@ def main() -> None:
     """Become the component that the first argument names."""
     name = sys.argv[1]
     with ending_on_term():
+        if SUPERVISED_VARIABLE in os.environ:
+            end_leftovers()
         with libcst_on_first_use():
             import_all("airflow.__main__", imports(name, os.environ))
         if name == "dag-processor":
