@@ -135,6 +135,7 @@ class Parsing(Event):
 
     snapshot: str
     files: tuple[str, ...]
+    settings: tuple[str, ...] = ()
     since_save: float | None = None
 
 

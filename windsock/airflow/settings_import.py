@@ -95,6 +95,15 @@ class Changes:
     variables: Change = Change()
     pools: Change = Change()
 
+    def names(self) -> frozenset[str]:
+        """What a DAG file may read differently now: `variables/KEY` and `connections/ID`."""
+        return frozenset(
+            f"{kind}/{key}"
+            for kind in ("connections", "variables")
+            for change in [getattr(self, kind)]
+            for key in (*change.added, *change.updated, *change.removed)
+        )
+
     def summary(self) -> str:
         """One line: `connections +1 ~1 -1, variables unchanged (3)`; empty if there are none."""
         parts = []

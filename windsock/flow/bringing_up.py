@@ -210,8 +210,12 @@ def import_settings(work: Workspace, environment: Environment) -> None:
     settings = work.settings
     path = settings.path(settings.airflow_settings)
     changes = import_file(path, environment, state_folder=settings.state_folder)
-    if changes is not None:
-        work.console.success(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
+    if changes is None:
+        return
+    if names := changes.names():
+        # Airflow may have parsed DAG files before that read them.
+        ControlClient(environment.control_socket).settings_changed(names)
+    work.console.success(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
 
 
 def _announce(console: Console, environment: Environment, *, detach: bool) -> None:

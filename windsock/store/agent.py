@@ -14,6 +14,7 @@ The conversation (every frame is a JSON header and a payload, see `encode`)::
     content {batch, digest, last} + bytes  (refused at any time; the rest of the batch is dropped)
     commit {batch}                         applied {batch, tree} or refused
     abort {batch}
+    settings {names}; the dag-processor answers with an event
     ping {}                                pong {} (also while a long batch is applied)
                                            event {message}: as the dag-processor sent it
                                            processor {connected}
@@ -215,6 +216,7 @@ class Agent:
             "content": self._content,
             "commit": self._commit,
             "abort": self._abort,
+            "settings": lambda frame: self._tell_settings(frame.header["names"]),
             "ping": lambda _: self._send("pong"),
         }
         if frame.type not in answers:
@@ -319,6 +321,10 @@ class Agent:
     def _poke(self) -> None:
         if self._store.tree is not None:
             self._processor.send({"type": "poke", "snapshot": self._store.tree})
+
+    def _tell_settings(self, names: list[str]) -> None:
+        """Tell the dag-processor, if it listens, which variables and connections have changed."""
+        self._processor.send({"type": "settings", "names": names})
 
     def _hear_processor(self) -> None:
         for message in self._processor.receive():

@@ -29,7 +29,7 @@ from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
 from windsock.sync.watch import Hints, Wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from windsock.store.wire import Frame
@@ -162,6 +162,7 @@ class SyncSession:
         self._moved: dict[str, int] = {}
 
         self._waiters: queue.SimpleQueue[Waiter] = queue.SimpleQueue()
+        self._settings: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         self._ended = ""
 
     def request_scan(self, *, timeout: float = 60.0) -> str:
@@ -194,6 +195,14 @@ class SyncSession:
     def allow_empty(self) -> None:
         """The folder is empty, or gone, on purpose: empty the store too; from any thread."""
         self._empty_allowed = True
+        self._hints.nudge()
+
+    def tell_settings(self, names: Iterable[str]) -> None:
+        """Tell the dag-processor which variables and connections have changed; from any thread.
+
+        Its answer is an event, `Parsing`; while it is away there is none.
+        """
+        self._settings.put(sorted(names))
         self._hints.nudge()
 
     def run(self, stop: threading.Event) -> None:
@@ -263,6 +272,9 @@ class SyncSession:
         link = self._connected()
         if link is None:
             return False
+        with contextlib.suppress(queue.Empty):
+            while True:
+                link.send({"type": "settings", "names": self._settings.get_nowait()})
         since = self._since if self._since is not None else self._clock()
         self._since = None
         early, self._early = self._early, None

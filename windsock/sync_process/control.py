@@ -15,7 +15,7 @@ from windsock.json_lines import Client, decode, encode
 from windsock.model import ParsedSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Message = dict[str, Any]
 
@@ -69,6 +69,15 @@ class ControlClient:
             The snapshot's tree id.
         """
         return str(self._ask_for("synced", timeout)["snapshot"])
+
+    def settings_changed(self, names: Iterable[str], *, timeout: float = 5.0) -> None:
+        """Have the files parsed that read these variables and connections; a barrier waits for it.
+
+        Args:
+            names: `variables/KEY` or `connections/ID`, each.
+            timeout: Until the sync process has taken the request.
+        """
+        self._ask({"request": "settings-changed", "names": sorted(names)}, timeout=timeout)
 
     def allow_empty(self, *, timeout: float = 5.0) -> Message:
         """Sync a folder although it is empty: it was emptied on purpose."""

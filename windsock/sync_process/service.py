@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from windsock import events
 from windsock.airflow.polling import Poll, Polling
-from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.model import Environment
 from windsock.sync.protocol import HALT_HINT, StoreBusy
+from windsock.sync_process.readers import SettingsReaders
 from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_airflow
 from windsock.sync_process.server import ControlServer
 from windsock.sync_process.settings import ServiceSettings
@@ -27,7 +28,7 @@ from windsock.sync_process.state import SyncState
 from windsock.sync_process.store_access import SyncAttempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from windsock.airflow.api import Airflow
     from windsock.sync.scan import Difference, Tree
@@ -67,6 +68,7 @@ class Service:
             {
                 "status": self._status,
                 "barrier": self._barrier,
+                "settings-changed": self._settings_changed,
                 "used": lambda _request: {"used": self._state.used()},
                 "allow-empty": self._allow_empty,
                 "synced": self._synced,
@@ -81,8 +83,12 @@ class Service:
             Poll(Path(settings.dags_folder)), client=self._airflow, publish=self._state.take
         )
         self._attempt = self._new_attempt(take_over=False)
+        self._readers = SettingsReaders(self._tell_settings)
         self._settings_file = SettingsFile(
-            Path(settings.airflow_settings), state_folder, self._state.take
+            Path(settings.airflow_settings),
+            state_folder,
+            self._state.take,
+            changed=self._readers.change,
         )
 
     def run(self) -> None:
@@ -115,6 +121,7 @@ class Service:
 
     def _on_event(self, event: events.Event) -> None:
         self._state.take(event)
+        self._readers.take(event)
         match event:
             case events.Connected(snapshot=None):
                 self._restarts.start_empty()
@@ -164,14 +171,39 @@ class Service:
             if not self._restarts.wait(timeout=deadline - time.monotonic()):
                 break
             self._restarts.check()
+            if not self._settings_are_known(deadline):
+                break
             if self._state.wait_settled(snapshot, timeout=deadline - time.monotonic()):
                 state = self._state.as_json()
                 return {"snapshot": snapshot, "errors": state["errors"], "dags": state["dags"]}
         raise self._too_late(timeout)
 
+    def _settings_are_known(self, deadline: float) -> bool:
+        """Import airflow_settings.yaml, and wait until the dag-processor knows of it.
+
+        Raises:
+            WindsockError: The file cannot be used, or Airflow did not take it in time.
+        """
+        while (failure := self._settings_file.look(now=True)) is not None:
+            # Only a save repairs what is wrong in the file.
+            if isinstance(failure, ConfigurationError) or time.monotonic() > deadline:
+                raise failure
+            self._stop.wait(SETTINGS_LOOK)
+        return self._readers.wait(timeout=deadline - time.monotonic())
+
+    def _tell_settings(self, names: Iterable[str]) -> None:
+        self._attempt.session.tell_settings(names)
+
+    def _settings_changed(self, request: Message) -> Message:
+        names = [str(name) for name in request.get("names") or ()]
+        self._readers.change(names)
+        return {"names": names}
+
     def _too_late(self, timeout: float) -> WindsockError:
         if not self._restarts.wait(timeout=0):
             waiting = "plugins changed, and Airflow is being restarted"
+        elif not self._readers.wait(timeout=0):
+            waiting = "variables or connections changed, and the dag-processor has not heard of it"
         elif awaited := self._state.as_json()["awaited"]:
             waiting = f"still parsing {', '.join(awaited[:5])}"
         else:

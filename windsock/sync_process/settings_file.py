@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import TYPE_CHECKING
 
-from windsock.errors import ConfigurationError, explained
+from windsock.errors import ConfigurationError, WindsockError, explained
 from windsock.events import Event, SettingsFailed, SettingsImported
 from windsock.model import ENVIRONMENT_FILE, Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from windsock.airflow.settings_import import Changes
 
 RETRY_SECONDS = 5.0
 """Until an import is tried again that failed because Airflow did not answer."""
+
+Stamp = tuple[int, ...]
 
 
 def import_file(path: Path, state_folder: Path) -> Changes | None:
@@ -28,7 +31,20 @@ def import_file(path: Path, state_folder: Path) -> Changes | None:
 
 
 class SettingsFile:
-    """The file, and its last import; `run` imports it, by a clock of monotonic seconds."""
+    """The file, and its last import; all methods may be called from any thread.
+
+    The first look imports the file whatever it was before: the import itself compares digests, so
+    a save that came while nobody looked is noticed, and nothing is done twice.
+
+    Args:
+        path: Of the file.
+        state_folder: Of the environment.
+        publish: Gets `SettingsImported` and `SettingsFailed`.
+        changed: Gets the names of the variables and connections that an import has changed, before
+            the import is published.
+        run: Does an import.
+        clock: Monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -36,43 +52,67 @@ class SettingsFile:
         state_folder: Path,
         publish: Callable[[Event], None],
         *,
+        changed: Callable[[Iterable[str]], None],
         run: Callable[[Path, Path], Changes | None] = import_file,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._state_folder = state_folder
         self._publish = publish
+        self._on_change = changed
         self._run = run
         self._clock = clock
-        self._seen = self._stamp()
+        self._looking = threading.Lock()
+        self._seen: Stamp | None = None
         self._retry_at = math.inf
-        self._failure: Event | None = None
+        self._failure: WindsockError | None = None
 
-    def look(self) -> None:
-        """Import the file if it changed, or if the last import is to be tried again."""
-        stamp = self._stamp()
-        due = stamp != self._seen or self._clock() >= self._retry_at
-        if not due or not (self._state_folder / ENVIRONMENT_FILE).exists():
-            return
-        failure: Event | None = None
+    def look(self, *, now: bool = False) -> WindsockError | None:
+        """Import the file if it changed, or if the last import is to be tried again.
+
+        Args:
+            now: Try a failed import again at once.
+
+        Returns:
+            Why the file as it is now is not imported; None if it is.
+        """
+        with self._looking:
+            stamp = self._stamp()
+            due = self._retry_at < math.inf if now else self._clock() >= self._retry_at
+            if stamp == self._seen and not due:
+                return self._failure
+            if not (self._state_folder / ENVIRONMENT_FILE).exists():
+                return None  # An `up` is under way, and imports it.
+            before, self._failure = self._failure, self._import()
+            if self._failure is not None and not (
+                stamp == self._seen and before is not None and _same(before, self._failure)
+            ):
+                failure = self._failure
+                self._publish(SettingsFailed(message=failure.message, hint=failure.hint))
+            self._seen = stamp
+            return self._failure
+
+    def _import(self) -> WindsockError | None:
         self._retry_at = math.inf
         try:
             changes = self._run(self._path, self._state_folder)
         except Exception as error:  # noqa: BLE001 - the next save or attempt may do
-            found = explained(error, doing=f"import {self._path.name}")
-            failure = SettingsFailed(message=found.message, hint=found.hint)
             if not isinstance(error, ConfigurationError):  # Only a save can repair that.
                 self._retry_at = self._clock() + RETRY_SECONDS
-            if failure != self._failure or stamp != self._seen:
-                self._publish(failure)
-        else:
-            if changes is not None:
-                self._publish(SettingsImported(summary=changes.summary()))
-        self._seen, self._failure = stamp, failure
+            return explained(error, doing=f"import {self._path.name}")
+        if changes is not None:
+            self._on_change(changes.names())
+            self._publish(SettingsImported(summary=changes.summary()))
+        return None
 
-    def _stamp(self) -> tuple[int, int] | None:
+    def _stamp(self) -> Stamp:
+        """What every save changes; of no file it is empty."""
         try:
             status = self._path.stat()
         except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size
+            return ()
+        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
+
+
+def _same(one: WindsockError, other: WindsockError) -> bool:
+    return (one.message, one.hint) == (other.message, other.hint)

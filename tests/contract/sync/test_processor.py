@@ -129,7 +129,7 @@ def test_what_the_channel_sends_is_what_the_session_reports(rig: Rig) -> None:
     pokes: queue.Queue[None] = queue.Queue()
     state = events.ProcessorState(snapshot=None, awaited=("a.py",), files=(parsed(""),))
     channel = Channel(
-        rig.socket, greeting=lambda: state, requests={"poke": lambda: pokes.put(None)}
+        rig.socket, greeting=lambda: state, requests={"poke": lambda _: pokes.put(None)}
     )
     channel.start("channel")
     sent: list[events.Event] = [

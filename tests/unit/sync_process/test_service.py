@@ -24,7 +24,7 @@ from windsock.sync_process.service import Service
 from windsock.sync_process.settings import VARIABLE, ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ANNA = StoreBusy({"client": "anna@laptop#1", "since": 0.0})
 
@@ -85,6 +85,7 @@ class FakeAttempt:
         self.settles = True
         self.ends: queue.SimpleQueue[StoreBusy | None] = queue.SimpleQueue()
         self.timeouts: list[float] = []
+        self.told: list[list[str]] = []
         self.session = self
 
     def run(self) -> None:
@@ -112,6 +113,9 @@ class FakeAttempt:
 
     def allow_empty(self) -> None:
         pass
+
+    def tell_settings(self, names: Iterable[str]) -> None:
+        self.told.append(sorted(names))
 
 
 class Rig:
@@ -228,6 +232,23 @@ def test_a_stock_dag_processor_is_reported_at_once_and_to_who_comes_later(rig: R
     assert events.to_json(note) in rig.client.status()["troubles"]
     rig.attempt.on_event(events.ProcessorState(snapshot=None, awaited=(), files=()))
     assert rig.client.status()["troubles"] == []
+
+
+def test_a_barrier_waits_until_the_readers_of_a_changed_variable_are_known(rig: Rig) -> None:
+    rig.client.settings_changed(["variables/currency"])
+    assert rig.attempt.told == [["variables/currency"]]
+    with pytest.raises(DeadlineExceeded, match="variables or connections changed"):
+        rig.client.barrier(timeout=0.2)
+    parsing = events.Parsing(snapshot="s1", files=(), settings=("variables/currency",))
+    rig.attempt.on_event(parsing)
+    assert rig.client.barrier(timeout=20).snapshot == "s1"
+
+
+def test_a_barrier_says_why_the_settings_file_cannot_be_used(rig: Rig, tmp_path: Path) -> None:
+    environment(tmp_path / "state", socket=tmp_path / "control.sock").save(tmp_path / "state")
+    (tmp_path / "airflow_settings.yaml").write_text("airflow: [")
+    with pytest.raises(EnvironmentFailure, match=r"airflow_settings.yaml:1: .* no YAML"):
+        rig.client.barrier(timeout=20)
 
 
 def test_a_timeout_that_is_no_number_is_refused(rig: Rig, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.unit.fakes import environment
-from windsock.airflow.settings_import import Changes
+from windsock.airflow.settings_import import Change, Changes
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.events import Event, SettingsFailed, SettingsImported
 from windsock.model import ENVIRONMENT_FILE
@@ -31,6 +32,7 @@ class Watched:
         self.error: Exception | None = None
         self.changes: Changes | None = Changes()
         self.published: list[Event] = []
+        self.changed: list[str] = []
         self.start()
 
     def start(self) -> None:
@@ -38,6 +40,7 @@ class Watched:
             self.path,
             self.state,
             self.published.append,
+            changed=self.changed.extend,
             run=self._import,
             clock=lambda: self.now,
         )
@@ -52,9 +55,9 @@ class Watched:
     def save(self, text: str) -> None:
         self.path.write_text(f"airflow: {{}} # {text}")
 
-    def look(self) -> list[Event]:
+    def look(self, *, now: bool = False) -> list[Event]:
         self.published.clear()
-        self.file.look()
+        self.file.look(now=now)
         return list(self.published)
 
 
@@ -64,7 +67,9 @@ def watched(tmp_path: Path) -> Watched:
 
 
 def test_it_is_imported_when_it_comes_changes_and_goes(watched: Watched) -> None:
+    watched.changes = None
     assert watched.look() == []
+    watched.changes, watched.times = Changes(), 0
     changes: list[Callable[[], None]] = [
         lambda: watched.save("new"),
         lambda: watched.save("changed"),
@@ -77,11 +82,55 @@ def test_it_is_imported_when_it_comes_changes_and_goes(watched: Watched) -> None
     assert watched.times == 3
 
 
-def test_what_up_imported_is_not_imported_again(watched: Watched) -> None:
+def test_a_save_while_nobody_looked_is_imported_and_what_up_imported_is_not(
+    watched: Watched,
+) -> None:
     watched.save("as it was")
     watched.start()
+    assert watched.look() == [IMPORTED]
+    watched.start()
+    watched.changes = None  # The import compares digests: it was done.
     assert watched.look() == []
-    assert watched.times == 0
+    assert watched.look() == []
+    assert watched.times == 2
+
+
+def test_a_save_that_keeps_time_and_size_is_imported(watched: Watched) -> None:
+    watched.save("one")
+    watched.look()
+    before = watched.path.stat()
+    watched.save("two")
+    os.utime(watched.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert watched.look() == [IMPORTED]
+
+
+def test_who_reads_what_an_import_changed_is_told(watched: Watched) -> None:
+    watched.changes = Changes(
+        connections=Change(removed=("supplier",)),
+        variables=Change(added=("a",), updated=("b",), unchanged=("c",)),
+        pools=Change(added=("slow",)),
+    )
+    watched.save("new")
+    watched.look()
+    assert sorted(watched.changed) == ["connections/supplier", "variables/a", "variables/b"]
+
+
+def test_who_cannot_wait_has_a_failed_import_tried_again_at_once(watched: Watched) -> None:
+    watched.error = AWAY
+    watched.save("new")
+    assert watched.look() != []
+    assert watched.file.look(now=True) == AWAY
+    watched.error = None
+    assert watched.look(now=True) == [IMPORTED]
+    assert watched.file.look(now=True) is None
+
+
+def test_what_is_wrong_in_the_file_stays_until_a_save(watched: Watched) -> None:
+    watched.error = ConfigurationError("line 3: …")
+    watched.save("wrong")
+    assert watched.file.look(now=True) == watched.error
+    assert watched.file.look(now=True) == watched.error
+    assert watched.times == 1
 
 
 def test_a_save_that_changes_nothing_is_no_event(watched: Watched) -> None:

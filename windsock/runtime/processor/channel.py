@@ -8,7 +8,7 @@ wakes the parsing loop at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from windsock import json_lines
 from windsock.events import Event, RequestRefused, to_line
@@ -25,7 +25,7 @@ class Channel(json_lines.Server):
     Args:
         path: Of the socket; a stale one is replaced. Its owner alone may connect.
         greeting: Makes the first event for each client.
-        requests: The type of a request → what makes its answer; None if there is none.
+        requests: The type of a request → what makes its answer of it; None if there is none.
         selector: The loop that the caller runs, see `windsock.json_lines.Server`. None means that
             `start` will run one.
     """
@@ -35,7 +35,7 @@ class Channel(json_lines.Server):
         path: Path,
         *,
         greeting: Callable[[], Event],
-        requests: Mapping[str, Callable[[], Event | None]],
+        requests: Mapping[str, Callable[[Mapping[str, Any]], Event | None]],
         selector: selectors.BaseSelector | None = None,
     ) -> None:
         super().__init__(
@@ -59,7 +59,7 @@ class Channel(json_lines.Server):
             answer = RequestRefused(reason=f"there is no request {request.get('type')!r}")
         else:
             try:
-                answer = make()
+                answer = make(request)
             except Exception as error:  # noqa: BLE001 - as of a database that is away
                 answer = RequestRefused(reason=repr(error))
         if answer is not None:

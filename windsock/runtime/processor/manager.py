@@ -124,7 +124,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._plan = ParsePlan(self._bundle.store)
         self._recordings: dict[DagFileInfo, dict[DagFileInfo, Recording]] = {}
         self._housekeeping_at: dict[str, float] = {}
-        self._unstored: list[tuple[Result, set[str]]] = []
+        self._unstored: list[tuple[Result, Notes]] = []
         self._memory_limit = int(os.environ.get(MEMORY_VARIABLE) or 0)
         self._source = os.environ.get(SOURCE_VARIABLE) or ""
         self._further = set(os.environ.get(FURTHER_VARIABLE, "").split(os.pathsep)) - {""}
@@ -137,7 +137,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._channel = Channel(
             Path(os.environ[SOCKET_VARIABLE]),
             greeting=self._state,
-            requests={"poke": self._look_at_once, "references": self._references},
+            requests={
+                "poke": self._look_at_once,
+                "references": self._references,
+                "settings": self._parse_readers,
+            },
             selector=self.selector,
         )
 
@@ -191,7 +195,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 log.warning("A parser cannot be started.", file=str(file.rel_path), exc_info=cause)
                 reason = f"its parser could not be started: {describe(cause)}"
                 self._forget_recordings(file)
-                self._unstored.append((self._failed(file, reason, seconds=0.0), set()))
+                self._unstored.append((self._failed(file, reason, seconds=0.0), Notes(paths=set())))
 
     def _forget_recordings(self, file: DagFileInfo) -> None:
         """Close the recordings of a parser that does not run; what it took along waits again."""
@@ -202,12 +206,34 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     # --- requests -----------------------------------------------------------------------------
 
-    def _look_at_once(self) -> None:
+    def _look_at_once(self, _: Mapping[str, Any]) -> None:
         self.request_bundle_refresh(self._bundle.name)
         self._plan.notice()
 
-    def _references(self) -> References:
+    def _references(self, _: Mapping[str, Any]) -> References:
         return References(snapshots=tuple(sorted(database.references([self._bundle.name]))))
+
+    def _parse_readers(self, request: Mapping[str, Any]) -> None:
+        """Parse the files that read variables and connections which have changed.
+
+        The answer is `Parsing` with their names, to all; it comes also if no file reads them.
+        """
+        settings = tuple(str(name) for name in request["names"])
+        # What is being parsed may have read them before they changed.
+        running = {file for files in self._recordings.values() for file in files}
+        running.update(result.file for result, _ in self._unstored)
+        self._unstored.clear()
+        for file in running:
+            self._end_outdated_parse(file, at_once=True)
+        affected = self._plan.readers(settings).union(str(file.rel_path) for file in running)
+        files = [self._file(name) for name in sorted(affected)]
+        names = tuple(str(file.rel_path) for file in files if file.absolute_path.exists())
+        self._plan.parse_again(names)
+        for name in names:
+            self._queue(self._file(name))
+        snapshot = self._plan.snapshot or ""
+        self._channel.broadcast(Parsing(snapshot=snapshot, files=names, settings=settings))
+        self._settle_if_done()
 
     # --- the bundle ---------------------------------------------------------------------------
 
@@ -284,8 +310,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._file_queue.clear()
         self._file_queue.update(renewed)
 
-    def _end_outdated_parse(self, file: DagFileInfo) -> None:
-        """Kill a parse of the previous version; a running callback may finish."""
+    def _end_outdated_parse(self, file: DagFileInfo, *, at_once: bool = False) -> None:
+        """Kill a parse of the previous version; a running callback may finish.
+
+        Args:
+            file: That is parsed.
+            at_once: Kill it although saves have overtaken it before.
+        """
         for own, recordings in self._recordings.items():
             if own != file and file in recordings:
                 recordings.pop(file).close()
@@ -295,7 +326,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         # A young one may end soon, and saves would overtake the next one as well. One that has run
         # for a while may hang, and what its author has just saved may be the cure.
         young = time.monotonic() - processor.start_time < YOUNG_SECONDS
-        if young and self._plan.is_starved(str(file.rel_path)):
+        if not at_once and young and self._plan.is_starved(str(file.rel_path)):
             return
         del self._processors[file]
         self._forget_recordings(file)
@@ -451,7 +482,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 self._queue(file)
                 continue
             result = self._failed(file, reason, seconds=seconds)
-            self._unstored.append((replace(result, parsed=made) if made else result, notes.paths))
+            self._unstored.append((replace(result, parsed=made) if made else result, notes))
 
     def _made(self, notes: Notes) -> DagFileParsingResult | None:
         """The result of a file that shared a parser; None if there is none, or half of one."""
@@ -477,13 +508,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _store_results(self) -> None:
         unstored, self._unstored = self._unstored, []
-        checked = (self._checked(result, used) for result, used in unstored)
+        checked = (self._checked(result, notes) for result, notes in unstored)
         self._store([result for result in checked if result is not None])
 
-    def _checked(self, result: Result, used: set[str]) -> Result | None:
+    def _checked(self, result: Result, notes: Notes) -> Result | None:
         """A result that may be stored; None if a save has overtaken it."""
         file, name, snapshot = result.file, result.name, _snapshot_of(result.file)
-        if self._plan.is_outdated(name, snapshot, used):
+        if self._plan.is_outdated(name, snapshot, notes.paths):
             if not self._plan.is_starved(name):
                 self._queue(file)
                 return None
@@ -491,7 +522,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         errors = result.parsed.import_errors
         if errors:
             result.parsed.import_errors = self._named(errors, folder=str(file.bundle_path))
-        self._plan.note_uses(name, used, complete=not errors)
+        self._plan.note_uses(name, notes.paths, complete=not errors)
+        self._plan.note_settings(name, notes.settings, complete=not errors)
         return result
 
     def _named(self, errors: Mapping[str, str], folder: str = "") -> dict[str, str]:

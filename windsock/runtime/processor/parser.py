@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from windsock.runtime.processor.recorder import record_opens
+from windsock.runtime.processor.recorder import record_opens, record_settings
 from windsock.runtime.processor.texts import storable, unstorable
 
 if TYPE_CHECKING:
@@ -56,12 +56,14 @@ def entrypoint(
 
     def run() -> None:
         from airflow.dag_processing import processor  # noqa: PLC0415 - only Airflow has it
+        from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - as above
 
         original = processor._parse_file  # noqa: SLF001 - see `windsock.runtime.processor`
 
         def parse_one(message: Any, log: Any, recording: Recording) -> Any:
             limit_memory(memory_limit)
             record_opens(bundle, recording)
+            record_settings(task_runner.SUPERVISOR_COMMS, recording)
             try:
                 return sendable(original(message, log))
             except (SystemExit, Exception) as error:  # noqa: BLE001 - the file's, or Airflow's own

@@ -62,6 +62,7 @@ class ParsePlan:
         self._noticed_at = clock()
         self._awaited: set[str] = set()
         self._uses: dict[str, set[str]] = {}
+        self._settings: dict[str, set[str]] = {}
         self._saved: set[str] = set()
         self._alone: set[str] = set()
         self._waiting_since: dict[str, float] = {}
@@ -86,6 +87,7 @@ class ParsePlan:
         for name in removed:
             del self.parses[name]
             self._uses.pop(name, None)
+            self._settings.pop(name, None)
         owners = self._owners(dag_id for dag_ids in removed.values() for dag_id in dag_ids)
         work = list(dict.fromkeys([*saved, *users, *owners]))
         self._saved.update(saved)
@@ -203,6 +205,22 @@ class ParsePlan:
         """
         known = set() if complete else self._uses.get(name, set())
         self._uses[name] = known | used | {name}
+
+    def note_settings(self, name: str, read: Iterable[str], *, complete: bool) -> None:
+        """Remember which variables and connections a parse read; `complete` as in `note_uses`."""
+        known = set() if complete else self._settings.get(name, set())
+        self._settings[name] = known.union(read)
+
+    def readers(self, settings: Iterable[str]) -> set[str]:
+        """The files whose last parse read one of these: `variables/KEY` or `connections/ID`."""
+        changed = set(settings)
+        if any(name.startswith("variables/") for name in changed):
+            changed.add("variables/")
+        return {name for name, read in self._settings.items() if read & changed}
+
+    def parse_again(self, names: Iterable[str]) -> None:
+        """Await the parse of files that no save affects."""
+        self._awaited.update(names)
 
     def uses(self, name: str) -> tuple[str, ...]:
         """The paths that the last parse of a file used."""

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 SEPARATOR = b"\0"
-USED, RESULT = b"u", b"r"
-"""How an item of a recording begins: a path that was used, or seconds and the result as JSON."""
+USED, READ, RESULT = b"u", b"s", b"r"
+"""How an item of a recording begins: a path that was used, the name of a setting that was read, or
+seconds and the result as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +27,13 @@ class Notes:
 
     Attributes:
         paths: Those that it used, relative to the bundle; a folder that was listed ends in `/`.
+        settings: The variables and connections that it asked Airflow for; see `setting_of`.
         seconds: How long it took, if there is a result.
         result: As JSON. Airflow sends the result of a parser's own file in its own way.
     """
 
     paths: set[str]
+    settings: frozenset[str] = frozenset()
     seconds: float = 0.0
     result: bytes | None = None
 
@@ -53,6 +56,10 @@ class Recording:
         """Note a path, relative to the bundle; a folder that was listed ends in `/`."""
         self._write(USED + os.fsencode(path))
 
+    def note_setting(self, name: str) -> None:
+        """Note a variable or a connection that was read, as `setting_of` names it."""
+        self._write(READ + name.encode("utf-8", "surrogateescape"))
+
     def finish(self, seconds: float, result: bytes) -> None:
         """Note the result of the parse, and how long it took."""
         self._write(RESULT + b"%.4f " % seconds + result)
@@ -67,15 +74,53 @@ class Recording:
             file.seek(0)
             *items, _ = file.read().split(SEPARATOR)
         paths = {os.fsdecode(item[1:]) for item in items if item.startswith(USED)}
+        settings = frozenset(
+            item[1:].decode("utf-8", "surrogateescape") for item in items if item.startswith(READ)
+        )
         for item in items:
             if item.startswith(RESULT):
                 seconds, _, result = item[1:].partition(b" ")
-                return Notes(paths=paths, seconds=float(seconds), result=result)
-        return Notes(paths=paths)
+                return Notes(paths=paths, settings=settings, seconds=float(seconds), result=result)
+        return Notes(paths=paths, settings=settings)
 
     def close(self) -> None:
         """Close the file of this process."""
         self._file.close()
+
+
+def setting_of(request: Any) -> str:
+    """The variable or connection that a request to Airflow reads; empty if it reads none.
+
+    Args:
+        request: What a parser sends to the dag-processor.
+
+    Returns:
+        `variables/KEY` or `connections/ID`; `variables/` for a list of the keys.
+    """
+    kind = getattr(request, "type", "")
+    if kind == "GetVariable":
+        return f"variables/{request.key}"
+    if kind == "GetConnection":
+        return f"connections/{request.conn_id}"
+    return "variables/" if kind == "GetVariableKeys" else ""
+
+
+def record_settings(comms: Any, recording: Recording) -> None:
+    """Note each variable and connection that this (forked) process asks Airflow for.
+
+    Args:
+        comms: The parser's line to the dag-processor.
+        recording: Takes each name.
+    """
+    send = comms.send
+
+    def note_and_send(_: Any, msg: Any) -> Any:
+        if name := setting_of(msg):
+            recording.note_setting(name)
+        return send(msg)
+
+    # Of the class: its objects take no new attributes.
+    type(comms).send = note_and_send
 
 
 def record_opens(bundle: str, recording: Recording) -> None:

@@ -51,8 +51,8 @@ def channel(
         path,
         greeting=lambda: StockProcessor(missing=tuple(missing)),
         requests={
-            "poke": lambda: None,
-            "references": lambda: References(snapshots=tuple(sorted(references()))),
+            "poke": lambda _: None,
+            "references": lambda _: References(snapshots=tuple(sorted(references()))),
         },
     )
     # A parser is a fork of this process, and must not keep a client waiting.

@@ -36,10 +36,10 @@ class Processor:
         self.channel = Channel(path, greeting=lambda: STATE, requests=requests)
         self.channel.start("channel")
 
-    def _poke(self) -> None:
+    def _poke(self, _: object) -> None:
         self.pokes += 1
 
-    def _references(self) -> References:
+    def _references(self, _: object) -> References:
         if self.error is not None:
             raise self.error
         return REFERENCES

@@ -272,3 +272,41 @@ def test_where_nothing_would_end_the_forks_with_their_parser_no_file_shares_one(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert plan.group(users, parsers=2) == []
+
+
+# --- variables and connections --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "files"),
+    [
+        ({"variables/currency"}, {"dag_a", "lists"}),
+        ({"connections/supplier"}, {"dag_b"}),
+        ({"connections/currency", "pools/currency"}, set()),
+        ({"variables/other"}, {"lists"}),
+    ],
+)
+def test_who_read_a_setting_is_known(plan: ParsePlan, changed: set[str], files: set[str]) -> None:
+    plan.note_settings("dag_a", {"variables/currency"}, complete=True)
+    plan.note_settings("dag_b", {"connections/supplier"}, complete=True)
+    plan.note_settings("lists", {"variables/"}, complete=True)
+    assert plan.readers(changed) == files
+
+
+def test_a_parse_that_broke_early_keeps_what_is_known_of_its_settings(plan: ParsePlan) -> None:
+    plan.note_settings("dag_a", {"variables/a"}, complete=True)
+    plan.note_settings("dag_a", {"variables/b"}, complete=False)
+    assert plan.readers({"variables/a"}) == plan.readers({"variables/b"}) == {"dag_a"}
+    plan.note_settings("dag_a", {"variables/b"}, complete=True)
+    assert plan.readers({"variables/a"}) == set()
+
+
+def test_what_is_parsed_again_is_awaited(plan: ParsePlan, store: Store) -> None:
+    plan.begin(ONE, store.save(ONE, dag_a="1"))
+    parse(plan, "dag_a")
+    assert plan.settled() is not None
+    plan.parse_again(["dag_a"])
+    assert plan.is_awaited("dag_a")
+    assert plan.settled() is None
+    parse(plan, "dag_a")
+    assert plan.settled() is not None

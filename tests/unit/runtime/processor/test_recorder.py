@@ -5,10 +5,16 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from windsock.runtime.processor.recorder import Notes, Recording
+from windsock.runtime.processor.recorder import (
+    Notes,
+    Recording,
+    record_settings,
+    setting_of,
+)
 
 ROOT = Path(__file__).parents[4]
 
@@ -192,3 +198,39 @@ def test_where_there_are_no_files_in_memory_a_temporary_one_serves(
     recording = Recording()
     recording.note("a.py")
     assert recording.read() == Notes(paths={"a.py"})
+
+
+def request(kind: str, **fields: str) -> SimpleNamespace:
+    """What a parser of Airflow sends."""
+    return SimpleNamespace(type=kind, **fields)
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        (request("GetVariable", key="a/b"), "variables/a/b"),
+        (request("GetConnection", conn_id="supplier"), "connections/supplier"),
+        (request("GetVariableKeys"), "variables/"),
+        (request("PutVariable", key="a"), ""),
+        (request("DagFileParsingResult"), ""),
+    ],
+)
+def test_a_request_is_known_by_the_setting_that_it_reads(
+    message: SimpleNamespace, name: str
+) -> None:
+    assert setting_of(message) == name
+
+
+def test_what_is_asked_of_airflow_is_noted_and_answered() -> None:
+    class Comms:
+        def send(self, msg: SimpleNamespace) -> str:
+            return f"answer to {msg.type}"
+
+    recording = Recording()
+    comms = Comms()
+    record_settings(comms, recording)
+    assert comms.send(request("GetVariable", key="é")) == "answer to GetVariable"
+    assert comms.send(msg=request("PutVariable", key="b")) == "answer to PutVariable"
+    recording.note("a.py")
+    notes = recording.read()
+    assert notes == Notes(paths={"a.py"}, settings=frozenset({"variables/é"}))
