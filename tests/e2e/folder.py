@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.e2e.project import EXAMPLES, PATIENCE, Project, eventually
+from tests.e2e.project import EXAMPLES, PATIENCE, ROOT, Project, eventually
 from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
@@ -131,7 +131,10 @@ class Folder:
                 path.unlink()
 
     def restore(self) -> None:
-        """Make the folder what it was at first."""
+        """Make the folder, and the settings file, what they were at first."""
+        settings = (ROOT / "airflow_settings.yaml").read_bytes()
+        if not self.project.settings.exists() or self.project.settings.read_bytes() != settings:
+            self.project.settings.write_bytes(settings)
         self.path.mkdir(exist_ok=True)
         for path in list(self.path.iterdir()):
             if not (EXAMPLES / path.name).exists():

@@ -62,7 +62,7 @@ class Project:
 
     Attributes:
         home: The folder of the DAG folder and the state folder.
-        variables: INVOKE_* variables in addition to those of the two folders.
+        variables: INVOKE_* variables in addition to those of its files.
         patience: Seconds until a command that does not end is taken as hanging.
     """
 
@@ -74,6 +74,11 @@ class Project:
     def dags(self) -> Path:
         """The folder whose saves are synced."""
         return self.home / "dags"
+
+    @property
+    def settings(self) -> Path:
+        """The file of connections, variables and pools."""
+        return self.home / "airflow_settings.yaml"
 
     @property
     def state(self) -> Path:
@@ -107,6 +112,7 @@ class Project:
             **clean_variables(),
             "INVOKE_WINDSOCK_STATE": str(self.state),
             "INVOKE_WINDSOCK_DAGS": str(self.dags),
+            "INVOKE_WINDSOCK_AIRFLOW_SETTINGS": str(self.settings),
             **self.variables,
             **variables,
         }

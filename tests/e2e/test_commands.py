@@ -262,38 +262,33 @@ def test_settings_are_imported_when_they_change_and_exported_again(
 
 
 def test_a_saved_settings_file_reaches_airflow_while_it_runs(
-    environment: Project, tmp_path: Path
+    environment: Project, folder: Folder
 ) -> None:
-    # The environment is told of another file, and told again of the first one in the end.
-    path = tmp_path / "settings.yaml"
-    path.write_text((ROOT / "airflow_settings.yaml").read_text())
-    try:
-        environment.up(INVOKE_WINDSOCK_AIRFLOW_SETTINGS=str(path))
+    path = environment.settings
+    text = path.read_text().replace("pool_slot: 1", "pool_slot: 7")
+    path.write_text(text.replace("supplier_terms", "supplier_rules"))
 
-        text = path.read_text().replace("pool_slot: 1", "pool_slot: 7")
-        path.write_text(text.replace("supplier_terms", "supplier_rules"))
+    def slots() -> list[int]:
+        pools = environment.airflow.objects("pools")
+        return [pool["slots"] for pool in pools if pool["name"] == "supplier"]
 
-        def slots() -> list[int]:
-            pools = environment.airflow.objects("pools")
-            return [pool["slots"] for pool in pools if pool["name"] == "supplier"]
+    eventually(lambda: slots() == [7], "the pool has its new size")
+    keys = [item["key"] for item in environment.airflow.objects("variables")]
+    assert "supplier_rules" in keys
+    assert "supplier_terms" not in keys
 
-        eventually(lambda: slots() == [7], "the pool has its new size")
-        keys = [item["key"] for item in environment.airflow.objects("variables")]
-        assert "supplier_rules" in keys
-        assert "supplier_terms" not in keys
+    path.write_text("airflow: [not, a, mapping]")
+    with environment.start("sync") as terminal:
+        terminal.wait_for("watching")
 
-        path.write_text("airflow: [not, a, mapping]")
-        with environment.start("sync") as terminal:
-            terminal.wait_for("watching")
+        def complains() -> bool:
+            path.write_text(path.read_text() + " ")
+            return any("settings.yaml" in line for line in terminal.lines)
 
-            def complains() -> bool:
-                path.write_text(path.read_text() + " ")
-                return any("settings.yaml" in line for line in terminal.lines)
-
-            eventually(complains, "the terminal tells what is wrong with the file", every=1.0)
-        assert slots() == [7]
-    finally:
-        environment.up()
+        eventually(complains, "the terminal tells what is wrong with the file", every=1.0)
+    assert slots() == [7]
+    folder.restore()
+    folder.settle()
     assert slots() == [1]
 
 
