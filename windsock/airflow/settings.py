@@ -39,6 +39,8 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
         "core.load_examples": "False",
         "core.dags_are_paused_at_creation": "False",
         "core.executor": "LocalExecutor",
+        # A task that a person clears runs the code that they have just mended.
+        "core.rerun_with_latest_version": "True",
         # Airflow would show the old tasks for 30 s after an edit that follows an edit.
         "core.min_serialized_dag_update_interval": "0",
         "core.dagbag_import_timeout": str(settings.parse.import_timeout),

@@ -13,7 +13,8 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 from airflow.exceptions import AirflowException
 
-from windsock.runtime.store import current_snapshot, snapshot_folder
+from windsock.runtime.read_only import refuse_writes
+from windsock.runtime.store import SNAPSHOTS, current_snapshot, snapshot_folder
 
 
 class SnapshotDagBundle(BaseDagBundle):
@@ -44,6 +45,8 @@ class SnapshotDagBundle(BaseDagBundle):
                 f"snapshot {self.version} of the DAG folder was removed. Clear the task "
                 "with 'run with the latest version', or trigger a new run."
             )
+        else:
+            refuse_writes(self.store / SNAPSHOTS)  # This process is about to run what is in it.
         super().initialize()
 
     @property

@@ -18,6 +18,8 @@ from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.leftovers import end_leftovers
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
 from windsock.runtime.processor.first_parse import parse_small_dag
+from windsock.runtime.read_only import mount_read_only
+from windsock.runtime.store import SNAPSHOTS, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,7 +64,7 @@ IMPORTS = {
     "api-server": ("airflow.api_fastapi.main", "airflow.api_fastapi.execution_api.app"),
     "scheduler": ("airflow.jobs.scheduler_job_runner",),
     "dag-processor": ("windsock.runtime.processor.manager", *WRITING_DAGS),
-    "triggerer": ("airflow.jobs.triggerer_job_runner",),
+    "triggerer": ("windsock.runtime.triggerer",),
 }
 
 
@@ -102,6 +104,9 @@ def ending_on_term() -> Iterator[None]:
 def main() -> None:
     """Become the component that the first argument names."""
     name = sys.argv[1]
+    store = store_of(os.environ)
+    if store is not None:
+        mount_read_only(store / SNAPSHOTS)  # Now: later there may be threads.
     with ending_on_term():
         if SUPERVISED_VARIABLE in os.environ:
             end_leftovers()
@@ -121,6 +126,10 @@ def main() -> None:
 
         dag_processor.main(sys.argv[2:])
         return
+    if name == "triggerer":
+        from windsock.runtime.triggerer import use_the_folder  # noqa: PLC0415 - imported above
+
+        use_the_folder(os.environ)
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - imported above
 
     sys.argv = ["airflow", *sys.argv[1:]]

@@ -12,12 +12,32 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
+
+SNAPSHOTS = "snapshots"
+"""The folder of all snapshots in a store."""
 
 TREE_ID = re.compile(r"[0-9a-f]{32}")
+
+
+BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+"""The variable that lists Airflow's bundles, as every target sets it."""
+
+
+def store_of(environment: Mapping[str, str]) -> Path | None:
+    """The store that windsock's bundle serves; None if no bundle is windsock's.
+
+    Args:
+        environment: The variables of a process of Airflow.
+    """
+    for bundle in json.loads(environment.get(BUNDLES) or "[]"):
+        if str(bundle.get("classpath", "")).startswith("windsock."):
+            return Path(bundle["kwargs"]["store"]).resolve()
+    return None
 
 
 def current_snapshot(store: Path) -> str | None:

@@ -15,10 +15,12 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windsock.runtime.processor.recorder import record_opens, record_settings
 from windsock.runtime.processor.texts import storable, unstorable
+from windsock.runtime.read_only import refuse_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +64,7 @@ def entrypoint(
 
         def parse_one(message: Any, log: Any, recording: Recording) -> Any:
             limit_memory(memory_limit)
+            refuse_writes(Path(bundle).parent)
             record_opens(bundle, recording)
             record_settings(task_runner.SUPERVISOR_COMMS, recording)
             try:
