@@ -247,6 +247,22 @@ class RestartFailed(Event):
     hint: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComponentFailing(Event):
+    """A component ends by itself again and again."""
+
+    component: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentRecovered(Event):
+    """A component that ended again and again has lived for a minute."""
+
+    component: str
+
+
 # --- as JSON ----------------------------------------------------------------------------------
 
 

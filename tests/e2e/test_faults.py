@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psutil
@@ -399,6 +399,37 @@ def test_killed_components_come_back(
     assert not any(fork.is_running() for fork in forks)
     run = environment.invoke("dags.trigger", "trade", "--wait")
     assert run.returncode == 0, run.stderr
+
+
+def test_a_component_that_ends_again_and_again_is_told_with_its_last_words(
+    environment: Project, folder: Folder
+) -> None:
+    with environment.start("sync") as terminal:
+        terminal.wait_for("watching")
+
+        supervisor = psutil.Process(component_pid(environment, "sync")).parent()
+        assert supervisor is not None
+
+        def is_told() -> bool:
+            for process in supervisor.children():
+                with suppress(psutil.Error):
+                    if process.cmdline()[-1:] == ["dag-processor"]:
+                        process.kill()
+            return any("dag-processor end" in line for line in terminal.lines)
+
+        eventually(is_told, "the loop is told", every=0.2)
+        terminal.wait_for("invoke logs dag-processor")
+        with pytest.raises(EnvironmentFailure, match=r"dag-processor end.*SIGKILL"):
+            folder.settle()
+        status = environment.invoke("status")
+        assert status.returncode != 0
+        assert "dag-processor end" in status.stdout + status.stderr
+
+        assert environment.invoke("restart", "dag-processor").returncode == 0
+        terminal.wait_for("dag-processor works again")
+        terminal.interrupt()
+        assert terminal.end() == 0
+    assert_in_step(environment)
 
 
 def test_a_killed_supervisor_is_replaced_by_the_next_up(

@@ -31,7 +31,8 @@ def status(work: Workspace, *, as_json: bool) -> int:
         "success" if item.state == "running" and item.healthy is not False else "failure"
         for item in components
     ]
-    healthy = bool(outcomes) and "failure" not in outcomes
+    failing = sync is not None and bool(sync.get("failing"))
+    healthy = bool(outcomes) and "failure" not in outcomes and not failing
     if as_json:
         work.console.json(
             {

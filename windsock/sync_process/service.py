@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Any
 from windsock import events
 from windsock.airflow.polling import Poll, Polling
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.local.crashes import SUPERVISOR_LOG
+from windsock.local.logs import Tail
+from windsock.local.programs import LOGS
 from windsock.model import Environment
 from windsock.sync.protocol import HALT_HINT, StoreBusy
+from windsock.sync_process.failing import FailingComponents
 from windsock.sync_process.readers import SettingsReaders
 from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_airflow
 from windsock.sync_process.server import ControlServer
 from windsock.sync_process.settings import ServiceSettings
 from windsock.sync_process.settings_file import SettingsFile
-from windsock.sync_process.state import SyncState
+from windsock.sync_process.state import PROCESSOR, SyncState
 from windsock.sync_process.store_access import SyncAttempt
 
 if TYPE_CHECKING:
@@ -35,7 +39,10 @@ if TYPE_CHECKING:
     from windsock.sync_process.control import Message
 
 SETTINGS_LOOK = 1.0
-"""Seconds between two looks at airflow_settings.yaml: a stat each."""
+"""Seconds between two looks at airflow_settings.yaml and the supervisor's log: a stat each."""
+
+LAST_WORDS = 12
+"""How many lines of the log of a component that fails are shown."""
 
 STOP, TAKE_OVER = "stop", "take over"
 """The orders that `run` takes while somebody else syncs."""
@@ -84,6 +91,12 @@ class Service:
         )
         self._attempt = self._new_attempt(take_over=False)
         self._readers = SettingsReaders(self._tell_settings)
+        logs = state_folder / LOGS
+        self._failing = FailingComponents(
+            Tail(name="supervisor", path=logs / SUPERVISOR_LOG).new,
+            last_words=lambda name: _last_lines(logs / f"{name}.log"),
+            publish=self._state.take,
+        )
         self._settings_file = SettingsFile(
             Path(settings.airflow_settings),
             state_folder,
@@ -141,6 +154,7 @@ class Service:
 
     def _look_at_settings(self) -> None:
         while not self._stop.wait(SETTINGS_LOOK):
+            self._failing.look()
             self._settings_file.look()
 
     def _airflow(self) -> Airflow:
@@ -167,6 +181,8 @@ class Service:
             if self._state.halted:
                 reason = f"the sync is halted: {self._state.halted.reason}"
                 raise EnvironmentFailure(reason, HALT_HINT)
+            if failing := self._state.failing.get(PROCESSOR):
+                raise EnvironmentFailure(failing.message, failing.hint)
             snapshot = self._attempt.session.request_scan(timeout=left)
             if not self._restarts.wait(timeout=deadline - time.monotonic()):
                 break
@@ -239,6 +255,13 @@ class Service:
                 "It is tried again; `invoke status` shows how far it is.",
             )
         return {"from": reason}
+
+
+def _last_lines(log: Path) -> str:
+    tail = Tail(name=log.stem, path=log)
+    lines = tail.last(LAST_WORDS)
+    tail.close()
+    return "\n".join(lines)
 
 
 def _timeout(request: Message) -> float:

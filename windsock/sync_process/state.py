@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAVES_REMEMBERED = 64
+PROCESSOR = "dag-processor"
 
 
 class SyncState:
@@ -53,6 +54,7 @@ class SyncState:
         self.awaited: set[str] = set()
         self.problems: dict[str, str] = {}
         self.files: dict[str, Parsed] = {}
+        self.failing: dict[str, events.ComponentFailing] = {}
 
     def take(self, event: Event) -> None:
         """Change the state by an event, and publish what is news."""
@@ -62,7 +64,7 @@ class SyncState:
         for each in news:
             self._publish(each)
 
-    def _fold(self, event: Event) -> list[Event]:  # noqa: C901, PLR0912 - one case an event
+    def _fold(self, event: Event) -> list[Event]:  # noqa: C901, PLR0912, PLR0915 - one case an event
         """Change the state; returns the events to publish."""
         news = True
         match event:
@@ -111,6 +113,10 @@ class SyncState:
             case events.ProcessorConnection(connected=connected):
                 self.settled = self.settled if connected else None
                 news = False
+            case events.ComponentFailing(component=component):
+                self.failing[component] = event
+            case events.ComponentRecovered(component=component):
+                self.failing.pop(component, None)
             case events.StockProcessor() | events.References() | events.RequestRefused():
                 news = False
         return [event] if news else []
@@ -126,36 +132,6 @@ class SyncState:
         self._saves[event.snapshot] = self._clock() - event.since_save
         while len(self._saves) > SAVES_REMEMBERED:
             self._saves.popitem(last=False)
-
-    def _fold_processor(self, event: Event) -> list[Event]:
-        match event:
-            case events.ProcessorState():
-                return self._fold_state(event)
-            case Parsing():
-                self.settled = None
-                self.awaited.update(event.files)
-            case Parsed():
-                return [self._fold_parsed(event)]
-            case Removed():
-                self.files.pop(event.file, None)
-            case Settled():
-                self.awaited.clear()
-                self.settled = event.snapshot
-            case events.ProcessorConnection(connected=False):
-                self.settled = None
-        match event:
-            case Parsing() | Removed() | Settled():
-                return [self._since_save(event)]
-            case (
-                events.Note()
-                | events.SettingsImported()
-                | events.SettingsFailed()
-                | events.Restarting()
-                | events.Restarted()
-                | events.RestartFailed()
-            ):
-                return [event]
-        return []
 
     def _fold_state(self, state: events.ProcessorState) -> list[Event]:
         """Take the dag-processor's state; the first one is no news, later ones follow a cut."""
@@ -184,7 +160,7 @@ class SyncState:
         return replace(event, since_save=round(self._clock() - saved, 4))
 
     def wait_settled(self, snapshot: str, *, timeout: float) -> bool:
-        """Wait until Airflow has parsed all of `snapshot`, or the store has another snapshot.
+        """Wait until Airflow has parsed all of `snapshot`, the store has another one, or none will.
 
         Args:
             snapshot: A tree id.
@@ -195,7 +171,10 @@ class SyncState:
         """
         with self._changed:
             self._changed.wait_for(
-                lambda: self.settled == snapshot or self.store != snapshot, timeout=timeout
+                lambda: (
+                    self.settled == snapshot or self.store != snapshot or PROCESSOR in self.failing
+                ),
+                timeout=timeout,
             )
             return self.settled == snapshot
 
@@ -241,6 +220,7 @@ class SyncState:
                 "dags": dags,
                 "errors": errors,
                 "problems": dict(self.problems),
+                "failing": sorted(self.failing),
                 "troubles": [events.to_json(each) for each in troubles],
                 "summary": self._summary(len(dags), len(errors)),
             }
@@ -249,7 +229,7 @@ class SyncState:
         """Each thing that stops saves from reaching Airflow now, as the event that reported it."""
         outage = None if self.connected or self.busy else self._outage
         behind = events.Behind(count=self.behind) if self.behind else None
-        troubles = (self.busy, outage, self.halted, self.refused, behind)
+        troubles = (self.busy, outage, self.halted, self.refused, behind, *self.failing.values())
         return [each for each in troubles if each is not None]
 
     def _summary(self, dags: int, errors: int) -> str:
@@ -257,8 +237,9 @@ class SyncState:
             return f"sync halted: {self.halted.reason}"
         if self.busy:
             return f"sync: {self.busy.reason}. {self.busy.hint}"
-        if not self.connected:
-            return "sync: not connected" + (f": {self._outage.reason}" if self._outage else "")
+        if self.failing or not self.connected:
+            outage = "sync: not connected" + (f": {self._outage.reason}" if self._outage else "")
+            return "; ".join(each.message for each in self.failing.values()) or outage
         if self.refused:
             return f"sync: the last save could not be stored: {self.refused.message}"
         if self.behind:

@@ -121,6 +121,10 @@ class Feedback:
                 console.line(f"  plugins changed: restarting {', '.join(components)}")
             case events.Restarted(seconds=seconds):
                 console.success(f"restarted, with the new plugins{_time(seconds)}")
+            case events.ComponentFailing(message=message, hint=hint):
+                console.error(WindsockError(message, hint))
+            case events.ComponentRecovered(component=component):
+                console.success(f"{component} works again")
             case events.RestartFailed(message=message, hint=hint):
                 what = f"plugins changed, but the restart failed: {message}"
                 console.error(WindsockError(what, hint))

@@ -367,3 +367,21 @@ def test_after_any_past_a_save_that_is_parsed_whole_counts_as_settled(
     assert rig.state.wait_settled(snapshot, timeout=0)
     assert rig.state.as_json()["settled"] is True
     assert "sales" in rig.state.as_json()["dags"]
+
+
+# --- components that fail -------------------------------------------------------------------------
+
+FAILING = events.ComponentFailing(component="dag-processor", message="it ends", hint="see its log")
+
+
+def test_a_dag_processor_that_fails_ends_the_wait_and_is_a_trouble() -> None:
+    state = SyncState(lambda _: None)
+    state.take(FAILING)
+    assert not state.wait_settled("0f" * 16, timeout=60)
+    shown = state.as_json()
+    assert shown["failing"] == ["dag-processor"]
+    assert shown["summary"] == "it ends"
+    assert events.to_json(FAILING) in shown["troubles"]
+
+    state.take(events.ComponentRecovered(component="dag-processor"))
+    assert state.as_json()["failing"] == []
