@@ -530,13 +530,18 @@ def encrypted(archive: bytes) -> bytes:
 
 
 @contextmanager
-def without_a_seam(environment: Project) -> Iterator[None]:
-    """A dag-processor that looks for something which this Airflow does not have."""
-    sources = list((environment.state / "runtime").glob("*/windsock/runtime/processor/manager.py"))
+def another_processor(environment: Project, **changes: tuple[str, str]) -> Iterator[None]:
+    """A dag-processor of which some modules are changed: module → what, and by what."""
+    sources = {
+        path: changes[path.stem]
+        for name in changes
+        for path in (environment.state / "runtime").glob(f"*/windsock/runtime/processor/{name}.py")
+    }
     before = {path: path.read_text(encoding="utf-8") for path in sources}
     try:
         for path, text in before.items():
-            path.write_text(text.replace("SEAMS = (", "SEAMS = (\n    'a_seam_of_the_past',", 1))
+            assert sources[path][0] in text
+            path.write_text(text.replace(*sources[path], 1), encoding="utf-8")
         assert environment.invoke("restart", "dag-processor").returncode == 0
         yield
     finally:
@@ -545,10 +550,34 @@ def without_a_seam(environment: Project) -> Iterator[None]:
         assert environment.invoke("restart", "dag-processor").returncode == 0
 
 
+def test_an_airflow_in_which_a_planted_file_does_not_come_through_has_the_stock_pace(
+    environment: Project, folder: Folder
+) -> None:
+    # As Airflow 3.4 does: the method is there, and nothing comes of it.
+    unheard = ("def _find_files_in_bundle(", "def _find_files_of_the_past(")
+    soon = ("PLANTED_SECONDS = 120.0", "PLANTED_SECONDS = 5.0")
+    with (
+        environment.start("sync") as terminal,
+        another_processor(environment, manager=unheard, planted=soon),
+    ):
+        terminal.wait_for(r"finds edits by its own clock.* which windsock plants \(not within")
+        folder.write("trade.py", dag_source("trade"))
+        terminal.wait_for(r"✓ trade\.py → trade \(1 task\)")
+        terminal.interrupt()
+        assert terminal.end() == 0
+    folder.delete("trade.py")
+    folder.settle()
+    assert_in_step(environment)  # No DAG of ours is listed.
+
+
 def test_an_airflow_without_a_seam_is_found_by_its_own_clock(
     environment: Project, folder: Folder
 ) -> None:
-    with without_a_seam(environment), environment.start("sync") as terminal:
+    missing = ("SEAMS = (", "SEAMS = (\n    'a_seam_of_the_past',")
+    with (
+        another_processor(environment, manager=missing),
+        environment.start("sync") as terminal,
+    ):
         terminal.wait_for(r"finds edits by its own clock.* lacks a_seam_of_the_past")
         folder.write("trade.py", dag_source("trade"))
         terminal.wait_for(r"✓ trade\.py → trade \(1 task\)")

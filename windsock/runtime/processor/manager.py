@@ -14,8 +14,8 @@ subclass of Airflow's own manager adds to the stock behaviour:
   save does not stall the runs that started before it.
 - It reports everything on the socket, as the records of `windsock.events`.
 
-Where a future Airflow lacks one of the `SEAMS`, the stock dag-processor runs and finds edits by its
-clock; see `stock`.
+Where a future Airflow lacks one of the `SEAMS`, or a planted file does not come through (see
+`planted`), the stock dag-processor runs and finds edits by its clock (see `stock`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ import time
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 from airflow.cli.commands import dag_processor_command
@@ -50,6 +51,7 @@ from windsock.runtime.processor.folder_problems import FolderProblems
 from windsock.runtime.processor.listing import DagFiles, Listing, names_inside
 from windsock.runtime.processor.parser import entrypoint
 from windsock.runtime.processor.plan import ParsePlan
+from windsock.runtime.processor.planted import STOCK_VARIABLE, PlantedFile, become_stock
 from windsock.runtime.processor.recorder import Notes, Recording
 from windsock.runtime.processor.results import Result, store
 from windsock.runtime.processor.texts import describe
@@ -113,6 +115,8 @@ class ParserNotStarted(Exception):
 class LiveDagFileProcessorManager(DagFileProcessorManager):
     """Airflow's manager, with a plan, a socket, and events."""
 
+    planted: ClassVar[PlantedFile]
+
     def prepare_bundles(self) -> None:
         """Find windsock's bundle and open the socket, before the first file is parsed.
 
@@ -133,6 +137,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             safe_mode=self.dag_discovery_safe_mode,
         )
         self._listing = Listing()
+        self.planted.parsers = lambda: [each.pid for each in self._processors.values()]
         self._problems = FolderProblems(self._bundle.name)
         self._channel = Channel(
             Path(os.environ[SOCKET_VARIABLE]),
@@ -195,6 +200,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 log.warning("A parser cannot be started.", file=str(file.rel_path), exc_info=cause)
                 reason = f"its parser could not be started: {describe(cause)}"
                 self._forget_recordings(file)
+                if self._is_planted(file):
+                    self.planted.take(None, reason)
+                    continue
                 self._unstored.append((self._failed(file, reason, seconds=0.0), Notes(paths=set())))
 
     def _forget_recordings(self, file: DagFileInfo) -> None:
@@ -251,7 +259,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._listing = self._dag_files.search(
             bundle.path, skip=self._further, identity=self._content_of
         )
-        return [Path(name) for name in self._listing.files]
+        found = [Path(name) for name in self._listing.files]
+        return [*found, self.planted.path] if self.planted.waits else found
 
     def _content_of(self, name: str) -> object | None:
         """What a path of the snapshot holds; None for a link, or what is not known."""
@@ -276,6 +285,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self.request_bundle_refresh(bundle.name)
         poked = bundle.name in self._force_refresh_bundles
         super()._refresh_dag_bundles(known_files)
+        if not self.planted.waits:
+            known_files.get(bundle.name, set()).discard(self._file(str(self.planted.path)))
         snapshot = self._bundle_versions.get(bundle.name)
         if snapshot is not None and snapshot != before:
             self._begin(snapshot, before, known_files[bundle.name])
@@ -284,7 +295,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _begin(self, snapshot: str, before: str | None, files: set[DagFileInfo]) -> None:
         """Parse what a new snapshot affects, and nothing else."""
-        present = {str(file.rel_path): file for file in files}
+        present = {str(file.rel_path): file for file in files if not self._is_planted(file)}
         self._renew_queue(present)
         work = self._plan.begin(snapshot, present)
         problems, healed = self._problems.take(self._named(self._listing.problems), snapshot)
@@ -370,7 +381,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             raise ParserNotStarted(dag_file, error) from error
 
     def _start_parser(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
-        files = [*self._take_along(dag_file), dag_file]
+        others = [] if self._is_planted(dag_file) else self._take_along(dag_file)
+        files = [*others, dag_file]
         recordings = self._recordings[dag_file] = {file: Recording() for file in files}
         logger, filehandle = self._get_logger_for_dag_file(dag_file)
         process = DagFileProcessorProcess.start(
@@ -394,6 +406,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         )
         wake_when_it_ends(self.selector, process.pid)
         return process
+
+    def _is_planted(self, file: DagFileInfo) -> bool:
+        return bool(file.rel_path == self.planted.path)
 
     def _is_foreign(self, file: DagFileInfo) -> bool:
         """Whether a file belongs to a bundle that is not windsock's."""
@@ -466,6 +481,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             parsed: What it made of its own file; None if nothing.
             reason: Why it made nothing of it.
         """
+        if self._is_planted(own):
+            self._forget_recordings(own)
+            self.planted.take(parsed, reason)
+            return
         others_seconds = 0.0
         parser_ended_early = False
         for file, recording in self._recordings.pop(own).items():
@@ -658,6 +677,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     path = os.environ.get(SOCKET_VARIABLE)
     missing = [seam for seam in SEAMS if not hasattr(DagFileProcessorManager, seam)]
+    if reason := os.environ.pop(STOCK_VARIABLE, ""):
+        missing.append(reason)
     if missing:
         log.warning(
             "This Airflow has no seam for live parsing; the stock dag-processor runs, and finds "
@@ -670,6 +691,8 @@ def main(arguments: Sequence[str]) -> None:
                 "windsock-stock"
             )
     elif path:
+        LiveDagFileProcessorManager.planted = PlantedFile(partial(become_stock, arguments))
+        LiveDagFileProcessorManager.planted.watch()
         dag_processor_command.DagFileProcessorManager = LiveDagFileProcessorManager
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - parses sys.argv when it runs
 

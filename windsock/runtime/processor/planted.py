@@ -1,0 +1,100 @@
+"""One file of ours that must come through the live dag-processor, at each of its starts.
+
+That the methods have the names we know proves little: another Airflow may call them in another way,
+log what they raise, and never list a DAG. So a file is planted beside the folder: it is listed,
+queued, and parsed in a forked parser as any other one. Only its DAG is not stored, so nobody sees
+it. If it does not come through, this process becomes a stock dag-processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windsock.runtime.processor.first_parse import SMALL_DAG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+STOCK_VARIABLE = "WINDSOCK_STOCK_DAG_PROCESSOR"
+"""Why a stock dag-processor runs, for the process that takes the place of this one."""
+
+PLANTED_SECONDS = 120.0
+"""Until the planted file must have come through; a busy machine starts slowly."""
+
+ATTEMPTS = 3
+"""How often its parser may fail: it may be killed for what others do to the machine."""
+
+
+class PlantedFile:
+    """The file, and what has become of it.
+
+    Args:
+        become_stock: Ends the live dag-processor, for the reason that is given.
+
+    Attributes:
+        path: The file; not in the DAG folder.
+        waits: Whether it has not come through yet.
+        parsers: Gives the processes of the parsers, which end with the live dag-processor.
+    """
+
+    def __init__(self, become_stock: Callable[[str], None]) -> None:
+        self._become_stock = become_stock
+        self._folder = Path(tempfile.mkdtemp(prefix="windsock-planted-")).resolve()
+        self._failures: list[str] = []
+        self.path = self._folder / "planted.py"
+        self.path.write_text(SMALL_DAG, encoding="utf-8")
+        self.waits = True
+        self.parsers: Callable[[], Iterable[int]] = tuple
+
+    def watch(self) -> None:
+        """Give up when the time is over; the alarm of this process is ours until then."""
+        signal.signal(signal.SIGALRM, lambda *_: self._too_late())
+        signal.setitimer(signal.ITIMER_REAL, PLANTED_SECONDS)
+
+    def take(self, result: Any, reason: str) -> None:
+        """Take what a parser made of the file.
+
+        Args:
+            result: Airflow's; None if the parser ended without one.
+            reason: Why, in that case.
+        """
+        if result is not None and result.serialized_dags and not result.import_errors:
+            self.waits = False
+            self._forget()
+            return
+        errors = (result.import_errors or {}) if result is not None else {}
+        self._failures.append(next(iter(errors.values()), reason).strip().splitlines()[-1])
+        if len(self._failures) >= ATTEMPTS:
+            self._give_up(f"a parse of it failed: {self._failures[-1]}")
+
+    def _too_late(self) -> None:
+        if self.waits:
+            last = self._failures[-1] if self._failures else "nothing came of it"
+            self._give_up(f"not within {PLANTED_SECONDS:.0f} s: {last}")
+
+    def _give_up(self, reason: str) -> None:
+        for pid in self.parsers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._forget()
+        self._become_stock(f"a dag-processor that parses a file which windsock plants ({reason})")
+
+    def _forget(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def become_stock(arguments: Sequence[str], reason: str) -> None:
+    """Replace this process by a stock dag-processor; it does not return."""
+    logging.getLogger("windsock").error("This Airflow has no live dag-processor: %s", reason)
+    os.environ[STOCK_VARIABLE] = reason
+    program = (sys.executable, "-m", "windsock.runtime.start", "dag-processor", *arguments)
+    os.execv(sys.executable, program)  # noqa: S606 - ourselves
