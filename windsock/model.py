@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Environment:
         control_socket: The unix socket of the sync process (see `windsock.sync_process.control`).
         dags_folder: The folder whose saves are synced.
         airflow: Airflow's version.
+        further: Name in Airflow → folder, of each further folder that is synced.
     """
 
     target: str
@@ -34,6 +35,7 @@ class Environment:
     control_socket: str
     dags_folder: str
     airflow: str
+    further: dict[str, str] = field(default_factory=dict)
 
     def password(self) -> str:
         """The password of `user`.

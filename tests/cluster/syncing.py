@@ -159,7 +159,7 @@ def test_a_second_person_is_told_who_syncs_and_can_take_it_over(
         terminal.wait_for("has taken the sync over, since")
         [lease] = kubectl.items("leases.coordination.k8s.io")
         assert lease["spec"]["holderIdentity"] not in ("", ours)
-        assert "has taken the sync over" in deployed.invoke("status").stderr
+        assert "has taken the sync over" in deployed.invoke("status").stdout
 
         (second.dags / "of_theirs.py").write_text(dag_source("of_theirs"))
         assert "of_theirs" in second.control.barrier(timeout=60).dags

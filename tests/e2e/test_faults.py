@@ -580,12 +580,12 @@ def test_an_airflow_without_a_seam_is_found_by_its_own_clock(
     ):
         terminal.wait_for(r"finds edits by its own clock.* lacks a_seam_of_the_past")
         folder.write("trade.py", dag_source("trade"))
-        terminal.wait_for(r"✓ trade\.py → trade \(1 task\)")
+        terminal.wait_for(r"✓ \S*/dags/trade\.py → trade \(1 task\)")
         assert "trade" in folder.settle().dags
 
         settled = folder.save("trade.py", "import nope\n" + dag_source("trade"))
         assert list(settled.errors) == ["trade.py"]
-        terminal.wait_for(r"✗ trade\.py:1  ModuleNotFoundError")
+        terminal.wait_for(r"✗ \S*/dags/trade\.py:1  ModuleNotFoundError")
 
         folder.save("trade.py", dag_source("trade", ["buy", "sell"]))
         assert len(environment.airflow.tasks("trade")) == 2

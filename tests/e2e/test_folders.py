@@ -87,7 +87,7 @@ def test_an_error_in_another_folder_names_its_file(project: Project) -> None:
     for command in ("dags.errors", "dags.check"):
         told = project.invoke(command)
         assert told.returncode == 1
-        assert "/shared/half.py:1  ZeroDivisionError: division by zero" in told.stderr
+        assert "/shared/half.py:1  ZeroDivisionError: division by zero" in told.stdout
     (project.dags / "broken.py").unlink()
     project.control.barrier(timeout=60)
     checked = project.invoke("dags.check")

@@ -70,7 +70,7 @@ def assert_down(project: Project) -> None:
     assert_nothing_runs(project)
     status = project.invoke("status")
     assert status.returncode == 3
-    assert "nothing is up" in status.stderr
+    assert "nothing is up" in status.stdout
 
 
 # --- interrupted ----------------------------------------------------------------------------------
@@ -240,10 +240,10 @@ def test_up_in_the_foreground_shows_saves_and_stops_with_ctrl_c(spare: Project) 
     folder = Folder(spare)
     folder.write("broken.py", dag_source("broken", top="import no_such_package"))
     with spare.start("up") as up:
-        up.wait_for(r"✗ broken\.py:3  ModuleNotFoundError", timeout=120)
+        up.wait_for(r"✗ \S*/dags/broken\.py:3  ModuleNotFoundError", timeout=120)
         up.wait_for("watching for saves")
         folder.write("trade.py", dag_source("trade"))
-        up.wait_for(r"✓ trade\.py → trade \(1 task\)")
+        up.wait_for(r"✓ \S*/dags/trade\.py → trade \(1 task\)")
 
         up.interrupt()
 

@@ -365,6 +365,10 @@ def test_a_branch_switch_is_one_batch(environment: Project, folder: Folder) -> N
 # --- what the terminal says -----------------------------------------------------------------------
 
 
+SHOWN = r"\S*/dags/"
+"""How the lines of a terminal name the DAG folder, from where the tests run the commands."""
+
+
 @contextmanager
 def watching_terminal(folder: Folder) -> Iterator[Command]:
     """`invoke sync`, from the moment that it shows saves."""
@@ -387,16 +391,16 @@ def test_the_terminal_tells_of_each_save_what_came_of_it(
     with watching_terminal(folder) as terminal:
         folder.save("trade.py", dag_source("trade", ["buy", "sell"]))
         line = terminal.wait_for(r"trade\.py")
-        assert re.fullmatch(r"✓ trade\.py → trade \(2 tasks\)  \d+\.\d\d s", line)
+        assert re.fullmatch(rf"✓ {SHOWN}trade\.py → trade \(2 tasks\)  \d+\.\d\d s", line)
 
         broken = dag_source("trade", ["buy"], top="def price():\n    return 1 / 0\n\nprice()")
         number = broken.splitlines().index("    return 1 / 0") + 1
         folder.save("trade.py", broken)
         line = terminal.wait_for(r"^✗")
         assert re.fullmatch(
-            rf"✗ trade\.py:{number}  ZeroDivisionError: division by zero  \d+\.\d\d s", line
+            rf"✗ {SHOWN}trade\.py:{number}  ZeroDivisionError: division by zero  \d+\.\d\d s", line
         )
-        terminal.wait_for(rf'File "trade\.py", line {number}, in price')
+        terminal.wait_for(rf'File "{SHOWN}trade\.py", line {number}, in price')
         # In Airflow's UI it is the author's own file too, not our copy of it.
         [error] = environment.airflow.import_errors()
         assert f'File "{folder.path}/trade.py", line {number}, in price' in error.traceback
@@ -404,7 +408,7 @@ def test_the_terminal_tells_of_each_save_what_came_of_it(
 
         before = len(terminal.lines)
         folder.save("trade.py", dag_source("trade", ["buy"]))
-        assert "✓ trade.py → trade (1 task)" in terminal.wait_for(r"trade\.py", after=before)
+        assert "/dags/trade.py → trade (1 task)" in terminal.wait_for(r"trade\.py", after=before)
 
         before = len(terminal.lines)
         folder.delete("trade.py")
@@ -412,7 +416,7 @@ def test_the_terminal_tells_of_each_save_what_came_of_it(
 
         before = len(terminal.lines)
         folder.save("notes.txt", "nothing that a DAG reads")
-        assert "✓ notes.txt → no DAG affected" in terminal.wait_for("notes", after=before)
+        assert "/dags/notes.txt → no DAG affected" in terminal.wait_for("notes", after=before)
 
         terminal.interrupt()
         assert terminal.end() == 0

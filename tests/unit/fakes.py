@@ -19,7 +19,7 @@ from windsock.targets.plan import Action, PlannedStep, UpStep
 from windsock.terminal.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
     from pathlib import Path
 
     from windsock.config import Settings
@@ -194,9 +194,12 @@ class FakeChecker:
         del console
         self._target.verbs.append("prepare")
 
-    def check(self, folder: str) -> Iterator[Message]:
+    def check(self, folder: str, *, progress: Callable[[str], None]) -> Generator[Message]:
         self._target.asked.append(folder)
-        yield from self._target.outcomes
+        for outcome in self._target.outcomes:
+            progress(f"importing {outcome['file']}")
+            yield outcome
+        self._target._do("check")
 
 
 def conforms(target: FakeTarget) -> Target:

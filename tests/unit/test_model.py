@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 words = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-def _environment(**changes: str) -> Environment:
-    values = {
+def _environment(**changes: Any) -> Environment:
+    values: dict[str, Any] = {
         "target": "local",
         "url": "http://127.0.0.1:8080",
         "user": "admin",
@@ -35,7 +35,7 @@ def test_an_environment_is_read_as_it_was_saved(
     tmp_path_factory: pytest.TempPathFactory, folder: str, target: str
 ) -> None:
     place = tmp_path_factory.mktemp("state")
-    saved = _environment(dags_folder=folder, target=target)
+    saved = _environment(dags_folder=folder, target=target, further={target: folder})
     saved.save(place)
     assert Environment.load(place) == saved
     assert [path.name for path in place.iterdir()] == [ENVIRONMENT_FILE]

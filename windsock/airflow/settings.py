@@ -44,8 +44,9 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
         # Airflow would show the old tasks for 30 s after an edit that follows an edit.
         "core.min_serialized_dag_update_interval": "0",
         "core.dagbag_import_timeout": str(settings.parse.import_timeout),
-        # The default of 2 frames often hides the line of the user's own file.
-        "core.dagbag_import_error_traceback_depth": "20",
+        # The default of 2 frames often hides the line of the user's own file. An endless recursion
+        # has it first.
+        "core.dagbag_import_error_traceback_depth": "1000",
         "core.simple_auth_manager_users": f"{ADMIN}:admin",
         "dag_processor.dag_bundle_config_list": json.dumps([bundle]),
         "dag_processor.bundle_refresh_check_interval": "5",

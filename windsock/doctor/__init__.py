@@ -49,11 +49,12 @@ def run(settings: Settings, console: Console, *, as_json: bool) -> int:
             }
         )
     else:
-        console.outcomes(
+        answer = console.on_stdout
+        answer.outcomes(
             (_OUTCOMES[item.level], (item.check, f"{item.what}\n{item.advice}".rstrip()))
             for item in findings
         )
-        console.line(f"{plural(count[PROBLEM], 'problem')}, {plural(count[WARNING], 'warning')}")
+        answer.line(f"{plural(count[PROBLEM], 'problem')}, {plural(count[WARNING], 'warning')}")
     return EnvironmentFailure.exit_code if count[PROBLEM] else 0
 
 

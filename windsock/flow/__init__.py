@@ -1,8 +1,8 @@
 """What each command does, as one visible sequence of steps."""
 
 from windsock.flow.bringing_up import bring_up, deploy, down, join, secret, up
+from windsock.flow.checking import dags_check
 from windsock.flow.dags import (
-    dags_check,
     dags_errors,
     dags_list,
     dags_trigger,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from windsock.errors import ConfigurationError, DagError
 from windsock.flow.workspace import airflow_client
 from windsock.sync_process.control import ControlClient
-from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 
 def dags_list(work: Workspace, *, as_json: bool) -> None:
     """List the DAGs Airflow knows."""
-    dags = airflow_client(work.environment()).dags()
+    environment = work.environment()
+    dags = airflow_client(environment).dags()
     rows: list[dict[str, Any]] = [
         {
             "dag_id": dag.dag_id,
@@ -30,7 +30,10 @@ def dags_list(work: Workspace, *, as_json: bool) -> None:
     if as_json:
         work.console.json(rows)
         return
-    work.console.table((row["dag_id"], row["file"], _remarks(row)) for row in rows)
+    places = work.places(environment)
+    work.console.table(
+        (row["dag_id"], places.shown(row["file"] or ""), _remarks(row)) for row in rows
+    )
 
 
 def _remarks(row: dict[str, Any]) -> str:
@@ -40,17 +43,17 @@ def _remarks(row: dict[str, Any]) -> str:
 
 def dags_errors(work: Workspace, *, as_json: bool) -> int:
     """Show import errors; exit code 1 when there are any."""
-    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
+    from windsock.terminal.broken_files import show_errors  # noqa: PLC0415 - only here
 
     environment = work.environment()
     settled = ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
     if as_json:
         work.console.json(settled.errors)
     else:
-        for path, trace in sorted(settled.errors.items()):
-            show_error(work.console, path, trace, places=work.places(environment))
+        answer = work.console.on_stdout
+        show_errors(answer, settled.errors, places=work.places(environment))
         if not settled.errors:
-            work.console.success(f"all files import ({len(settled.dags)} DAGs)")
+            answer.success(f"all files import ({len(settled.dags)} DAGs)")
     return DagError.exit_code if settled.errors else 0
 
 
@@ -92,38 +95,6 @@ def _json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigurationError("--conf must be a JSON object", """Like '{"day": 1}'.""")
     return value
-
-
-def dags_check(work: Workspace, *, as_json: bool) -> int:
-    """Import every DAG without a running Airflow; exit code 1 when one does not import."""
-    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
-
-    checker = work.checker()
-    folder = work.settings.dags_folder.resolve()
-    check_folders(work.settings)
-    checker.prepare(work.console)
-    outcomes: list[dict[str, Any]] = []
-    owners: dict[str, str] = {}
-    for outcome in checker.check(str(folder)):
-        for dag_id in outcome["dags"]:
-            if dag_id in owners:
-                outcome["errors"][outcome["file"]] = (
-                    f"DAG id {dag_id!r} is also defined in {owners[dag_id]}"
-                )
-            owners.setdefault(dag_id, outcome["file"])
-        outcomes.append(outcome)
-        if as_json:
-            continue
-        for path, trace in outcome["errors"].items():
-            show_error(work.console, path, trace, places=work.places())
-        if not outcome["errors"]:
-            dags = ", ".join(sorted(outcome["dags"])) or "no DAG"
-            work.console.success(f"{outcome['file']}: {dags}  {outcome['seconds']:.2f} s")
-    if as_json:
-        work.console.json(outcomes)
-    broken = sum(bool(outcome["errors"]) for outcome in outcomes)
-    work.console.line(f"{len(outcomes)} files, {len(owners)} DAGs, {broken} broken")
-    return DagError.exit_code if broken else 0
 
 
 def settings_export(work: Workspace, *, output: str) -> None:

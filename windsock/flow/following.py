@@ -29,7 +29,7 @@ FIRST_PARSE_SECONDS = 15.0
 
 def show_dags(work: Workspace, environment: Environment) -> None:
     """Print the number of DAGs, and show every file that does not import."""
-    from windsock.terminal.feedback import show_error  # noqa: PLC0415 - only here
+    from windsock.terminal.broken_files import show_errors  # noqa: PLC0415 - only here
 
     client = ControlClient(environment.control_socket)
     try:
@@ -44,8 +44,7 @@ def show_dags(work: Workspace, environment: Environment) -> None:
         work.console.error(error)  # It must be up for its hint, `invoke sync --allow-empty`.
         return
     work.console.success(f"{len(settled.dags)} DAGs parsed")
-    for path, trace in sorted(settled.errors.items()):
-        show_error(work.console, path, trace, places=work.places(environment))
+    show_errors(work.console, settled.errors, places=work.places(environment))
 
 
 def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> int:

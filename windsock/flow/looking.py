@@ -43,16 +43,17 @@ def status(work: Workspace, *, as_json: bool) -> int:
             }
         )
         return 0 if healthy else WindsockError.exit_code
+    answer = work.console.on_stdout
     if not components:
-        work.console.line("nothing is up; `invoke up` starts it")
+        answer.line("nothing is up; `invoke up` starts it")
         return WindsockError.exit_code
-    work.console.outcomes(
+    answer.outcomes(
         (outcome, (item.name, item.state, item.detail))
         for outcome, item in zip(outcomes, components, strict=True)
     )
     if environment is not None and sync is not None:
-        work.console.line(f"{sync['summary']}")
-        work.console.line(f"{environment.url}")
+        answer.line(f"{sync['summary']}")
+        answer.line(f"{environment.url}")
     return 0 if healthy else WindsockError.exit_code
 
 

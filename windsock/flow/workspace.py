@@ -45,10 +45,10 @@ class Workspace:
 
     def places(self, environment: Environment | None = None) -> Places:
         """Where the author's files are: of an environment that is up, else of the settings."""
-        settings = self.settings
-        dags = environment.dags_folder if environment else str(settings.dags_folder.resolve())
-        further = {name: str(folder) for name, folder in settings.further_folders.items()}
-        return Places(dags, further)
+        if environment is not None:
+            return Places(environment.dags_folder, environment.further)
+        further = {name: str(folder) for name, folder in self.settings.further_folders.items()}
+        return Places(str(self.settings.dags_folder.resolve()), further)
 
 
 def airflow_client(environment: Environment) -> Airflow:

@@ -2,8 +2,9 @@
 
 Run in Airflow's venv as `python -m windsock.runtime.check FOLDER --timeout S --memory MB
 --processes N`. Prints a JSON object for each file as it is done: {"file", "dags": {id: tasks},
-"errors": {path: traceback}, "seconds"}. No database is used: a DAG that reads a Variable on import
-gets an error.
+"errors": {path: traceback}, "seconds"}. Whenever files are begun it prints {"files": count of all,
+"done": count, "importing": [file]}. No database is used: a DAG that reads a Variable on import gets
+an error.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
@@ -35,6 +37,9 @@ Outcome = dict[str, Any]
 def check_file(file: str, folder: str, memory: int, answer: Connection) -> None:
     """Import one DAG file and send its outcome; runs in the forked child."""
     from airflow.dag_processing.dagbag import BundleDagBag  # noqa: PLC0415 - only Airflow has it
+    from airflow.serialization.serialized_objects import (  # noqa: PLC0415 - the same
+        DagSerialization,
+    )
 
     limit_memory(memory)
     relative = str(Path(file).relative_to(folder))
@@ -43,9 +48,19 @@ def check_file(file: str, folder: str, memory: int, answer: Connection) -> None:
             dag_folder=file, bundle_path=Path(folder), bundle_name="check", load_op_links=False
         )
         dags = {dag_id: len(dag.tasks) for dag_id, dag in bag.dags.items()}
-        errors = dict(bag.import_errors)
-    except (SystemExit, MemoryError, Exception):  # noqa: BLE001 - whatever a DAG does is reported
-        dags, errors = {}, {relative: traceback.format_exc(limit=-20)}
+        # Airflow names a file in a zip by its whole path.
+        errors = {
+            os.path.relpath(Path(folder, path), folder): trace
+            for path, trace in bag.import_errors.items()
+        }
+        for dag in bag.dags.values():
+            try:
+                DagSerialization.to_dict(dag)
+            except Exception:  # noqa: BLE001 - as below
+                del dags[dag.dag_id]
+                errors[relative] = traceback.format_exc()
+    except BaseException:  # noqa: BLE001 - whatever a DAG does is reported
+        dags, errors = {}, {relative: traceback.format_exc()}
     answer.send({"file": relative, "dags": dags, "errors": errors})
 
 
@@ -71,9 +86,11 @@ class Check:
                 outcome: Outcome = self.answer.recv()
             except EOFError:
                 self.process.join()
-                outcome = self._failure(
-                    f"the import ended its process with exit code {self.process.exitcode}"
+                code = self.process.exitcode or 0
+                ended = (
+                    f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
                 )
+                outcome = self._failure(f"the import ended its process {ended}")
         elif seconds > timeout:
             outcome = self._failure(f"the import did not end within {timeout:.0f} s")
         else:
@@ -95,22 +112,29 @@ def check_folder(
     from airflow.sdk import DAG, task  # noqa: F401, PLC0415 - the same
 
     listing = _listed(folder)
-    for path, problem in listing.problems.items():
-        errors = {path: storable(problem)}
-        told = {"file": path, "dags": {}, "errors": errors, "seconds": 0.0}
-        answers.write(json.dumps(told) + "\n")
     waiting = [folder / name for name in listing.files]
+    total, done = len(waiting), 0
     running: list[Check] = []
+
+    def tell(what: Outcome) -> None:
+        answers.write(json.dumps(what) + "\n")
+        answers.flush()
+
+    for path, problem in listing.problems.items():
+        tell({"file": path, "dags": {}, "errors": {path: storable(problem)}, "seconds": 0.0})
     while waiting or running:
-        while waiting and len(running) < processes:
-            running.append(Check(waiting.pop(0), folder, memory))
+        if waiting and len(running) < processes:
+            while waiting and len(running) < processes:
+                running.append(Check(waiting.pop(0), folder, memory))
+            importing = [check.file for check in running]
+            tell({"files": total, "done": done, "importing": importing})
         wait([check.answer for check in running], timeout=0.1)
         for check in list(running):
             outcome = check.finish(timeout=timeout)
             if outcome is not None:
                 running.remove(check)
-                answers.write(json.dumps(outcome) + "\n")
-                answers.flush()
+                done += 1
+                tell(outcome)
 
 
 def _listed(folder: Path) -> Listing:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -111,5 +111,10 @@ class Checker(Protocol):
     def prepare(self, console: Console) -> None:
         """Get the software in place."""
 
-    def check(self, folder: str) -> Iterator[dict[str, Any]]:
-        """Import every DAG below `folder`; an outcome a file."""
+    def check(self, folder: str, *, progress: Callable[[str], None]) -> Generator[dict[str, Any]]:
+        """Import every DAG below `folder`; an outcome a file.
+
+        Args:
+            folder: The DAG folder.
+            progress: Told how far it is, in words.
+        """

@@ -114,7 +114,12 @@ class ThisMachine:
             control_socket=str(self.layout.socket(CONTROL_SOCKET)),
             dags_folder=str(self.settings.dags_folder.resolve()),
             airflow=airflow_version(self.settings),
+            further=self._further,
         )
+
+    @property
+    def _further(self) -> dict[str, str]:
+        return {name: str(folder) for name, folder in self.settings.further_folders.items()}
 
     def sync_program(
         self, *, store: str, processor_socket: str, pod: PodSettings | None = None
@@ -139,7 +144,7 @@ class ThisMachine:
             keep_snapshots=sync.keep_snapshots,
             maximum_bytes=sync.maximum_bytes,
             pod=pod,
-            further={name: str(folder) for name, folder in settings.further_folders.items()},
+            further=self._further,
             secrets=str(self.layout.secrets),
             up_timeout=settings.up_timeout,
         )

@@ -115,6 +115,11 @@ class Console:
         self.write(json.dumps(value, indent=2, sort_keys=True, default=str))
 
     @property
+    def on_stdout(self) -> Console:
+        """The same console for an answer that people read: all its lines are data."""
+        return Console(data=self._data, status=self._data, clock=self._clock)
+
+    @property
     def interactive(self) -> bool:
         """Whether a person reads the status and can answer."""
         # Python has no stdin if a parent process closed it.

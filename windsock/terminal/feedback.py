@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from windsock import events
 from windsock.errors import WindsockError
-from windsock.terminal.import_error import explain
+from windsock.terminal.broken_files import BrokenFiles
 
 if TYPE_CHECKING:
     from windsock.events import Event
@@ -59,6 +59,7 @@ class Feedback:
     def __init__(self, console: Console, places: Places) -> None:
         self._console = console
         self._places = places
+        self._broken = BrokenFiles(console, places)
         self._saves: dict[str, Save] = {}
 
     def show(self, event: Event) -> None:
@@ -110,7 +111,7 @@ class Feedback:
         console = self._console
         match event:
             case events.NotSynced(path=path, reason=reason):
-                console.warning(f"{path} is not synced: {reason}")
+                console.warning(f"{self._places.shown(path)} is not synced: {reason}")
             case events.Note(message=message):
                 console.warning(message)
             case events.SettingsImported(summary=summary):
@@ -135,12 +136,11 @@ class Feedback:
             save.dags.update(event.dags)
             save.files[event.file] = bool(event.errors)
         if save is not None or event.news:
+            broken = self._broken if save else BrokenFiles(self._console, self._places)
             for path, trace in event.errors.items():
-                show_error(
-                    self._console, path, trace, places=self._places, seconds=event.since_save
-                )
+                broken.show(path, trace, seconds=event.since_save)
         if save is None and event.news and not event.errors:
-            self._console.success(f"{event.file} imports again")
+            self._console.success(f"{self._places.shown(event.file)} imports again")
 
     def _is_awaited(self, file: str) -> bool:
         """Whether a save affects a file; Airflow also parses other files from time to time."""
@@ -152,27 +152,12 @@ class Feedback:
         settled = list(self._saves)[: list(self._saves).index(event.snapshot) + 1]
         # Airflow parsed older saves together with this one.
         save = _together([self._saves.pop(snapshot) for snapshot in settled])
+        self._broken.summarize()
         if save.broken and not save.dags and not save.removed:
             return
-        self._console.success(f"{_saved(save)} → {_outcome(save)}{_time(event.since_save)}")
-
-
-def show_error(
-    console: Console, path: str, trace: str, *, places: Places, seconds: float | None = None
-) -> None:
-    """Print an import error: the author's own file and line first, then what led to it.
-
-    Args:
-        console: Prints.
-        path: The file, relative to the DAG folder.
-        trace: The traceback as Airflow stored it.
-        places: Where the author's files are.
-        seconds: Since the save that broke the file.
-    """
-    error = explain(trace, places=places)
-    console.failure(f"{error.place or places.shown(path)}  {error.headline}{_time(seconds)}")
-    for line in error.details:
-        console.detail(f"    {line}")
+        self._console.success(
+            f"{_saved(save, self._places)} → {_outcome(save)}{_time(event.since_save)}"
+        )
 
 
 def _together(saves: list[Save]) -> Save:
@@ -187,10 +172,10 @@ def _together(saves: list[Save]) -> Save:
     )
 
 
-def _saved(save: Save) -> str:
+def _saved(save: Save, places: Places) -> str:
     if save.count > NAMES_SHOWN:
         return f"{save.count} files"
-    return ", ".join(save.paths)
+    return ", ".join(map(places.shown, save.paths))
 
 
 def _outcome(save: Save) -> str:

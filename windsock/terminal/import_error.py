@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from windsock.terminal.remedies import remedy
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -21,6 +23,16 @@ FRAME = re.compile(r'(?P<indent>[ |]*)  File "(?P<file>[^"]+)", line (?P<line>\d
 HEADER = "Traceback (most recent call last):"
 GROUP_HEADER = "  + Exception Group Traceback (most recent call last):"
 BAR = "  | "
+MOST_DETAILS = 60
+"""Lines below the headline; of more, as of an endless recursion, the middle is left out."""
+TIMEOUT = re.compile(r"(AirflowTaskTimeout: )DagBag import timeout for .* after ([\d.]+)s\.")
+ADVICE = ("Please take a look at these docs to improve your DAG import time:", "* http")
+"""How the lines begin that Airflow adds to the message of a timeout."""
+TYPE_ALONE = re.compile(r"[\w.]*[A-Z]\w*:")
+"""The line of an exception whose message begins with an empty line."""
+MODULE_OF_AIRFLOW = re.compile(r"^airflow(\.\w+)+\.(?=[A-Z]\w*(:|$))")
+MODULE_OF_A_DAG_FILE = re.compile(r"\bunusual_prefix_[0-9a-f]{40}_")
+"""What Airflow puts before the name of a DAG file's module."""
 CHAINS = {
     "The above exception was the direct cause of the following exception:",
     "During handling of the above exception, another exception occurred:",
@@ -37,31 +49,56 @@ class Explained:
         headline: The type of the exception, and the first line of its message.
         details: In the order of the traceback: causes, the frames in the author's files, further
             lines of the message, sub-exceptions. Frames in other files are left out.
+        remedy: What to do about it; empty if the error itself says that.
     """
 
     place: str
     headline: str
     details: list[str]
+    remedy: str = ""
 
 
-def explain(trace: str, *, places: Places) -> Explained:
+def explain(trace: str, *, places: Places, path: str = "") -> Explained:
     """Take an import error apart.
 
     Args:
         trace: A traceback, or any other text.
         places: Where the author's files are.
+        path: The DAG file, in the snapshot. Where another machine named the DAG folder, its frame
+            tells how the traceback does.
     """
-    *causes, last = [_without_bars(link) for link in _chain(trace.splitlines())]
+    files = [match["file"] for line in trace.splitlines() if (match := FRAME.match(line))]
+    places = places.as_named_by(files, path=path)
+    text = MODULE_OF_A_DAG_FILE.sub("", trace)
+    *causes, last = [_without_bars(link) for link in _chain(text.splitlines())]
     index = _headline(last)
     found = [place for link in (last, *reversed(causes)) if (place := _place(link, places))]
     shown = [*causes, last[:index] + last[index + 1 :]]
     details = [line for link in shown for line in _own(link, places) if causes or line != HEADER]
-    headline = last[index].strip() if last else ""
+    details = [places.in_text(line) for line in details if line.strip()]
+    headline = places.in_text(last[index].strip() if last else "").removeprefix(f"{path}: ")
+    headline = MODULE_OF_AIRFLOW.sub("", headline)
+    if timeout := TIMEOUT.match(headline):
+        headline = f"{timeout[1]}the import had not ended after {timeout[2]} s"
+        details = [line for line in details if not line.startswith(ADVICE)]
+    elif TYPE_ALONE.fullmatch(headline) and index + 1 < len(last) and last[index + 1] in details:
+        # The message begins with an empty line: a message is more than a type.
+        details.remove(last[index + 1])
+        headline = f"{headline} {last[index + 1].strip()}"
     return Explained(
         place=found[0] if found else "",
-        headline=places.in_text(headline) or "import failed",
-        details=[places.in_text(line) for line in details if line.strip()],
+        headline=headline or "import failed",
+        details=_middle_left_out(details),
+        remedy=remedy(headline, details, places=places),
     )
+
+
+def _middle_left_out(lines: list[str]) -> list[str]:
+    count = len(lines) - MOST_DETAILS
+    if count <= 0:
+        return lines
+    begin = MOST_DETAILS // 2
+    return [*lines[:begin], f"  [{count} lines left out]", *lines[begin + count :]]
 
 
 def _chain(lines: Sequence[str]) -> list[list[str]]:

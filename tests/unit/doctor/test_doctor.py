@@ -87,10 +87,10 @@ def test_a_problem_is_the_exit_code_and_says_what_to_do(
 ) -> None:
     (tmp_path / "dags").rmdir()
     assert doctor.run(work.settings, work.console, as_json=False) == EnvironmentFailure.exit_code
-    assert "✗ dags" in work.kept.said
-    assert "mkdir -p" in work.kept.said
-    assert "1 problem, " in work.kept.said
-    assert work.kept.data.getvalue() == ""
+    assert "✗ dags" in work.kept.data.getvalue()
+    assert "mkdir -p" in work.kept.data.getvalue()
+    assert "1 problem, " in work.kept.data.getvalue()
+    assert work.kept.said == ""
 
 
 @pytest.mark.parametrize("as_json", [True, False])

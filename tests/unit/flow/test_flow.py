@@ -350,7 +350,7 @@ def test_each_save_is_a_line_until_the_environment_is_stopped(
     (up.settings.state_folder / "environment.json").unlink()  # As `invoke down` does first.
     sync.stop()
     assert result() == 0
-    assert "✓ sales.py → sales (4 tasks)  0.20 s" in up.kept.said
+    assert "✓ /home/me/dags/sales.py → sales (4 tasks)  0.20 s" in up.kept.said
     assert "the environment was stopped" in up.kept.said
 
 
@@ -449,14 +449,17 @@ def test_status_of_an_unwell_component_is_a_failure(
         name="sync", state=state, detail="exited too quickly", healthy=healthy
     )
     assert flow.status(up, as_json=False) == WindsockError.exit_code
-    assert "✗ sync" in up.kept.said
-    assert "exited too quickly" in up.kept.said
+    assert "✗ sync" in up.kept.data.getvalue()
+    assert "exited too quickly" in up.kept.data.getvalue()
 
 
 def test_status_when_nothing_is_up(work: FakeWorkspace, target: FakeTarget) -> None:
     target.components = []
     assert flow.status(work, as_json=False) == 3
-    assert "nothing is up" in work.kept.said
+    assert "nothing is up" in work.kept.data.getvalue()
+    assert work.kept.said == ""
+    work.kept.data.truncate(0)
+    work.kept.data.seek(0)
     assert flow.status(work, as_json=True) == 3
     assert work.kept.answer == {"healthy": False, "url": None, "components": [], "sync": None}
 
@@ -466,7 +469,7 @@ def test_status_without_a_sync_process_still_shows_the_components(
 ) -> None:
     sync.stop()
     assert flow.status(up, as_json=False) == 0
-    assert "✓ scheduler" in up.kept.said
+    assert "✓ scheduler" in up.kept.data.getvalue()
 
 
 def test_logs_go_to_stdout(work: FakeWorkspace, target: FakeTarget) -> None:
@@ -545,7 +548,7 @@ def test_version_names_the_airflow_of_the_lock(work: FakeWorkspace, tmp_path: Pa
 
 def test_dags_are_listed_with_their_files(up: FakeWorkspace, airflow: FakeAirflow) -> None:
     flow.dags_list(up, as_json=False)
-    assert "old    old.py    (paused)\n" in up.kept.data.getvalue()
+    assert "old    /home/me/dags/old.py    (paused)\n" in up.kept.data.getvalue()
     assert airflow.paths("GET") == ["/api/v2/dags"]
 
 
@@ -564,13 +567,13 @@ def test_import_errors_come_after_the_barrier_and_are_the_exit_code(
     if as_json:
         assert up.kept.answer == {"sales.py": TRACE}
     else:
-        assert "sales.py:3" in up.kept.said
-        assert "importer.py" not in up.kept.said
+        assert "sales.py:3" in up.kept.data.getvalue()
+        assert "importer.py" not in up.kept.data.getvalue()
 
 
 def test_no_import_error_is_exit_code_0(up: FakeWorkspace) -> None:
     assert flow.dags_errors(up, as_json=False) == 0
-    assert "all files import (1 DAGs)" in up.kept.said
+    assert "all files import (1 DAGs)" in up.kept.data.getvalue()
 
 
 def trigger(work: FakeWorkspace, dag_id: str = "sales", **changes: Any) -> int:
@@ -637,14 +640,16 @@ def outcome(file: str, *dags: str, error: str = "") -> dict[str, Any]:
 
 
 def test_a_check_needs_no_environment_and_tells_every_file(
-    work: FakeWorkspace, target: FakeTarget
+    work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(work.settings.project)
     target.outcomes = [outcome("sales.py", "sales"), outcome("empty.py")]
     assert flow.dags_check(work, as_json=False) == 0
-    assert target.verbs == ["prepare"]
-    assert "✓ sales.py: sales  0.50 s" in work.kept.said
-    assert "✓ empty.py: no DAG" in work.kept.said
-    assert "2 files, 1 DAGs, 0 broken" in work.kept.said
+    assert target.verbs == ["prepare", "check"]
+    told = work.kept.data.getvalue()
+    assert "✓ dags/sales.py: sales  0.50 s" in told
+    assert "✓ dags/empty.py: no DAG" in told
+    assert "checked: 2 files, 1 DAGs, 0 broken" in told
 
 
 def test_a_broken_file_fails_the_check(work: FakeWorkspace, target: FakeTarget) -> None:
@@ -655,11 +660,25 @@ def test_a_broken_file_fails_the_check(work: FakeWorkspace, target: FakeTarget) 
 
 
 def test_a_dag_id_that_two_files_define_fails_the_check(
-    work: FakeWorkspace, target: FakeTarget
+    work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(work.settings.project)
     target.outcomes = [outcome("a.py", "same"), outcome("b.py", "same")]
     assert flow.dags_check(work, as_json=False) == 1
-    assert "b.py  DAG id 'same' is also defined in a.py" in work.kept.said
+    assert "dags/b.py  DAG id 'same' is also defined in dags/a.py" in work.kept.data.getvalue()
+
+
+def test_a_check_that_is_interrupted_says_what_it_found_until_then(
+    work: FakeWorkspace, target: FakeTarget
+) -> None:
+    missing = "ModuleNotFoundError: No module named 'operators'"
+    target.outcomes = [outcome(f"{name}.py", error=missing) for name in "abc"]
+    target.fails["check"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        flow.dags_check(work, as_json=False)
+    told = work.kept.data.getvalue()
+    assert "interrupted; checked until then: 3 files, 0 DAGs, 3 broken" in told
+    assert f"✗ 3 files: {missing}" in told
 
 
 def test_settings_are_exported_to_stdout_or_a_file(

@@ -580,8 +580,23 @@ def test_a_command_that_is_not_there_is_refused(rig: Rig) -> None:
 
 
 def test_a_check_gives_each_file_as_it_comes(rig: Rig) -> None:
-    rig.python("""echo '{"file": "a.py"}'; echo '{"file": "b.py"}'; echo noise >&2""")
-    assert list(rig.checker.check("/dags")) == [{"file": "a.py"}, {"file": "b.py"}]
+    importing = '{"files": 5, "done": 1, "importing": ["b.py", "c.py", "d.py", "e.py"]}'
+    rig.python(f"""echo '{{"file": "a.py"}}'; echo '{importing}'; echo '{{"file": "b.py"}}'
+               echo noise >&2""")
+    told: list[str] = []
+    outcomes = list(rig.checker.check("/dags", progress=told.append))
+    assert outcomes == [{"file": "a.py"}, {"file": "b.py"}]
+    assert told == ["1 of 5 files; importing b.py, c.py, d.py and 1 more"]
+
+
+def test_a_check_that_is_left_ends_what_it_started(rig: Rig) -> None:
+    ended = rig.project / "ended"
+    rig.python(f"""trap 'touch {ended}; exit 130' INT
+               echo '{{"file": "a.py"}}'; while true; do sleep 0.05; done""")
+    outcomes = rig.checker.check("/dags", progress=lambda _: None)
+    next(outcomes)
+    outcomes.close()
+    assert ended.exists()
 
 
 def test_a_check_finds_further_folders_by_their_names(rig: Rig) -> None:
@@ -596,13 +611,13 @@ def test_a_check_finds_further_folders_by_their_names(rig: Rig) -> None:
     )
     # The folder that has them for a while is gone when somebody reads the error.
     errors = {"a.py": f"{shared}/b"}
-    [outcome] = LocalChecker(rig.parts()).check("/dags")
+    [outcome] = LocalChecker(rig.parts()).check("/dags", progress=lambda _: None)
     assert outcome == {"file": "prices.py", "errors": errors}
 
 
 def test_a_check_that_breaks_shows_its_last_words(rig: Rig) -> None:
     rig.python("""echo '{"file": "a.py"}'; echo 'no airflow here' >&2; exit 3""")
-    outcomes = rig.checker.check("/dags")
+    outcomes = rig.checker.check("/dags", progress=lambda _: None)
     assert next(outcomes) == {"file": "a.py"}
     with pytest.raises(EnvironmentFailure) as caught:
         next(outcomes)

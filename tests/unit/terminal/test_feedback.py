@@ -10,6 +10,7 @@ from tests.unit.fakes import KeptConsole
 from windsock import events
 from windsock.terminal.feedback import Feedback
 from windsock.terminal.places import Places
+from windsock.terminal.remedies import REQUIREMENTS
 
 if TYPE_CHECKING:
     from windsock.events import Event
@@ -28,7 +29,9 @@ NameError: name 'Parm' is not defined
 class Terminal:
     def __init__(self) -> None:
         self.console = KeptConsole()
-        self.feedback = Feedback(self.console, Places("/home/me/dags", here="/home/me/dags"))
+        self.feedback = Feedback(
+            self.console, Places("/home/me/dags", {"include": "/home/me/shared"}, here="/home/me")
+        )
 
     def after(self, *these: Event) -> list[str]:
         """What the events printed, line by line."""
@@ -77,12 +80,14 @@ def settled(snapshot: str, since_save: float | None = None) -> events.Settled:
 def test_a_save_is_one_line_once_it_is_parsed_whole(terminal: Terminal) -> None:
     assert terminal.after(sent("s", "a.py"), parsed("s", "a.py", {"a": 1, "b": 2})) == []
     assert terminal.after(settled("s", since_save=0.187)) == [
-        "✓ a.py → a (1 task), b (2 tasks)  0.19 s"
+        "✓ dags/a.py → a (1 task), b (2 tasks)  0.19 s"
     ]
 
 
 def test_a_file_that_no_dag_uses_says_so(terminal: Terminal) -> None:
-    assert terminal.after(sent("s", "notes.md"), settled("s")) == ["✓ notes.md → no DAG affected"]
+    assert terminal.after(sent("s", "notes.md"), settled("s")) == [
+        "✓ dags/notes.md → no DAG affected"
+    ]
 
 
 def test_what_is_parsed_by_the_clock_meanwhile_is_no_part_of_a_save(terminal: Terminal) -> None:
@@ -94,7 +99,7 @@ def test_what_is_parsed_by_the_clock_meanwhile_is_no_part_of_a_save(terminal: Te
         parsed("s", "a.py", {"a": 1}),
         settled("s", since_save=0.1),
     )
-    assert lines == ["✓ a.py → a (1 task)  0.10 s"]
+    assert lines == ["✓ dags/a.py → a (1 task)  0.10 s"]
 
 
 def test_the_file_that_owns_a_dag_now_is_part_of_the_save_that_moved_it(
@@ -109,7 +114,7 @@ def test_the_file_that_owns_a_dag_now_is_part_of_the_save_that_moved_it(
         parsed("s", "b.py", {"moved": 2}),
         settled("s", since_save=0.1),
     )
-    assert lines == ["✓ a.py → a (1 task), moved (2 tasks)  0.10 s"]
+    assert lines == ["✓ dags/a.py → a (1 task), moved (2 tasks)  0.10 s"]
 
 
 def test_what_an_overtaken_save_affects_is_shown_with_the_next_one(terminal: Terminal) -> None:
@@ -122,7 +127,7 @@ def test_what_an_overtaken_save_affects_is_shown_with_the_next_one(terminal: Ter
         parsed("second", "b.py", {"b": 1}),
         settled("second", since_save=0.1),
     )
-    assert lines == ["✓ a.py, b.py → a (1 task), b (1 task)  0.10 s"]
+    assert lines == ["✓ dags/a.py, dags/b.py → a (1 task), b (1 task)  0.10 s"]
 
 
 def test_many_files_and_dags_are_counted(terminal: Terminal) -> None:
@@ -142,10 +147,10 @@ def test_an_error_is_shown_at_once_at_the_users_own_line(terminal: Terminal) -> 
         sent("s", "shop/till.py"), parsed("s", "sales.py", error=TRACE, since_save=0.24)
     )
     assert lines == [
-        "✗ shop/till.py:12  NameError: name 'Parm' is not defined  0.24 s",
-        '      File "sales.py", line 3, in <module>',
+        "✗ dags/shop/till.py:12  NameError: name 'Parm' is not defined  0.24 s",
+        '      File "dags/sales.py", line 3, in <module>',
         "        from shop.till import count",
-        '      File "shop/till.py", line 12, in <module>',
+        '      File "dags/shop/till.py", line 12, in <module>',
         "        Parm()",
     ]
     assert terminal.after(settled("s")) == []
@@ -158,15 +163,36 @@ def test_a_save_that_breaks_one_of_several_files_shows_both(terminal: Terminal) 
         parsed("s", "b.py", error="b.py: it hangs"),
         settled("s"),
     )
-    assert lines == ["✗ b.py  b.py: it hangs", "✓ shop.py → a (1 task); 1 broken"]
+    assert lines == ["✗ dags/b.py  it hangs", "✓ dags/shop.py → a (1 task); 1 broken"]
+
+
+def test_a_cause_that_breaks_many_files_is_shown_once_and_counted(terminal: Terminal) -> None:
+    missing = "ModuleNotFoundError: No module named 'operators'"
+    files = [f"{letter}.py" for letter in "abcdefg"]
+    lines = terminal.after(
+        sent("s", *files),
+        *(parsed("s", file, error=missing) for file in files),
+        parsed("s", "other.py", error="no such table"),
+        settled("s"),
+    )
+    assert lines == [
+        f"✗ dags/a.py  {missing}",
+        f"  Is it a package? Then add it to {REQUIREMENTS}",
+        "✗ dags/other.py  no such table",
+        f"✗ 7 files: {missing}",
+        "    also dags/b.py, dags/c.py, dags/d.py, dags/e.py and 2 more",
+    ]
+    # With the next save it is told again.
+    [first, *_] = terminal.after(sent("t", "b.py"), parsed("t", "b.py", error=missing))
+    assert first == f"✗ dags/b.py  {missing}"
 
 
 def test_an_error_that_nobodys_save_made_is_shown_when_it_is_news(terminal: Terminal) -> None:
     assert terminal.after(parsed("x", "a.py", error="no such table")) == [
-        "✗ a.py  no such table",
+        "✗ dags/a.py  no such table",
     ]
     assert terminal.after(parsed("x", "a.py", error="no such table", news=False)) == []
-    assert terminal.after(parsed("x", "a.py", {"a": 1}, news=True)) == ["✓ a.py imports again"]
+    assert terminal.after(parsed("x", "a.py", {"a": 1}, news=True)) == ["✓ dags/a.py imports again"]
     assert terminal.after(parsed("x", "a.py", {"a": 1})) == []
 
 
@@ -177,16 +203,16 @@ def test_what_a_save_removed_is_named_but_not_what_only_moved(terminal: Terminal
         parsed("s", "b.py", {"moved": 1}),
         settled("s"),
     )
-    assert lines == ["✓ a.py, b.py → moved (1 task); removed gone"]
+    assert lines == ["✓ dags/a.py, dags/b.py → moved (1 task); removed gone"]
 
 
 def test_a_save_that_comes_before_the_last_one_is_settled_has_its_line_too(
     terminal: Terminal,
 ) -> None:
     terminal.after(sent("first", "a.py"), parsed("first", "a.py", {"a": 1}), sent("second", "b.py"))
-    assert terminal.after(settled("first")) == ["✓ a.py → a (1 task)"]
+    assert terminal.after(settled("first")) == ["✓ dags/a.py → a (1 task)"]
     assert terminal.after(parsed("second", "b.py", {"b": 1}), settled("second")) == [
-        "✓ b.py → b (1 task)"
+        "✓ dags/b.py → b (1 task)"
     ]
 
 
@@ -200,7 +226,7 @@ def test_a_save_that_was_overtaken_is_shown_with_the_one_that_overtook_it(
         parsed("second", "b.py", {"b": 1}),
         settled("second", since_save=0.3),
     )
-    assert lines == ["✓ a.py, b.py → a (1 task), b (1 task)  0.30 s"]
+    assert lines == ["✓ dags/a.py, dags/b.py → a (1 task), b (1 task)  0.30 s"]
     assert terminal.after(settled("first")) == []
 
 
@@ -209,7 +235,7 @@ def test_an_error_that_the_overtaking_save_mended_is_not_counted(terminal: Termi
         sent("first", "a.py"), parsed("first", "a.py", error="broken"), sent("second", "a.py")
     )
     assert terminal.after(parsed("second", "a.py", {"a": 1}), settled("second")) == [
-        "✓ a.py → a (1 task)"
+        "✓ dags/a.py → a (1 task)"
     ]
 
 
@@ -218,17 +244,21 @@ def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
     lines = terminal.after(
         sent("one", "a.py"), sent("two", "b.py"), sent("one", "b.py"), settled("one")
     )
-    assert lines == ["✓ b.py → no DAG affected"]
+    assert lines == ["✓ dags/b.py → no DAG affected"]
     assert terminal.after(settled("one")) == []
     assert terminal.after(sent("three", "c.py"), settled("three")) == [
-        "✓ c.py → no DAG affected",
+        "✓ dags/c.py → no DAG affected",
     ]
 
 
 @pytest.mark.parametrize(
     ("event", "lines"),
     [
-        (events.NotSynced(path="x", reason="a socket"), ["! x is not synced: a socket"]),
+        (events.NotSynced(path="x", reason="a socket"), ["! dags/x is not synced: a socket"]),
+        (
+            events.NotSynced(path="include/x", reason="a socket"),
+            ["! shared/x is not synced: a socket"],
+        ),
         (events.Resumed(), ["✓ sync goes on"]),
         (events.Connected(snapshot="s", pid=1, again=True), ["✓ connected"]),
         (events.Behind(count=0), []),
@@ -286,14 +316,17 @@ def test_a_halt_says_how_to_go_on(terminal: Terminal) -> None:
 
 
 def test_an_error_that_is_no_traceback_is_its_first_line(terminal: Terminal) -> None:
-    assert terminal.after(parsed("x", "a.py", error="one\ntwo\n")) == ["✗ a.py  one", "    two"]
+    assert terminal.after(parsed("x", "a.py", error="one\ntwo\n")) == [
+        "✗ dags/a.py  one",
+        "    two",
+    ]
 
 
 @given(st.text(min_size=1))
 def test_no_traceback_is_too_odd(trace: str) -> None:
     first, *others = Terminal().after(parsed("x", "a.py", error=trace))
-    assert first.startswith("✗ a.py  ")
-    assert len(others) < len(trace.splitlines())
+    assert first.startswith("✗ dags/a.py  ")
+    assert len(others) <= len(trace.splitlines())
 
 
 snapshots = st.sampled_from(["s1", "s2", "s3"])

@@ -171,3 +171,59 @@ def test_a_frame_in_a_further_folder_is_the_authors(folder: str) -> None:
     assert error.place == "shared/half.py:1"
     assert error.headline == "ZeroDivisionError: division by zero"
     assert error.details[0] == '  File "dags/broken.py", line 3, in <module>'
+
+
+AIRFLOW_FRAME = (
+    '  File "/venv/lib/python3.11/site-packages/airflow/importer.py", line 9, in parse\n'
+)
+
+
+def explained(*lines: str) -> Explained:
+    trace = "\n".join([HEADER, AIRFLOW_FRAME + "    load()", *lines])
+    return explain(trace, places=Places("/home/me/dags", here="/home/me"), path="slow.py")
+
+
+def test_a_timeout_says_after_how_long_and_has_no_advice_of_airflow() -> None:
+    error = explained(
+        '  File "/home/me/dags/slow.py", line 1, in <module>',
+        "    while True: pass",
+        "airflow.sdk.exceptions.AirflowTaskTimeout: DagBag import timeout for "
+        "/home/me/dags/slow.py after 3.0s.",
+        "Please take a look at these docs to improve your DAG import time:",
+        "* https://airflow.apache.org/docs/best-practices.html#top-level-python-code",
+        "* https://airflow.apache.org/docs/best-practices.html#reducing-dag-complexity, PID: 7",
+    )
+    assert error.place == "dags/slow.py:1"
+    assert error.headline == "AirflowTaskTimeout: the import had not ended after 3.0 s"
+    assert error.details == ['  File "dags/slow.py", line 1, in <module>', "    while True: pass"]
+    assert "parse.import_timeout" in error.remedy
+
+
+def test_an_exception_of_airflow_is_named_without_its_module() -> None:
+    error = explained("airflow.sdk.exceptions.DuplicateTaskIdFound: Task id 'a' is there")
+    assert error.headline == "DuplicateTaskIdFound: Task id 'a' is there"
+    assert explained("yaml.scanner.ScannerError: no").headline == "yaml.scanner.ScannerError: no"
+
+
+def test_a_message_that_begins_with_an_empty_line_is_not_left_out() -> None:
+    error = explained("ValueError: ", "no day", "no region")
+    assert error.headline == "ValueError: no day"
+    assert error.details == ["no region"]
+
+
+def test_airflows_name_for_the_module_of_a_dag_file_is_not_shown() -> None:
+    error = explained(f"TypeError: <unusual_prefix_{'a1' * 20}_slow.X object> is no string")
+    assert error.headline == "TypeError: <slow.X object> is no string"
+
+
+def test_of_an_endless_recursion_the_begin_and_the_end_are_shown() -> None:
+    frames = [f'  File "/home/me/dags/slow.py", line {number}, in f' for number in range(900)]
+    error = explained(*frames, "RecursionError: maximum recursion depth exceeded")
+    assert error.place == "dags/slow.py:899"
+    assert len(error.details) == 61
+    assert error.details[30] == "  [840 lines left out]"
+    assert error.details[-1] == '  File "dags/slow.py", line 899, in f'
+
+
+def test_the_place_of_a_file_is_named_once() -> None:
+    assert explain("a.py: it hangs", places=Places("/dags"), path="a.py").headline == "it hangs"

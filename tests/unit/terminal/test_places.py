@@ -65,8 +65,13 @@ def test_a_text_shows_paths_alike() -> None:
     )
 
 
-def test_an_environment_that_knows_only_the_folders_name_shows_it() -> None:
-    places = Places("dags", here="/home/me/work")
-    assert places.shown("trade.py") == "dags/trade.py"
-    assert places.own("dags/trade.py") == "dags/trade.py"
-    assert places.own("/venv/dags/trade.py") is None
+@pytest.mark.parametrize("folder", ["/home/bob/dags", "dags"])
+def test_the_frame_of_the_dag_file_tells_how_another_machine_named_the_folder(folder: str) -> None:
+    """On Okteto an environment knows no more than the folder's name."""
+    library = "/venv/lib/python3.11/site-packages/airflow/trade.py"
+    files = [library, f"{folder}/trade.py", f"{folder}/include/half.py"]
+    places = PLACES.as_named_by(files, path="trade.py")
+    shown = [places.own(file) for file in files]
+    assert shown == [None, "dags/trade.py", "shared/half.py"]
+    assert PLACES.as_named_by([library], path="trade.py") == PLACES
+    assert PLACES.as_named_by(["/home/me/work/dags/x.py", *files], path="trade.py") == PLACES

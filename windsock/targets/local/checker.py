@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,15 @@ from windsock.local.components import ensure_runtime, inherited_variables
 from windsock.targets.folder import links
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from windsock.config import Settings
     from windsock.targets.local.parts import LocalParts
     from windsock.terminal.console import Console
+
+FILES_SHOWN = 3
+"""How many of the files that are being imported a line of progress names."""
 
 
 class LocalChecker:
@@ -35,7 +39,7 @@ class LocalChecker:
         """Build Airflow's venv if its requirements changed."""
         self._parts.build_venv(console)
 
-    def check(self, folder: str) -> Iterator[dict[str, Any]]:
+    def check(self, folder: str, *, progress: Callable[[str], None]) -> Generator[dict[str, Any]]:
         """Import every DAG below `folder`; an outcome a file."""
         parts = self._parts
         parse = parts.settings.parse
@@ -49,7 +53,7 @@ class LocalChecker:
             "PYTHONDONTWRITEBYTECODE": "1",
             "AIRFLOW_HOME": str(parts.layout.home / "check"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "20",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "1000",
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(parse.import_timeout),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         }
@@ -62,13 +66,31 @@ class LocalChecker:
             ) as child:
                 if child.stdout is None or child.stderr is None:
                     raise AssertionError("the pipes were asked for")
-                for line in child.stdout:
-                    yield _in_their_folders(json.loads(line), further, parts.settings)
-                errors = child.stderr.read()
+                try:
+                    for line in child.stdout:
+                        told = json.loads(line)
+                        if "importing" in told:
+                            progress(_progress(told))
+                        else:
+                            yield _in_their_folders(told, further, parts.settings)
+                    errors = child.stderr.read()
+                except BaseException:
+                    # As Ctrl-C does, which reaches the child by itself: it ends its own children.
+                    child.send_signal(signal.SIGINT)
+                    child.communicate()
+                    raise
         if child.returncode != 0:
             raise EnvironmentFailure(
                 "the DAGs could not be checked", "\n".join(errors.splitlines()[-10:])
             )
+
+
+def _progress(told: dict[str, Any]) -> str:
+    files = told["importing"]
+    more = f" and {len(files) - FILES_SHOWN} more" if len(files) > FILES_SHOWN else ""
+    return (
+        f"{told['done']} of {told['files']} files; importing {', '.join(files[:FILES_SHOWN])}{more}"
+    )
 
 
 def _in_their_folders(outcome: dict[str, Any], further: Path, settings: Settings) -> dict[str, Any]:
