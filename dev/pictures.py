@@ -46,16 +46,17 @@ class Terminal:
     Args:
         arguments: Of `invoke`.
         variables: All environment variables of the command.
+        folder: Where it runs; it finds the project itself.
     """
 
-    def __init__(self, *arguments: str, variables: Mapping[str, str]) -> None:
+    def __init__(self, *arguments: str, variables: Mapping[str, str], folder: Path) -> None:
         self._came = threading.Condition()
         self._shown = bytearray()
         self._ended = False
         self._ours, theirs = pty.openpty()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=ROOT,
+            [sys.executable, "-m", "invoke", f"--search-root={ROOT}", *arguments],
+            cwd=folder,
             env={
                 **variables,
                 "TERM": "xterm-256color",
@@ -147,14 +148,14 @@ def session(home: Path, variables: Mapping[str, str]) -> str:
         fresh.replace(file)
         up.wait_for(shows)
 
-    with Terminal("up", variables=variables) as up:
+    with Terminal("up", variables=variables, folder=home) as up:
         up.wait_for("watching for saves")
-        save(f"{source}\n# Orders of a day.\n", r"✓ sales\.py")
+        save(f"{source}\n# Orders of a day.\n", r"✓ dags/sales\.py")
         save(f"{source}\nimport pandsa\n", r"import pandsa")
-        save(source, r"import pandsa[^✓]*✓ sales\.py")
+        save(source, r"import pandsa[^✓]*✓ dags/sales\.py")
         shown = f"\x1b[1m$ invoke up\x1b[0m\n{up.shown}\n"
         up.interrupt()
-    with Terminal("test", *TEST, variables=variables) as test:
+    with Terminal("test", *TEST, variables=variables, folder=home) as test:
         test.end()
         shown += f"\x1b[1m$ invoke test {' '.join(TEST)}\x1b[0m\n{test.shown}"
     shown = shown.replace(str(home), "~/shop").replace(str(ROOT), "~/windsock")

@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
     from windsock.terminal.places import Places
 
-REQUIREMENTS = (
-    "your requirements (docker/requirements.txt, unless invoke.yaml names another file); "
-    "`invoke up` then installs it."
-)
+REQUIREMENTS = "your requirements (docker/requirements.txt): `invoke up` installs it."
+"""Where packages are named, unless invoke.yaml says otherwise."""
 
 PROVIDERS_OF_TWO_WORDS = {"apache", "atlassian", "cncf", "common", "dbt", "microsoft"}
 """`airflow.providers.apache.hive` is one provider, `airflow.providers.http` is another one."""
@@ -108,7 +106,7 @@ def _missing(module: str, details: Sequence[str], places: Places) -> str:
             f"It is at {folder}, which Airflow does not see. Is the repository's root to be "
             f"importable? Name the folder in invoke.yaml: `sync: {{folders: {{{folder}: {top}}}}}`."
         )
-    return f"Is it a package? Then add it to {REQUIREMENTS}"
+    return f"Is it a package? Add it to {REQUIREMENTS}"
 
 
 def _provider(module: str, details: Sequence[str]) -> str:

@@ -177,7 +177,7 @@ def test_a_cause_that_breaks_many_files_is_shown_once_and_counted(terminal: Term
     )
     assert lines == [
         f"✗ dags/a.py  {missing}",
-        f"  Is it a package? Then add it to {REQUIREMENTS}",
+        f"  Is it a package? Add it to {REQUIREMENTS}",
         "✗ dags/other.py  no such table",
         f"✗ 7 files: {missing}",
         "    also dags/b.py, dags/c.py, dags/d.py, dags/e.py and 2 more",
