@@ -155,7 +155,7 @@ class ParseSettings:
     memory_limit_mb: Annotated[int, _between(0, 2**24)] = 4096
     """Address space in MiB one parser may use (0 means no limit; Linux only)."""
     interval: _WholeSeconds = 60
-    """Seconds after which an unchanged file is parsed again."""
+    """Seconds after which an unchanged file is parsed again, if it reads something elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

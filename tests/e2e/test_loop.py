@@ -316,6 +316,52 @@ def test_a_new_file_in_a_folder_that_a_dag_lists_becomes_a_task(
     assert tasks_of(environment, "feeds") == ["pears"]
 
 
+@pytest.mark.parametrize(
+    ("look", "comes"),
+    [
+        (
+            "try:\n    from local_names import TASK\nexcept ImportError: TASK = 'old'",
+            "local_names.py",
+        ),
+        (
+            "try:\n    from local.names import TASK\nexcept ImportError: TASK = 'old'",
+            "local/names.py",
+        ),
+        ("TASK = 'new' if (HERE / 'flag.txt').exists() else 'old'", "flag.txt"),
+        ("TASK = 'new' if os.path.isdir(HERE / 'flags') else 'old'", "flags/any.txt"),
+        ("TASK = 'new' if list(HERE.glob('*.flag')) else 'old'", "new.flag"),
+    ],
+)
+def test_what_a_parse_looked_for_in_vain_has_it_parsed_again_when_it_comes(
+    environment: Project, folder: Folder, look: str, comes: str
+) -> None:
+    top = f"import os, pathlib\nHERE = pathlib.Path(__file__).parent\n{look}"
+    folder.save("looks.py", dag_source("looks", top=top, task_id="TASK"))
+    assert tasks_of(environment, "looks") == ["old"]
+
+    folder.save(comes, "TASK = 'new'\n")
+    assert tasks_of(environment, "looks") == ["new"]
+
+    folder.delete(comes.split("/", maxsplit=1)[0])
+    folder.settle()
+    assert tasks_of(environment, "looks") == ["old"]
+
+
+def test_broken_files_are_parsed_again_only_for_what_they_used_or_looked_for(
+    environment: Project, folder: Folder
+) -> None:
+    broken = [f"broken_{number}.py" for number in range(9)]
+    for name in broken:
+        folder.write(name, "import airflow  # dag\nimport not_there\n")
+    folder.settle()
+
+    after = parsed_after(environment, folder, "trade.py", dag_source("trade"))
+    assert after == {"trade.py"}
+    after = parsed_after(environment, folder, "not_there.py", "")
+    assert after == set(broken)
+    assert_in_step(environment, dags=["trade"])
+
+
 def test_a_missing_helper_that_arrives_mends_its_importer(
     environment: Project, folder: Folder
 ) -> None:

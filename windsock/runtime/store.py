@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SNAPSHOTS = "snapshots"
 """The folder of all snapshots in a store."""
@@ -83,10 +83,24 @@ def entry_of(store: Path, snapshot: str, path: str) -> tuple[object, ...] | None
 
 
 def changed_paths(store: Path, old: str, new: str) -> set[str]:
-    """Every path that was added, changed or deleted between two snapshots.
+    """Every path that was added, changed or deleted between two snapshots, be it of a folder.
 
     Raises:
         OSError: One of the two was collected.
     """
     before, after = manifest(store, old), manifest(store, new)
-    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    if not changed <= before.keys() & after.keys():
+        changed |= folders_of(before) ^ folders_of(after)
+    return changed
+
+
+def folders_of(paths: Iterable[str]) -> set[str]:
+    """All folders above some paths (without the root)."""
+    folders: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders

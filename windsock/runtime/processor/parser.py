@@ -2,7 +2,8 @@
 
 A parser may get further files. It parses each in a fork of itself, one after the other, before its
 own file. So no file sees anything of another one, and the dag-processor, which is large and forks
-slowly, forks once for all of them.
+slowly, forks once for all of them. When they take long it leaves the rest: those wait in the queue
+again, where another parser may take them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windsock.runtime.processor.recorder import record_opens, record_settings
+from windsock.runtime.processor.outside import installed_folders
+from windsock.runtime.processor.recorder import record_settings, record_uses
 from windsock.runtime.processor.texts import storable, unstorable
 from windsock.runtime.read_only import refuse_writes
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 MEBIBYTE = 1024 * 1024
 SPARE_MEBIBYTES = 512
 """What a parser may use beyond its limit to report that it has reached it."""
+
+LONGEST_GROUP = 2.0
+"""How long a parser goes on with the files that it has taken along; the last one may exceed it."""
 
 PR_SET_PDEATHSIG = 1
 """Source: <linux/prctl.h>."""
@@ -55,6 +60,7 @@ def entrypoint(
         memory_limit: In MiB; 0 for none.
         before: Called first: closes what the fork inherited and must not use.
     """
+    installed_folders()
 
     def run() -> None:
         from airflow.dag_processing import processor  # noqa: PLC0415 - only Airflow has it
@@ -65,7 +71,7 @@ def entrypoint(
         def parse_one(message: Any, log: Any, recording: Recording) -> Any:
             limit_memory(memory_limit)
             refuse_writes(Path(bundle).parent)
-            record_opens(bundle, recording)
+            record_uses(bundle, recording)
             record_settings(task_runner.SUPERVISOR_COMMS, recording)
             try:
                 return sendable(original(message, log))
@@ -78,7 +84,10 @@ def entrypoint(
             )
 
         def parse(message: Any, log: Any) -> Any:
+            begun = time.monotonic()
             for path, its_recording in others.items():
+                if time.monotonic() - begun > LONGEST_GROUP:
+                    break
 
                 def parse_other(path: str = path, recording: Recording = its_recording) -> None:
                     started = time.monotonic()

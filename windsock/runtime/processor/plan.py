@@ -23,10 +23,20 @@ STARVED_SECONDS = 1.0
 often than it can be parsed would otherwise never be seen."""
 
 GROUP_SECONDS = 1.0
-"""How long the files of one group took together the last time, at most."""
+"""How long the files of one group took together the last time, at most. Of files that nobody has
+parsed yet that is not known; their parser stops in time."""
 
 GROUP_FILES = 25
 """How many files share a parser, at most."""
+
+MANY = 8
+"""From so many files on, those of one save share parsers, too."""
+
+REST_SHARE = 0.05
+"""The part of a core that parsing by the clock may use."""
+
+STORING_SECONDS = 0.05
+"""What storing a parse costs, about."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +73,8 @@ class ParsePlan:
         self._awaited: set[str] = set()
         self._uses: dict[str, set[str]] = {}
         self._settings: dict[str, set[str]] = {}
+        self._outside: dict[str, frozenset[str]] = {}
+        self._parsed_at: dict[str, float] = {}
         self._saved: set[str] = set()
         self._alone: set[str] = set()
         self._waiting_since: dict[str, float] = {}
@@ -85,12 +97,11 @@ class ParsePlan:
             name: tuple(sorted(self.parses[name].dags)) for name in self.parses if name not in files
         }
         for name in removed:
-            del self.parses[name]
-            self._uses.pop(name, None)
-            self._settings.pop(name, None)
+            self._forget(name)
         owners = self._owners(dag_id for dag_ids in removed.values() for dag_id in dag_ids)
         work = list(dict.fromkeys([*saved, *users, *owners]))
-        self._saved.update(saved)
+        # One that its author has just saved may hang; of many, most will not.
+        self._saved.update(saved if len(saved) < MANY else ())
         self._awaited = self._awaited.intersection(files).union(work)
         now = self._clock()
         for name in work:
@@ -98,34 +109,43 @@ class ParsePlan:
         self.snapshot = snapshot
         return Work(files=tuple(work), removed=removed)
 
+    def _forget(self, name: str) -> None:
+        for known in (
+            self.parses,
+            self._uses,
+            self._settings,
+            self._outside,
+            self._parsed_at,
+        ):
+            known.pop(name, None)
+        self._alone.discard(name)
+
     def _affected(self, snapshot: str, files: Collection[str]) -> tuple[list[str], list[str]]:
         """The files that a save changed, and the other files that it affects."""
         changed = self._changes(self.snapshot, snapshot)
         if changed is None:
             return sorted(files), []
         saved = sorted(changed.intersection(files))
-        # Who lists a folder is affected by everything below it: a whole folder may come or go.
-        folders = {f"{folder}/" for name in changed for folder in PurePosixPath(name).parents}
+        others = set(files) - changed
         users = sorted(
-            name for name in set(files) - changed if self._needs_parse(name, changed | folders)
+            name
+            for name in others
+            if name not in self.parses or not changed.isdisjoint(self._uses.get(name, ()))
         )
         return saved, users
 
-    def _needs_parse(self, name: str, changed: set[str]) -> bool:
-        """Whether a save affects a file that it did not change."""
-        parse = self.parses.get(name)
-        if parse is None or parse.errors:
-            return True  # What a broken file lacks may have come.
-        return not changed.isdisjoint(self._uses.get(name, ()))
-
     def _changes(self, old: str | None, new: str) -> set[str] | None:
-        """The paths in which two snapshots differ; None if that cannot be known."""
+        """What differs between two snapshots, as `note_uses` names it; None if it is not known."""
         if old is None:
             return None
         try:
-            return changed_paths(self._store, old, new)
+            changed = changed_paths(self._store, old, new)
         except OSError:  # The old snapshot was collected.
             return None
+        # Who lists a folder is affected by everything below it.
+        return changed | {
+            f"{folder}/" for name in changed for folder in PurePosixPath(name).parents
+        }
 
     def _owners(self, dag_ids: Iterable[str]) -> list[str]:
         """The files that define one of these DAGs."""
@@ -137,8 +157,8 @@ class ParsePlan:
     def group(self, waiting: Iterable[str], *, parsers: int) -> list[str]:
         """Choose the files that the next parser takes along.
 
-        Only files that are known to be quick and sound share a parser. A file that its author has
-        just saved does not: it may hang, and the others would wait for it.
+        A file that its author has just saved shares no parser: it may hang, and the others would
+        wait for it. Nor does one that has once not come back from a shared parser.
 
         The free parsers divide one half of them. So groups become smaller and end one after the
         other, and the results of one are stored while the next ones are parsed.
@@ -154,16 +174,13 @@ class ParsePlan:
         chosen: list[str] = []
         seconds = 0.0
         for name in sound[: min(share, GROUP_FILES)]:
-            seconds += self.parses[name].seconds
+            seconds += self.parses[name].seconds if name in self.parses else 0.0
             if seconds > GROUP_SECONDS:
                 break
             chosen.append(name)
         return chosen
 
     def _may_share(self, name: str) -> bool:
-        parse = self.parses.get(name)
-        if parse is None or parse.errors:
-            return False
         return name not in self._saved and name not in self._alone
 
     def parse_alone(self, name: str) -> None:
@@ -222,6 +239,27 @@ class ParsePlan:
         """Await the parse of files that no save affects."""
         self._awaited.update(names)
 
+    def note_outside(self, name: str, reasons: Iterable[str]) -> None:
+        """Remember why a file may come out differently although no save affects it."""
+        self._outside[name] = frozenset(reasons)
+
+    def due(self, *, interval: float) -> list[str]:
+        """The files to parse again by the clock: those that read something beside the bundle.
+
+        All of them together may use no more than `REST_SHARE` of a core.
+
+        Args:
+            interval: Seconds from one parse of a file to the next, at least.
+        """
+        names = [name for name in self.parses if self._outside.get(name)]
+        cost = sum(self.parses[name].seconds + STORING_SECONDS for name in names)
+        latest = self._clock() - max(interval, cost / REST_SHARE)
+        return [name for name in names if self._parsed_at[name] <= latest]
+
+    def awaited(self) -> list[str]:
+        """The files whose parse the newest snapshot still lacks."""
+        return sorted(self._awaited)
+
     def uses(self, name: str) -> tuple[str, ...]:
         """The paths that the last parse of a file used."""
         return tuple(sorted(self._uses.get(name, ())))
@@ -245,6 +283,7 @@ class ParsePlan:
             overtaken: Whether it is outdated, and stored because its file was starved.
         """
         self.parses[parsed.file] = parsed
+        self._parsed_at[parsed.file] = self._clock()
         if overtaken:
             self._waiting_since[parsed.file] = self._clock()
             return

@@ -2,7 +2,9 @@
 
 Airflow forks a process for each file that it parses. In that process an audit hook notes every file
 of the bundle that is opened (imports, SQL, YAML: whatever the DAG file reads) and every folder that
-is listed. With that record a saved helper parses exactly the DAG files again that use it.
+is listed. `lookups` notes what was looked for, be it there or not. With that record a save parses
+exactly the DAG files again that it may change. `outside` notes why a file may come out differently
+although nothing in the bundle has changed.
 """
 
 from __future__ import annotations
@@ -12,13 +14,20 @@ import importlib.util
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
-from typing import Any
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from windsock.runtime.processor.lookups import note_modules, note_status
+from windsock.runtime.processor.outside import Outside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SEPARATOR = b"\0"
-USED, READ, RESULT = b"u", b"s", b"r"
-"""How an item of a recording begins: a path that was used, the name of a setting that was read, or
-seconds and the result as JSON."""
+BEGUN, USED, READ, OUTSIDE, RESULT = b"b", b"u", b"s", b"o", b"r"
+"""How an item of a recording begins: when the parse began; a path that was used; the name of a
+setting that was read; what was read outside the bundle; seconds and the result as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,14 +35,19 @@ class Notes:
     """What was noted of one parse.
 
     Attributes:
-        paths: Those that it used, relative to the bundle; a folder that was listed ends in `/`.
+        begun: When it began, by the clock `time.monotonic`; None if it has not.
+        paths: Those that it used or looked for, relative to the bundle; a folder that was listed
+            ends in `/`.
         settings: The variables and connections that it asked Airflow for; see `setting_of`.
+        outside: What it read beside the bundle, see `outside`.
         seconds: How long it took, if there is a result.
         result: As JSON. Airflow sends the result of a parser's own file in its own way.
     """
 
     paths: set[str]
+    begun: float | None = None
     settings: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
     seconds: float = 0.0
     result: bytes | None = None
 
@@ -51,6 +65,15 @@ class Recording:
             self._file = os.fdopen(descriptor, "r+b", buffering=0)
         else:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._inode = os.fstat(self._file.fileno()).st_ino
+
+    def begin(self) -> None:
+        """Note that the parse begins."""
+        self._write(BEGUN + b"%f" % time.monotonic())
+
+    def note_outside(self, reason: str) -> None:
+        """Note what was read beside the bundle."""
+        self._write(OUTSIDE + os.fsencode(reason))
 
     def note(self, path: str) -> None:
         """Note a path, relative to the bundle; a folder that was listed ends in `/`."""
@@ -65,27 +88,41 @@ class Recording:
         self._write(RESULT + b"%.4f " % seconds + result)
 
     def _write(self, item: bytes) -> None:
-        with contextlib.suppress(OSError, ValueError):  # The DAG file may have closed our file.
-            self._file.write(item + SEPARATOR)
+        with contextlib.suppress(OSError, ValueError):  # The DAG file may have closed our file,
+            if (
+                os.fstat(self._file.fileno()).st_ino == self._inode
+            ):  # and have one of its own there.
+                self._file.write(item + SEPARATOR)
 
     def read(self) -> Notes:
         """What was noted; closes the recording."""
-        with self._file as file:
-            file.seek(0)
-            *items, _ = file.read().split(SEPARATOR)
-        paths = {os.fsdecode(item[1:]) for item in items if item.startswith(USED)}
-        settings = frozenset(
-            item[1:].decode("utf-8", "surrogateescape") for item in items if item.startswith(READ)
+        with self._file:
+            return self.peek()
+
+    def peek(self) -> Notes:
+        """What has been noted so far; the process that notes may go on."""
+        descriptor = self._file.fileno()
+        # Without `seek`: the position in the file is shared, too.
+        *items, _ = os.pread(descriptor, os.fstat(descriptor).st_size, 0).split(SEPARATOR)
+        notes = Notes(
+            paths=set(_texts(items, USED)),
+            begun=next((float(text) for text in _texts(items, BEGUN)), None),
+            settings=frozenset(_texts(items, READ)),
+            outside=frozenset(_texts(items, OUTSIDE)),
         )
         for item in items:
             if item.startswith(RESULT):
                 seconds, _, result = item[1:].partition(b" ")
-                return Notes(paths=paths, settings=settings, seconds=float(seconds), result=result)
-        return Notes(paths=paths, settings=settings)
+                return replace(notes, seconds=float(seconds), result=result)
+        return notes
 
     def close(self) -> None:
         """Close the file of this process."""
         self._file.close()
+
+
+def _texts(items: list[bytes], kind: bytes) -> Iterator[str]:
+    return (os.fsdecode(item[1:]) for item in items if item.startswith(kind))
 
 
 def setting_of(request: Any) -> str:
@@ -123,38 +160,81 @@ def record_settings(comms: Any, recording: Recording) -> None:
     type(comms).send = note_and_send
 
 
-def record_opens(bundle: str, recording: Recording) -> None:
-    """Install the audit hook; it stays for the life of this (forked) process.
+def record_uses(bundle: str, recording: Recording) -> None:
+    """Note what this (forked) process uses and looks for, until its end.
 
     Args:
         bundle: The real path of the snapshot that is parsed.
         recording: Takes each path, relative to `bundle`. The bundle itself is `./`.
     """
-    prefix = bundle.rstrip("/") + "/"
-    seen: set[str] = set()
+    recording.begin()
+    uses = _Uses(bundle, recording)
+    note_status(uses.take_status)
+    note_modules(uses.take, uses.is_inside)
+    sys.addaudithook(uses.hook)
 
-    def note(path: str) -> None:
-        if path not in seen:
-            seen.add(path)
-            recording.note(path)
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+class _Uses:
+    """Sorts what a parse does into uses of the bundle, and reasons outside."""
+
+    def __init__(self, bundle: str, recording: Recording) -> None:
+        self._prefix = bundle.rstrip("/") + "/"
+        self._recording = recording
+        self._outside = Outside(self._prefix, recording.note_outside)
+        self._seen: set[str] = set()
+        self._resolving = False
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take an audit event."""
         if event == "open":
             path = _absolute(_text(arguments[0]))
             if path.endswith(".pyc"):
                 path = _source(path)
-            if path.startswith(prefix) and path[len(prefix) :] not in seen:
-                note(path[len(prefix) :])
-                real = os.path.realpath(path)  # A link: what it leads to is used as well.
-                if real.startswith(prefix):
-                    note(real[len(prefix) :])
+            flags = arguments[2] if isinstance(arguments[2], int) else 0
+            if not self.take(path) and flags & os.O_ACCMODE == os.O_RDONLY:
+                self._outside.take_path(path)
         elif event in ("os.listdir", "os.scandir"):
             path = _absolute(_text(arguments[0])) + "/"
             # The import system lists folders as well: its own cache, not a choice of the DAG.
-            if path.startswith(prefix) and not _called_by_import_system():
-                note(path[len(prefix) :] or "./")
+            if _called_by_import_system():
+                return
+            if path.startswith(self._prefix):
+                self._note(path[len(self._prefix) :] or "./")
+            else:
+                self._outside.take_path(path)
+        else:
+            self._outside.take_event(event, arguments)
 
-    sys.addaudithook(hook)
+    def is_inside(self, folder: str) -> bool:
+        """Whether a folder belongs to the bundle."""
+        return (_absolute(folder) + "/").startswith(self._prefix)
+
+    def take(self, path: str) -> bool:
+        """Take an absolute path that is used; returns whether it belongs to the bundle."""
+        if not path.startswith(self._prefix):
+            return False
+        if path[len(self._prefix) :] not in self._seen:
+            self._note(path[len(self._prefix) :])
+            self._resolving = True
+            real = os.path.realpath(path)  # A link: what it leads to is used as well.
+            self._resolving = False
+            if real.startswith(self._prefix):
+                self._note(real[len(self._prefix) :])
+        return True
+
+    def take_status(self, path: Any, is_folder: bool) -> None:
+        """Take a path whose status is asked for."""
+        if self._resolving:
+            return
+        with contextlib.suppress(Exception):  # As of a path that is no path.
+            name = _absolute(_text(os.fspath(path)).rstrip("/"))
+            if not self.take(name) and not is_folder:
+                self._outside.take_path(name)
+
+    def _note(self, name: str) -> None:
+        if name not in self._seen:
+            self._seen.add(name)
+            self._recording.note(name)
 
 
 def _text(path: Any) -> str:

@@ -111,12 +111,27 @@ def test_a_file_that_lists_a_folder_is_affected_by_everything_below_it(
     assert work.files == ("dag_a",)
 
 
-def test_a_broken_file_is_parsed_with_every_save(plan: ParsePlan, store: Store) -> None:
+def test_a_broken_file_is_parsed_again_when_what_it_looked_for_comes(
+    plan: ParsePlan, store: Store
+) -> None:
     plan.begin(ONE, store.save(ONE, dag_a="1", dag_b="1"))
-    parse(plan, "dag_a", error="No module named 'helper'")
+    parse(plan, "dag_a", "helper.py", "helper", error="No module named 'helper'")
     parse(plan, "dag_b")
-    work = plan.begin(TWO, store.save(TWO, dag_a="1", dag_b="1", helper="1"))
+    assert plan.begin(TWO, store.save(TWO, dag_a="1", dag_b="1", other="1")).files == ()
+    files = store.save(THREE, dag_a="1", dag_b="1", other="1", helper__names="1")
+    assert plan.begin(THREE, files).files == ("dag_a",), "a folder is a package"
+
+
+def test_a_file_that_looked_for_a_folder_is_affected_when_it_comes_or_goes(
+    plan: ParsePlan, store: Store
+) -> None:
+    plan.begin(ONE, store.save(ONE, dag_a="1"))
+    parse(plan, "dag_a", "conf")
+    work = plan.begin(TWO, store.save(TWO, dag_a="1", conf__x="1"))
     assert work.files == ("dag_a",)
+    parse(plan, "dag_a", "conf")
+    assert plan.begin(THREE, store.save(THREE, dag_a="1", conf__x="2")).files == ()
+    assert plan.begin(ONE, store.save(ONE, dag_a="1")).files == ("dag_a",)
 
 
 def test_a_parse_that_broke_early_keeps_what_is_known_of_its_uses(
@@ -256,15 +271,60 @@ def test_a_group_is_short_and_not_too_large(plan: ParsePlan, users: list[str]) -
 
 
 @linux
-def test_only_files_that_are_known_to_be_sound_share_a_parser(
+def test_a_file_that_was_just_saved_or_was_lost_shares_no_parser(
     plan: ParsePlan, store: Store, users: list[str]
 ) -> None:
-    unknown, broken, saved, lost = "dag_new", users[0], users[1], users[2]
+    broken, saved, lost, other = users[:4]
     parse(plan, broken, error="no")
     plan.parse_alone(lost)
     files = {name: "2" if name == saved else "1" for name in users}
-    plan.begin(THREE, store.save(THREE, helper="2", dag_new="1", **files))
-    assert plan.group([unknown, broken, saved, lost, users[3]], parsers=1) == [users[3]]
+    plan.begin(THREE, store.save(THREE, helper="2", **files))
+    assert plan.group([broken, saved, lost, other], parsers=1) == [broken]
+    assert plan.group([saved, lost, other], parsers=1) == [other]
+
+
+@linux
+def test_the_files_of_a_large_save_share_parsers_though_nobody_knows_them(
+    plan: ParsePlan, store: Store
+) -> None:
+    files = {f"dag_{number:02}": "1" for number in range(plans.MANY)}
+    plan.begin(ONE, store.save(ONE, **files))
+    assert plan.group(files, parsers=1) == list(files)[: plans.MANY // 2]
+
+
+# --- parses by the clock --------------------------------------------------------------------------
+
+
+def test_only_what_reads_something_outside_is_parsed_by_the_clock(
+    plan: ParsePlan, store: Store, clock: Clock
+) -> None:
+    plan.begin(ONE, store.save(ONE, dag_a="1", dag_b="1"))
+    for name in ("dag_a", "dag_b"):
+        parse(plan, name)
+    plan.note_outside("dag_a", {"the network"})
+    clock.now += 59.0
+    assert plan.due(interval=60.0) == []
+    clock.now += 1.0
+    assert plan.due(interval=60.0) == ["dag_a"]
+    parse(plan, "dag_a")
+    assert plan.due(interval=60.0) == []
+    plan.note_outside("dag_a", ())
+    clock.now += 60.0
+    assert plan.due(interval=60.0) == []
+
+
+def test_parsing_by_the_clock_takes_a_small_part_of_a_core_however_many_files_there_are(
+    plan: ParsePlan, store: Store, clock: Clock
+) -> None:
+    files = {f"dag_{number:03}": "1" for number in range(100)}
+    plan.begin(ONE, store.save(ONE, **files))
+    for name in files:
+        parse(plan, name, seconds=1.0)
+        plan.note_outside(name, {"the network"})
+    clock.now += 100 / plans.REST_SHARE - 1
+    assert plan.due(interval=60.0) == []
+    clock.now += 100 * plans.STORING_SECONDS / plans.REST_SHARE + 2
+    assert plan.due(interval=60.0) == list(files)
 
 
 def test_where_nothing_would_end_the_forks_with_their_parser_no_file_shares_one(

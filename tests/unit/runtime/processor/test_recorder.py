@@ -33,20 +33,31 @@ def bundle(tmp_path: Path) -> Path:
 
 def record(bundle: Path, code: str, **variables: str) -> set[str]:
     """What code that runs under the audit hook, in a process of its own, is seen to use."""
+    return notes_of(bundle, code, **variables)[0]
+
+
+def reasons(bundle: Path, code: str) -> set[str]:
+    """What it is seen to read beside the bundle."""
+    return notes_of(bundle, code)[1]
+
+
+def notes_of(bundle: Path, code: str, **variables: str) -> tuple[set[str], set[str]]:
+    """Both."""
     script = textwrap.dedent(
         """
         import os, sys
-        from windsock.runtime.processor.recorder import Recording, record_opens
+        from windsock.runtime.processor.recorder import Recording, record_uses
         bundle, code = sys.argv[1:]
         recording = Recording()
         child = os.fork()
         if child == 0:
             sys.path.append(bundle)
-            record_opens(bundle, recording)
+            record_uses(bundle, recording)
             exec(code)
             os._exit(0)
         os.waitpid(child, 0)
-        for path in recording.read().paths:
+        notes = recording.read()
+        for path in (*notes.paths, "", *notes.outside):
             sys.stdout.buffer.write(os.fsencode(path) + b"\\0")
         """
     )
@@ -58,7 +69,9 @@ def record(bundle: Path, code: str, **variables: str) -> set[str]:
         stdout=subprocess.PIPE,
         check=True,
     )
-    return {os.fsdecode(path) for path in ran.stdout.split(b"\0")[:-1]}
+    noted = [os.fsdecode(path) for path in ran.stdout.split(b"\0")[:-1]]
+    middle = noted.index("")
+    return set(noted[:middle]), set(noted[middle + 1 :])
 
 
 def test_imports_and_files_that_are_read_are_seen(bundle: Path) -> None:
@@ -70,6 +83,7 @@ def test_imports_and_files_that_are_read_are_seen(bundle: Path) -> None:
     assert record(bundle, code, PYTHONDONTWRITEBYTECODE="1") == {
         "shop/__init__.py",
         "shop/till.py",
+        "shop/till/__init__.py",  # It would come before `till.py`.
         "sql/load.sql",
     }
 
@@ -91,6 +105,78 @@ def test_a_file_that_is_missing_is_seen_so_that_its_coming_counts(bundle: Path) 
             pass
         """
     assert "later.yaml" in record(bundle, code)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "os.path.exists({path!r})",
+        "os.path.isfile({path!r})",
+        "os.path.islink({path!r})",
+        "os.access({path!r}, os.R_OK)",
+        "pathlib.Path({path!r}).is_file()",
+        "pathlib.Path({path!r}).exists()",
+        "os.path.exists(os.fsencode({path!r}))",
+        "glob.glob({path!r})",
+        "shutil.which({path!r})",
+    ],
+)
+def test_what_is_looked_for_is_seen_be_it_there_or_not(bundle: Path, look: str) -> None:
+    for name in ("sql/flag.txt", "sql/load.sql"):
+        code = f"import glob, pathlib, shutil; {look.format(path=str(bundle / name))}"
+        assert record(bundle, code) == {name}
+
+
+def test_who_asks_for_a_status_notices_nothing(bundle: Path) -> None:
+    code = f"""
+        assert os.stat in os.supports_follow_symlinks
+        assert os.stat.__name__ == "stat"
+        class Disk:
+            status = os.stat
+        assert Disk().status({str(bundle)!r}).st_mode
+        assert os.stat(path={str(bundle)!r}, follow_symlinks=False).st_mode
+        folder = os.open({str(bundle)!r}, os.O_RDONLY)
+        assert os.stat("unused.py", dir_fd=folder).st_mode
+        assert os.stat(folder).st_mode
+        try:
+            os.stat(None)
+        except TypeError:
+            open({str(bundle / "unused.py")!r})
+        """
+    assert record(bundle, code) == {"unused.py"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "seen"),
+    [
+        ("import later", {"later.py", "later", "later/__init__.py"}),
+        ("import shop.later", {"shop/later.py", "shop/later", "shop/later/__init__.py"}),
+        ("import importlib.util; importlib.util.find_spec('later')", {"later.py", "later"}),
+    ],
+)
+def test_a_module_that_is_not_there_is_looked_for(
+    bundle: Path, statement: str, seen: set[str]
+) -> None:
+    code = f"""
+        try:
+            {statement}
+        except ImportError:
+            pass
+        """
+    assert record(bundle, code) >= seen
+
+
+def test_a_module_that_is_found_elsewhere_is_looked_for_only_in_earlier_places(
+    bundle: Path,
+) -> None:
+    assert record(bundle, "import wsgiref, json.tool") == set(), "the bundle is last on sys.path"
+    early = "sys.path.insert(0, sys.path.pop()); import wsgiref"
+    assert record(bundle, early) == {"wsgiref", "wsgiref.py", "wsgiref/__init__.py"}
+
+
+def test_a_folder_that_is_a_package_without_its_file_may_get_one(bundle: Path) -> None:
+    (bundle / "sql" / "names.py").write_text("")
+    assert "sql/__init__.py" in record(bundle, "import sql.names")
 
 
 def test_folders_that_the_dag_lists_are_seen_but_not_those_of_the_import_system(
@@ -179,6 +265,41 @@ def test_a_dag_file_that_closes_every_file_is_not_disturbed(bundle: Path) -> Non
     assert (bundle / "unused.py").read_text() == "goes on\n"
 
 
+# --- what it reads beside the bundle --------------------------------------------------------------
+
+
+def test_a_parse_that_reads_the_bundle_alone_reads_nothing_outside(bundle: Path) -> None:
+    (bundle / "plain.py").write_text("import json, logging, shop.till\nVALUE = json.dumps([1])\n")
+    code = f"""
+        import plain, email.mime.text
+        assert os.path.realpath({str(bundle / "plain.py")!r})
+        open({str(bundle / "sql/load.sql")!r}).read()
+        os.listdir({str(bundle)!r})
+        """
+    assert reasons(bundle, code) == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("from datetime import datetime; datetime.now()", "the name 'now'"),
+        ("def make(): return date.today()", "the name 'today'"),
+        ("import random", "the name 'random'"),
+        ("import time; time.time()", "the name 'time'"),
+        ("import subprocess; subprocess.run(['true'])", "another program"),
+        ("import socket; socket.socket().connect_ex(('127.0.0.1', 9))", "the network"),
+        ("import os; os.path.exists('/somewhere/flag')", "/somewhere/flag"),
+        ("import os; [os.listdir('/tmp'), 1]", "/tmp/"),
+        ("open('/etc/hosts').read()", "/etc/hosts"),
+    ],
+)
+def test_the_clock_the_network_and_other_files_are_reasons(
+    bundle: Path, line: str, reason: str
+) -> None:
+    (bundle / "module.py").write_text(f"{line}\n")
+    assert reasons(bundle, "import module") == {reason}
+
+
 # --- the dag-processor's end ----------------------------------------------------------------------
 
 
@@ -187,6 +308,7 @@ def test_a_recording_is_read_once_with_its_result() -> None:
     recording.note("a.py")
     recording.note("sql/")
     recording.finish(0.25, b'{"dags": []}')
+    assert recording.peek() == recording.peek()
     assert recording.read() == Notes(paths={"a.py", "sql/"}, seconds=0.25, result=b'{"dags": []}')
     recording.note("too late.py")
 
