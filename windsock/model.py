@@ -26,6 +26,8 @@ class Environment:
         dags_folder: The folder whose saves are synced.
         airflow: Airflow's version.
         further: Name in Airflow → folder, of each further folder that is synced.
+        patience: Seconds that Airflow may take to answer one request, on a busy machine.
+        parallelism: How many task instances run at once; 0 if that is not known.
     """
 
     target: str
@@ -36,6 +38,8 @@ class Environment:
     dags_folder: str
     airflow: str
     further: dict[str, str] = field(default_factory=dict)
+    patience: float = 180.0
+    parallelism: int = 0
 
     def password(self) -> str:
         """The password of `user`.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from windsock.airflow.records import AssetEvent, Dag, DagRun, ImportFailure, LogLine, TaskInstance
-from windsock.airflow.rest import NotFound, RequestRefused, Rest
+from windsock.airflow.rest import NoAnswer, NotFound, RequestRefused, Rest
 from windsock.airflow.values import decode
-from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
+from windsock.errors import ConfigurationError, DeadlineExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from windsock.airflow.records import Json
     from windsock.model import Environment
 
-__all__ = ["Airflow", "NotFound", "RequestRefused"]
+__all__ = ["Airflow", "NoAnswer", "NotFound", "RequestRefused", "StillGoing"]
 
 _WAIT_INTERVAL = 0.2
 """Seconds between two looks at a run that is waited for."""
@@ -39,6 +39,10 @@ def _path(*parts: str | int) -> str:
 
 def _run_path(dag_id: str, run_id: str, *parts: str | int) -> str:
     return _path("dags", dag_id, "dagRuns", run_id, *parts)
+
+
+class StillGoing(DeadlineExceeded):
+    """A run has not finished in the time that it had."""
 
 
 class Airflow:
@@ -60,7 +64,7 @@ class Airflow:
         user: str,
         password: str,
         *,
-        timeout: float = 30.0,
+        timeout: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         transport: httpx.BaseTransport | None = None,
@@ -73,7 +77,9 @@ class Airflow:
     @classmethod
     def of(cls, environment: Environment) -> Airflow:
         """The Airflow of a running environment."""
-        return cls(environment.url, environment.user, environment.password())
+        return cls(
+            environment.url, environment.user, environment.password(), timeout=environment.patience
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -110,8 +116,16 @@ class Airflow:
 
     def tasks(self, dag_id: str) -> list[str]:
         """The ids of the tasks of the newest version of a DAG."""
+        return [task["task_id"] for task in self.task_details(dag_id)]
+
+    def task_details(self, dag_id: str) -> list[Json]:
+        """The tasks of the newest version of a DAG, as Airflow shows them."""
         answer = self._rest.request("GET", _path("dags", dag_id, "tasks"))
-        return [task["task_id"] for task in answer["tasks"]]
+        return list(answer["tasks"])
+
+    def health(self) -> Json:
+        """Airflow's report about its components: `scheduler`, `triggerer` and others."""
+        return dict(self._rest.request("GET", "/monitor/health"))
 
     def import_errors(self) -> list[ImportFailure]:
         """Every DAG file that does not import, in the order of their names."""
@@ -162,39 +176,83 @@ class Airflow:
         """
         return DagRun.read(self._rest.request("GET", _run_path(dag_id, run_id)))
 
-    def runs(self, dag_id: str = "~", *, run_id_prefix: str = "") -> list[DagRun]:
-        """The runs of a DAG (`~`: of all), oldest first; only ids with a prefix if given."""
-        parameters = {"order_by": "id"}
+    def runs(
+        self, dag_id: str = "~", *, run_id_prefix: str = "", states: Sequence[str] = ()
+    ) -> list[DagRun]:
+        """The runs of a DAG (`~`: of all), oldest first.
+
+        Args:
+            dag_id: Of the DAG.
+            run_id_prefix: Only runs whose id begins with it.
+            states: Only runs in one of these states, if given.
+        """
+        parameters: dict[str, str | Sequence[str]] = {"order_by": "id"}
         parameters |= {"run_id_prefix_pattern": run_id_prefix} if run_id_prefix else {}
+        parameters |= {"state": states} if states else {}
         pages = self._rest.pages(
             _path("dags", dag_id, "dagRuns"), "dag_runs", parameters=parameters
         )
         return [DagRun.read(values) for values in pages]
 
-    def wait(self, dag_id: str, run_id: str, *, timeout: float) -> DagRun:
+    def last_success(self, dag_id: str) -> DagRun | None:
+        """The newest run of a DAG that succeeded, if there is one."""
+        parameters: dict[str, str | int | Sequence[str]] = {
+            "order_by": "-id",
+            "limit": 1,
+            "state": ["success"],
+        }
+        answer = self._rest.request("GET", _path("dags", dag_id, "dagRuns"), parameters=parameters)
+        return next((DagRun.read(values) for values in answer["dag_runs"]), None)
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout: float,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> DagRun:
         """Wait until a run has finished, whatever its state.
 
         Airflow's own waiting stream is experimental. Where it is missing, ends early or sends
-        nothing, the run is polled.
+        nothing, the run is polled. An Airflow that does not answer for a while says nothing about
+        the run: it is asked again until time is up.
+
+        Args:
+            dag_id: Of the DAG.
+            run_id: Of the run.
+            timeout: Seconds until the run must have ended; a request may take longer.
+            meanwhile: Called several times a second while the run goes on.
 
         Raises:
-            DeadlineExceeded: It has not finished after `timeout` seconds.
+            StillGoing: It has not finished after `timeout` seconds.
+            NoAnswer: Airflow does not answer, and time is up.
             NotFound: No such run.
         """
         deadline = self._clock() + timeout
-        self._follow(dag_id, run_id, deadline=deadline)
+        self._follow(dag_id, run_id, deadline=deadline, meanwhile=meanwhile)
         while True:
-            run = self.run(dag_id, run_id)
-            if run.finished:
-                return run
+            unknown: NoAnswer | None = None
+            try:
+                run = self.run(dag_id, run_id)
+            except NoAnswer as error:
+                unknown = error
+            else:
+                if run.finished:
+                    return run
             if self._clock() >= deadline:
-                raise DeadlineExceeded(
-                    f"the run {run_id} of {dag_id} is still {run.state} after {timeout:g} s",
+                if unknown:
+                    raise unknown
+                raise StillGoing(
+                    f"the run {run_id} of {dag_id} is still {run.state} after {timeout:.3g} s",
                     f"See {self.run_url(dag_id, run_id)}",
                 )
+            meanwhile()
             self._sleep(_WAIT_INTERVAL)
 
-    def _follow(self, dag_id: str, run_id: str, *, deadline: float) -> None:
+    def _follow(
+        self, dag_id: str, run_id: str, *, deadline: float, meanwhile: Callable[[], None]
+    ) -> None:
         """Read the waiting stream to its end or to the deadline; losing it is no failure."""
         lines = self._rest.lines(
             _run_path(dag_id, run_id, "wait"),
@@ -205,7 +263,8 @@ class Airflow:
             for _ in lines:
                 if self._clock() >= deadline:
                     break
-        except (NotFound, DeadlineExceeded, EnvironmentFailure, ValueError):
+                meanwhile()
+        except (NotFound, NoAnswer, ValueError):
             return  # `wait` polls from now on.
         finally:
             lines.close()
@@ -233,6 +292,19 @@ class Airflow:
         return [AssetEvent.read(values) for values in pages]
 
     # Task instances
+
+    def active_instances(self) -> list[TaskInstance]:
+        """The task instances of all runs that the executor has: queued or running."""
+        path = _run_path("~", "~", "taskInstances")
+        parameters = {"state": ["queued", "running"]}
+        pages = self._rest.pages(path, "task_instances", parameters=parameters)
+        return [TaskInstance.read(values) for values in pages]
+
+    def unmet(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> list[str]:
+        """What keeps a task from being queued, in Airflow's words; empty if it knows nothing."""
+        mapped = (map_index,) if map_index >= 0 else ()
+        path = _run_path(dag_id, run_id, "taskInstances", task_id, *mapped, "dependencies")
+        return [str(item["reason"]) for item in self._rest.request("GET", path)["dependencies"]]
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """The newest try of each task of a run, each instance of a mapped task on its own."""

@@ -27,7 +27,8 @@ AIRFLOW = tuple(HEALTH_NAMES)
 
 POLL_SECONDS = 0.2
 
-ASK_SECONDS = 5.0
+ASK_SECONDS = 30.0
+"""A busy machine answers late; whoever waits for health asks again."""
 WARM_UP_SECONDS = 30.0
 
 

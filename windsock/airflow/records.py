@@ -14,6 +14,13 @@ Json = dict[str, Any]
 
 AIRFLOW_FILES = "/site-packages/airflow/"
 FAILED_TASK_STATES = frozenset({"failed", "upstream_failed"})
+ACTIVE_TASK_STATES = frozenset(
+    {
+        *("scheduled", "queued", "running", "restarting"),
+        *("deferred", "up_for_retry", "up_for_reschedule", "awaiting_input"),
+    }
+)
+"""The states of a task instance that something is done about, or will be."""
 
 
 def moment(text: str | None) -> datetime | None:
@@ -33,6 +40,8 @@ class Dag:
         bundle_version: The snapshot of its last parse.
         parsed: When that was.
         schedule: Airflow's summary of its schedule; None means only when asked.
+        max_active_runs: How many of its runs may be running; None means any number.
+        max_active_tasks: How many task instances of one run may be queued or running.
     """
 
     dag_id: str
@@ -43,6 +52,8 @@ class Dag:
     bundle_version: str | None
     parsed: datetime | None
     schedule: str | None
+    max_active_runs: int | None = None
+    max_active_tasks: int = 0
 
     @classmethod
     def read(cls, values: Json) -> Dag:
@@ -56,6 +67,8 @@ class Dag:
             bundle_version=values["bundle_version"],
             parsed=moment(values["last_parsed_time"]),
             schedule=values["timetable_summary"],
+            max_active_runs=values["max_active_runs"],
+            max_active_tasks=values["max_active_tasks"],
         )
 
 
@@ -65,6 +78,8 @@ class DagRun:
 
     Attributes:
         state: `queued`, `running`, `success` or `failed`.
+        run_type: `manual`, `scheduled`, `asset_triggered` or `backfill`.
+        queued: When it was made.
     """
 
     dag_id: str
@@ -74,6 +89,8 @@ class DagRun:
     ended: datetime | None
     conf: Json
     bundle_version: str | None
+    run_type: str = "manual"
+    queued: datetime | None = None
 
     @property
     def finished(self) -> bool:
@@ -91,6 +108,8 @@ class DagRun:
             ended=moment(values["end_date"]),
             conf=values["conf"] or {},
             bundle_version=values["bundle_version"],
+            run_type=values["run_type"],
+            queued=moment(values["queued_at"]),
         )
 
 
@@ -103,6 +122,8 @@ class TaskInstance:
         state: None before the scheduler has looked at it.
         try_number: How often it has started, the present time included; 0 if never.
         bundle_version: The snapshot whose code it ran.
+        pool: The pool whose slots it takes.
+        pool_slots: How many of them.
     """
 
     task_id: str
@@ -112,6 +133,10 @@ class TaskInstance:
     started: datetime | None
     ended: datetime | None
     bundle_version: str | None
+    dag_id: str = ""
+    run_id: str = ""
+    pool: str = "default_pool"
+    pool_slots: int = 1
 
     @property
     def label(self) -> str:
@@ -130,6 +155,10 @@ class TaskInstance:
             started=moment(values["start_date"]),
             ended=moment(values["end_date"]),
             bundle_version=version.get("bundle_version"),
+            dag_id=values["dag_id"],
+            run_id=values["dag_run_id"],
+            pool=values["pool"],
+            pool_slots=values["pool_slots"],
         )
 
 

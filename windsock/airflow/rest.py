@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFai
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-Parameters = Mapping[str, str | int | float | bool]
+Parameters = Mapping[str, str | int | float | bool | Sequence[str]]
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _KEEPALIVE_SECONDS = 2.0
@@ -35,6 +35,16 @@ class RequestRefused(ConfigurationError):
 
 class NotFound(RequestRefused):
     """What the request names does not exist."""
+
+
+class NoAnswer(EnvironmentFailure):
+    """Airflow does not answer, or says that it failed: it may be starting, or very busy."""
+
+
+class NoAnswerInTime(NoAnswer, DeadlineExceeded):
+    """Airflow has taken the request, and does not answer."""
+
+    exit_code = DeadlineExceeded.exit_code
 
 
 class _Token(httpx.Auth):
@@ -92,10 +102,11 @@ class Rest:
         user: str,
         password: str,
         *,
-        timeout: float = 30.0,
+        timeout: float = 180.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self._timeout = timeout
         self._client = httpx.Client(
             base_url=f"{self.url}/api/v2",
             auth=_Token(self.url, user, password),
@@ -118,8 +129,9 @@ class Rest:
         Raises:
             NotFound: 404.
             RequestRefused: Any other 4xx, with Airflow's own words.
-            EnvironmentFailure: No answer, 5xx, or the user may not log in.
-            DeadlineExceeded: No answer in time.
+            NoAnswer: Nobody answers, or 5xx.
+            NoAnswerInTime: No answer after `timeout` seconds.
+            EnvironmentFailure: The user may not log in.
         """
         request = self._client.build_request(method, path, params=parameters, json=body)
         response = self._send(request)
@@ -154,7 +166,7 @@ class Rest:
                 if line.strip():
                     yield json.loads(line)
         except httpx.TimeoutException:
-            raise DeadlineExceeded(f"Airflow sent nothing for {silence:.0f} s") from None
+            raise NoAnswerInTime(f"Airflow sent nothing for {silence:.0f} s") from None
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         finally:
@@ -177,15 +189,16 @@ class Rest:
         try:
             return self._client.send(request, stream=stream)
         except httpx.TimeoutException as error:
-            raise DeadlineExceeded(
-                f"Airflow at {self.url} did not answer {request.method} {request.url.path} in time",
+            raise NoAnswerInTime(
+                f"Airflow at {self.url} did not answer {request.method} {request.url.path} "
+                f"within {self._timeout:g} s",
                 "`invoke status` shows its components.",
             ) from error
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: httpx.TransportError) -> EnvironmentFailure:
-        return EnvironmentFailure(
+    def _unreachable(self, error: httpx.TransportError) -> NoAnswer:
+        return NoAnswer(
             f"Airflow does not answer at {self.url}: {error}",
             "`invoke status` shows what runs; `invoke up` starts what is missing.",
         )
@@ -199,7 +212,8 @@ def _failure(response: httpx.Response, what: str) -> ConfigurationError | Enviro
     if response.is_client_error and response.status_code != httpx.codes.UNAUTHORIZED:
         message = f"Airflow refuses {what}: {words}"
         return RequestRefused(message, status=response.status_code)
-    return EnvironmentFailure(
+    kind = EnvironmentFailure if response.is_client_error else NoAnswer
+    return kind(
         f"Airflow failed at {what} ({response.status_code}): {words}",
         "`invoke logs api-server` shows why.",
     )

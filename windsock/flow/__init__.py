@@ -5,13 +5,13 @@ from windsock.flow.checking import dags_check
 from windsock.flow.dags import (
     dags_errors,
     dags_list,
-    dags_trigger,
     settings_export,
 )
 from windsock.flow.following import attach
 from windsock.flow.looking import logs, open_ui, restart, shell, status, version
 from windsock.flow.manifests import build, diff, render
 from windsock.flow.testing import TestRequest, ci, test
+from windsock.flow.triggering import dags_trigger
 from windsock.flow.workspace import Workspace, airflow_client
 
 __all__ = [

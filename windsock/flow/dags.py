@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import TYPE_CHECKING, Any
 
-from windsock.errors import ConfigurationError, DagError
+from windsock.errors import DagError
 from windsock.flow.workspace import airflow_client
 from windsock.sync_process.control import ControlClient
 
@@ -55,46 +53,6 @@ def dags_errors(work: Workspace, *, as_json: bool) -> int:
         if not settled.errors:
             answer.success(f"all files import ({len(settled.dags)} DAGs)")
     return DagError.exit_code if settled.errors else 0
-
-
-def dags_trigger(
-    work: Workspace, *, dag_id: str, conf: str, wait: bool, timeout: float, as_json: bool
-) -> int:
-    """Trigger a run on exactly what is on disk; with `wait`, exit code 1 unless it succeeds."""
-    environment = work.environment()
-    configuration = _json_object(conf)
-    deadline = time.monotonic() + timeout
-    ControlClient(environment.control_socket).barrier(timeout=timeout)
-    client = airflow_client(environment)
-    if wait and client.dag(dag_id).paused:
-        raise ConfigurationError(
-            f"{dag_id} is paused: its run would not start",
-            f"Unpause it in the UI, or by `invoke shell -- airflow dags unpause {dag_id}`.",
-        )
-    run = client.trigger(dag_id, conf=configuration)
-    url = client.run_url(dag_id, run.run_id)
-    if not as_json:
-        work.console.success(f"{dag_id}: run {run.run_id} is queued  {url}")
-    if wait:
-        run = client.wait(dag_id, run.run_id, timeout=max(0.0, deadline - time.monotonic()))
-    if as_json:
-        work.console.json({"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url})
-    elif wait:
-        show = work.console.success if run.state == "success" else work.console.failure
-        show(f"{dag_id}: {run.state}")
-    return DagError.exit_code if wait and run.state != "success" else 0
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError as error:
-        raise ConfigurationError(
-            f"--conf is no JSON: {error}", """Write it like --conf '{"day": "2026-01-01"}'."""
-        ) from error
-    if not isinstance(value, dict):
-        raise ConfigurationError("--conf must be a JSON object", """Like '{"day": 1}'.""")
-    return value
 
 
 def settings_export(work: Workspace, *, output: str) -> None:

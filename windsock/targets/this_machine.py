@@ -115,11 +115,19 @@ class ThisMachine:
             dags_folder=str(self.settings.dags_folder.resolve()),
             airflow=airflow_version(self.settings),
             further=self._further,
+            patience=self.settings.up_timeout,
+            parallelism=self._parallelism(),
         )
 
     @property
     def _further(self) -> dict[str, str]:
         return {name: str(folder) for name, folder in self.settings.further_folders.items()}
+
+    def _parallelism(self) -> int:
+        """How many task instances run at once; 0 if the setting is no number."""
+        ours = self.settings.local.parallelism if self.location.target == "local" else 0
+        given = self.settings.airflow.get("core.parallelism", str(ours))
+        return int(given) if given.isdecimal() else 0
 
     def sync_program(
         self, *, store: str, processor_socket: str, pod: PodSettings | None = None

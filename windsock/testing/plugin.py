@@ -129,6 +129,7 @@ def airflow(
         barrier=lambda timeout: session.control.barrier(timeout=timeout),
         dags_folder=Path(session.environment.dags_folder),
         test_name=item.name,
+        parallelism=session.environment.parallelism,
         on_run=record,
     )
     item.stash[_RUNNING] = running
@@ -153,7 +154,12 @@ def pytest_runtest_makereport(
         if running is not None and running.runs:
             from windsock.testing.report import section  # noqa: PLC0415 - only failures need it
 
-            report.sections += [section(run) for run in running.runs]
+            # On a cluster this folder does not exist: the store is in a pod.
+            snapshots = state_folder(item.config) / "store" / "snapshots"
+            report.sections += [
+                section(run, dags_folder=running.dags_folder, snapshots=snapshots)
+                for run in running.runs
+            ]
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windsock.airflow.records import FAILED_TASK_STATES
@@ -10,32 +11,54 @@ from windsock.errors import WindsockError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from windsock.airflow.failure import Failure
     from windsock.airflow.records import TaskInstance
-    from windsock.testing.runs import Run, TaskOutcome
+    from windsock.testing.runs import Run
 
 _BAR_WIDTH = 32
-_LOG_TAIL = 60
+_LOG_LINES = 60
 """Lines of a failed task's log that a report shows."""
-_MOST_LOGS = 5
-"""Failed tasks whose logs a report shows: a hundred mapped failures are one failure."""
 
 
-def section(run: Run) -> tuple[str, str]:
+def section(
+    run: Run, *, dags_folder: Path = Path(), snapshots: Path | None = None
+) -> tuple[str, str]:
     """The title and the text of a section in pytest's report.
 
     An error of Airflow's API is part of the text: the report of a failure must not fail.
+
+    Args:
+        run: A run of the test.
+        dags_folder: The author's files.
+        snapshots: The store's folder of snapshots, if it is on this machine.
     """
     title = f"DAG run {run.dag_id}"
     try:
         record = run.record
         parts = [f"{record.state}  {run.url}", timeline(run.tries(), start=record.started)]
-        failed = [task for task in run.tasks if task.state in FAILED_TASK_STATES and task.attempts]
-        parts += [_tail(task) for task in failed[:_MOST_LOGS]]
-        if len(failed) > _MOST_LOGS:
-            parts.append(f"({len(failed) - _MOST_LOGS} more failed tasks: see the page above)")
+        if any(task.state in FAILED_TASK_STATES for task in run.tasks):
+            failure = run.failure(
+                dags_folder=dags_folder, snapshots=snapshots, log_lines=_LOG_LINES
+            )
+            parts += failed_tasks(failure)
     except WindsockError as error:
         return title, f"{run.url}\nAirflow shows no more of it: {error}"
     return title, "\n\n".join(part for part in parts if part)
+
+
+def failed_tasks(failure: Failure) -> list[str]:
+    """A paragraph for each failed task, and one for what differs from the last green run."""
+    parts = []
+    for task in failure.tasks:
+        place = f"  at {task.place}" if task.place else ""
+        head = f"--- {task.task}, try {task.try_number}: {task.headline}{place}"
+        parts.append("\n".join([head, *task.log]))
+    if failure.left_out:
+        parts.append(f"({failure.left_out} more failed tasks: see the page above)")
+    if failure.since_green:
+        news = "\n".join(f"  {item}" for item in failure.since_green)
+        parts.append(f"since the last run that succeeded, {failure.green_run}:\n{news}")
+    return parts
 
 
 def timeline(tries: list[TaskInstance], *, start: datetime | None) -> str:
@@ -71,11 +94,3 @@ def _bar(offset: float, length: float | None, span: float) -> str:
     if length is None:
         return " " * first + "#" * (_BAR_WIDTH - first - 1) + ">"
     return " " * first + "#" * max(1, min(_BAR_WIDTH - first, round(length / span * _BAR_WIDTH)))
-
-
-def _tail(task: TaskOutcome) -> str:
-    lines = task.logs().splitlines()
-    left_out = len(lines) - _LOG_TAIL
-    head = f"--- log of {task.label}, try {task.attempts}"
-    head += f", its last {_LOG_TAIL} of {len(lines)} lines" if left_out > 0 else ""
-    return "\n".join([head, *lines[-_LOG_TAIL:]])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.airflow.api import Airflow
-    from windsock.airflow.records import AssetEvent, Dag
+    from windsock.airflow.records import AssetEvent, Dag, DagRun
     from windsock.model import ParsedSnapshot
 
 BARRIER_TIMEOUT = 60.0
@@ -52,6 +52,7 @@ class RunningAirflow:
         test_name: Becomes part of the ids of the runs.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
+        parallelism: How many task instances run at once; 0 if that is not known.
         on_run: Called with each run when it has started.
     """
 
@@ -64,15 +65,17 @@ class RunningAirflow:
         test_name: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        parallelism: int = 0,
         on_run: Callable[[Run], None] = lambda _: None,
     ) -> None:
         self.api = api
         self.runs: list[Run] = []
         self._barrier = barrier
-        self._dags_folder = dags_folder
+        self.dags_folder = dags_folder
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
         self._clock = clock
         self._sleep = sleep
+        self._parallelism = parallelism
         self._on_run = on_run
 
     @property
@@ -125,7 +128,7 @@ class RunningAirflow:
             run_id=f"windsock__{self._test_name}__{uuid.uuid4().hex}",
             logical_date=logical_date,
         )
-        return self._watched(Run(self.api, record, clock=self._clock, sleep=self._sleep))
+        return self._watched(record)
 
     def wait_for_run(self, dag_id: str, *, after: Run, timeout: float = 60.0) -> Run:
         """The run that an asset change of another run starts, when it has finished.
@@ -160,8 +163,7 @@ class RunningAirflow:
                 )
             self._sleep(_POLL)
         record = self.api.run(dag_id, started[-1])
-        run = Run(self.api, record, clock=self._clock, sleep=self._sleep)
-        return self._watched(run).wait(timeout=max(0.0, deadline - self._clock()))
+        return self._watched(record).wait(timeout=max(0.0, deadline - self._clock()))
 
     def unpause(self, dag_id: str) -> None:
         """Let the runs of a DAG go on, and asset changes start it."""
@@ -244,7 +246,14 @@ class RunningAirflow:
                 self._sleep(_POLL)
         return []
 
-    def _watched(self, run: Run) -> Run:
+    def _watched(self, record: DagRun) -> Run:
+        run = Run(
+            self.api,
+            record,
+            clock=self._clock,
+            sleep=self._sleep,
+            parallelism=self._parallelism,
+        )
         self.runs.append(run)
         self._on_run(run)
         return run
@@ -282,7 +291,7 @@ class RunningAirflow:
     def _names(self, file: str, dag_id: str) -> bool:
         """Whether a DAG file contains the id: then the file most likely defines the DAG."""
         try:
-            text = (self._dags_folder / file).read_text(encoding="utf-8", errors="replace")
+            text = (self.dags_folder / file).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return False
         return re.search(rf"\b{re.escape(dag_id)}\b", text) is not None

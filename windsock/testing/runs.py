@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from windsock.airflow.api import NotFound
-from windsock.errors import ConfigurationError, DagError, DeadlineExceeded
+from windsock.airflow.api import NotFound, StillGoing
+from windsock.airflow.failure import explain_failure
+from windsock.airflow.task_log import LOG_SETTLING, whole_log
+from windsock.airflow.waiting import reasons
+from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, WindsockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from windsock.airflow.api import Airflow
+    from windsock.airflow.failure import Failure
     from windsock.airflow.records import DagRun, LogLine, TaskInstance
 
 _SEVERITY = (
@@ -19,13 +24,6 @@ _SEVERITY = (
     *("up_for_reschedule", "awaiting_input", "queued", "scheduled"),
 )
 """The states of which the first one found among mapped instances is the state of the whole."""
-
-LOG_SETTLING = 3.0
-"""Seconds that the end of a log may take to arrive after its task has ended.
-
-Airflow's supervisor reports the end of a task before it has written the last lines of its log.
-"""
-_LOG_POLL = 0.1
 
 
 class Run:
@@ -38,11 +36,13 @@ class Run:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        parallelism: int = 0,
     ) -> None:
         self._api = api
         self._record = record
         self._clock = clock
         self._sleep = sleep
+        self._parallelism = parallelism
         self._finished_at: float | None = None
         self._instances: list[TaskInstance] | None = None
 
@@ -99,18 +99,39 @@ class Run:
         __tracebackhide__ = True
         try:
             self._record = self._api.wait(self.dag_id, self.run_id, timeout=timeout)
-        except DeadlineExceeded:
+        except StillGoing:
             states = ", ".join(
                 f"{item.label} {item.state or 'not yet scheduled'}" for item in self.instances()
             )
+            why = self._why()
             self.stop()
             raise DeadlineExceeded(
                 f"the run of {self.dag_id} had not finished after {timeout:.3g} s: "
                 f"{states or 'no task was scheduled'}",
-                f"It has been stopped. See {self.url}",
+                "\n".join([*why, f"It has been stopped. See {self.url}"]),
             ) from None
         self._finished_at = self._clock()
         return self
+
+    def _why(self) -> list[str]:
+        """Why it has not ended, as lines for a person."""
+        try:
+            found = reasons(self._api, self.dag_id, self.run_id, parallelism=self._parallelism)
+        except WindsockError as error:
+            return [f"Why is not known: {error.message}"]
+        return [line for item in found for line in (item.message, item.hint) if line]
+
+    def failure(self, *, dags_folder: Path, snapshots: Path | None, log_lines: int) -> Failure:
+        """Why it failed; see `windsock.airflow.failure.explain_failure`."""
+        return explain_failure(
+            self._api,
+            self.record,
+            dags_folder=dags_folder,
+            snapshots=snapshots,
+            log_lines=log_lines,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
 
     def stop(self) -> None:
         """Mark the run failed, which kills its tasks. Nothing happens to a finished run."""
@@ -188,31 +209,19 @@ class Run:
 
     def _log(self, instance: TaskInstance, try_number: int) -> list[LogLine]:
         """A log to its end, also when the task has only just ended."""
-        deadline = (self._finished_at or self._clock()) + LOG_SETTLING
-        before: list[LogLine] | None = None
-        while True:
-            lines = self._api.log(
-                self.dag_id,
-                self.run_id,
-                instance.task_id,
-                try_number=try_number,
-                map_index=instance.map_index,
-            )
-            if self._clock() >= deadline or (lines == before and _has_end(lines)):
-                return lines
-            before = lines
-            self._sleep(_LOG_POLL)
+        return whole_log(
+            self._api,
+            instance,
+            try_number=try_number,
+            until=(self._finished_at or self._clock()) + LOG_SETTLING,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
 
     def _xcom(self, instance: TaskInstance, key: str) -> Any:
         return self._api.xcom(
             self.dag_id, self.run_id, instance.task_id, key=key, map_index=instance.map_index
         )
-
-
-def _has_end(lines: list[LogLine]) -> bool:
-    """Whether the task runner closed its last group, after which a task writes nothing."""
-    events = [line.event for line in lines]
-    return "::group::Post Execute" in events and events[-1] == "::endgroup::"
 
 
 class TaskOutcome:

@@ -48,6 +48,10 @@ class FakeTask:
     map_index: int = -1
     tries: int = 1
     log: list[Json] = field(default_factory=list)
+    pool: str = "default_pool"
+    pool_slots: int = 1
+    downstream: tuple[str, ...] = ()
+    depends_on_past: bool = False
 
 
 @dataclass
@@ -61,6 +65,8 @@ class FakeDag:
     file: str = "shop.py"
     paused: bool = False
     stale: bool = False
+    max_active_runs: int = 16
+    max_active_tasks: int = 16
     starts: str | None = None
     """The DAG that an asset of this one starts."""
 
@@ -110,6 +116,11 @@ class FakeAirflow:
         self.wait_breaks = False
         self.late_log_lines: list[Json] = []
         self.tokens = 0
+        self.unmet: dict[str, str] = {}
+        self.health: Json = {
+            name: {"status": "healthy", f"latest_{name}_heartbeat": MOMENT.format(10)}
+            for name in ("scheduler", "triggerer")
+        }
         pool = {"name": "default_pool", "slots": 128, "description": "Default pool"}
         self.objects: dict[str, dict[str, Json]] = {
             "connections": {},
@@ -195,14 +206,29 @@ class FakeAirflow:
             "bundle_version": None,
             "relative_fileloc": dag.file,
             "timetable_summary": None,
+            "max_active_runs": dag.max_active_runs,
+            "max_active_tasks": dag.max_active_tasks,
             "tags": [],
             "has_import_errors": dag.file in self.import_errors,
         }
 
     @route("GET", "/dags/([^/]+)/tasks")
     def list_tasks(self, _: Asked, dag_id: str) -> Answer:
-        names = dict.fromkeys(task.task_id for task in self.dags[dag_id].tasks)
-        return {"tasks": [{"task_id": name} for name in names], "total_entries": len(names)}
+        tasks = {
+            task.task_id: {
+                "task_id": task.task_id,
+                "downstream_task_ids": list(task.downstream),
+                "depends_on_past": task.depends_on_past,
+                "trigger_rule": "all_success",
+                "is_mapped": task.map_index >= 0,
+            }
+            for task in self.dags[dag_id].tasks
+        }
+        return {"tasks": list(tasks.values()), "total_entries": len(tasks)}
+
+    @route("GET", "/monitor/health")
+    def get_health(self, _: Asked) -> Answer:
+        return self.health
 
     @route("GET", "/importErrors")
     def list_import_errors(self, asked: Asked) -> Answer:
@@ -227,12 +253,14 @@ class FakeAirflow:
 
     @route("GET", "/dags/([^/]+)/dagRuns")
     def list_runs(self, asked: Asked, dag_id: str) -> Answer:
-        prefix = asked.query.get("run_id_prefix_pattern", "")
+        prefix, state = asked.query.get("run_id_prefix_pattern", ""), asked.query.get("state")
         runs = [
             run
             for (own, run_id), run in self.runs.items()
-            if dag_id in ("~", own) and run_id.startswith(prefix)
+            if dag_id in ("~", own) and run_id.startswith(prefix) and state in (None, run["state"])
         ]
+        if asked.query.get("order_by") == "-id":
+            runs.reverse()
         return self._page(asked, "dag_runs", runs)
 
     @route("POST", "/dags/([^/]+)/dagRuns")
@@ -329,17 +357,30 @@ class FakeAirflow:
 
     @route("GET", f"{RUN}/taskInstances")
     def list_instances(self, asked: Asked, dag_id: str, run_id: str) -> Answer:
+        if (dag_id, run_id) == ("~", "~"):
+            everywhere = [
+                self._instance(dag, run, task)
+                for (dag, run), record in self.runs.items()
+                for task in self.dags[dag].tasks
+                if task.state in ("queued", "running") and record["state"] == "running"
+            ]
+            return self._page(asked, "task_instances", everywhere)
         if (dag_id, run_id) not in self.runs:
             return no_run(dag_id, run_id)
-        instances = [self._instance(run_id, task) for task in self.dags[dag_id].tasks]
+        instances = [self._instance(dag_id, run_id, task) for task in self.dags[dag_id].tasks]
         return self._page(asked, "task_instances", instances)
 
-    def _instance(self, run_id: str, task: FakeTask, try_number: int | None = None) -> Json:
+    def _instance(
+        self, dag_id: str, run_id: str, task: FakeTask, try_number: int | None = None
+    ) -> Json:
         number = task.tries if try_number is None else try_number
         started = task.tries > 0
         return {
             "task_id": task.task_id,
+            "dag_id": dag_id,
             "dag_run_id": run_id,
+            "pool": task.pool,
+            "pool_slots": task.pool_slots,
             "map_index": task.map_index,
             "state": task.state if number == task.tries else "failed",
             "try_number": number,
@@ -349,6 +390,11 @@ class FakeAirflow:
             "dag_version": {"bundle_version": None},
         }
 
+    @route("GET", f"{RUN}/taskInstances/([^/]+)/dependencies")
+    def list_dependencies(self, _: Asked, _dag_id: str, _run_id: str, task_id: str) -> Answer:
+        said = self.unmet.get(task_id)
+        return {"dependencies": [{"name": "A limit", "reason": said}] if said else []}
+
     @route("GET", f"{RUN}/taskInstances/([^/]+)(?:/([0-9]+))?/tries")
     def list_tries(
         self, _: Asked, dag_id: str, run_id: str, task_id: str, map_index: str | None
@@ -356,7 +402,7 @@ class FakeAirflow:
         task = self._task(dag_id, task_id, map_index or "-1")
         if task is None:
             return refused(404, "The Task Instance was not found")
-        tries = [self._instance(run_id, task, number + 1) for number in range(task.tries)]
+        tries = [self._instance(dag_id, run_id, task, number + 1) for number in range(task.tries)]
         return {"task_instances": tries, "total_entries": len(tries)}
 
     @route("GET", f"{RUN}/taskInstances/([^/]+)/logs/([0-9]+)")
@@ -387,7 +433,10 @@ class FakeAirflow:
 
     @route("GET", "/(connections|variables|pools)")
     def list_objects(self, asked: Asked, kind: str) -> Answer:
-        return self._page(asked, kind, [masked(item) for item in self.objects[kind].values()])
+        shown = [masked(item) for item in self.objects[kind].values()]
+        if kind == "pools":
+            shown = [{"open_slots": pool["slots"], **pool} for pool in shown]
+        return self._page(asked, kind, shown)
 
     @route("PATCH", "/(connections|variables|pools)")
     def change_objects(self, asked: Asked, kind: str) -> Answer:

@@ -33,7 +33,7 @@ from windsock.events import (
     Settled,
     to_json,
 )
-from windsock.flow import bringing_up, dags, following
+from windsock.flow import bringing_up, dags, following, triggering
 from windsock.flow import testing as flow_testing
 from windsock.model import ENVIRONMENT_FILE, Environment
 
@@ -76,7 +76,8 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> FakeAirflow:
         FakeDag("bad", state="failed"),
     )
     clock = VirtualClock()
-    monkeypatch.setattr(dags, "airflow_client", lambda _: fake.client(clock))
+    for module in (dags, triggering):
+        monkeypatch.setattr(module, "airflow_client", lambda _: fake.client(clock))
     return fake
 
 

@@ -82,9 +82,10 @@ def test_a_section_has_the_page_the_timeline_and_the_failed_log() -> None:
         ["extract", "1", "failed"],
         ["extract", "2", "success"],
     ]
-    assert "log of load, try 1, its last 60 of 103 lines" in text
+    assert "--- load, try 1: it ended without an exception" in text
     assert "line 99" in text
-    assert "line 3\n" not in text
+    assert "line 39\n" not in text
+    assert "::group::" not in text
     assert "not shown" not in text
 
 
@@ -92,7 +93,7 @@ def test_a_hundred_failures_show_five_logs() -> None:
     tasks = [FakeTask("t", state="failed", map_index=index) for index in range(100)]
     run = finish(FakeAirflow(FakeDag("sales", state="failed", tasks=tasks)), "sales")
     text = section(run)[1]
-    assert text.count("--- log of") == 5
+    assert text.count("--- t[") == 5
     assert "(95 more failed tasks" in text
 
 

@@ -135,7 +135,9 @@ class LocalParts(ThisMachine):
 
     def wait_database(self) -> None:
         """Wait until PostgreSQL, which is started, answers."""
-        self.postgres.wait_ready(check=lambda: self.supervisor.check("postgres"))
+        self.postgres.wait_ready(
+            seconds=self.settings.up_timeout, check=lambda: self.supervisor.check("postgres")
+        )
 
     def health(self, environment: Environment) -> dict[str, bool]:
         """Component → whether Airflow's health endpoint calls it healthy, or the sync answers."""

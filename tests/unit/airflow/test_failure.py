@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, line_of
+from windsock.airflow.failure import Failure, changed_files, explain_failure
+
+if TYPE_CHECKING:
+    import pytest
+
+SNAPSHOT = "/store/snapshots/" + "0f" * 16
+AIRFLOW = "/venv/lib/python3.11/site-packages/airflow/sdk/task_runner.py"
+
+
+def raised(*frames: tuple[str, int], kind: str = "ValueError", value: str = "no day") -> Any:
+    """A line of a log with an exception."""
+    detail = {
+        "exc_type": kind,
+        "exc_value": value,
+        "frames": [{"filename": file, "lineno": line, "name": "f"} for file, line in frames],
+    }
+    return {**line_of("Task failed with exception"), "level": "error", "error_detail": [detail]}
+
+
+def explain(fake: FakeAirflow, run_id: str = "r", **options: Any) -> Failure:
+    clock = VirtualClock()
+    api = fake.client(clock)
+    if ("sales", run_id) not in fake.runs:
+        api.trigger("sales", run_id=run_id, **options.pop("trigger", {}))
+    run = api.wait("sales", run_id, timeout=10)
+    folder = options.pop("dags_folder", Path("/home/ann/dags"))
+    return explain_failure(api, run, dags_folder=folder, clock=clock, sleep=clock.sleep, **options)
+
+
+def failing(*log: Any) -> FakeAirflow:
+    task = FakeTask("load", state="failed", log=list(log))
+    return FakeAirflow(FakeDag("sales", state="failed", tasks=[task]))
+
+
+def test_the_exception_is_told_at_the_authors_line() -> None:
+    fake = failing(
+        line_of("::group::Pre Execute"),
+        line_of("::endgroup::"),
+        line_of("loaded 3 rows"),
+        raised((AIRFLOW, 9), (f"{SNAPSHOT}/shop/sales.py", 12), ("/usr/lib/json.py", 3)),
+    )
+    [task] = explain(fake).tasks
+    assert (task.task, task.place) == ("load", "/home/ann/dags/shop/sales.py:12")
+    assert task.headline == "ValueError: no day"
+    text = "\n".join(task.log)
+    assert "::" not in text
+    assert "loaded 3 rows" in text
+    assert 'File "/home/ann/dags/shop/sales.py", line 12' in text
+    assert AIRFLOW not in text
+
+
+def test_a_path_below_the_working_folder_is_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake = failing(raised((f"{SNAPSHOT}/sales.py", 1)))
+    [task] = explain(fake, dags_folder=tmp_path / "dags").tasks
+    assert task.place == "dags/sales.py:1"
+
+
+def test_the_headline_has_one_line_and_the_traceback_is_whole() -> None:
+    fake = failing(
+        *(line_of(f"line {number}") for number in range(90)),
+        raised((f"{SNAPSHOT}/sales.py", 1), value="no day\nFor further information\n" * 20),
+    )
+    [task] = explain(fake).tasks
+    assert task.headline == "ValueError: no day"
+    assert task.log[1] == "Traceback (most recent call last):"
+    assert len(task.log) > 40
+
+
+def test_a_task_that_was_killed_has_no_exception() -> None:
+    [task] = explain(failing(line_of("was running"))).tasks
+    assert (task.place, task.headline) == ("", "it ended without an exception: its log says more")
+
+
+def test_a_run_is_compared_with_the_last_green_one() -> None:
+    fake = FakeAirflow(
+        FakeDag(
+            "sales",
+            tasks=[
+                FakeTask("extract", xcom=42, downstream=("load",)),
+                FakeTask("other", xcom=1),
+                FakeTask("load", state="success"),
+            ],
+        )
+    )
+    api = fake.client()
+    api.trigger("sales", run_id="green", conf={"day": 1, "same": 1})
+    api.wait("sales", "green", timeout=10)
+    fake.dags["sales"].state = "failed"
+    fake.dags["sales"].tasks[2].state = "failed"
+    failure = explain(fake, trigger={"conf": {"same": 1, "region": "x" * 200}})
+    assert failure.green_run == "green"
+    assert failure.since_green[0] == "conf 'day': 1 → nothing"
+    assert failure.since_green[1].startswith("conf 'region': nothing → 'xxx")
+    assert len(failure.since_green) == 2
+    assert len(failure.since_green[1]) < 100
+    assert failure.as_json()["tasks"][0]["task"] == "load"
+
+
+def test_the_code_is_compared_by_the_files_of_the_snapshots(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name / "shop").mkdir(parents=True)
+        (tmp_path / name / "same.py").write_text("same")
+        (tmp_path / name / "shop" / "sales.py").write_text(name)
+    (tmp_path / "new" / "added.py").write_text("")
+    assert changed_files(tmp_path, "old", "new") == ["added.py", "shop/sales.py"]
+    assert changed_files(tmp_path, "collected", "new") == []
+    assert changed_files(None, "old", "new") == []
+
+
+def test_a_hundred_failures_are_five_and_a_number() -> None:
+    tasks = [FakeTask("t", state="failed", map_index=index) for index in range(100)]
+    failure = explain(FakeAirflow(FakeDag("sales", state="failed", tasks=tasks)))
+    assert len(failure.tasks) == 5
+    assert failure.left_out == 95

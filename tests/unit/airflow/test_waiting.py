@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
+from windsock.airflow.api import NoAnswer
+from windsock.airflow.waiting import FIRST_LOOK, LOOK_EVERY, Reason, Watch, reasons
+
+
+def reasons_of(*tasks: FakeTask, parallelism: int = 0, **of_the_dag: Any) -> list[Reason]:
+    """Why a run of these tasks waits, in an Airflow with a pool of two slots, one of them free."""
+    fake = FakeAirflow(FakeDag("sales", tasks=list(tasks), looks=10**9, **of_the_dag))
+    fake.objects["pools"]["narrow"] = {"name": "narrow", "slots": 2, "open_slots": 1}
+    fake.unmet = {"limited": "Task concurrency has been reached"}
+    api = fake.client()
+    api.trigger("sales", run_id="r")
+    return reasons(api, "sales", "r", parallelism=parallelism)
+
+
+def scheduled(task_id: str = "load", **changes: Any) -> FakeTask:
+    return FakeTask(task_id, state="scheduled", **changes)
+
+
+RUNS = FakeTask("extract", state="running")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "options", "code", "words"),
+    [
+        ([], {"paused": True}, "paused", "sales is paused"),
+        ([RUNS], {"stale": False, "paused": True}, "paused", "sales is paused"),
+        ([scheduled(pool="nope")], {}, "no-pool", "load: there is no pool 'nope'"),
+        (
+            [scheduled(pool="narrow", pool_slots=3)],
+            {},
+            "pool-too-small",
+            "load: it needs 3 slots of the pool 'narrow', which has 2",
+        ),
+        (
+            [scheduled(pool="narrow", pool_slots=2), FakeTask("a", state="running", pool="narrow")],
+            {},
+            "pool-full",
+            "load: the pool 'narrow' has 2 slots and 1 free, held by sales.a of r",
+        ),
+        (
+            [scheduled(), RUNS],
+            {"max_active_tasks": 1},
+            "max-active-tasks",
+            "load: a run of sales has 1 active task at most (max_active_tasks), now extract",
+        ),
+        (
+            [scheduled(), RUNS],
+            {"parallelism": 1},
+            "no-executor-slot",
+            "load: no slot of the executor is free; its 1 are held by sales.extract of r",
+        ),
+        ([scheduled("limited")], {}, "unmet", "limited: Task concurrency has been reached"),
+        ([FakeTask("load", state="queued")], {}, "queued", "load: the executor has it"),
+        ([RUNS], {}, "running", "extract runs"),
+        ([FakeTask("wait", state="deferred")], {}, "deferred", "wait has handed its waiting"),
+        (
+            [FakeTask("a", state="failed"), FakeTask("b", state="upstream_failed"), RUNS],
+            {},
+            "upstream-failed",
+            "a, b failed",
+        ),
+        (
+            [FakeTask("again", state=None, tries=0, depends_on_past=True)],
+            {},
+            "depends-on-past",
+            "again: it did not succeed in the run before",
+        ),
+        (
+            [
+                FakeTask("a", state="success", downstream=("b",)),
+                FakeTask("b", state=None, tries=0),
+            ],
+            {},
+            "trigger-rule",
+            "b: its trigger rule all_success is not met: a success",
+        ),
+        ([scheduled()], {}, "not-looked-at", "the scheduler has not looked at the run again"),
+    ],
+)
+def test_each_reason_is_told_apart(
+    tasks: list[FakeTask], options: dict[str, Any], code: str, words: str
+) -> None:
+    found = {reason.code: reason for reason in reasons_of(*tasks, **options)}
+    assert words in found[code].message
+
+
+def test_the_run_that_holds_the_slot_is_named() -> None:
+    fake = FakeAirflow(FakeDag("sales", looks=10**9, max_active_runs=1))
+    api = fake.client()
+    api.trigger("sales", run_id="first")
+    api.run("sales", "first")
+    api.trigger("sales", run_id="second")
+    fake.dags["sales"].looks = 0
+    fake._look = lambda identity: fake.runs[identity]  # type: ignore[method-assign] # time stands still
+    [reason] = reasons(api, "sales", "second")
+    assert reason.message == "sales allows 1 active runs (max_active_runs), held by first"
+    assert reason.held_by == ("sales first",)
+    assert reason.as_json()["code"] == "max-active-runs"
+
+
+def test_a_scheduler_that_is_away_comes_first() -> None:
+    fake = FakeAirflow(FakeDag("sales", tasks=[RUNS], looks=10**9))
+    fake.health["scheduler"]["status"] = "unhealthy"
+    api = fake.client()
+    api.trigger("sales", run_id="r")
+    found = reasons(api, "sales", "r")
+    assert [reason.code for reason in found] == ["scheduler-away", "running"]
+    assert "since 2026-11-22T15:36:10" in found[0].message
+    assert "invoke restart scheduler" in found[0].hint
+
+
+def test_a_run_that_has_ended_waits_for_nothing() -> None:
+    fake = FakeAirflow(FakeDag("sales", looks=1))
+    api = fake.client()
+    api.trigger("sales", run_id="r")
+    assert reasons(api, "sales", "r") == []
+
+
+def test_the_pods_of_queued_tasks_are_asked_where_there_are_pods() -> None:
+    fake = FakeAirflow(FakeDag("sales", tasks=[FakeTask("a", state="queued")], looks=10**9))
+    api = fake.client()
+    api.trigger("sales", run_id="r")
+    why = Reason(code="pod", message="a: its image cannot be pulled", tasks=("a",))
+    assert reasons(api, "sales", "r", pods=lambda _run, items: [why] * len(items)) == [why]
+
+
+def test_a_watch_tells_each_news_once_and_asks_seldom() -> None:
+    clock = VirtualClock()
+    paused = Reason(code="paused", message="sales is paused")
+    runs = Reason(code="running", message="a runs", tasks=("a",))
+    answers: list[list[Reason] | NoAnswer] = [
+        [paused],
+        [paused],
+        [runs, paused],
+        NoAnswer("no answer"),
+        [runs],
+    ]
+    asked = 0
+    told: list[list[Reason]] = []
+
+    def look() -> list[Reason]:
+        nonlocal asked
+        answer = answers[asked]
+        asked += 1
+        if isinstance(answer, NoAnswer):
+            raise answer
+        return answer
+
+    watch = Watch(look, told.append, clock=clock)
+    watch()
+    assert asked == 0
+    clock.now = FIRST_LOOK
+    for _ in answers:
+        watch()
+        watch()
+        clock.now += LOOK_EVERY
+    assert asked == len(answers)
+    assert [[reason.code for reason in news] for news in told] == [
+        ["paused"],
+        ["running"],
+        ["no-answer"],
+        ["running"],
+    ]

@@ -1,0 +1,260 @@
+"""Why a run failed: the failing tasks with the exception at the author's line, and what is new.
+
+"What is new" compares the run with the last one of its DAG that succeeded: its code, its conf, and
+what the tasks before the failing one returned.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windsock.airflow.task_log import LOG_SETTLING, whole_log, without_groups
+from windsock.errors import WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from windsock.airflow.api import Airflow
+    from windsock.airflow.records import DagRun, Json, LogLine, TaskInstance
+
+MOST_TASKS = 5
+"""How many failed tasks are told: a hundred mapped failures are one failure."""
+_LONGEST_VALUE = 60
+_SNAPSHOT = re.compile(r"""[^\s"']*/snapshots/[0-9a-f]{32}/""")
+"""Where a task finds the author's files: below the snapshot of its run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedTask:
+    """A task that failed.
+
+    Attributes:
+        task: Its id, with the map index of a mapped one.
+        try_number: Which try this is.
+        place: `file:line` of the innermost frame in the author's files, as seen from the working
+            folder; empty if the exception has none.
+        headline: The exception's type and the first line of its message.
+        log: The end of its log as text, the exception with its traceback included.
+    """
+
+    task: str
+    try_number: int
+    place: str
+    headline: str
+    log: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a run failed.
+
+    Attributes:
+        tasks: The first few failed tasks, in the order in which they ended.
+        left_out: How many more failed.
+        since_green: What differs from the last run that succeeded; empty if there is none.
+        green_run: The id of that run; empty if there is none.
+    """
+
+    tasks: tuple[FailedTask, ...]
+    left_out: int
+    since_green: tuple[str, ...]
+    green_run: str
+
+    def as_json(self) -> Json:
+        """The fields by their names, for `--json`."""
+        return asdict(self)
+
+
+def explain_failure(
+    airflow: Airflow,
+    run: DagRun,
+    *,
+    dags_folder: Path,
+    snapshots: Path | None = None,
+    log_lines: int = 15,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Failure:
+    """Ask Airflow why a run failed.
+
+    Args:
+        airflow: Where it ran.
+        run: A run that has ended.
+        dags_folder: The author's files.
+        snapshots: The store's folder of snapshots, if it is on this machine.
+        log_lines: How many lines of each log are told; the whole traceback always is.
+        clock: Monotonic seconds.
+        sleep: Waits that many seconds.
+
+    Raises:
+        WindsockError: Airflow does not say.
+    """
+    failed = [
+        item
+        for item in airflow.task_instances(run.dag_id, run.run_id)
+        if item.state == "failed" and item.try_number
+    ]
+    failed.sort(key=lambda item: item.ended.timestamp() if item.ended else 0.0)
+    until = clock() + LOG_SETTLING
+    tasks = []
+    for item in failed[:MOST_TASKS]:
+        lines = whole_log(
+            airflow, item, try_number=item.try_number, until=until, clock=clock, sleep=sleep
+        )
+        tasks.append(_failed_task(item, lines, dags_folder, log_lines=log_lines))
+    green = None
+    news: list[str] = []
+    with suppress(WindsockError):
+        green = airflow.last_success(run.dag_id)
+        if green is not None:
+            news = list(_differences(airflow, run, green, failed, snapshots))
+    return Failure(
+        tasks=tuple(tasks),
+        left_out=max(0, len(failed) - MOST_TASKS),
+        since_green=tuple(news),
+        green_run=green.run_id if green else "",
+    )
+
+
+def log_text(lines: Sequence[LogLine], dags_folder: Path) -> list[str]:
+    """A log as a person reads it: without marks of groups, with paths of the author's files."""
+    texts = [line.text() for line in without_groups(list(lines))]
+    folder = seen_from_here(dags_folder)
+    return [
+        _SNAPSHOT.sub(lambda _: f"{folder}/", line) for text in texts for line in text.splitlines()
+    ]
+
+
+def seen_from_here(path: Path) -> str:
+    """A path relative to the working folder if it is below it, so that a click opens it."""
+    here = Path.cwd()
+    resolved = path.resolve()
+    return str(resolved.relative_to(here)) if resolved.is_relative_to(here) else str(path)
+
+
+def _failed_task(
+    item: TaskInstance, lines: list[LogLine], dags_folder: Path, *, log_lines: int
+) -> FailedTask:
+    details: list[Json] = next(
+        (
+            line.values["error_detail"]
+            for line in reversed(lines)
+            if line.values.get("error_detail")
+        ),
+        [],
+    )
+    # The exception that ended the task comes first, what caused it after it.
+    places = [place for detail in details if (place := _place(detail, dags_folder))]
+    headline = "it ended without an exception: its log says more"
+    if details:
+        first = str(details[0].get("exc_value") or "").partition("\n")[0]
+        headline = f"{details[0].get('exc_type')}: {first}".removesuffix(": ")
+    return FailedTask(
+        task=item.label,
+        try_number=item.try_number,
+        place=places[0] if places else "",
+        headline=headline,
+        log=tuple(_end_of(log_text(lines, dags_folder), log_lines)),
+    )
+
+
+def _end_of(lines: list[str], count: int) -> list[str]:
+    """The last lines, and never less than the whole traceback."""
+    start = next(
+        (index for index, line in enumerate(lines) if line.startswith("Traceback ")), len(lines)
+    )
+    return lines[max(0, min(start - 1, len(lines) - count)) :]
+
+
+def _place(detail: Json, dags_folder: Path) -> str:
+    for frame in reversed(detail.get("frames") or []):
+        found = _SNAPSHOT.match(frame["filename"])
+        if found:
+            path = dags_folder / frame["filename"][found.end() :]
+            return f"{seen_from_here(path)}:{frame['lineno']}"
+    return ""
+
+
+def _differences(
+    airflow: Airflow,
+    run: DagRun,
+    green: DagRun,
+    failed: list[TaskInstance],
+    snapshots: Path | None,
+) -> Iterator[str]:
+    if run.bundle_version != green.bundle_version:
+        names = changed_files(snapshots, green.bundle_version, run.bundle_version)
+        yield f"code: {_some(names) if names else 'another snapshot'}"
+    for key in sorted({*run.conf, *green.conf}):
+        before, now = green.conf.get(key, _NOTHING), run.conf.get(key, _NOTHING)
+        if before != now:
+            yield f"conf {key!r}: {_shown(before)} → {_shown(now)}"
+    failing = {item.task_id for item in failed}
+    for task in airflow.task_details(run.dag_id):
+        if failing.isdisjoint(task["downstream_task_ids"] or ()) or task["is_mapped"]:
+            continue
+        before, now = (_returned(airflow, one, task["task_id"]) for one in (green, run))
+        if before != now:
+            yield f"{task['task_id']} returned: {_shown(before)} → {_shown(now)}"
+
+
+class _Nothing:
+    """No value, which a person reads as a word."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_NOTHING = _Nothing()
+
+
+def _returned(airflow: Airflow, run: DagRun, task_id: str) -> Any:
+    try:
+        return airflow.xcom(run.dag_id, run.run_id, task_id)
+    except WindsockError:
+        return _NOTHING
+
+
+def changed_files(snapshots: Path | None, before: str | None, now: str | None) -> list[str]:
+    """The paths that differ between two snapshots; empty if one is not here (any more)."""
+    if snapshots is None or not before or not now:
+        return []
+    old, new = (snapshots / name for name in (before, now))
+    if not old.is_dir() or not new.is_dir():
+        return []
+    names = _files(old) | _files(new)
+    return sorted(name for name in names if not _same(old / name, new / name))
+
+
+def _files(folder: Path) -> set[str]:
+    return {
+        os.path.relpath(os.path.join(parent, name), folder)  # noqa: PTH118 - a thousand files
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }
+
+
+def _same(old: Path, new: Path) -> bool:
+    """Whether two files are equal; an unchanged one is a hard link, which is not read."""
+    try:
+        return old.samefile(new) or filecmp.cmp(old, new, shallow=False)
+    except OSError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def _some(names: list[str]) -> str:
+    most = 4
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,348 @@
+"""Why a run waits: what Airflow knows about it, as reasons that a person can act on.
+
+Airflow itself says `queued` or `running`, and writes the reason into the scheduler's log at best.
+`reasons` asks the API for what each waiting task needs: the DAG, the pool, the executor.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from windsock.airflow.records import ACTIVE_TASK_STATES, FAILED_TASK_STATES
+from windsock.errors import WindsockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from windsock.airflow.api import Airflow
+    from windsock.airflow.records import Dag, DagRun, Json, TaskInstance
+
+    Pods = Callable[[DagRun, list[TaskInstance]], Sequence["Reason"]]
+
+SHOWN = 4
+"""How many tasks or runs a sentence names; it counts the others."""
+FIRST_LOOK = 3.0
+"""Seconds after which a run that has not ended may need an explanation."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks: each one asks Airflow a few questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """One thing that a run waits for.
+
+    Attributes:
+        code: For programs; docs/commands.md lists them.
+        message: The cause, in one sentence.
+        hint: What to do about it; may be empty.
+        tasks: Which tasks of the run wait for it; empty if the run itself does.
+        held_by: The runs, as `dag_id run_id`, that have what is waited for.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    tasks: tuple[str, ...] = ()
+    held_by: tuple[str, ...] = ()
+
+    def as_json(self) -> Json:
+        """The fields by their names, for `--json`."""
+        return asdict(self)
+
+
+def reasons(
+    airflow: Airflow, dag_id: str, run_id: str, *, parallelism: int = 0, pods: Pods | None = None
+) -> list[Reason]:
+    """Why a run has not ended yet; empty if it has.
+
+    Args:
+        airflow: Where it runs.
+        dag_id: Of its DAG.
+        run_id: Of the run.
+        parallelism: How many task instances run at once; 0 if that is not known.
+        pods: Says why the pods of queued tasks do not start, where tasks run in pods.
+
+    Raises:
+        WindsockError: Airflow does not say.
+    """
+    run = airflow.run(dag_id, run_id)
+    if run.finished:
+        return []
+    dag = airflow.dag(dag_id)
+    found = [*_away(airflow), *_of_the_dag(dag)]
+    if run.state == "queued":
+        found += _of_a_queued_run(airflow, dag, run)
+        return found or [
+            Reason(code="not-started", message="the scheduler has not started the run yet")
+        ]
+    instances = airflow.task_instances(dag_id, run_id)
+    by_state: dict[str | None, list[TaskInstance]] = {}
+    for item in instances:
+        by_state.setdefault(item.state, []).append(item)
+    found += _of_scheduled(airflow, dag, by_state, parallelism=parallelism)
+    queued = by_state.get("queued", [])
+    found += pods(run, queued) if pods and queued else _of_queued(queued)
+    found += _of_started(by_state)
+    if not any(state in by_state for state in ACTIVE_TASK_STATES):
+        found += _of_untouched(airflow, dag_id, instances)
+    return found or [
+        Reason(code="not-looked-at", message="the scheduler has not looked at the run again yet")
+    ]
+
+
+def _away(airflow: Airflow) -> Iterator[Reason]:
+    """The components without which a run stands still."""
+    health = airflow.health()
+    for name in ("scheduler", "triggerer"):
+        entry = health.get(name) or {}
+        if entry.get("status") != "unhealthy":
+            continue
+        heard = entry.get(f"latest_{name}_heartbeat") or "it started"
+        yield Reason(
+            code=f"{name}-away",
+            message=f"the {name} is away: nothing has been heard of it since {heard}",
+            hint=f"`invoke logs {name}` shows why; `invoke restart {name}` starts it again.",
+        )
+
+
+def _of_the_dag(dag: Dag) -> Iterator[Reason]:
+    if dag.paused:
+        yield Reason(
+            code="paused",
+            message=f"{dag.dag_id} is paused: nothing of it starts",
+            hint="Unpause it in the UI, or by "
+            f"`invoke shell -- airflow dags unpause {dag.dag_id}`.",
+        )
+    if dag.stale:
+        yield Reason(
+            code="stale",
+            message=f"no file defines {dag.dag_id} any more: nothing of it starts",
+            hint="`invoke dags.errors` shows the files that do not import.",
+        )
+
+
+def _of_a_queued_run(airflow: Airflow, dag: Dag, run: DagRun) -> Iterator[Reason]:
+    holders = [
+        other.run_id
+        for other in airflow.runs(dag.dag_id, states=("running",))
+        if other.run_id != run.run_id
+    ]
+    if dag.max_active_runs and len(holders) >= dag.max_active_runs:
+        yield Reason(
+            code="max-active-runs",
+            message=f"{dag.dag_id} allows {dag.max_active_runs} active runs "
+            f"(max_active_runs), held by {_some(holders)}",
+            hint="Wait for its end, or mark it failed in the UI.",
+            held_by=tuple(f"{dag.dag_id} {holder}" for holder in holders),
+        )
+
+
+def _of_scheduled(
+    airflow: Airflow,
+    dag: Dag,
+    by_state: dict[str | None, list[TaskInstance]],
+    *,
+    parallelism: int,
+) -> Iterator[Reason]:
+    """Why tasks that may run are not handed to the executor."""
+    waiting = by_state.get("scheduled", [])
+    if not waiting:
+        return
+    everywhere = airflow.active_instances()
+    pools = {str(pool["name"]): pool for pool in airflow.objects("pools")}
+    blocked: set[str] = set()
+    for name in dict.fromkeys(item.pool for item in waiting):
+        items = [item for item in waiting if item.pool == name]
+        for reason in _of_a_pool(name, pools.get(name), items, everywhere):
+            blocked.update(reason.tasks)
+            yield reason
+    left = [item for item in waiting if item.label not in blocked]
+    active = [*by_state.get("running", []), *by_state.get("queued", [])]
+    labels = tuple(item.label for item in left)
+    if left and dag.max_active_tasks and len(active) >= dag.max_active_tasks:
+        most = f"{dag.max_active_tasks} active task{'' if dag.max_active_tasks == 1 else 's'}"
+        yield Reason(
+            code="max-active-tasks",
+            message=f"{_some(labels)}: a run of {dag.dag_id} has {most} at most "
+            f"(max_active_tasks), now {_some([item.label for item in active])}",
+            tasks=labels,
+        )
+    elif left and parallelism and len(everywhere) >= parallelism:
+        yield Reason(
+            code="no-executor-slot",
+            message=f"{_some(labels)}: no slot of the executor is free; its {parallelism} are "
+            f"held by {_some([_of_run(item) for item in everywhere])}",
+            hint="Wait for them, or raise `local.parallelism` in invoke.yaml.",
+            tasks=labels,
+            held_by=_runs_of(everywhere),
+        )
+    else:
+        yield from _as_airflow_says(airflow, dag.dag_id, left)
+
+
+def _of_a_pool(
+    name: str, pool: Json | None, items: list[TaskInstance], everywhere: list[TaskInstance]
+) -> Iterator[Reason]:
+    labels = tuple(item.label for item in items)
+    if pool is None:
+        yield Reason(
+            code="no-pool",
+            message=f"{_some(labels)}: there is no pool {name!r}",
+            hint="Add it to `pools` in airflow_settings.yaml, or correct `pool` of the task.",
+            tasks=labels,
+        )
+        return
+    slots = int(pool["slots"])
+    too_large = [item for item in items if 0 <= slots < item.pool_slots]
+    for item in too_large:
+        yield Reason(
+            code="pool-too-small",
+            message=f"{item.label}: it needs {item.pool_slots} slots of the pool {name!r}, "
+            f"which has {slots}",
+            hint="Lower `pool_slots` of the task, or give the pool more slots.",
+            tasks=(item.label,),
+        )
+    free = int(pool["open_slots"])
+    held = [item for item in everywhere if item.pool == name]
+    short = tuple(
+        item.label for item in items if item not in too_large and 0 <= free < item.pool_slots
+    )
+    if short:
+        yield Reason(
+            code="pool-full",
+            message=f"{_some(short)}: the pool {name!r} has {slots} slots and {free} free, held by "
+            f"{_some([_of_run(item) for item in held]) or 'deferred tasks'}",
+            tasks=short,
+            held_by=_runs_of(held),
+        )
+
+
+def _as_airflow_says(airflow: Airflow, dag_id: str, items: list[TaskInstance]) -> Iterator[Reason]:
+    """Airflow's own words, for the limits that are not told apart here."""
+    for item in items[:SHOWN]:
+        said = airflow.unmet(dag_id, item.run_id, item.task_id, map_index=item.map_index)
+        if said:
+            yield Reason(
+                code="unmet", message=f"{item.label}: {'; '.join(said)}", tasks=(item.label,)
+            )
+
+
+def _of_queued(items: list[TaskInstance]) -> Iterator[Reason]:
+    labels = tuple(item.label for item in items)
+    if labels:
+        yield Reason(
+            code="queued",
+            message=f"{_some(labels)}: the executor has it, and has not started it yet",
+            hint="`invoke logs scheduler` shows what the executor does.",
+            tasks=labels,
+        )
+
+
+_STARTED = {
+    "running": "{} runs",
+    "restarting": "{} is being restarted",
+    "deferred": "{} has handed its waiting to the triggerer",
+    "up_for_reschedule": "{} looks for what it waits for from time to time (mode=reschedule)",
+    "up_for_retry": "{} failed, and is tried again after its retry_delay",
+    "awaiting_input": "{} waits for the answer of a person",
+}
+"""State of a task instance → what it does."""
+
+
+def _of_started(by_state: dict[str | None, list[TaskInstance]]) -> Iterator[Reason]:
+    for state, words in _STARTED.items():
+        labels = tuple(item.label for item in by_state.get(state, []))
+        if labels:
+            code = state.replace("_", "-")
+            yield Reason(code=code, message=words.format(_some(labels)), tasks=labels)
+    failed = [
+        item.label for state in sorted(FAILED_TASK_STATES) for item in by_state.get(state, [])
+    ]
+    if failed:
+        yield Reason(
+            code="upstream-failed",
+            message=f"{_some(failed)} failed; the run ends when no other task can start",
+            tasks=tuple(failed),
+        )
+
+
+def _of_untouched(airflow: Airflow, dag_id: str, instances: list[TaskInstance]) -> Iterator[Reason]:
+    """Why tasks are not scheduled although no other task is under way."""
+    states = {item.task_id: item.state for item in instances}
+    tasks = {task["task_id"]: task for task in airflow.task_details(dag_id)}
+    for task_id in dict.fromkeys(item.task_id for item in instances if item.state is None):
+        task = tasks.get(task_id)
+        if task is None:
+            continue
+        if task["depends_on_past"]:
+            yield Reason(
+                code="depends-on-past",
+                message=f"{task_id}: it did not succeed in the run before (depends_on_past)",
+                hint="Let it succeed there, or mark it as success in the UI.",
+                tasks=(task_id,),
+            )
+            continue
+        upstream = [
+            f"{other} {states.get(other) or 'not yet scheduled'}"
+            for other, details in tasks.items()
+            if task_id in (details["downstream_task_ids"] or ())
+        ]
+        if upstream:
+            yield Reason(
+                code="trigger-rule",
+                message=f"{task_id}: its trigger rule {task['trigger_rule']} is not met: "
+                f"{_some(upstream)}",
+                tasks=(task_id,),
+            )
+
+
+def _of_run(item: TaskInstance) -> str:
+    return f"{item.dag_id}.{item.label} of {item.run_id}"
+
+
+def _runs_of(items: list[TaskInstance]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{item.dag_id} {item.run_id}" for item in items))
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
+
+
+class Watch:
+    """Tells why a run waits while somebody waits for its end: each news once.
+
+    Args:
+        look: The reasons now.
+        tell: Gets the reasons when they have changed.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], list[Reason]],
+        tell: Callable[[list[Reason]], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look
+        self._tell = tell
+        self._clock = clock
+        self._next = clock() + FIRST_LOOK
+        self._told: set[tuple[str, tuple[str, ...]]] = set()
+
+    def __call__(self) -> None:
+        """Look, if it is time to."""
+        if self._clock() < self._next:
+            return
+        try:
+            found = self._look()
+        except WindsockError as error:
+            found = [Reason(code="no-answer", message=error.message, hint=error.hint)]
+        self._next = self._clock() + LOOK_EVERY
+        told = {(reason.code, reason.tasks) for reason in found}
+        if told - self._told:
+            self._tell([item for item in found if (item.code, item.tasks) not in self._told])
+        self._told = told

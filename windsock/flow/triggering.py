@@ -1,0 +1,179 @@
+"""Run a DAG from the command line: say why its run waits, and why it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, WindsockError
+from windsock.flow.workspace import airflow_client
+from windsock.sync_process.control import ControlClient
+
+if TYPE_CHECKING:
+    from windsock.airflow.api import Airflow
+    from windsock.airflow.failure import Failure
+    from windsock.airflow.records import DagRun
+    from windsock.airflow.waiting import Reason
+    from windsock.flow.workspace import Workspace
+    from windsock.model import Environment
+    from windsock.terminal.console import Console
+
+
+def dags_trigger(
+    work: Workspace, *, dag_id: str, conf: str, wait: bool, timeout: float, as_json: bool
+) -> int:
+    """Trigger a run on exactly what is on disk; with `wait`, exit code 1 unless it succeeds.
+
+    Raises:
+        DeadlineExceeded: It has not ended in time; the hint says why, and the run goes on.
+    """
+    environment = work.environment()
+    configuration = _json_object(conf)
+    deadline = time.monotonic() + timeout
+    ControlClient(environment.control_socket).barrier(timeout=timeout)
+    client = airflow_client(environment)
+    if wait and client.dag(dag_id).paused:
+        raise ConfigurationError(
+            f"{dag_id} is paused: its run would not start",
+            f"Unpause it in the UI, or by `invoke shell -- airflow dags unpause {dag_id}`.",
+        )
+    run = client.trigger(dag_id, conf=configuration)
+    url = client.run_url(dag_id, run.run_id)
+    answer = {"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url}
+    if not as_json:
+        work.console.success(f"{dag_id}: run {run.run_id} is queued  {url}")
+    if not wait:
+        if as_json:
+            work.console.json(answer)
+        return 0
+    left = max(0.0, deadline - time.monotonic())
+    try:
+        run = _wait(work.console, client, run, environment, timeout=left, tells=not as_json)
+    except _TooLate as late:
+        if as_json:
+            work.console.json({**answer, "state": late.state, "waiting": late.as_json()})
+        late.name(timeout)
+        raise
+    failure = None if run.state == "success" else _explain(work, client, run, environment)
+    if as_json:
+        explained = {"failure": failure.as_json()} if failure else {}
+        work.console.json({**answer, "state": run.state, **explained})
+    else:
+        _show_end(work.console, run, failure, url=url)
+    return 0 if run.state == "success" else DagError.exit_code
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--conf is no JSON: {error}", """Write it like --conf '{"day": "2026-01-01"}'."""
+        ) from error
+    if not isinstance(value, dict):
+        raise ConfigurationError("--conf must be a JSON object", """Like '{"day": 1}'.""")
+    return value
+
+
+class _TooLate(DeadlineExceeded):
+    """A run has not ended in time."""
+
+    def __init__(self, run: DagRun, reasons: list[Reason], *, url: str) -> None:
+        super().__init__("")
+        self.state = run.state
+        self._run = run
+        self._reasons = reasons
+        self._url = url
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [reason.as_json() for reason in self._reasons]
+
+    def name(self, timeout: float) -> None:
+        """Put the error into words.
+
+        Args:
+            timeout: The seconds that the run had, as the person gave them.
+        """
+        run = self._run
+        self.message = f"{run.dag_id}: the run is still {run.state} after {timeout:g} s"
+        lines = [line for item in self._reasons for line in (item.message, item.hint)]
+        if lines:
+            self.message += f": {lines.pop(0)}"
+        goes_on = f"The run goes on: {self._url}"
+        self.hint = "\n".join([*(line for line in lines if line), goes_on])
+
+
+def _wait(
+    console: Console,
+    client: Airflow,
+    run: DagRun,
+    environment: Environment,
+    *,
+    timeout: float,
+    tells: bool,
+) -> DagRun:
+    """Wait for the end of a run, and say meanwhile why it takes so long."""
+    from windsock.airflow.api import StillGoing  # noqa: PLC0415 - httpx only where it is used
+    from windsock.airflow.waiting import Watch, reasons  # noqa: PLC0415 - the same
+
+    def look() -> list[Reason]:
+        return reasons(client, run.dag_id, run.run_id, parallelism=environment.parallelism)
+
+    def tell(found: list[Reason]) -> None:
+        for reason in found if tells else ():
+            console.line(f"  waits: {reason.message}")
+            if reason.hint:
+                console.detail(f"         {reason.hint}")
+
+    try:
+        return client.wait(run.dag_id, run.run_id, timeout=timeout, meanwhile=Watch(look, tell))
+    except StillGoing:
+        now = client.run(run.dag_id, run.run_id)
+        if now.finished:
+            return now
+        found: list[Reason] = []
+        with contextlib.suppress(WindsockError):
+            found = look()
+        raise _TooLate(now, found, url=client.run_url(run.dag_id, run.run_id)) from None
+
+
+def _explain(
+    work: Workspace, client: Airflow, run: DagRun, environment: Environment
+) -> Failure | None:
+    """Why a run failed; None if Airflow does not say."""
+    from windsock.airflow.failure import explain_failure  # noqa: PLC0415 - httpx only where it is used
+
+    try:
+        return explain_failure(
+            client,
+            run,
+            dags_folder=Path(environment.dags_folder),
+            # On a cluster this folder does not exist: the store is in a pod.
+            snapshots=work.settings.state_folder / "store" / "snapshots",
+        )
+    except WindsockError as error:
+        work.console.error(error)
+        return None
+
+
+def _show_end(console: Console, run: DagRun, failure: Failure | None, *, url: str) -> None:
+    if run.state == "success":
+        console.success(f"{run.dag_id}: success")
+        return
+    console.failure(f"{run.dag_id}: {run.state}  {url}")
+    if failure is None:
+        return
+    for task in failure.tasks:
+        place = f"{task.place}  " if task.place else ""
+        console.failure(f"{place}{task.task}: {task.headline}")
+        for line in task.log:
+            console.detail(f"    {line}")
+    if failure.left_out:
+        console.line(f"  {failure.left_out} more tasks failed")
+    if failure.since_green:
+        console.line(f"  since the last run that succeeded, {failure.green_run}:")
+        for line in failure.since_green:
+            console.line(f"    {line}")
