@@ -8,6 +8,7 @@ setting has its default here and its line in docs/configuration.md.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import typing
 from dataclasses import dataclass, field
@@ -196,8 +197,8 @@ class Settings:
 
     @property
     def dags_folder(self) -> Path:
-        """The folder whose saves are synced."""
-        return self.path(self.dags)
+        """The folder whose saves are synced; a link stays one, it may be swapped."""
+        return _tidy(self.path(self.dags))
 
     @property
     def lock(self) -> Path:
@@ -206,13 +207,19 @@ class Settings:
 
     @property
     def further_folders(self) -> dict[str, Path]:
-        """Name in Airflow → folder, of each further folder that is synced."""
-        return {name: self.path(folder).resolve() for folder, name in self.sync.folders.items()}
+        """Name in Airflow → folder, of each further folder that is synced; see `dags_folder`."""
+        return {name: _tidy(self.path(folder)) for folder, name in self.sync.folders.items()}
 
     @property
     def state_folder(self) -> Path:
         """The folder of all files that windsock makes."""
         return self.path(self.state)
+
+
+def _tidy(path: Path) -> Path:
+    """A path without `..`, unless that would lead to another place because of a link."""
+    short = Path(os.path.normpath(path))
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def defaults() -> dict[str, Any]:

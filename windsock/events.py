@@ -93,9 +93,10 @@ class SyncedAgain(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Halted(Event):
-    """Nothing is sent: the folder is empty or missing, and nobody has confirmed that."""
+    """A folder is empty or missing, and nobody has confirmed that; its files stay in Airflow."""
 
     reason: str
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,41 @@
-"""Write small files whole or not at all, and explain why a file could not be written."""
+"""Small files: read in any encoding, written whole or not at all, failures explained."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import tempfile
 from pathlib import Path
 
 from windsock.errors import EnvironmentFailure
+
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # It begins as the mark of UTF-16 does.
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Byte order mark → the encoding that it stands for."""
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file that a person wrote: UTF-8, or what its byte order mark says.
+
+    Windows' PowerShell writes UTF-16. A byte that is no text becomes a surrogate, which
+    `.encode("utf-8")` refuses.
+    """
+    for mark, encoding in BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(
+                encoding, "surrogateescape" if encoding == "utf-8" else "replace"
+            )
+    if data[1:2] == b"\0" and data[:1] != b"\0":
+        return data.decode("utf-16-le", "replace")
+    if data[:1] == b"\0" and data[1:2] not in (b"\0", b""):
+        return data.decode("utf-16-be", "replace")
+    return data.decode("utf-8", "surrogateescape")
 
 
 def private_folder(folder: Path) -> Path:

@@ -47,11 +47,16 @@ class Connection:
     Args:
         peer: The socket.
         changed: Called when lines wait, or wait no more, for the socket to take them.
+        longest: The bytes of a line that this client sends; 0 means `MAXIMUM_BYTES`.
     """
 
-    def __init__(self, peer: socket.socket, changed: Callable[[bool], None]) -> None:
+    def __init__(
+        self, peer: socket.socket, changed: Callable[[bool], None], *, longest: int = 0
+    ) -> None:
         self._peer = peer
         self._changed = changed
+        self._longest = longest
+        self._greeting = 0
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self._subscribed = False
@@ -66,6 +71,7 @@ class Connection:
         """Send a line, and from then on all that is published."""
         with self._sending:
             self._subscribed = True
+            self._greeting = len(line)
             self._send(line)
 
     def publish(self, line: bytes) -> None:
@@ -84,12 +90,15 @@ class Connection:
             return []
         except OSError:
             return None
-        self._incoming += data
-        *lines, rest = self._incoming.split(b"\n")
-        self._incoming = bytearray(rest)
-        if not data or len(rest) > MAXIMUM_BYTES:
+        first, *others = data.split(b"\n")
+        self._incoming += first
+        lines = []
+        for other in others:
+            lines.append(bytes(self._incoming))
+            self._incoming = bytearray(other)
+        if not data or len(self._incoming) > (self._longest or MAXIMUM_BYTES):
             return None
-        return [bytes(line) for line in lines]
+        return lines
 
     def hang_up(self) -> None:
         """End the connection, for both sides and all processes that share it."""
@@ -97,7 +106,9 @@ class Connection:
             self._peer.shutdown(socket.SHUT_RDWR)
 
     def _send(self, line: bytes) -> None:
-        if self._outgoing and len(self._outgoing) + len(line) > MAXIMUM_BYTES:
+        # A long greeting must not count, or the client would never get to the end of it.
+        room = MAXIMUM_BYTES + self._greeting - len(self._outgoing)
+        if self._outgoing and len(line) > room:
             # A client that misses a line would know something wrong. It may connect again.
             self._outgoing.clear()
             self.hang_up()

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from windsock.json_lines import Connection, decode, encode
+from windsock.store.wire import MAXIMUM_HEADER
 
 
 class ProcessorLine:
@@ -55,7 +56,12 @@ class ProcessorLine:
             return False
         peer.setblocking(False)
         self._socket, self._pause = peer, self.FIRST_PAUSE
-        self._connection = Connection(peer, lambda waits: setattr(self, "wants_to_write", waits))
+        # Its greeting is all that it knows: some hundred bytes for each DAG file.
+        self._connection = Connection(
+            peer,
+            lambda waits: setattr(self, "wants_to_write", waits),
+            longest=MAXIMUM_HEADER,
+        )
         return True
 
     def send(self, message: dict[str, Any]) -> bool:

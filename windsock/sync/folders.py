@@ -7,17 +7,20 @@ never come from two different saves.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import posixpath
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError
-from windsock.sync.rules import Rules
+from windsock.sync.rules import IGNORE_FILE, Rules
 from windsock.sync.scan import NOTHING, Problem, Scan, Tree, scan
-from windsock.sync.watch import Hints, Watcher
+from windsock.sync.watch import POLL, Hints, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 
 class Folder:
@@ -28,9 +31,6 @@ class Folder:
         name: Its name in the tree; empty for the DAG folder.
         hints: Collects the paths that changed, as paths of the tree.
         note: See `Watcher`.
-
-    Raises:
-        ConfigurationError: Its `.windsockignore` is broken.
     """
 
     def __init__(self, root: Path, *, name: str, hints: Hints, note: Callable[[str], None]) -> None:
@@ -42,7 +42,8 @@ class Folder:
             hint=lambda path: hints.note(None if path is None else self.prefix + path),
             note=note,
         )
-        self._rules = Rules.load(root)
+        self._rules: Rules | None = None
+        self._complaint = ""
         self._last = NOTHING
 
     @property
@@ -50,21 +51,69 @@ class Folder:
         """The folder in a message."""
         return f"the folder {self.root}" if self.name else f"the DAG folder {self.root}"
 
-    def look(self, hinted: Collection[str] | None) -> Scan:
-        """Scan the folder; `hinted` has paths of the tree, the result has paths of the folder."""
-        complaints: tuple[Problem, ...] = ()
+    @property
+    def interval(self) -> float:
+        """Seconds after which to look even without a hint."""
+        return min(self.watcher.interval, POLL) if self._last.unread else self.watcher.interval
+
+    def load_rules(self) -> None:
+        """Load the rules again; rules that cannot be loaded leave the ones before in force."""
+        self._complaint = ""
         try:
             self._rules = Rules.load(self.root, known=self._rules)
         except ConfigurationError as error:
-            reason = f"the rules stay as they were: {error.message}"
-            complaints = (Problem(".windsockignore", reason),)
+            self._complaint = error.message
+
+    def look(self, hinted: Collection[str] | None, elsewhere: Callable[[str, bytes], str]) -> Scan:
+        """Scan the folder by its rules; the result has paths of the folder.
+
+        Args:
+            hinted: See `Folders.look`.
+            elsewhere: See `scan`.
+        """
+        if self._rules is None:
+            # What it leaves out may be secret: nothing is sent until it can be read.
+            self.watcher.watch(Rules())
+            return Scan(tree=NOTHING.tree, missing=self._complaint)
+        problems: list[Problem] = []
+        if self._complaint:
+            reason = f"the rules stay as they were: {self._complaint}"
+            problems.append(Problem(IGNORE_FILE, reason))
         watched = self.watcher.watch(self._rules)
         only = None
         if watched and hinted is not None:
             only = {path[len(self.prefix) :] for path in hinted if path.startswith(self.prefix)}
-        found = scan(self.root, self._rules, self._last, only=only)
+        found = scan(self.root, self._rules, self._last, only=only, elsewhere=elsewhere)
         self._last = dataclasses.replace(found, contents={})
-        return dataclasses.replace(found, problems=complaints + found.problems)
+        if line := self.left_out_by():
+            reason = f"its line `{line}` leaves out everything in {self.title}"
+            problems.append(Problem(IGNORE_FILE, reason))
+        return dataclasses.replace(found, problems=(*problems, *found.problems))
+
+    def sends(self, path: str) -> bool:
+        """Whether a file of the folder, or the folder itself (""), is sent."""
+        return self._rules is not None and not (path and self._rules.ignores_below(path))
+
+    def left_out_by(self) -> str:
+        """The line of `.windsockignore` that leaves out all there is; empty if none does."""
+        if self._rules is None or len(self._last.tree) or self._last.missing:
+            return ""
+        left_out = (self._rules.own_line(path, is_directory=is_directory) for path, is_directory
+                    in self._walk(self._rules))  # fmt: skip
+        return next(filter(None, left_out), "")
+
+    def _walk(self, rules: Rules) -> Iterator[tuple[str, bool]]:
+        """All paths down to those that are ignored, each with whether it is a folder."""
+        folders = [""]
+        while folders:
+            prefix = folders.pop()
+            with suppress(OSError), os.scandir(self.root / prefix) as items:
+                for item in sorted(items, key=lambda each: each.name):
+                    is_directory = item.is_dir(follow_symlinks=False)
+                    path = prefix + item.name
+                    yield path, is_directory
+                    if is_directory and not rules.ignores(path, is_directory=True):
+                        folders.append(path + "/")
 
     def settled(self, path: str, digest: str) -> tuple[int, ...]:
         """The signature of a file as long as it has this content; empty if that is not known."""
@@ -79,11 +128,7 @@ class Folder:
 
 
 class Folders:
-    """All folders, as one tree; `further` has the names in the tree.
-
-    Raises:
-        ConfigurationError: The `.windsockignore` of one is broken.
-    """
+    """All folders, as one tree; `further` has the names in the tree."""
 
     def __init__(
         self,
@@ -100,11 +145,16 @@ class Folders:
         ]
         self._all = [self._dags, *self._further]
         self._tree = NOTHING.tree
+        self._missing: dict[str, str] = {}
 
     @property
     def interval(self) -> float:
         """Seconds after which to look even without a wake."""
-        return min(folder.watcher.interval for folder in self._all)
+        return min(folder.interval for folder in self._all)
+
+    def is_elsewhere(self) -> bool:
+        """Whether another folder is in the place of one that is watched; cheap."""
+        return any(folder.watcher.is_elsewhere() for folder in self._all)
 
     def stop(self) -> None:
         """Stop watching, until the next look."""
@@ -122,14 +172,19 @@ class Folders:
         Args:
             hinted: The paths that may have changed since the last look; None if any may have.
         """
-        scans = [(folder, folder.look(hinted)) for folder in self._all]
-        missing = "; ".join(
-            f"{folder.title} cannot be read: {found.missing}"
+        for folder in self._all:
+            folder.load_rules()
+        scans = [
+            (folder, folder.look(hinted, functools.partial(self._target, folder)))
+            for folder in self._all
+        ]
+        self._missing = {
+            folder.name: f"{folder.title} cannot be read: {found.missing}"
             for folder, found in scans
             if found.missing
-        )
+        }
         if not self._further:
-            return dataclasses.replace(scans[0][1], missing=missing)
+            return dataclasses.replace(scans[0][1], missing=self._missing.get("", ""))
 
         def visible(folder: Folder, path: str) -> bool:
             return bool(folder.name) or not self._is_hidden(path)
@@ -166,11 +221,37 @@ class Folders:
                 for path in found.unsettled
                 if visible(folder, path)
             ),
-            missing=missing,
+            unread=frozenset(
+                folder.prefix + path
+                for folder, found in scans
+                for path in found.unread
+                if visible(folder, path)
+            ),
+            missing=self._missing.get("", ""),
             contents={
                 digest: content for _, found in scans for digest, content in found.contents.items()
             },
         )
+
+    def _target(self, of: Folder, path: str, place: bytes) -> str:
+        """What a link in one folder leads to when it leads into another one; see `scan`.
+
+        A link from a further folder to a folder of DAGs is not followed: it may lead in a circle.
+        """
+        for folder in self._all:
+            root = os.path.realpath(os.fsencode(folder.root))
+            is_within = place == root or place.startswith(root + b"/")
+            if (
+                folder is of
+                or not is_within
+                or (not folder.name and Path(os.fsdecode(place)).is_dir())
+            ):
+                continue
+            inside = place[len(root) + 1 :].decode("utf-8", "replace")
+            if folder.sends(inside):
+                end = (folder.prefix + inside).rstrip("/")
+                return posixpath.relpath(end, posixpath.dirname(of.prefix + path) or ".")
+        return ""
 
     def _is_hidden(self, path: str) -> bool:
         """Whether a further folder is in the place of this path of the DAG folder."""
@@ -182,13 +263,25 @@ class Folders:
         folder, inside = self._folder_of(path)
         return folder.settled(inside, digest)
 
-    def emptied(self, new: Tree, old: Tree) -> str:
-        """Which folder has files in the old tree and none in the new one; empty if none."""
+    def halted(self, new: Tree, old: Tree) -> dict[str, str]:
+        """The folders that are gone, or have files in the old tree and none in the new one.
+
+        Returns:
+            Name in the tree → why its files are not taken away from the store.
+        """
+        reasons = dict(self._missing)
         for folder in self._all:
             before = self._count(folder, old)
-            if before and not self._count(folder, new):
-                return f"{folder.title} is empty, the store holds {before} files"
-        return ""
+            if before and folder.name not in reasons and not self._count(folder, new):
+                line = folder.left_out_by()
+                why = (
+                    f"line `{line}` of {folder.root / IGNORE_FILE} leaves out everything in "
+                    f"{folder.title}"
+                    if line
+                    else f"{folder.title} is empty"
+                )
+                reasons[folder.name] = f"{why}, the store holds {before} files"
+        return reasons
 
     def _count(self, folder: Folder, tree: Tree) -> int:
         if not self._further:

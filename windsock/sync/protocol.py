@@ -29,7 +29,7 @@ PING_AFTER = 5.0
 that it has not heard of, however much it says itself."""
 DEAD_AFTER = 15.0
 """Seconds of silence after which the agent counts as dead."""
-HALT_HINT = "Put the files back, or sync the empty folder: `invoke sync --allow-empty`."
+HALT_HINT = "Put back what is missing, or sync the folder as it is: `invoke sync --allow-empty`."
 ASIDE = frozenset({"event", "processor"})
 """Types of messages that are no answers and come at any time."""
 

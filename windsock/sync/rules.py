@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
 from windsock.errors import ConfigurationError
+from windsock.files import decoded
 
 if TYPE_CHECKING:
-    import re
     from pathlib import Path
 
 IGNORE_FILE = ".windsockignore"
@@ -70,9 +73,11 @@ class Rules:
 
     def __init__(self, lines: tuple[str, ...] = DEFAULTS) -> None:
         self.lines = lines
+        said = [line for line in lines if line]  # pathspec makes no pattern of an empty line.
+        patterns = zip(GitIgnoreSpec.from_lines(said).patterns, said, strict=True)
         self._patterns = [
-            pattern
-            for pattern in reversed(list(GitIgnoreSpec.from_lines(lines).patterns))
+            (pattern, line)
+            for pattern, line in reversed(list(patterns))
             if pattern.include is not None
         ]
         self._answers: dict[str, bool] = {}
@@ -91,12 +96,12 @@ class Rules:
         """
         path = root / IGNORE_FILE
         try:
-            text = path.read_bytes()
+            text = _content(path)
         except (FileNotFoundError, NotADirectoryError):
             text = b""
         except OSError as error:
             raise ConfigurationError(
-                f"{path} cannot be read: {error.strerror}", "Make it a readable file."
+                f"{path} cannot be read: {error.strerror or error}", "Make it a readable file."
             ) from None
         if known is not None and known._text == text:  # noqa: SLF001 - our own class
             return known
@@ -131,11 +136,26 @@ class Rules:
         pathspec's own `match_file` counts a match of a folder above, too. Those were asked about
         before, and with negated patterns the answer may be another one.
         """
-        for pattern in self._patterns:
+        for pattern, _ in self._patterns:
             result = pattern.match_file(asked)
             if result is not None and _is_itself(result.match, asked, is_directory=is_directory):
                 return bool(pattern.include)
         return False
+
+    def own_line(self, path: str, *, is_directory: bool) -> str:
+        """The line of `.windsockignore` that leaves out a path; empty if none does.
+
+        Args:
+            path: As of `ignores`.
+            is_directory: As of `ignores`.
+        """
+        asked = path + "/" if is_directory else path
+        own = self.lines[len(DEFAULTS) :]
+        for pattern, line in self._patterns:
+            result = pattern.match_file(asked)
+            if result is not None and _is_itself(result.match, asked, is_directory=is_directory):
+                return line if pattern.include and line in own else ""
+        return ""
 
     def ignores_below(self, path: str) -> bool:
         """Whether a file, or a folder above it, is ignored."""
@@ -158,17 +178,34 @@ def _is_itself(match: re.Match[str], asked: str, *, is_directory: bool) -> bool:
     return match.end() == len(asked) or (only_the_mark and is_directory)
 
 
+def _content(path: Path) -> bytes:
+    """The file's bytes; raises OSError for what is no file: a FIFO would be waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is no file")
+        return file.read()
+
+
 def _checked_lines(text: bytes, *, path: Path) -> tuple[str, ...]:
     lines = []
-    for number, raw in enumerate(text.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
-        try:
-            line = raw.decode("utf-8")
-            GitIgnoreSpec.from_lines([line])
-        except ValueError as error:  # a UnicodeDecodeError is one, and so is pathspec's own
-            reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", decoded(text)), start=1):
+        if reason := _objection(line):
             raise ConfigurationError(
                 f"{path}, line {number} is no pattern: {reason}",
-                "Write patterns in gitignore syntax, one a line.",
-            ) from None
+                "Write patterns in gitignore syntax, one a line, as UTF-8.",
+            )
         lines.append(line)
-    return tuple(lines)
+    return tuple(lines if lines[-1] else lines[:-1])
+
+
+def _objection(line: str) -> str:
+    """Why a line is no pattern; empty if it is one."""
+    try:
+        line.encode("utf-8")
+        GitIgnoreSpec.from_lines([line])
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    except (ValueError, re.error) as error:  # pathspec's own errors are a ValueError
+        return str(error)
+    return "it has a NUL byte" if "\0" in line else ""

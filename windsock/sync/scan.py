@@ -42,6 +42,12 @@ KEPT_TOTAL = 8 * 1024 * 1024
 """A scan passes on the content of small files up to this many bytes in all, so that the upload need
 not read them."""
 
+OUTSIDE = "it is a link that leads outside the folder"
+OUTSIDE_HINT = (
+    OUTSIDE + ", to {}: put a copy here, or sync the folder of that as well (`sync.folders` in "
+    "invoke.yaml)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -158,6 +164,7 @@ class Scan:
         problems: What is not in the tree, and why.
         unsettled: Files that changed each time they were read. The tree has their entries of the
             previous scan, if there are any.
+        unread: Files and folders that could not be read: what is in them is not known.
         missing: Why the folder cannot be read; empty if it can. The tree is empty then.
         links: There are symbolic links; a link is in the tree only if its end is in the folder.
         index: For the next scan.
@@ -167,6 +174,7 @@ class Scan:
     tree: Tree
     problems: tuple[Problem, ...] = ()
     unsettled: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
     missing: str = ""
     links: bool = False
     index: Mapping[str, Known] = field(default_factory=dict)
@@ -186,6 +194,7 @@ def scan(
     previous: Scan = NOTHING,
     *,
     only: Collection[str] | None = None,
+    elsewhere: Callable[[str, bytes], str] = lambda _path, _place: "",
     now: Callable[[], int] = time.time_ns,
 ) -> Scan:
     """Find out what is in a folder. Raises nothing: what cannot be read is a problem.
@@ -196,26 +205,39 @@ def scan(
         previous: The previous scan; files with the same signature are not read again.
         only: The files that may have changed since then, if that is known. It is a shortcut: where
             it might lead to another result, everything is scanned.
+        elsewhere: Makes the target of a link's path in this folder and of the place outside the
+            folder that it leads to; empty if that is not synced.
         now: The wall clock, in nanoseconds.
     """
+
+    def scanner() -> _Scanner:
+        return _Scanner(os.fsencode(root), rules, previous, elsewhere, now)
+
     if only is not None and not (previous is NOTHING or previous.missing or previous.links):
-        found = _Scanner(os.fsencode(root), rules, previous, now).look_again(
-            previous.unsettled.union(only)
-        )
+        found = scanner().look_again(previous.unsettled.union(previous.unread, only))
         if found is not None:
             return found
-    return _Scanner(os.fsencode(root), rules, previous, now).scan()
+    return scanner().scan()
 
 
 class _Scanner:
-    def __init__(self, root: bytes, rules: Rules, previous: Scan, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        rules: Rules,
+        previous: Scan,
+        elsewhere: Callable[[str, bytes], str],
+        now: Callable[[], int],
+    ) -> None:
         self._root = root
         self._rules = rules
         self._previous = previous
+        self._elsewhere = elsewhere
         self._now = now
         self._entries: dict[str, Entry] = {}
         self._problems: list[Problem] = []
         self._unsettled: set[str] = set()
+        self._unread: set[str] = set()
         self._links = False
         self._index: dict[str, Known] = {}
         self._contents: dict[str, bytes] = {}
@@ -273,6 +295,7 @@ class _Scanner:
             tree=tree,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.path)),
             unsettled=frozenset(self._unsettled),
+            unread=frozenset(self._unread),
             links=self._links,
             index=self._index,
             contents=self._contents,
@@ -305,8 +328,11 @@ class _Scanner:
             self._blame(path, error)
 
     def _blame(self, path: str, error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            self._problems.append(Problem(path, f"it cannot be read: {error.strerror or error}"))
+        if isinstance(error, FileNotFoundError):
+            return
+        self._problems.append(Problem(path, f"it cannot be read: {error.strerror or error}"))
+        if not isinstance(error, NotADirectoryError):
+            self._unread.add(path)
 
     def _look_at_file(self, item: os.DirEntry[bytes], path: str) -> None:
         status = item.stat(follow_symlinks=False)
@@ -356,6 +382,12 @@ class _Scanner:
         if os.path.isabs(target):
             target = self._relative(target, path)
         reason = self._objection(item.path, path, target)
+        if reason == OUTSIDE:
+            place = os.path.realpath(item.path)
+            target = self._elsewhere(path, place) if os.path.lexists(place) else ""
+            reason = (
+                "" if target else OUTSIDE_HINT.format(place.decode("utf-8", "backslashreplace"))
+            )
         if reason:
             self._problems.append(Problem(path, reason))
         else:
@@ -372,7 +404,7 @@ class _Scanner:
     def _objection(self, place: bytes, path: str, target: str) -> str:
         """Why a link is not synced; empty if it is."""
         if not link_stays_inside(path, target):
-            return "it is a link that leads outside the folder"
+            return OUTSIDE
         try:
             real = os.path.realpath(place, strict=True)
         except FileNotFoundError:
@@ -382,7 +414,7 @@ class _Scanner:
                 return "it is a link that leads to itself"
             raise
         if real != self._real and not real.startswith(self._real + b"/"):
-            return "it is a link that leads outside the folder"
+            return OUTSIDE
         if (os.path.realpath(os.path.dirname(place)) + b"/").startswith(real + b"/"):
             # Airflow refuses a folder that contains itself.
             return "it is a link to a folder above it"

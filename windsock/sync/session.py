@@ -29,7 +29,7 @@ from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
 from windsock.sync.watch import Hints, Wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from windsock.store.wire import Frame
@@ -43,6 +43,9 @@ EMPTY_TREE = NOTHING.tree
 NO_CHANGES = difference(EMPTY_TREE, EMPTY_TREE)
 PATHS_SHOWN = 8
 """The number of paths that an event names."""
+EMPTY_PATIENCE = 1.0
+"""Seconds until a file that became empty counts as meant: some programs empty a file, and write it
+a moment later."""
 STEADY = 10.0
 """Seconds after which a connection counts as good, even without a batch."""
 PATIENT = 3
@@ -71,6 +74,19 @@ def _answer(waiters: list[Waiter], result: str | WindsockError) -> None:
             waiter.set_exception(result)
 
 
+def _kept(found: Scan, store: Tree, unknown: Collection[str]) -> Scan:
+    """What was found; of these files and folders also what is in the store and was not found."""
+    if not unknown:
+        return found
+    below = tuple(f"{path}/" for path in unknown)
+    kept = {
+        path: entry
+        for path, entry in store.entries.items()
+        if path in unknown or path.startswith(below)
+    }
+    return dataclasses.replace(found, tree=Tree(kept | found.tree.entries))
+
+
 def _lost(error: Exception) -> LinkLost:
     """An error of a conversation as its end: the agent hangs, or its messages are wrong."""
     if isinstance(error, LinkLost):
@@ -95,9 +111,6 @@ class SyncSession:
             taken each time.
         clock: Monotonic seconds.
         further: Name in the tree → folder.
-
-    Raises:
-        ConfigurationError: A folder's `.windsockignore` is broken.
     """
 
     def __init__(
@@ -157,9 +170,10 @@ class SyncSession:
         self._refusal = ""
         self._repairs = 0
         self._equal = False
-        self._halted = ""
+        self._halted: events.Halted | None = None
         self._empty_allowed = False
         self._moved: dict[str, int] = {}
+        self._emptied: dict[str, float] = {}
 
         self._waiters: queue.SimpleQueue[Waiter] = queue.SimpleQueue()
         self._settings: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
@@ -216,6 +230,8 @@ class SyncSession:
             while not stop.is_set():
                 pause = min(max(0.0, self._due - self._clock()), STOP_TICK)
                 wake = self._hints.wait(pause)
+                if self._folders.is_elsewhere():
+                    self._hints.note(None)
                 if wake is not None or self._clock() >= self._due:
                     self.step(wake)
         except WindsockError as error:
@@ -278,7 +294,7 @@ class SyncSession:
         since = self._since if self._since is not None else self._clock()
         self._since = None
         early, self._early = self._early, None
-        found = self._hold_back(early or self._look())
+        found = early or self._look()
         try:
             return self._settle(link, found, since=since, waiters=waiters)
         except BatchRefused as refusal:
@@ -293,9 +309,14 @@ class SyncSession:
 
     def _settle(self, link: Link, found: Scan, *, since: float, waiters: list[Waiter]) -> bool:
         store = self._store if self._store is not None else self._fetch(link)
-        if self._halts(found, store):
-            _answer(waiters, EnvironmentFailure(self._halted, HALT_HINT))
+        found = self._hold_back(found, store)
+        found = _kept(found, store, self._halts(found, store))
+        if self._halted is not None and not self._halted.folders:
+            _answer(waiters, EnvironmentFailure(self._halted.reason, HALT_HINT))
             return True
+        if self._just_emptied(found, store):
+            self._since, self._due = since, self._clock() + SOON
+            return False
         if not self._bring_up(link, found, store, since=since, urgent=bool(waiters)):
             return False
         if found.unsettled:
@@ -403,33 +424,61 @@ class SyncSession:
         self._problems = problems
         return found
 
-    def _hold_back(self, found: Scan) -> Scan:
-        """Take out files that change faster than they can be sent, so that the others are sent."""
-        paths = {path for path, times in self._moved.items() if times >= PATIENT}
-        if not paths:
+    def _hold_back(self, found: Scan, store: Tree) -> Scan:
+        """Leave as it is in the store what cannot be sent yet, so that all else is sent.
+
+        These are files that change faster than they can be sent, and what could not be read.
+        """
+        found = _kept(found, store, found.unread)
+        moving = {path for path, times in self._moved.items() if times >= PATIENT}
+        if not moving:
             return found
-        entries = {path: e for path, e in found.tree.entries.items() if path not in paths}
-        if self._store is not None:
-            before = self._store.entries
-            entries.update({path: before[path] for path in paths if path in before})
+        entries = {path: e for path, e in found.tree.entries.items() if path not in moving}
+        before = store.entries
+        entries.update({path: before[path] for path in moving if path in before})
         return dataclasses.replace(
-            found, tree=Tree(entries), unsettled=found.unsettled.union(paths)
+            found, tree=Tree(entries), unsettled=found.unsettled.union(moving)
         )
 
-    def _halts(self, found: Scan, store: Tree) -> bool:
-        """Whether sending would empty the store, and nobody has allowed that."""
-        reason = found.missing or self._folders.emptied(found.tree, store)
-        if not reason:
+    def _just_emptied(self, found: Scan, store: Tree) -> bool:
+        """Whether there is a file that was not empty a moment ago, and may be written in a moment.
+
+        The whole save waits for that: a part of it would be a state that never was.
+        """
+        now = self._clock()
+        self._emptied = {
+            path: self._emptied.get(path, now)
+            for path, entry in found.tree.entries.items()
+            if entry.kind == "file"
+            and entry.size == 0
+            and (before := store.entries.get(path)) is not None
+            and before.size > 0
+        }
+        return any(now - since < EMPTY_PATIENCE for since in self._emptied.values())
+
+    def _halts(self, found: Scan, store: Tree) -> Collection[str]:
+        """Tell which folders would be emptied in the store, and nobody has allowed that.
+
+        Returns:
+            The names of those that are further folders.
+        """
+        reasons = self._folders.halted(found.tree, store)
+        if not reasons:
             self._empty_allowed = False
         if self._empty_allowed:
-            reason = ""
-        if reason and not self._halted:
-            self._equal = False
-            self._publish(events.Halted(reason=reason))
-        if self._halted and not reason:
+            reasons = {}
+        before, self._halted = self._halted, None
+        if reasons:
+            # Without the DAG folder nothing is sent.
+            names = () if "" in reasons else tuple(sorted(reasons))
+            self._halted = events.Halted(reason="; ".join(reasons.values()), folders=names)
+            if before is None or before.folders != names:
+                self._publish(self._halted)
+        elif before is not None:
             self._publish(events.Resumed())
-        self._halted = reason
-        return bool(reason)
+        if self._halted is not None and not self._halted.folders:
+            self._equal = False
+        return reasons.keys() - {""}
 
     # sending
 
@@ -528,4 +577,5 @@ class SyncSession:
     def _state(self) -> str:
         if self._link is None:
             return f"the sync agent is not connected: {self._problem}"
-        return self._halted or self._refusal or "files keep changing, or the store is slow"
+        halted = self._halted.reason if self._halted is not None else ""
+        return halted or self._refusal or "files keep changing, or the store is slow"

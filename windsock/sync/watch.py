@@ -21,9 +21,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import psutil
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
+from windsock.sync.mounts import MountChanges, inner_mount, silent_file_system
 from windsock.sync.rules import IGNORE_FILE
 
 if sys.platform == "linux":
@@ -52,8 +52,9 @@ ABSENT = 0.25
 """The same while the folder does not exist."""
 MOST_PATHS = 64
 """With more changed files than this, a scan of everything is quicker."""
-SILENT_FILE_SYSTEMS = frozenset({"9p", "cifs", "fuse.sshfs", "nfs", "nfs4", "smb3", "vboxsf"})
-"""Changes made on the other side of these cause no events on this one."""
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+"""The errors of a folder that was removed again, or that only a change of its mode makes readable:
+that is an event, too."""
 LIMIT_HINT = (
     "Raise the limit with `sudo sysctl fs.inotify.max_user_watches=524288 "
     "fs.inotify.max_user_instances=512`."
@@ -198,6 +199,8 @@ class Watcher:
         self._make_backend = backend or system
         self._backend: Backend | None = None
         self._watched: tuple[int, int, Rules] | None = None
+        self._mounts: MountChanges | None = None
+        self._blind = ""
         self._noted = ""
         self.interval = ABSENT
 
@@ -221,7 +224,7 @@ class Watcher:
             self._slow_down(broken)
             return False
         if self._watched == wanted and not broken:
-            return self._backend is not None
+            return self._backend is not None and not self._blind
         self.stop()
         self._watched = wanted
         self._start(rules)
@@ -232,11 +235,38 @@ class Watcher:
         backend, self._backend, self._watched = self._backend, None, None
         if backend is not None:
             backend.stop()
+        mounts, self._mounts = self._mounts, None
+        if mounts is not None:
+            mounts.close()
+
+    def is_elsewhere(self) -> bool:
+        """Whether what is watched is not what is at the folder's path now; cheap.
+
+        No event tells that a link on the path leads to another folder, or that something was
+        mounted. The next `watch` watches what is there.
+        """
+        if self._watched is None:
+            return False
+        *here, rules = self._watched
+        try:
+            status = self._root.stat()
+        except OSError:
+            return True
+        changed = self._mounts is not None and self._mounts.happened()
+        if changed and self._blind != self._blind_spot(rules):
+            self._watched = None
+            return True
+        return [status.st_dev, status.st_ino] != here
+
+    def _blind_spot(self, rules: Rules) -> str:
+        """Why hints do not come for all changes; empty if they do."""
+        return silent_file_system(self._root) or inner_mount(self._root, rules)
 
     def _start(self, rules: Rules) -> None:
-        silent = _silent_file_system(self._root)
-        if silent:
-            self._slow_down(silent)
+        self._mounts = MountChanges()
+        self._blind = self._blind_spot(rules)
+        if silent_file_system(self._root):
+            self._slow_down(self._blind)
             return
         backend: Backend | None = None
         try:
@@ -250,27 +280,14 @@ class Watcher:
         else:
             self._backend = backend
             self.interval = CHECK
+            if self._blind:
+                self._slow_down(self._blind)
 
     def _slow_down(self, reason: str) -> None:
         self.interval = POLL
         if reason != self._noted:
             self._noted = reason
             self._note(f"{reason}: {self._root} is scanned every second")
-
-
-def _silent_file_system(root: Path) -> str:
-    """Why the folder's file system causes no events; empty if it causes some."""
-    place = root.resolve()
-    try:
-        partitions = psutil.disk_partitions(all=True)
-    except OSError:
-        return ""
-    mounts = [mount for mount in partitions if place.is_relative_to(mount.mountpoint)]
-    # Of two at the same place the later one is seen.
-    mount = max(reversed(mounts), key=lambda each: len(each.mountpoint), default=None)
-    if mount is None or mount.fstype not in SILENT_FILE_SYSTEMS:
-        return ""
-    return f"{mount.mountpoint} is a {mount.fstype} file system, which reports no changes"
 
 
 class InotifyBackend:
@@ -370,7 +387,7 @@ class InotifyBackend:
             for wd in inside:
                 self._watched.discard(self._paths.pop(wd))
             self._inotify.remove_callbacks([(wd, self._identity) for wd in inside])
-        elif event.is_create or event.is_moved_to:
+        elif event.is_create or event.is_moved_to or event.is_attrib:  # It may be readable now.
             try:
                 self._add(path)
             except OSError as error:
@@ -400,7 +417,8 @@ class InotifyBackend:
             except OSError as error:
                 if not folder or error.errno in (errno.ENOSPC, errno.ENOMEM):
                     raise
-                # Removed again, or unreadable: the scan reports it.
+                if error.errno not in GONE:  # Tried again at the next look.
+                    self._broken = f"{os.fsdecode(place)} cannot be watched: {error.strerror}"
 
     def _ignores(self, path: bytes, *, is_directory: bool) -> bool:
         text = _text(path)

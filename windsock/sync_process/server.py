@@ -61,6 +61,8 @@ class ControlServer:
         except WindsockError as error:
             kind = "deadline" if isinstance(error, DeadlineExceeded) else "environment"
             return _failure(error.message, hint=error.hint, kind=kind)
+        except Exception as error:  # noqa: BLE001 - whoever asks must not wait for ever
+            return _failure(f"the request failed: {error!r}", hint=_HINT)
 
 
 _HINT = "docs/events.md describes the requests."

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from windsock import events
 from windsock.airflow.polling import Poll, Polling
+from windsock.airflow.settings import PLUGINS
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.local.crashes import SUPERVISOR_LOG
 from windsock.local.logs import Tail
@@ -83,6 +84,7 @@ class Service:
             },
         )
         self._state = SyncState(self._publish)
+        self._has_plugins = PLUGINS in settings.further
         self._restarts = PluginRestarts(
             lambda: restart(settings), loaded=state_folder / LOADED, publish=self._state.take
         )
@@ -136,7 +138,7 @@ class Service:
         self._state.take(event)
         self._readers.take(event)
         match event:
-            case events.Connected(snapshot=None):
+            case events.Connected(snapshot=None) if self._has_plugins:
                 self._restarts.start_empty()
             case events.ProcessorState():
                 self._polling.end()
@@ -144,7 +146,8 @@ class Service:
                 self._state.take(events.Note(message=self._polling.note))
 
     def _on_snapshot(self, tree: Tree, changes: Difference) -> None:
-        self._restarts.on_snapshot(tree, changes)
+        if self._has_plugins:  # A folder of that name among the DAGs is not loaded as plugins.
+            self._restarts.on_snapshot(tree, changes)
         self._polling.on_snapshot(tree.id, changes.added + changes.modified)
 
     def _publish(self, event: events.Event) -> None:
@@ -164,6 +167,7 @@ class Service:
 
     def _status(self, _: Message) -> Message:
         state = self._state.as_json()
+        state["restarting"] = not self._restarts.wait(timeout=0)
         failure = self._restarts.failure
         if failure is not None:
             state["troubles"].append(events.to_json(failure))
@@ -178,7 +182,7 @@ class Service:
         while (left := deadline - time.monotonic()) > 0:
             if self._state.busy:
                 raise EnvironmentFailure(self._state.busy.reason, self._state.busy.hint)
-            if self._state.halted:
+            if self._state.halted and not self._state.halted.folders:
                 reason = f"the sync is halted: {self._state.halted.reason}"
                 raise EnvironmentFailure(reason, HALT_HINT)
             if failing := self._state.failing.get(PROCESSOR):

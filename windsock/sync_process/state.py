@@ -234,7 +234,8 @@ class SyncState:
 
     def _summary(self, dags: int, errors: int) -> str:
         if self.halted:
-            return f"sync halted: {self.halted.reason}"
+            partly = f"sync: {self.halted.reason}; all else is synced"
+            return partly if self.halted.folders else f"sync halted: {self.halted.reason}"
         if self.busy:
             return f"sync: {self.busy.reason}. {self.busy.hint}"
         if self.failing or not self.connected:

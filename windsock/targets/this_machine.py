@@ -141,7 +141,7 @@ class ThisMachine:
         """
         settings, sync = self.settings, self.settings.sync
         service = ServiceSettings(
-            dags_folder=str(settings.dags_folder.resolve()),
+            dags_folder=str(settings.dags_folder),
             store=store,
             processor_socket=processor_socket,
             control_socket=str(self.layout.socket(CONTROL_SOCKET)),

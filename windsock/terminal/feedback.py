@@ -95,6 +95,10 @@ class Feedback:
             case events.Busy(reason=reason, hint=hint):
                 unsynced = "Your saves are not synced, but your files stay as they are."
                 console.error(WindsockError(reason, f"{unsynced}\n{hint}"))
+            case events.Halted(reason=reason, folders=folders) if folders:
+                console.warning(f"not synced: {reason}")
+                console.line("  Its files in Airflow stay as they were, all else is synced. Put it")
+                console.line("  back, or sync it as it is: `invoke sync --allow-empty`.")
             case events.Halted(reason=reason):
                 console.warning(f"sync halted: {reason}")
                 console.line("  Airflow's DAGs stay as they were. Put the files back, or sync the")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from typing import TYPE_CHECKING
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.sync.rig import content_of, wait_until
+from tests.contract.sync.rig import SESSION, content_of, wait_until
 from windsock import events
 from windsock.errors import EnvironmentFailure
+from windsock.sync.watch import POLL
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.contract.sync.rig import Rig
 
 
@@ -96,7 +98,11 @@ def test_a_folder_that_is_emptied_halts_the_sync_until_it_is_meant(
         gone.unlink()
         halted = rig.wait_for(events.Halted)
         assert str(gone.parent) in halted.reason
-        with pytest.raises(EnvironmentFailure, match="is empty"):
+        if which == "dags":
+            with pytest.raises(EnvironmentFailure, match="is empty"):
+                session.request_scan()
+        else:
+            assert halted.folders == ("include",)
             session.request_scan()
         assert set(content_of(rig.current)) == {"a.py", "include/prices.py"}
         session.allow_empty()
@@ -113,10 +119,146 @@ def test_a_folder_that_vanishes_halts_the_sync_until_it_is_back(rig: Rig, includ
         away = include.with_name("away")
         include.rename(away)
         assert str(include) in rig.wait_for(events.Halted).reason
+        rig.write("a.py", "b")  # Of the DAG folder nothing is held back.
+        session.request_scan()
+        assert (rig.current / "a.py").read_text() == "b"
+        assert (rig.current / "include/prices.py").read_text() == "x"
         away.rename(include)
         rig.wait_for(events.Resumed)
         (include / "prices.py").write_text("y")
         wait_until(lambda: synced(rig, include), "it is watched again")
+
+
+def test_a_link_that_is_swapped_leads_to_the_new_folder_within_a_moment(
+    rig: Rig, include: Path
+) -> None:
+    """As git-sync and `ln -s … && mv -T` do it: of the DAG folder, and of a further folder."""
+    for name in ("dags-1", "dags-2", "include-1", "include-2"):
+        (include.parent / name).mkdir()
+        (include.parent / name / "a.py").write_text(name)
+    rig.root.rmdir()
+    include.rmdir()
+    rig.root.symlink_to(include.parent / "dags-1")
+    include.symlink_to("include-1")
+    with rig.running(further={"include": include}) as session:
+        session.request_scan()
+        for link in (rig.root, include):
+            fresh = link.with_name("fresh")
+            fresh.symlink_to(include.parent / f"{link.name}-2")
+            fresh.rename(link)
+            wait_until(lambda: synced(rig, include), "the new folder", timeout=POLL + 4)
+            (link / "a.py").write_text("it is watched, too")
+            wait_until(lambda: synced(rig, include), "a save in it", timeout=POLL + 4)
+
+
+def test_a_link_into_a_further_folder_leads_there(rig: Rig, include: Path) -> None:
+    (include / "deep").mkdir()
+    (include / "deep/prices.py").write_text("x")
+    (include / "left-out.tmp").write_text("x")
+    (include / "back").symlink_to(rig.root / "a.py")
+    (include / "circle").symlink_to(rig.root)
+    rig.write("a.py", "a")
+    rig.write("team/a.py", "a")
+    (rig.root / "team/prices.py").symlink_to(include / "deep/prices.py")
+    (rig.root / "team/all").symlink_to(include)
+    (rig.root / "team/none").symlink_to(include / "left-out.tmp")
+    (rig.root / "team/alien").symlink_to(rig.store)
+    with rig.running(further={"include": include}) as session:
+        session.request_scan()
+        assert (rig.current / "team/prices.py").readlink() == Path("../include/deep/prices.py")
+        assert (rig.current / "team/all").readlink() == Path("../include")
+        assert (rig.current / "include/back").readlink() == Path("../a.py")
+        told = {each.path: each.reason for each in rig.of(events.NotSynced)}
+        assert set(told) == {"team/none", "team/alien", "include/circle"}
+        assert str(rig.store) in told["team/alien"]
+        assert "sync.folders" in told["team/alien"]
+
+
+def test_broken_rules_at_the_start_send_nothing_until_they_are_mended(
+    rig: Rig, include: Path
+) -> None:
+    """Nor do they end the process, which would be started again and again."""
+    rig.write("a.py", "a")
+    rig.write(".windsockignore", b"ok\n\xff\xfe.csv\n")
+    (include / "prices.py").write_text("x")
+    (include / ".windsockignore").write_text("!\n")
+    with rig.running(further={"include": include}) as session:
+        assert "line 2 is no pattern" in rig.wait_for(events.Halted).reason
+        rig.write(".windsockignore", "ok\n")
+        assert rig.wait_for(events.Halted, count=2).folders == ("include",)
+        session.request_scan()
+        assert set(content_of(rig.current)) == {"a.py"}
+        (include / ".windsockignore").unlink()
+        rig.wait_for(events.Resumed)
+        session.request_scan()
+        assert set(content_of(rig.current)) == {"a.py", "include/prices.py"}
+
+
+def test_a_rule_that_leaves_out_everything_is_named(rig: Rig) -> None:
+    rig.write("a.py", "a")
+    with rig.running() as session:
+        session.request_scan()
+        rig.write(".windsockignore", "# all\n*\n")
+        reason = rig.wait_for(events.Halted).reason
+        assert "line `*`" in reason
+        assert str(rig.root / ".windsockignore") in reason
+        assert [each.path for each in rig.of(events.NotSynced)] == [".windsockignore"]
+        rig.write(".windsockignore", "*.csv\n")
+        rig.wait_for(events.Resumed)
+        session.request_scan()
+        assert set(content_of(rig.current)) == {"a.py"}
+
+
+def test_an_unreadable_subfolder_stays_as_it_was_and_is_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files, a disk or a network that fails for a moment: nothing was deleted."""
+    really_scandir, broken = os.scandir, threading.Event()
+
+    def fail(path: bytes) -> Any:
+        if broken.is_set() and threading.current_thread().name == SESSION and b"/sub" in path:
+            raise OSError(errno.EIO, "Input/output error")
+        return really_scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    rig.write("sub/deep/a.py", "a")
+    rig.write("b.py", "b")
+    with rig.running() as session:
+        session.request_scan()
+        broken.set()
+        rig.write("b.py", "c")
+        session.request_scan()
+        assert set(content_of(rig.current)) == {"sub/deep/a.py", "b.py"}
+        assert rig.wait_for(events.NotSynced) == events.NotSynced(
+            path="sub", reason="it cannot be read: Input/output error"
+        )
+    broken.set()  # A new process finds it as it is, and knows only the store.
+    with rig.running() as session:
+        session.request_scan()
+        assert set(content_of(rig.current)) == {"sub/deep/a.py", "b.py"}
+        (rig.root / "sub/deep/a.py").unlink()
+        broken.clear()
+        rig.wait_for(events.SyncedAgain)  # Without any event of the folder.
+        session.request_scan()
+        assert set(content_of(rig.current)) == {"b.py"}
+
+
+def test_a_file_that_is_emptied_and_then_written_is_never_empty_in_the_store(rig: Rig) -> None:
+    rig.write("a.py", "one")
+    with rig.running() as session:
+        session.request_scan()
+        (rig.root / "a.py").write_text("")  # Truncated, and written a moment later.
+        rig.write("b.py", "another save")
+        waiting = threading.Timer(0.15, lambda: (rig.root / "a.py").write_text("two"))
+        waiting.start()
+        session.request_scan()
+        waiting.join()
+        assert (rig.current / "a.py").read_text() == "two"
+        snapshots = [path / "a.py" for path in (rig.store / "snapshots").iterdir()]
+        assert all(path.read_text() for path in snapshots)
+        (rig.root / "a.py").write_text("")  # It is meant.
+        session.request_scan()
+        assert (rig.current / "a.py").read_text() == ""
 
 
 def test_a_file_that_is_too_large_to_keep_is_read_from_its_own_folder(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -76,11 +78,44 @@ def test_rules_are_loaded_again_only_if_the_file_changed(tmp_path: Path) -> None
     assert Rules.load(tmp_path, known=first).ignores("b", is_directory=False)
 
 
-@pytest.mark.parametrize("text", [b"ok\n!\n", b"ok\n\xff\xfe.csv\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"ok\n!\n", b"ok\n\xff\xfe.csv\n", b"ok\r\nhelpers\\\r\n", b"ok\n[z-a]\n", b"ok\r\0\n"),
+        *("ok\n!\n".encode(encoding) for encoding in ("utf-8-sig", "utf-16", "utf-32")),
+    ],
+)
 def test_a_broken_line_is_named(tmp_path: Path, text: bytes) -> None:
     (tmp_path / ".windsockignore").write_bytes(text)
     with pytest.raises(ConfigurationError, match="line 2"):
         Rules.load(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_rules_may_be_in_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / ".windsockignore").write_bytes("# é\r\n*.csv\r\n\r\né/\r\n".encode(encoding))
+    rules = Rules.load(tmp_path)
+    assert rules.ignores("a.csv", is_directory=False)
+    assert rules.ignores("é", is_directory=True)
+    assert rules.own_line("a.csv", is_directory=False) == "*.csv"
+    assert rules.own_line(".git", is_directory=True) == ""
+
+
+def test_an_ignore_file_that_is_no_file_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".windsockignore")
+    with pytest.raises(ConfigurationError, match="cannot be read: it is no file"):
+        Rules.load(tmp_path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.binary(max_size=20))
+def test_any_bytes_are_rules_or_an_error_in_words(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / ".windsockignore").write_bytes(content)
+    with contextlib.suppress(ConfigurationError):
+        Rules.load(folder).ignores("a/b.py", is_directory=False)
 
 
 def test_an_ignore_file_that_is_a_folder_is_an_error(tmp_path: Path) -> None:

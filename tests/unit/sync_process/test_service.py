@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import queue
 import signal
@@ -33,7 +34,8 @@ seconds = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def settings_of(folder: Path) -> ServiceSettings:
-    (folder / "dags").mkdir()
+    for name in ("dags", "plugins"):
+        (folder / name).mkdir()
     return ServiceSettings(
         dags_folder=str(folder / "dags"),
         store=str(folder / "store"),
@@ -45,6 +47,7 @@ def settings_of(folder: Path) -> ServiceSettings:
         longest=0.1,
         keep_snapshots=3,
         maximum_bytes=1000,
+        further={"plugins": str(folder / "plugins")},
     )
 
 
@@ -121,10 +124,12 @@ class FakeAttempt:
 class Rig:
     """A service that runs in a thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.attempts: list[FakeAttempt] = []
+        self.restarts = 0
         self.restart_error: EnvironmentFailure | None = None
-        self.service = Service(settings_of(folder), attempt=self._attempt, restart=self._restart)
+        wanted = dataclasses.replace(settings_of(folder), **settings)
+        self.service = Service(wanted, attempt=self._attempt, restart=self._restart)
         self.client = ControlClient(folder / "control.sock")
         self.thread = threading.Thread(target=self.service.run)
         self.thread.start()
@@ -134,6 +139,7 @@ class Rig:
         return self.attempts[-1]
 
     def _restart(self, _: ServiceSettings) -> None:
+        self.restarts += 1
         if self.restart_error is not None:
             raise self.restart_error
 
@@ -171,6 +177,18 @@ def test_a_barrier_does_not_pass_over_plugins_that_could_not_be_loaded(rig: Rig)
         rig.client.barrier(timeout=20)
     assert "Its last words." in failed.value.hint
     assert [each["type"] for each in rig.client.status()["troubles"]] == ["restart-failed"]
+
+
+def test_a_folder_of_dags_named_plugins_is_no_plugin_folder(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, further={})
+    plugin = {"plugins/a.py": Entry(kind="file", mode=0o644, size=1, value="1")}
+    changes = Difference(added=tuple(plugin), modified=(), deleted=())
+    rig.attempt.on_event(events.Connected(snapshot=None, pid=1, again=False))
+    rig.attempt.on_snapshot(Tree(plugin), changes)
+    assert rig.client.status()["restarting"] is False
+    rig.client.barrier(timeout=20)
+    assert rig.restarts == 0
+    rig.stop()
 
 
 def test_a_barrier_follows_the_saves_that_come_meanwhile(rig: Rig) -> None:

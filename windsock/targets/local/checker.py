@@ -12,6 +12,7 @@ from windsock.airflow import settings as airflow_settings
 from windsock.errors import EnvironmentFailure
 from windsock.local.components import ensure_runtime, inherited_variables
 from windsock.targets.folder import links
+from windsock.targets.local.printed import Printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -61,11 +62,18 @@ class LocalChecker:
             # Where Python and Airflow find what DAG files import from other folders.
             variables["PYTHONPATH"] = f"{ensure_runtime(parts.layout)}{os.pathsep}{further}"
             variables["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(further / airflow_settings.PLUGINS)
+            printed = Printed()
             with subprocess.Popen(
-                command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=printed.writer,
+                text=True,
             ) as child:
-                if child.stdout is None or child.stderr is None:
-                    raise AssertionError("the pipes were asked for")
+                printed.read()
+                if child.stdout is None:
+                    raise AssertionError("the pipe was asked for")
                 try:
                     for line in child.stdout:
                         told = json.loads(line)
@@ -73,16 +81,13 @@ class LocalChecker:
                             progress(_progress(told))
                         else:
                             yield _in_their_folders(told, further, parts.settings)
-                    errors = child.stderr.read()
                 except BaseException:
                     # As Ctrl-C does, which reaches the child by itself: it ends its own children.
                     child.send_signal(signal.SIGINT)
                     child.communicate()
                     raise
         if child.returncode != 0:
-            raise EnvironmentFailure(
-                "the DAGs could not be checked", "\n".join(errors.splitlines()[-10:])
-            )
+            raise EnvironmentFailure("the DAGs could not be checked", printed.end())
 
 
 def _progress(told: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ from windsock.local.postgres import Postgres
 from windsock.local.venv import Venv, VenvRecipe
 from windsock.sync_process.control import ControlClient
 from windsock.targets.location import Location
-from windsock.targets.this_machine import ThisMachine
+from windsock.targets.this_machine import ThisMachine, sync_says
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -163,7 +163,7 @@ class LocalParts(ThisMachine):
 
         def unhealthy() -> list[str]:
             nonlocal warmed
-            self.supervisor.check(*names)
+            self._check(names, environment)
             health = self.health(environment)
             if health["api-server"] and not warmed:
                 # In a thread: it takes a second or two, while the others still start.
@@ -174,6 +174,14 @@ class LocalParts(ThisMachine):
             return [name for name in names if not health[name]]
 
         self.wait_until(unhealthy, progress)
+
+    def _check(self, names: Sequence[str], environment: Environment) -> None:
+        """Raise if a component has ended, unless the sync process restarts it for its plugins."""
+        try:
+            self.supervisor.check(*names)
+        except EnvironmentFailure:
+            if not sync_says(environment, "restarting"):
+                self.supervisor.check(*names)  # That may have ended a moment ago.
 
     def wait_until(
         self, unhealthy: Callable[[], list[str]], progress: Callable[[str], None]
