@@ -36,6 +36,27 @@ _GIT_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the choice is made of; plain values, which xdist hands to the processes of a session.
+
+    Attributes:
+        changed: The files that differ from the ref, resolved.
+        notes: A sentence for each folder whose changes cannot be seen.
+        dags: DAG id → its file, relative to the DAG folder, of every DAG that Airflow lists.
+        broken: Files that do not import at present, relative to the DAG folder.
+        used: DAG file → what it used when it was parsed, as the event `parsed` names it.
+        dags_folder: The DAG folder, resolved.
+    """
+
+    changed: list[str]
+    notes: list[str]
+    dags: dict[str, str | None]
+    broken: list[str]
+    used: dict[str, list[str]]
+    dags_folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """The tests that run, those left out, and the reasons in a line each."""
 
@@ -44,34 +65,18 @@ class Selection:
     summary: list[str]
 
 
-def select(
-    items: Sequence[pytest.Item],
-    *,
-    reference: str,
-    dags: Mapping[str, str | None],
-    broken: Collection[str],
-    used: Mapping[str, Collection[str]],
-    dags_folder: Path,
-    project: Path,
-) -> Selection:
+def select(items: Sequence[pytest.Item], *, reference: str, known: Known) -> Selection:
     """Choose the tests that the changes since a git ref can affect.
 
     Args:
         items: The collected tests.
         reference: Any git ref.
-        dags: DAG id → its file, relative to the DAG folder, of every DAG that Airflow lists.
-        broken: Files that do not import at present, relative to the DAG folder.
-        used: DAG file → what it used when it was parsed, as the event `parsed` names it.
-        dags_folder: The DAG folder, in this repository or in another one.
-        project: The folder of the tests' project.
-
-    Raises:
-        ConfigurationError: The ref is unknown, or a folder is in no git repository.
-        EnvironmentFailure: git failed.
+        known: What has changed since, and what the DAGs use.
     """
-    changed = _changes(reference, [project, dags_folder])
+    changed = {Path(path) for path in known.changed}
+    dags, broken = known.dags, known.broken
     tests = {item: item.path.resolve() for item in items}
-    users = _Users(dags_folder.resolve(), dags=dags, used=used)
+    users = _Users(Path(known.dags_folder), dags=dags, used=known.used)
     affected, reason = _affected(changed, tests=tests.values(), users=users)
     chosen: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
@@ -87,7 +92,10 @@ def select(
             unknown += moved and not hit
         else:
             left_out.append(item)
-    lines = [f"windsock: {len(chosen)} of {len(items)} tests may be affected since {reference}"]
+    lines = [
+        *known.notes,
+        f"windsock: {len(chosen)} of {len(items)} tests may be affected since {reference}",
+    ]
     if reason:
         lines.append(f"  every test: {reason}")
     else:
@@ -188,30 +196,62 @@ def _without_effect(path: Path) -> bool:
     )
 
 
-def _changes(reference: str, folders: Sequence[Path]) -> set[Path]:
+def changes(
+    reference: str, *, folders: Mapping[Path, str], project: Path
+) -> tuple[set[Path], list[str]]:
     """The files that differ from a git ref in the repositories of some folders, resolved.
 
     These are committed, staged, unstaged, untracked and deleted files. What git ignores is not
     seen.
+
+    Args:
+        reference: Any git ref.
+        folders: Folder → what it is: the tests and the DAGs, in one repository or in several.
+        project: Where the settings are. It may be in no repository, or in one without this ref.
+
+    Returns:
+        The files, and a sentence for `project` if what has changed there cannot be seen.
+
+    Raises:
+        ConfigurationError: A folder is in no git repository, or the ref is unknown there.
+        EnvironmentFailure: git failed.
     """
     if reference.startswith("-"):
         raise ConfigurationError(f"{reference!r} is no git ref")
-    tops = {
-        Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n")))
-        for folder in folders
-    }
-    found: set[Path] = set()
-    for top in sorted(tops):
-        commit = _git(top, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
-        options = ("--name-only", "--no-renames", "--no-ext-diff", "-z")
-        differing = _git(top, "diff", *options, commit.decode().strip(), "--")
-        untracked = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
-        for name in (differing + untracked).split(b"\0"):
-            if name:
-                path = top / os.fsdecode(name)
-                # Not the path itself: a link that changed is the change.
-                found.add(path.parent.resolve() / path.name)
-    return found
+    commits: dict[Path, str] = {}
+    for folder, what in folders.items():
+        top = _top(folder, what)
+        commits[top] = commits.get(top) or _commit(top, reference)
+    notes: list[str] = []
+    try:
+        top = _top(project, "the project")
+        commits[top] = commits.get(top) or _commit(top, reference)
+    except ConfigurationError as error:
+        notes.append(f"windsock: changes in {project} are not seen: {error.message}")
+    return {path for top, commit in commits.items() for path in _differing(top, commit)}, notes
+
+
+def _top(folder: Path, what: str) -> Path:
+    """The repository of a folder."""
+    try:
+        return Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n")))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{what}: {error.message}", error.hint) from None
+
+
+def _commit(top: Path, reference: str) -> str:
+    found = _git(top, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
+    return found.decode().strip()
+
+
+def _differing(top: Path, commit: str) -> set[Path]:
+    """The files of a repository that differ from a commit."""
+    options = ("--name-only", "--no-renames", "--no-ext-diff", "-z")
+    differing = _git(top, "diff", *options, commit, "--")
+    untracked = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
+    paths = [top / os.fsdecode(name) for name in (differing + untracked).split(b"\0") if name]
+    # Not the path itself: a link that changed is the change.
+    return {path.parent.resolve() / path.name for path in paths}
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

@@ -7,9 +7,9 @@ rest come when the first test asks for `airflow`.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
     from windsock.model import Environment
     from windsock.sync_process.control import ControlClient
+    from windsock.testing.affected import Known
     from windsock.testing.running import RunningAirflow
     from windsock.testing.runs import Run
 
 _FAILED = pytest.StashKey[bool]()
 _RUNNING = pytest.StashKey["RunningAirflow"]()
 _AFFECTED = pytest.StashKey[list[str]]()
+"""Why which tests are chosen."""
+_KNOWN = pytest.StashKey["Known"]()
+_FROM_WORKERS = "windsock_affected"
+"""What xdist's main process gives to its workers and gets from them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -169,31 +174,81 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # With xdist the workers collect; the controller has no items.
     if not reference or not items:
         return
-    from windsock.testing.affected import select  # noqa: PLC0415 - only this option needs it
+    from windsock.testing.affected import Known, select  # noqa: PLC0415 - only this option needs it
 
-    try:
-        session = Session.open(config)
-        try:
-            settled = session.control.barrier()
-            selection = select(
-                items,
-                reference=reference,
-                dags={dag.dag_id: dag.file for dag in session.api.dags()},
-                broken=settled.errors,
-                used=session.control.used(),
-                dags_folder=Path(session.environment.dags_folder),
-                project=config.rootpath,
-            )
-        finally:
-            session.api.close()
-    except WindsockError as error:
-        raise pytest.UsageError(str(error)) from error
+    given = getattr(config, "workerinput", {}).get(_FROM_WORKERS)
+    known = Known(**given) if given else _known(config)
+    selection = select(items, reference=reference, known=known)
     config.stash[_AFFECTED] = selection.summary
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[_FROM_WORKERS] = selection.summary
     if selection.left_out:
         config.hook.pytest_deselected(items=selection.left_out)
         items[:] = selection.chosen
 
 
+def _known(config: pytest.Config) -> Known:
+    """What `--affected` needs to know, once Airflow has parsed what is on disk."""
+    from windsock.testing.affected import Known, changes  # noqa: PLC0415 - only this option needs it
+
+    try:
+        session = Session.open(config)
+        try:
+            settled = session.control.barrier()
+            dags_folder = Path(session.environment.dags_folder).resolve()
+            changed, notes = changes(
+                config.getoption("--affected"),
+                folders={**_test_folders(config), dags_folder: "the DAG folder"},
+                project=config.invocation_params.dir,
+            )
+            return Known(
+                changed=sorted(map(str, changed)),
+                notes=notes,
+                dags={dag.dag_id: dag.file for dag in session.api.dags()},
+                broken=sorted(settled.errors),
+                used=session.control.used(),
+                dags_folder=str(dags_folder),
+            )
+        finally:
+            session.api.close()
+    except WindsockError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _test_folders(config: pytest.Config) -> dict[Path, str]:
+    """The folders of the tests that pytest was asked for."""
+    paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
+    folders = [path if path.is_dir() else path.parent for path in paths if path.exists()]
+    return dict.fromkeys(folders or [config.invocation_params.dir], "the tests")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker of xdist what the choice is made of: one process waits and asks git for all."""
+    config: pytest.Config = node.config
+    if config.getoption("--affected"):
+        if _KNOWN not in config.stash:
+            config.stash[_KNOWN] = _known(config)
+        node.workerinput[_FROM_WORKERS] = asdict(config.stash[_KNOWN])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the choice of a worker, which is that of all workers."""
+    summary = getattr(node, "workeroutput", {}).get(_FROM_WORKERS)
+    if summary:
+        node.config.stash[_AFFECTED] = summary
+
+
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say which tests `--affected` chose, and why."""
     return config.stash.get(_AFFECTED, [])
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say the same at the end of a session of xdist, whose main process collects nothing."""
+    if _KNOWN in config.stash:
+        for line in config.stash.get(_AFFECTED, []):
+            terminalreporter.write_line(line)

@@ -61,10 +61,13 @@ class Inner:
             dag.file: [dag.file, dag.file.replace(".py", "_tax.py")]
             for dag in self.fake.dags.values()
         }
+        self.asked = 0
+        """How often a session was opened."""
         monkeypatch.delenv("WINDSOCK_STATE", raising=False)
         monkeypatch.setattr(plugin.Session, "open", lambda _config: self.session())
 
     def session(self) -> plugin.Session:
+        self.asked += 1
         environment = Environment(
             target="local",
             url="http://127.0.0.1:18080",
@@ -83,13 +86,17 @@ class Inner:
         return self.pytester.runpytest_inprocess(*STRICT, *arguments)
 
     def git(self, *arguments: str) -> None:
-        identity = ("-c", "user.name=A", "-c", "user.email=a@example.invalid")
-        subprocess.run(
-            ["git", *identity, *arguments],  # noqa: S607 - the developer's own git
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-        )
+        run_git(self.folder, *arguments)
+
+
+def run_git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.invalid")
+    subprocess.run(
+        ["git", *identity, *arguments],  # noqa: S607 - the developer's own git
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
 
 
 @pytest.fixture
@@ -390,3 +397,79 @@ def test_no_git_ends_the_session_in_words(inner: Inner) -> None:
     result = affected(inner)[1]
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*is in no git repository*"])
+
+
+@pytest.mark.parametrize("project", ["no repository", "without the ref"])
+def test_the_project_may_be_elsewhere_than_its_tests_and_dags(
+    repository: Inner,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    project: str,
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("project")
+    if project == "without the ref":
+        run_git(elsewhere, "init", "--quiet")
+    repository.git("tag", "before")
+    (repository.folder / "dags" / "sales.py").write_text("import sales_tax  # changed\n")
+    monkeypatch.chdir(elsewhere)
+    tests = str(repository.folder / "test_dags.py")
+    result = repository.pytester.runpytest_inprocess(
+        *STRICT, "--affected=before", "--collect-only", "-q", tests
+    )
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            f"windsock: changes in {elsewhere} are not seen: *",
+            "windsock: 2 of 4 tests may be affected since before",
+            "  affected DAGs: sales",
+        ]
+    )
+    changed = elsewhere / "airflow_settings.yaml"
+    changed.write_text("")
+    if project == "without the ref":
+        run_git(elsewhere, "add", ".")
+        run_git(elsewhere, "commit", "--quiet", "--message=first")
+        run_git(elsewhere, "tag", "before")
+        changed.write_text("airflow: {}")
+        result = repository.pytester.runpytest_inprocess(
+            *STRICT, "--affected=before", "--collect-only", "-q", tests
+        )
+        result.stdout.fnmatch_lines(["  every test: airflow_settings.yaml changed*"])
+
+
+def test_of_tests_or_dags_in_no_repository_is_said_which_they_are(
+    repository: Inner, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "test_more.py").write_text("def test_more():\n    pass\n")
+    result = affected(repository, str(elsewhere / "test_more.py"))[1]
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*the tests: {elsewhere} is in no git repository*"])
+
+
+MARKED = """
+import pytest
+
+@pytest.mark.dag("sales")
+def test_sales():
+    pass
+
+@pytest.mark.dag("stock")
+def test_stock():
+    pass
+"""
+
+
+def test_with_xdist_one_process_asks_and_the_choice_is_shown_once(repository: Inner) -> None:
+    repository.pytester.makepyfile(test_dags=MARKED)
+    repository.git("add", ".")
+    repository.git("commit", "--quiet", "--message=second")
+    (repository.folder / "dags" / "sales.py").write_text("import sales_tax  # changed\n")
+    # The workers, other processes, have no fake: asking would fail there.
+    result = repository.pytester.runpytest_inprocess("-n", "2", "--affected=HEAD", "-v")
+    result.assert_outcomes(passed=1)
+    shown = result.stdout.str()
+    assert "test_sales" in shown
+    assert shown.count("windsock: 1 of 2 tests may be affected since HEAD") == 1
+    assert shown.count("affected DAGs: sales") == 1
+    assert repository.asked == 1
