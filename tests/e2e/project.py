@@ -131,8 +131,8 @@ class Project:
         )
 
     def up(self, **variables: str) -> subprocess.CompletedProcess[str]:
-        """`invoke up --detach`, which must succeed."""
-        done = self.invoke("up", "--detach", **variables)
+        """`invoke up --detach`, which must succeed, also where other settings were up before."""
+        done = self.invoke("up", "--detach", "--replace", **variables)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.log_ends()}"
         return done
 

@@ -79,6 +79,51 @@ def test_up_when_it_is_up_attaches(environment: Project) -> None:
     assert components <= before
 
 
+def test_other_settings_are_asked_for_and_another_dag_folder_restarts_the_sync_only(
+    environment: Project, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "other.py").write_text(dag_source("other"))
+    (elsewhere / "broken.py").write_text(dag_source("broken", top="import no_such_package"))
+    test = tmp_path / "test_other.py"
+    test.write_text(
+        "def test_other(airflow):\n    assert airflow.run('other').state == 'success'\n"
+    )
+    before = {name: component_pid(environment, name) for name in COMPONENTS}
+
+    def restarted() -> set[str]:
+        return {name for name in COMPONENTS if component_pid(environment, name) != before[name]}
+
+    refused = environment.invoke("up", "--detach", INVOKE_WINDSOCK_DAGS=str(elsewhere))
+    assert refused.returncode == 2
+    assert f"dags is {environment.dags}, not {elsewhere}" in refused.stderr
+    assert "invoke up --replace" in refused.stderr
+    assert restarted() == set()
+    try:
+        with environment.start("up") as attached:
+            attached.wait_for("watching for saves")
+            done = environment.invoke("up", "--detach", "--replace", "--dags", str(elsewhere))
+            assert done.returncode == 0, done.stderr
+            assert restarted() == {"sync"}
+            # Whoever follows the saves goes on, with the files of the other folder.
+            attached.wait_for("changes the environment; waiting for it")
+            (elsewhere / "new.py").write_text(dag_source("new"))
+            attached.wait_for(r"✓ .*new\.py → new")
+            # The settings of these commands still name the former folder.
+            done = environment.invoke("test", str(test))
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert f"dags is {elsewhere}, not {environment.dags}" in done.stderr
+            errors = data(environment, "dags.errors", code=1)
+            assert f'File "{elsewhere}/broken.py", line 3' in errors["broken.py"]
+            assert restarted() == {"sync"}
+            attached.interrupt()
+            assert attached.end() == 0, attached.text()
+    finally:
+        environment.up()
+    assert_in_step(environment)
+
+
 def test_logs_show_one_component_or_all(environment: Project) -> None:
     one = environment.invoke("logs", "postgres", "--lines", "5")
     assert one.returncode == 0

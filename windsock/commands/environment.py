@@ -29,6 +29,7 @@ else:
         "detach": "Leave everything running, saves included, and return.",
         "dags": "The DAG folder, here or in another repository.",
         "rebuild": "When requirements change meanwhile: auto, ask (the default) or never.",
+        "replace": "Change what is up with other settings, without asking.",
     }
 )
 def up(
@@ -41,6 +42,7 @@ def up(
     dags: str = "",
     take_over: bool = False,
     rebuild: str = "",
+    replace: bool = False,
     dry_run: bool = False,
 ) -> int | None:
     """Bring up Airflow, watch the DAG folder, and tell what came of each save.
@@ -57,7 +59,7 @@ def up(
         dags=dags,
         rebuild=rebuild,
     )
-    return flow.up(work, detach=detach, dry_run=dry_run)
+    return flow.up(work, detach=detach, dry_run=dry_run, replace=replace)
 
 
 @command(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from typing import TYPE_CHECKING
 
+from windsock.errors import ConfigurationError
 from windsock.flow.following import follow, show_dags
 from windsock.flow.rebuild import Rebuilder, in_background
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
-from windsock.targets import choose
+from windsock.targets import choose, settings_record
 from windsock.targets.folder import check_folders
 from windsock.targets.plan import Action, run_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from windsock.flow.workspace import Workspace
     from windsock.model import Environment
@@ -24,16 +26,20 @@ if TYPE_CHECKING:
     from windsock.terminal.console import Console
 
 
-def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
+def up(work: Workspace, *, detach: bool, dry_run: bool = False, replace: bool = False) -> int:
     """Bring everything up, then show what comes of each save until Ctrl-C.
 
     Args:
         work: The workspace.
         detach: Let everything run, and return.
         dry_run: Only print the plan.
+        replace: Do not ask before settings are changed with which something runs.
 
     Returns:
         An exit code.
+
+    Raises:
+        ConfigurationError: Something runs with other settings, and nobody can be asked.
     """
     check_folders(work.settings)
     if dry_run:
@@ -46,10 +52,41 @@ def up(work: Workspace, *, detach: bool, dry_run: bool = False) -> int:
         import_settings(work, environment)
         work.console.success("already up")
         return _announce_and_follow(work, environment, rebuilder, detach=detach, started_here=False)
+    if not _may_change(work, replace=replace):
+        return 0
     # A target of its own: a long `up` may end on another sign-in, or on a cluster made anew.
     at_end = _goes_on if detach else lambda console: work.target().end(console)
     with brought_up(work, target, at_end=at_end) as environment:
         return _announce_and_follow(work, environment, rebuilder, detach=detach, started_here=True)
+
+
+def _may_change(work: Workspace, *, replace: bool) -> bool:
+    """Whether what runs may be changed to the settings of now, which are said."""
+    differences = work.differences()
+    if not differences:
+        return True
+    say_differences(work, differences)
+    if replace:
+        return True
+    before = work.as_it_is_up().settings.dags
+    same = f" --dags {shlex.quote(before)}" if before != work.settings.dags else ""
+    if not work.console.interactive:
+        raise ConfigurationError(
+            "the environment is up with other settings, and nobody can be asked",
+            "To change it: `invoke up --replace`. To leave it as it is, give the settings that it "
+            f"was brought up with: `invoke up{same}`.",
+        )
+    if work.console.confirm("restart what these settings change? [y/N]"):
+        return True
+    work.console.line(f"left as it is; `invoke up{same}` with its settings follows the saves")
+    return False
+
+
+def say_differences(work: Workspace, differences: Sequence[str]) -> None:
+    """Say which settings of what is up are other ones now."""
+    work.console.warning("the environment is up with other settings:")
+    for difference in differences:
+        work.console.line(f"  {difference}")
 
 
 def _show_plan(work: Workspace) -> None:
@@ -143,6 +180,7 @@ def brought_up(
             run_steps(target.deploy(), console)
             environment = target.wait(console)
             import_settings(work, environment)
+            settings_record.save(work.settings)
             environment.save(work.settings.state_folder)  # From here on others use it.
             show_dags(work, environment)
             lock.close()

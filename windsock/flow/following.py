@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.events import Attached, from_json
-from windsock.model import ENVIRONMENT_FILE
+from windsock.local.locking import locked_by
 from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
@@ -99,11 +99,14 @@ def follow(
             if greeting:
                 work.console.line(greeting)
                 greeting = ""
+            else:
+                with contextlib.suppress(WindsockError):  # Another command may have changed them.
+                    feedback = Feedback(work.console, work.places(work.environment()))
             _show_troubles(client, feedback)
         feedback.show(event)
     if left.is_set():
         return 0
-    if not stops:
+    if not stops or not work.was_up:
         work.console.line("the environment was stopped")
         return 0
     work.console.warning("the sync process is gone")
@@ -131,10 +134,20 @@ def _show_troubles(client: ControlClient, feedback: Feedback) -> None:
 
 
 def _comes_back(work: Workspace, client: ControlClient) -> bool:
-    """Whether the sync process answers again; not waited for where `invoke down` took it away."""
+    """Whether the sync process answers again; not waited for where `invoke down` took it away.
+
+    While another command changes the environment it is waited for as long as that takes.
+    """
     deadline = time.monotonic() + RESTART_SECONDS
-    file = work.settings.state_folder / ENVIRONMENT_FILE
-    while file.exists() and time.monotonic() < deadline:
+    said = ""
+    while work.was_up:
+        if command := locked_by(work.settings.state_folder):
+            deadline = time.monotonic() + RESTART_SECONDS
+            if command != said:
+                work.console.line(f"{command} changes the environment; waiting for it")
+                said = command
+        elif time.monotonic() >= deadline:
+            return False
         try:
             client.status()
         except WindsockError:

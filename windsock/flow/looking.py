@@ -72,7 +72,7 @@ def logs(work: Workspace, *, component: str, follow: bool, lines: int) -> None:
 
 def restart(work: Workspace, *, component: str) -> None:
     """Restart one component or all."""
-    operations = work.operations()
+    operations = work.as_it_is_up().operations()
     _check_component(operations, component)
     work.environment()
     operations.restart(work.console, component or None)
@@ -91,7 +91,7 @@ def shell(work: Workspace, *, command: list[str]) -> int:
     environment = work.environment()
     if not command:
         work.console.line(f"a shell in Airflow's environment ({environment.target}); exit to leave")
-    return work.operations().shell(command)
+    return work.as_it_is_up().operations().shell(command)
 
 
 def open_ui(work: Workspace) -> None:

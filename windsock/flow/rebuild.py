@@ -193,6 +193,9 @@ class Rebuilder:
 
     def _rebuild(self) -> None:
         """Build and roll out; after a failure what ran before runs again."""
+        if self._work.differences():
+            self._console.warning(f"{NOT_REBUILT}: it was brought up with other settings meanwhile")
+            return
         started = self._clock()
         content = self._last
         try:

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from windsock.flow.bringing_up import bring_up
+from windsock.flow.bringing_up import bring_up, say_differences
 from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
@@ -63,15 +63,29 @@ def test(work: Workspace, request: TestRequest) -> int:
     Returns:
         pytest's exit code, but 0 when `affected` left no test to run.
     """
-    check_folders(work.settings)
-    target = work.target()
-    environment = target.running()
+    environment = _what_is_up(work)
     if environment is None:
+        work = work.as_it_is_up() if work.runs() else work  # What is left of it is only completed.
+        check_folders(work.settings)
         work.console.line("no environment is up: bringing it up first (it stays up)")
-        environment = bring_up(work, target)
+        environment = bring_up(work, work.target())
     if request.watch:
         return _watch(work, request, environment)
     return _run_pytest(work, request)
+
+
+def _what_is_up(work: Workspace) -> Environment | None:
+    """The environment if all of it runs, whatever the settings are now; they are said."""
+    if not (work.was_up and work.runs(whole=True)):
+        return None
+    if differences := work.differences():
+        say_differences(work, differences)
+        work.console.line("  it is used as it is; `invoke up` asks whether to change it")
+    elif work.as_it_is_up().target().running() is None:
+        work.console.warning(
+            "what Airflow is built of has changed: it is used as it is, and `invoke up` rebuilds it"
+        )
+    return work.environment()
 
 
 def _watch(work: Workspace, request: TestRequest, environment: Environment) -> int:
@@ -139,7 +153,11 @@ def run_to_its_end(command: Sequence[str], *, folder: Path) -> int:
 
 
 def ci(work: Workspace, *, junit: str) -> int:
-    """Up, test, end; the end also when something fails."""
+    """Up, test, end; the end also when something fails. What was up before stays up."""
+    if work.was_up and work.runs(whole=True):
+        code = test(work, TestRequest(junit=junit))
+        work.console.line("left running: it was up before; `invoke down` stops it")
+        return code
     try:
         return test(work, TestRequest(junit=junit))
     finally:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from windsock.model import Environment
-from windsock.targets import choose
+from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.targets import choose, settings_record
 from windsock.terminal.places import Places
 
 if TYPE_CHECKING:
@@ -34,6 +35,27 @@ class Workspace:
     def checker(self) -> Checker:
         """Where DAGs are imported without a running Airflow."""
         return choose.checker(self.settings)
+
+    def as_it_is_up(self) -> Self:
+        """With the settings that the environment was brought up with, if it is up."""
+        up = settings_record.load(self.settings) if self.was_up else None
+        return self if up is None else dataclasses.replace(self, settings=up)
+
+    @property
+    def was_up(self) -> bool:
+        """Whether the environment is up, or was when this machine went down."""
+        return (self.settings.state_folder / ENVIRONMENT_FILE).exists()
+
+    def differences(self) -> list[str]:
+        """The settings with which something runs that are other ones now, in words."""
+        up = self.as_it_is_up().settings
+        found = [] if up is self.settings else settings_record.differences(up, self.settings)
+        return found if found and self.runs() else []
+
+    def runs(self, *, whole: bool = False) -> bool:
+        """Whether a component of the environment runs; with `whole`, whether all of them do."""
+        running = [item.state in {"running", "starting"} for item in self.operations().status()]
+        return bool(running) and (all(running) if whole else any(running))
 
     def environment(self) -> Environment:
         """The environment that is up.

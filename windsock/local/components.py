@@ -46,6 +46,7 @@ OWN = {
     "run",
     "runtime",
     "secrets",
+    "settings.json",
     "store",
     "target.json",
     "venv",
@@ -96,6 +97,11 @@ class Layout:
     def runtimes(self) -> Path:
         """Copies of `windsock.runtime`, each in a folder named by its digest."""
         return self.state / "runtime"
+
+    @property
+    def source(self) -> Path:
+        """A file with the path of the DAG folder, for what runs on when that is another one."""
+        return self.state / RUN / "dags-folder"
 
     @property
     def ports(self) -> Path:
@@ -214,7 +220,7 @@ def airflow_variables(
         "PYTHONPATH": str(runtime),
         # A snapshot never changes: bytecode must not be written into it.
         "PYTHONDONTWRITEBYTECODE": "1",
-        "WINDSOCK_DAGS_FOLDER": str(settings.dags_folder.resolve()),
+        "WINDSOCK_DAGS_FOLDER": str(layout.source),
         "WINDSOCK_DAG_PROCESSOR_SOCKET": str(layout.socket(DAG_PROCESSOR_SOCKET)),
         **airflow_settings.runtime_variables(settings),
     }

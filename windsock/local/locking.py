@@ -8,13 +8,13 @@ import os
 import shlex
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from windsock.errors import EnvironmentFailure
 from windsock.files import cannot, private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 FILE = "lock"
@@ -54,12 +54,33 @@ def state_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _busy(path: Path) -> EnvironmentFailure:
+def locked_by(folder: Path) -> str:
+    """The command that has the lock of a state folder, with its pid; empty if none has it."""
+    owner = _owner(folder / FILE)
+    try:
+        os.kill(owner["pid"], 0)  # A command that was killed has left its name.
+    except (LookupError, OSError, TypeError):
+        return ""
+    return _command(owner)
+
+
+def _owner(path: Path) -> dict[str, Any]:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # Nobody has the lock, or somebody took it this very moment.
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _command(owner: Mapping[str, Any]) -> str:
+    return f"`{owner.get('command')}` (pid {owner.get('pid')})"
+
+
+def _busy(path: Path) -> EnvironmentFailure:
+    owner = _owner(path)
+    try:
         since = time.strftime("%H:%M:%S", time.localtime(owner["since"]))
-        command = f"`{owner['command']}` (pid {owner['pid']})"
-        who = f"{command} is bringing this environment up since {since}"
-    except (OSError, ValueError, LookupError, TypeError):  # it took the lock this very moment
+        who = f"{_command(owner)} is bringing this environment up since {since}"
+    except (LookupError, TypeError):
         who = "another command is bringing this environment up"
     return EnvironmentFailure(who, "Wait until it is up; `invoke up` then attaches to it.")

@@ -144,6 +144,15 @@ class Console:
         self.withdraw()  # Enter has moved the cursor to the next line: the question stays visible.
         return self._answers.readline().strip()
 
+    def confirm(self, question: str) -> bool:
+        """Ask, and wait for the answer; whether it is a yes. Only if `interactive`."""
+        self.ask(question)
+        try:
+            select.select([self._answers], [], [])
+            return (self.answer() or "").lower() in {"y", "yes"}
+        finally:
+            self.withdraw()
+
     def withdraw(self) -> None:
         """Remove the question of `ask`."""
         if self._question is not None:

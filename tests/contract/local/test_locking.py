@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from windsock.errors import EnvironmentFailure
-from windsock.local.locking import state_lock
+from windsock.local.locking import locked_by, state_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +32,14 @@ def test_the_second_reads_who_has_the_lock_until_that_process_ends(tmp_path: Pat
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == "locked\n"
+            assert locked_by(tmp_path).endswith(f"{tmp_path}` (pid {child.pid})")
             for _ in range(2):  # a refused command changes nothing
                 with pytest.raises(EnvironmentFailure) as refused, state_lock(tmp_path):
                     pass
                 assert f"{tmp_path}` (pid {child.pid}) is bringing this" in str(refused.value)
         finally:
             child.send_signal(signal.SIGKILL)
+    assert locked_by(tmp_path) == ""
     with state_lock(tmp_path):
         pass
 
@@ -48,6 +50,7 @@ def test_a_lock_that_was_given_back_can_be_taken_again(tmp_path: Path) -> None:
     with state_lock(tmp_path):
         pass
     assert (tmp_path / "lock").read_text() == ""
+    assert locked_by(tmp_path) == locked_by(tmp_path / "nowhere") == ""
 
 
 def test_who_has_the_lock_may_not_have_named_itself_yet(tmp_path: Path) -> None:

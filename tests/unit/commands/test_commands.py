@@ -107,9 +107,9 @@ class Recorder:
 @pytest.mark.parametrize(
     ("line", "call", "options"),
     [
-        ("up", "up", {"detach": False, "dry_run": False}),
-        ("up --detach", "up", {"detach": True, "dry_run": False}),
-        ("up --dry-run", "up", {"detach": False, "dry_run": True}),
+        ("up", "up", {"detach": False, "dry_run": False, "replace": False}),
+        ("up --detach", "up", {"detach": True, "dry_run": False, "replace": False}),
+        ("up --dry-run", "up", {"detach": False, "dry_run": True, "replace": False}),
         ("down", "down", {"volumes": False, "cluster": False}),
         ("down --volumes", "down", {"volumes": True, "cluster": False}),
         ("down --cluster", "down", {"volumes": False, "cluster": True}),

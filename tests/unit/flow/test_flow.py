@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,8 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, VirtualClock
-from tests.unit.fakes import SETTLED, FakeSync, FakeTarget, FakeWorkspace, environment
-from windsock import flow
+from tests.unit.fakes import (
+    SETTLED,
+    FakeSync,
+    FakeTarget,
+    FakeWorkspace,
+    KeptConsole,
+    environment,
+)
+from windsock import config, flow
 from windsock.cluster.images import image
 from windsock.cluster.images.image import Images
 from windsock.errors import (
@@ -35,7 +43,9 @@ from windsock.events import (
 )
 from windsock.flow import bringing_up, dags, following, triggering
 from windsock.flow import testing as flow_testing
+from windsock.local.locking import state_lock
 from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.targets import settings_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,6 +263,59 @@ def test_up_attaches_to_what_is_up(up: FakeWorkspace, target: FakeTarget) -> Non
     assert "already up" in up.kept.said
 
 
+@pytest.fixture
+def up_elsewhere(up: FakeWorkspace, tmp_path: Path) -> FakeWorkspace:
+    """The environment is up with another DAG folder than the settings of now name."""
+    (tmp_path / "elsewhere").mkdir()
+    settings_record.save(
+        config.load({"state": str(tmp_path / "state"), "dags": "elsewhere"}, project=tmp_path)
+    )
+    up.fake.is_running = False  # As the settings want it now.
+    return up
+
+
+def test_up_with_other_settings_is_refused_where_nobody_can_be_asked(
+    up_elsewhere: FakeWorkspace, target: FakeTarget, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="up with other settings") as caught:
+        flow.up(up_elsewhere, detach=True)
+    assert "invoke up --replace" in caught.value.hint
+    assert "invoke up --dags elsewhere" in caught.value.hint
+    assert f"dags is {tmp_path}/elsewhere, not {tmp_path}/dags" in up_elsewhere.kept.said
+    assert target.verbs == []
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_up_with_other_settings_asks_first(
+    up_elsewhere: FakeWorkspace,
+    target: FakeTarget,
+    monkeypatch: pytest.MonkeyPatch,
+    yes: bool,
+) -> None:
+    monkeypatch.setattr(KeptConsole, "interactive", True)
+    monkeypatch.setattr(KeptConsole, "confirm", lambda *_: yes)
+    assert flow.up(up_elsewhere, detach=True) == 0
+    assert target.verbs == (BRING_UP if yes else [])
+    assert ("left as it is" in up_elsewhere.kept.said) is not yes
+
+
+def test_up_replaces_the_settings_and_says_so(
+    up_elsewhere: FakeWorkspace, target: FakeTarget
+) -> None:
+    assert flow.up(up_elsewhere, detach=True, replace=True) == 0
+    assert target.verbs == BRING_UP
+    assert "elsewhere, not" in up_elsewhere.kept.said
+    assert up_elsewhere.differences() == []
+
+
+def test_nobody_is_asked_where_nothing_runs_any_more(
+    up_elsewhere: FakeWorkspace, target: FakeTarget
+) -> None:
+    target.components = []
+    assert flow.up(up_elsewhere, detach=True) == 0
+    assert target.verbs == BRING_UP
+
+
 def test_ctrl_c_stops_what_this_up_started(
     work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,6 +453,42 @@ def test_a_sync_process_that_is_started_again_is_followed_again(
     sync.stop()
     assert result() == 0
     assert "! after the crash" in up.kept.said
+
+
+def test_what_another_command_changes_is_followed_again_however_long_that_takes(
+    up: FakeWorkspace, sync: FakeSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "RESTART_SECONDS", 0.0)
+    result = in_a_thread(lambda: flow.attach(up, allow_empty=False))
+    assert sync.attached.wait(20)
+    with state_lock(up.settings.state_folder):
+        sync.stop()
+        for _ in range(2000):
+            if "changes the environment; waiting for it" in up.kept.said:
+                break
+            time.sleep(0.01)
+        other = dataclasses.replace(up.fake.environment, dags_folder="/home/me/elsewhere")
+        other.save(up.settings.state_folder)
+        sync.start()
+        assert sync.attached.wait(20)
+    sync.publish(Note(message="after the change"))
+    (up.settings.state_folder / ENVIRONMENT_FILE).unlink()
+    sync.stop()
+    assert result() == 0
+    assert f"(pid {os.getpid()}) changes the environment" in up.kept.said
+    assert "after the change" in up.kept.said
+
+
+def test_an_up_whose_environment_another_command_stopped_ends_without_a_failure(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync
+) -> None:
+    result = in_a_thread(lambda: flow.up(work, detach=False))
+    assert sync.attached.wait(20)
+    (work.settings.state_folder / ENVIRONMENT_FILE).unlink()
+    sync.stop()
+    assert result() == 0
+    assert "the environment was stopped" in work.kept.said
+    assert target.verbs[-1] == "end"
 
 
 def test_a_take_over_says_from_whom(up: FakeWorkspace, sync: FakeSync) -> None:
@@ -745,6 +844,61 @@ def test_test_uses_what_is_up(
         *("-n", "3", "--dist", "loadfile", "a.py", "b"),
     ]
     assert runner.folders == [tmp_path]
+
+
+def test_test_uses_what_is_up_with_the_settings_it_was_brought_up_with(
+    up_elsewhere: FakeWorkspace, target: FakeTarget, runner: FakePytest, tmp_path: Path
+) -> None:
+    (tmp_path / "dags").rmdir()  # The folder of the settings of now need not even be there.
+    assert flow.test(up_elsewhere, flow.TestRequest()) == 0
+    assert target.verbs == []
+    assert len(runner.commands) == 1
+    assert "elsewhere, not" in up_elsewhere.kept.said
+    assert "used as it is" in up_elsewhere.kept.said
+
+
+def test_test_uses_what_is_up_although_what_it_is_built_of_has_changed(
+    up: FakeWorkspace, target: FakeTarget, runner: FakePytest
+) -> None:
+    target.is_running = False  # As its requirements are now.
+    assert flow.test(up, flow.TestRequest()) == 0
+    assert target.verbs == []
+    assert len(runner.commands) == 1
+    assert "`invoke up` rebuilds it" in up.kept.said
+
+
+def test_test_completes_what_is_up_in_part_with_the_settings_that_it_has(
+    up_elsewhere: FakeWorkspace, target: FakeTarget, runner: FakePytest
+) -> None:
+    target.components[0] = dataclasses.replace(target.components[0], state="failed")
+    assert flow.test(up_elsewhere, flow.TestRequest()) == 0
+    assert target.verbs == BRING_UP
+    assert up_elsewhere.wanted[-1].dags == "elsewhere"
+    assert len(runner.commands) == 1
+
+
+def test_ci_leaves_what_was_up_before(
+    up: FakeWorkspace, target: FakeTarget, runner: FakePytest
+) -> None:
+    assert flow.ci(up, junit="report.xml") == 0
+    assert target.verbs == []
+    assert "it was up before" in up.kept.said
+    assert len(runner.commands) == 1
+
+
+def test_a_shell_and_a_restart_have_the_settings_of_what_is_up(
+    up_elsewhere: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, target: FakeTarget
+) -> None:
+    seen: list[str] = []
+
+    def operations(work: FakeWorkspace) -> FakeTarget:
+        seen.append(work.settings.dags)
+        return target
+
+    monkeypatch.setattr(FakeWorkspace, "operations", operations)
+    flow.shell(up_elsewhere, command=["true"])
+    flow.restart(up_elsewhere, component="")
+    assert seen == ["elsewhere", "elsewhere"]
 
 
 def test_test_runs_the_tests_of_the_settings_by_default(

@@ -98,7 +98,10 @@ def test_the_parse_knows_where_the_users_own_files_are(
     (tmp_path / "dags").symlink_to(tmp_path / "real")
     settings = _settings(tmp_path, parse={"memory_limit_mb": 123}, local={"parallelism": 9})
     variables = _variables(settings, layout, secrets)
-    assert variables["WINDSOCK_DAGS_FOLDER"] == str((tmp_path / "real").resolve())
+    # A file that has its path: another DAG folder restarts nothing of Airflow.
+    assert variables["WINDSOCK_DAGS_FOLDER"] == str(layout.source)
+    other = _settings(tmp_path, dags="real")
+    assert _variables(other, layout, secrets) == _variables(_settings(tmp_path), layout, secrets)
     assert variables["WINDSOCK_PARSE_MEMORY_MB"] == "123"
     assert variables["AIRFLOW__CORE__PARALLELISM"] == "9"
     assert variables["WINDSOCK_DAG_PROCESSOR_SOCKET"] == str(layout.socket(DAG_PROCESSOR_SOCKET))

@@ -287,6 +287,17 @@ def test_the_plan_says_what_has_changed(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("sync")
+def test_another_dag_folder_restarts_the_sync_and_nothing_else(rig: Rig) -> None:
+    rig.start_all()
+    (rig.project / "other").mkdir()
+    rig.settings = load({"state": "state", "dags": "other"}, project=rig.project)
+    *_, processes = plan(rig.again())
+    assert (processes.what, processes.action) == ("sync", Action.CHANGE)
+    run_steps(rig.again().deploy(), rig.console)
+    assert rig.layout.source.read_text() == str((rig.project / "other").resolve())
+
+
+@pytest.mark.usefixtures("sync")
 def test_the_plan_names_the_processes_that_do_not_run(rig: Rig) -> None:
     rig.start_all()
     rig.supervisor.named["triggerer"] = "EXITED"

@@ -179,6 +179,18 @@ def test_a_question_stays_the_last_line_and_is_answered_from_the_input() -> None
         assert console.answer() == ""
 
 
+@pytest.mark.parametrize(
+    ("typed", "yes"), [("y\n", True), (" YES \n", True), ("\n", False), ("n\n", False), ("", False)]
+)
+def test_a_question_that_is_waited_for_is_agreed_to_by_a_yes_only(typed: str, yes: bool) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as answers, os.fdopen(writing, "w") as person:
+        console = Console(status=Terminal(), answers=answers)
+        person.write(typed)
+        person.close()
+        assert console.confirm("now?") is yes
+
+
 def test_a_question_that_is_withdrawn_leaves_nothing_behind() -> None:
     status = Terminal()
     console = Console(status=status, answers=io.StringIO())

@@ -67,6 +67,7 @@ log = structlog.get_logger("windsock")
 
 SOCKET_VARIABLE = "WINDSOCK_DAG_PROCESSOR_SOCKET"
 SOURCE_VARIABLE = "WINDSOCK_DAGS_FOLDER"
+"""The author's DAG folder, or a file that has its path: then the folder may become another one."""
 MEMORY_VARIABLE = "WINDSOCK_PARSE_MEMORY_MB"
 FURTHER_VARIABLE = "WINDSOCK_FURTHER_FOLDERS"
 
@@ -143,7 +144,6 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._lost = True
         self._stored_at = 0.0
         self._memory_limit = int(os.environ.get(MEMORY_VARIABLE) or 0)
-        self._source = os.environ.get(SOURCE_VARIABLE) or ""
         self._further = set(os.environ.get(FURTHER_VARIABLE, "").split(os.pathsep)) - {""}
         self._dag_files = DagFiles(
             syntax=conf.get("core", "dag_ignore_file_syntax"),
@@ -635,9 +635,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _named(self, errors: Mapping[str, str], folder: str = "") -> dict[str, str]:
         """Errors that name the author's own files, not their copies in the snapshot."""
         folder = folder or str(self._bundle.path)
+        source = _source() or folder
         return {
             # Airflow names a file in a zip by its whole path.
-            path.removeprefix(f"{folder}/"): trace.replace(folder, self._source or folder)
+            path.removeprefix(f"{folder}/"): trace.replace(folder, source)
             for path, trace in errors.items()
         }
 
@@ -756,6 +757,15 @@ def _references() -> list[str]:
     bundles = DagBundlesManager().get_all_dag_bundles()
     names = [bundle.name for bundle in bundles if isinstance(bundle, SnapshotDagBundle)]
     return sorted(database.references(names))
+
+
+def _source() -> str:
+    """The author's DAG folder, as `SOURCE_VARIABLE` has it; empty if it is not known."""
+    given = os.environ.get(SOURCE_VARIABLE) or ""
+    try:
+        return Path(given).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return given
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -68,7 +68,8 @@ class LocalOperations:
         """Restart one component or all of them, and wait until it is healthy."""
         parts = self._parts
         names = [component] if component else ALL
-        with console.step(f"restarted {', '.join(names)}") as step:
+        # With the lock: who follows the saves waits for the end, however long it takes.
+        with parts.locked(), console.step(f"restarted {', '.join(names)}") as step:
             parts.supervisor.stop(*names)
             if "postgres" in names:
                 parts.supervisor.start("postgres")

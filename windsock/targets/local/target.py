@@ -10,6 +10,7 @@ from windsock.airflow.health import AIRFLOW
 from windsock.airflow.settings_import import forget_imports
 from windsock.cluster.images import recipe
 from windsock.errors import EnvironmentFailure
+from windsock.files import private_folder, write_whole
 from windsock.local import ports
 from windsock.local.components import CONTROL_SOCKET, ensure_runtime, inherited_variables
 from windsock.local.migration import migrate
@@ -129,6 +130,8 @@ class LocalTarget:
                 console.detail(note)
             if fresh_database:
                 forget_imports(parts.layout.state)
+            private_folder(parts.layout.source.parent)
+            write_whole(parts.layout.source, str(parts.settings.dags_folder.resolve()))
             parts.supervisor.apply(parts.programs())
             parts.supervisor.start("postgres")
             parts.wait_database()
