@@ -151,7 +151,7 @@ def open_(context: Context) -> None:
 @command(name="doctor", help={"json": "For scripts: one JSON document on stdout."})
 def doctor_(context: Context, json: bool = False) -> int:
     """Check this machine and this project, and say what to do about each finding."""
-    work = workspace(context)
+    work = workspace(context).as_it_is_up()
     return doctor.run(work.settings, work.console, as_json=json)
 
 

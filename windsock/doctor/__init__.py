@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     Check = Callable[[], Iterable[Finding]]
 
+LOCAL_ONLY = ("postgres", "memory", "venv")
+"""Checks of what runs on this machine on the target `local`."""
+
 _OUTCOMES = {OK: "success", WARNING: "warning", PROBLEM: "failure"}
 
 
@@ -59,10 +62,15 @@ def run(settings: Settings, console: Console, *, as_json: bool) -> int:
 
 
 def _checks(settings: Settings, variables: Mapping[str, str]) -> dict[str, Check]:
-    """Every check by its name, in the order in which they are printed."""
+    """Every check by its name, in the order in which they are printed.
+
+    What only the local target needs is not checked where a cluster is meant.
+    """
     layout = Layout(state=settings.state_folder)
     older = [settings.lock, layout.migrated, layout.ports]
-    return {
+    target = _target(settings)
+    checks: dict[str, Check] = {
+        "target": lambda: [Finding(OK, choose.explain(settings))],
         "python": lambda: machine.python(settings.local.python, variables),
         "uv": lambda: machine.uv(variables),
         "postgres": machine.postgres,
@@ -75,14 +83,25 @@ def _checks(settings: Settings, variables: Mapping[str, str]) -> dict[str, Check
         "lock": lambda: project.lock(settings),
         "venv": lambda: environment.built(settings, layout, variables),
         "paths": lambda: environment.paths(layout),
-        "ports": lambda: environment.ports(settings, layout),
+        "ports": lambda: environment.ports(layout, environment.wanted_ports(settings, target)),
         # Before the environment is looked at: using the secrets closes a file that stands open.
         "secrets": lambda: environment.secrets(layout),
         "bringing up": lambda: environment.bringing_up(layout),
         "environment": lambda: environment.components(layout, choose.operations(settings).status),
         "sync": lambda: environment.sync(layout),
-        "tools": lambda: machine.tools(variables),
+        "tools": lambda: machine.tools(variables, needed=machine.NEEDED.get(target, ())),
     }
+    if target != "local":
+        for name in LOCAL_ONLY:
+            del checks[name]
+    return checks
+
+
+def _target(settings: Settings) -> str:
+    try:
+        return choose.wanted(settings).target
+    except WindsockError:  # The check of the target says what is wrong.
+        return settings.target
 
 
 def examine(checks: Mapping[str, Check]) -> list[Finding]:

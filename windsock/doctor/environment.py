@@ -52,9 +52,15 @@ def paths(layout: Layout) -> Iterator[Finding]:
     yield Finding(OK, f"sockets in {folder}{why}")
 
 
-def ports(settings: Settings, layout: Layout) -> Iterator[Finding]:
+def wanted_ports(settings: Settings, target: str) -> dict[str, int]:
+    """What listens on this machine → the port that it should have."""
+    if target == "local":
+        return {"api": settings.local.port, **PORTS}
+    return {"api": settings.cluster.port}
+
+
+def ports(layout: Layout, wanted: Mapping[str, int]) -> Iterator[Finding]:
     """Whether the wanted ports are free, or used by this environment."""
-    wanted = {"api": settings.local.port, **PORTS}
     busy = []
     for name, port in wanted.items():
         if is_free(port):

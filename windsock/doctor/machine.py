@@ -19,7 +19,7 @@ from windsock.local.database_folder import programs_folder
 from windsock.local.interpreter import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from windsock.local.components import Layout
 
@@ -134,8 +134,18 @@ def clock(files: Iterable[Path], *, now: float) -> Iterator[Finding]:
     yield Finding(OK, shown)
 
 
-def tools(variables: Mapping[str, str], *, seconds: float = TOOL_SECONDS) -> Iterator[Finding]:
-    """Programs on PATH that windsock can use; the local target needs none of them."""
+NEEDED = {
+    "kind": ("kind", "kubectl"),
+    "context": ("kubectl",),
+    "okteto": ("okteto", "kubectl"),
+}
+"""Target → the tools without which it cannot be brought up."""
+
+
+def tools(
+    variables: Mapping[str, str], *, needed: Collection[str] = (), seconds: float = TOOL_SECONDS
+) -> Iterator[Finding]:
+    """Programs on PATH that windsock can use; some targets need some of them."""
     paths = {name: shutil.which(name, path=variables.get("PATH")) for name in TOOLS}
     found = {name: path for name, path in paths.items() if path}
     missing = [name for name in TOOLS if name not in found and name != "git"]
@@ -151,8 +161,14 @@ def tools(variables: Mapping[str, str], *, seconds: float = TOOL_SECONDS) -> Ite
             for version, (name, path) in zip(versions, found.items(), strict=True)
         ]
         yield Finding(OK, "; ".join(shown))
-    if missing:
-        yield Finding(OK, f"not found, and not needed locally: {', '.join(missing)}")
+    if lacking := [name for name in missing if name in needed]:
+        yield Finding(
+            PROBLEM,
+            f"not found, and needed for this target: {', '.join(lacking)}",
+            "Install what is missing, or use this machine alone: `--target local`.",
+        )
+    if spare := [name for name in missing if name not in needed]:
+        yield Finding(OK, f"not found, and not needed for this target: {', '.join(spare)}")
 
 
 def _version(

@@ -82,6 +82,15 @@ def checker(settings: Settings) -> Checker:
     return LocalChecker(_local_parts(settings))
 
 
+def wanted(settings: Settings) -> Location:
+    """Where the environment is wanted, whatever is up.
+
+    Raises:
+        ConfigurationError: A target that needs a context has none, or one that nobody has allowed.
+    """
+    return _wanted(settings, Location.load(settings.state_folder))
+
+
 def _location(settings: Settings) -> Location:
     """Where the environment is wanted, which is where it is up, if it is."""
     up = Location.load(settings.state_folder)

@@ -82,6 +82,28 @@ def test_a_fresh_project_has_no_problem_and_stays_untouched(
     assert checks >= {"python", "uv", "disk", "dags", "lock", "ports", "secrets", "tools"}
 
 
+def test_where_a_cluster_is_meant_the_checks_speak_of_it(
+    work: FakeWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("windsock.targets.choose.operations", lambda _: work.fake)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    work.fake.components = []
+    cluster = {"context": "lab", "allowed_contexts": ["lab"], "port": 18081}
+    settings = load({"target": "context", "state": "s", "cluster": cluster}, project=tmp_path)
+    assert doctor.run(settings, work.console, as_json=True) == 3
+    findings = {finding["check"]: finding for finding in work.kept.answer["findings"]}
+    assert findings["target"]["what"] == "context (context lab, namespace windsock)"
+    assert "18081" in findings["ports"]["what"]
+    assert "5433" not in findings["ports"]["what"]
+    assert not {"postgres", "memory", "venv"} & findings.keys()
+
+
+def test_a_target_that_cannot_be_meant_is_a_finding(work: FakeWorkspace, tmp_path: Path) -> None:
+    settings = load({"target": "context", "state": "s"}, project=tmp_path)
+    assert doctor.run(settings, work.console, as_json=False) == 3
+    assert "needs the name of a kube context" in work.kept.said
+
+
 def test_a_problem_is_the_exit_code_and_says_what_to_do(
     work: FakeWorkspace, tmp_path: Path
 ) -> None:
@@ -196,6 +218,14 @@ def test_a_tool_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
     assert there.what == f"git ({tmp_path}/git)"
 
 
+def test_a_tool_that_the_target_needs_is_a_problem(tmp_path: Path) -> None:
+    _tool(tmp_path, "git", "echo git version 2.39")
+    _, needed, spare = machine.tools({"PATH": str(tmp_path)}, needed=machine.NEEDED["kind"])
+    assert (needed.level, spare.level) == (PROBLEM, OK)
+    assert needed.what.endswith("needed for this target: kubectl, kind")
+    assert spare.what.endswith("not needed for this target: docker, tilt, okteto")
+
+
 def test_no_git_is_a_warning(tmp_path: Path) -> None:
     assert levels(machine.tools({"PATH": str(tmp_path)})) == [WARNING, OK]
 
@@ -307,11 +337,12 @@ print(server.getsockname()[1], flush=True)
 def test_a_port_of_somebody_else_is_named(layout: Layout, tmp_path: Path) -> None:
     with process_of(layout.state, SERVER) as port:
         settings = load({"local": {"port": port}}, project=tmp_path)
-        assert f"{port} for api" not in only(environment_checks.ports(settings, layout)).what
-        found = only(environment_checks.ports(settings, Layout(state=tmp_path / "another")))
+        wanted = environment_checks.wanted_ports(settings, "local")
+        assert f"{port} for api" not in only(environment_checks.ports(layout, wanted)).what
+        found = only(environment_checks.ports(Layout(state=tmp_path / "another"), wanted))
     assert found.level == WARNING
     assert f"{port} for api (pid " in found.what
-    assert f"{port} for api" not in only(environment_checks.ports(settings, layout)).what
+    assert f"{port} for api" not in only(environment_checks.ports(layout, wanted)).what
 
 
 @pytest.mark.parametrize("name", ["", "secrets.json", "admin-password", "airflow-users.json"])
