@@ -102,6 +102,24 @@ def workspace(
     return flow.Workspace(settings=settings, console=console.Console())
 
 
+def check_system(name: str) -> None:
+    """Refuse Windows in words: PostgreSQL, Airflow and windsock need what only Unix has.
+
+    Args:
+        name: As `sys.platform`.
+
+    Raises:
+        Exit: It is Windows.
+    """
+    if name == "win32":
+        raise Exit(
+            "✗ windsock does not run on Windows itself, and neither does Airflow\n"
+            "  Use the Windows Subsystem for Linux: `wsl --install`, then clone and run it there,\n"
+            "  in a folder of Linux (`~`, not `/mnt/c`): saves are noticed at once only in those.",
+            code=ConfigurationError.exit_code,
+        )
+
+
 def check_invoke_yaml(path: Path) -> None:
     """Refuse a broken invoke.yaml in words; Invoke itself would show a traceback.
 

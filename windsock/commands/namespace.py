@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from invoke import Collection
 
 from windsock import config
 from windsock.commands import cluster, dags, environment, settings, testing
-from windsock.commands.command import check_invoke_yaml
+from windsock.commands.command import check_invoke_yaml, check_system
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +32,9 @@ def of(project: Path) -> Collection:
         project: Its folder, which holds tasks.py and invoke.yaml.
 
     Raises:
-        Exit: invoke.yaml cannot be read.
+        Exit: invoke.yaml cannot be read, or this is Windows.
     """
+    check_system(sys.platform)
     check_invoke_yaml(project / "invoke.yaml")
     commands = Collection(
         *(environment.up, environment.down, environment.status, environment.logs),

@@ -318,6 +318,21 @@ def test_listing_the_commands_imports_nothing_heavy() -> None:
         assert f"  {name} " in told.stdout
 
 
+def test_on_windows_a_sentence_names_wsl_instead_of_a_traceback() -> None:
+    told = child(
+        "-c",
+        "import signal, sys\n"
+        "from invoke.main import program\n"
+        "sys.modules.update(dict.fromkeys(['fcntl', 'grp', 'pwd', 'resource', 'termios']))\n"
+        "del signal.SIGHUP\n"
+        "sys.platform = 'win32'\n"
+        "program.run(['invoke', 'up'])\n",
+    )
+    assert told.returncode == 2
+    assert "wsl --install" in told.stderr + told.stdout
+    assert "Traceback" not in told.stderr
+
+
 def test_every_command_and_flag_is_told_in_its_help() -> None:
     for name, flags in flags_of_commands().items():
         assert tasks.namespace[name].__doc__
