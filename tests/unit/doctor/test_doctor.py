@@ -101,7 +101,7 @@ def test_where_a_cluster_is_meant_the_checks_speak_of_it(
 def test_a_target_that_cannot_be_meant_is_a_finding(work: FakeWorkspace, tmp_path: Path) -> None:
     settings = load({"target": "context", "state": "s"}, project=tmp_path)
     assert doctor.run(settings, work.console, as_json=False) == 3
-    assert "needs the name of a kube context" in work.kept.said
+    assert "needs the name of a kube context" in work.kept.data.getvalue()
 
 
 def test_a_problem_is_the_exit_code_and_says_what_to_do(
