@@ -83,6 +83,7 @@ SEAMS = (
     "deactivate_deleted_dags",
     "clear_orphaned_import_errors",
     "prepare_file_queue",
+    "_add_new_files_to_queue",
     "_refresh_dag_bundles",
     "_find_files_in_bundle",
     "_get_observed_filelocs",
@@ -325,6 +326,14 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         waiting = [file for file in map(self._file, due) if file not in running]
         if waiting:
             self._add_files_to_queue(waiting, mode="back")
+
+    def _add_new_files_to_queue(self, known_files: dict[str, set[DagFileInfo]]) -> None:
+        """Queue the new files of other bundles.
+
+        `_begin` queues ours. For Airflow, a file that another one's parser has taken along is new.
+        """
+        others = {name: files for name, files in known_files.items() if name != self._bundle.name}
+        super()._add_new_files_to_queue(others)
 
     def _resort_file_queue(self) -> None:
         """Leave the queue as it is: the plan has put the most urgent file first."""
