@@ -37,6 +37,8 @@ IN_STEP: Message = {
     "snapshot": "a" * 32,
     "settled": True,
     "awaited": [],
+    "parsed": 1,
+    "files": 1,
     "dags": ["sales"],
     "errors": {},
     "problems": {},

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
     from windsock.events import Event
     from windsock.flow.workspace import Workspace
-    from windsock.model import Environment
+    from windsock.model import Environment, ParsedSnapshot
     from windsock.terminal.feedback import Feedback
 
 RESTART_SECONDS = 10.0
 """How long a sync process that ended is waited for: its supervisor starts it again."""
 
 FIRST_PARSE_SECONDS = 15.0
-"""How long the first parse of the whole DAG folder is waited for."""
+"""How long the first parse of the whole DAG folder is waited for while no file gets parsed."""
+
+PROGRESS_SECONDS = 5.0
+"""How often that is told."""
 
 
 def show_dags(work: Workspace, environment: Environment) -> None:
@@ -33,9 +36,9 @@ def show_dags(work: Workspace, environment: Environment) -> None:
 
     client = ControlClient(environment.control_socket)
     try:
-        settled = client.barrier(timeout=FIRST_PARSE_SECONDS)
+        settled = _wait_for_first_parse(work, client)
     except DeadlineExceeded as error:
-        # A DAG folder may be large, or a file may hang: neither must keep Airflow from its users.
+        # A file may hang: that must not keep Airflow from its users.
         work.console.warning(error.message)
         return
     except EnvironmentFailure as error:
@@ -45,6 +48,27 @@ def show_dags(work: Workspace, environment: Environment) -> None:
         return
     work.console.success(f"{len(settled.dags)} DAGs parsed")
     show_errors(work.console, settled.errors, places=work.places(environment))
+
+
+def _wait_for_first_parse(work: Workspace, client: ControlClient) -> ParsedSnapshot:
+    """Wait for the first parse as long as it gets on, and tell how far it is.
+
+    Raises:
+        DeadlineExceeded: For a while no file was parsed.
+    """
+    parsed, patience = 0, PROGRESS_SECONDS
+    while True:
+        try:
+            return client.barrier(timeout=patience)
+        except DeadlineExceeded:
+            state = client.status()
+            gets_on = state["parsed"] != parsed
+            if not gets_on and patience == FIRST_PARSE_SECONDS:
+                raise
+            patience = PROGRESS_SECONDS if gets_on else FIRST_PARSE_SECONDS
+            parsed = state["parsed"]
+            if gets_on and state["awaited"]:
+                work.console.line(f"  {parsed} of {state['files']} files parsed")
 
 
 def attach(work: Workspace, *, allow_empty: bool, take_over: bool = False) -> int:

@@ -224,8 +224,10 @@ class Service:
             waiting = "plugins changed, and Airflow is being restarted"
         elif not self._readers.wait(timeout=0):
             waiting = "variables or connections changed, and the dag-processor has not heard of it"
-        elif awaited := self._state.as_json()["awaited"]:
+        elif awaited := (state := self._state.as_json())["awaited"]:
             waiting = f"still parsing {', '.join(awaited[:5])}"
+            if len(awaited) > 1:
+                waiting += f"; {state['parsed']} of {state['files']} files are parsed"
         else:
             waiting = "the dag-processor has not reported it"
         return DeadlineExceeded(

@@ -208,6 +208,7 @@ class SyncState:
             }
             dags = sorted({dag for parsed in self.files.values() for dag in parsed.dags})
             troubles = self._troubles()
+            parsed, files = self._progress()
             return {
                 "healthy": self.connected
                 and all(isinstance(each, events.Behind) for each in troubles),
@@ -217,6 +218,8 @@ class SyncState:
                 "snapshot": self.store,
                 "settled": self.settled == self.store and self.store is not None,
                 "awaited": sorted(self.awaited),
+                "parsed": parsed,
+                "files": files,
                 "dags": dags,
                 "errors": errors,
                 "problems": dict(self.problems),
@@ -224,6 +227,11 @@ class SyncState:
                 "troubles": [events.to_json(each) for each in troubles],
                 "summary": self._summary(len(dags), len(errors)),
             }
+
+    def _progress(self) -> tuple[int, int]:
+        """How many DAG files are parsed, and how many there are."""
+        files = len(self.files.keys() | self.awaited)
+        return files - len(self.awaited), files
 
     def _troubles(self) -> list[Event]:
         """Each thing that stops saves from reaching Airflow now, as the event that reported it."""
@@ -245,6 +253,11 @@ class SyncState:
             return f"sync: the last save could not be stored: {self.refused.message}"
         if self.behind:
             return f"sync: behind by {self.behind} {'file' if self.behind == 1 else 'files'}"
-        parsed = "parsed" if self.settled == self.store else "being parsed"
+        parsed = "parsed"
+        if self.settled != self.store:
+            parsed = "being parsed"
+            if self.awaited:
+                done, files = self._progress()
+                parsed += f" ({done} of {files} files)"
         broken = f", {errors} files do not import" if errors else ""
         return f"sync: in step with the folder; {dags} DAGs {parsed}{broken}"

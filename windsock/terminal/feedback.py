@@ -6,6 +6,7 @@ the user's own file and line, and one line when Airflow has parsed the whole sav
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,14 @@ from windsock.errors import WindsockError
 from windsock.terminal.broken_files import BrokenFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from windsock.events import Event
     from windsock.terminal.console import Console
     from windsock.terminal.places import Places
+
+PROGRESS_SECONDS = 5.0
+"""How often a long parse shows how far it is."""
 
 NAMES_SHOWN = 4
 """How many files or DAG ids a line names; it counts the others."""
@@ -33,6 +39,8 @@ class Save:
         dags: DAG id → number of tasks, from the files that are parsed already.
         files: DAG file that is parsed already → whether it is broken.
         removed: The ids of DAGs that no longer exist.
+        still_broken: The files that were parsed because of the save, and are broken as before.
+        told: When it was last shown how far it is, in monotonic seconds.
     """
 
     paths: list[str]
@@ -41,6 +49,8 @@ class Save:
     dags: dict[str, int] = field(default_factory=dict)
     files: dict[str, bool] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    still_broken: set[str] = field(default_factory=set)
+    told: float = 0.0
 
     @property
     def broken(self) -> int:
@@ -54,10 +64,14 @@ class Feedback:
     Args:
         console: Prints.
         places: Where the author's files are.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, console: Console, places: Places) -> None:
+    def __init__(
+        self, console: Console, places: Places, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
+        self._clock = clock
         self._places = places
         self._broken = BrokenFiles(console, places)
         self._saves: dict[str, Save] = {}
@@ -67,7 +81,8 @@ class Feedback:
         match event:
             case events.Sent(snapshot=snapshot):
                 self._saves.pop(snapshot, None)  # After an undone edit it is the newest again.
-                self._saves[snapshot] = Save(paths=list(event.paths), count=event.count)
+                paths, now = list(event.paths), self._clock()
+                self._saves[snapshot] = Save(paths=paths, count=event.count, told=now)
             case events.Parsing(snapshot=snapshot, files=files):
                 if save := self._saves.get(snapshot):
                     save.affected = (save.affected or set()).union(files)
@@ -136,15 +151,27 @@ class Feedback:
 
     def _show_parsed(self, event: events.Parsed) -> None:
         save = self._saves.get(event.snapshot) if self._is_awaited(event.file) else None
+        shows_errors = event.news
         if save is not None:
+            # A file that was broken before, in the same way, is counted, unless it was just saved.
+            shows_errors = event.news or event.file in save.paths
             save.dags.update(event.dags)
-            save.files[event.file] = bool(event.errors)
-        if save is not None or event.news:
+            save.files[event.file] = bool(event.errors) and shows_errors
+            if event.errors and not shows_errors:
+                save.still_broken.add(event.file)
+            self._show_progress(save)
+        if shows_errors:
             broken = self._broken if save else BrokenFiles(self._console, self._places)
             for path, trace in event.errors.items():
                 broken.show(path, trace, seconds=event.since_save)
         if save is None and event.news and not event.errors:
             self._console.success(f"{self._places.shown(event.file)} imports again")
+
+    def _show_progress(self, save: Save) -> None:
+        done, of = len(save.files), len(save.affected or ())
+        if done < of and self._clock() - save.told > PROGRESS_SECONDS:
+            save.told = self._clock()
+            self._console.line(f"  {done} of {of} files parsed")
 
     def _is_awaited(self, file: str) -> bool:
         """Whether a save affects a file; Airflow also parses other files from time to time."""
@@ -173,6 +200,7 @@ def _together(saves: list[Save]) -> Save:
         dags={dag: tasks for save in saves for dag, tasks in save.dags.items()},
         removed=[dag for save in saves for dag in save.removed],
         files={file: broken for save in saves for file, broken in save.files.items()},
+        still_broken={file for save in saves for file in save.still_broken},
     )
 
 
@@ -195,6 +223,8 @@ def _outcome(save: Save) -> str:
         parts.append(f"removed {_some(gone)}")
     if save.broken:
         parts.append(f"{save.broken} broken")
+    if count := len(save.still_broken):
+        parts.append(f"{count} {'file is' if count == 1 else 'files are'} still broken")
     return "; ".join(parts) or "no DAG affected"
 
 

@@ -156,6 +156,24 @@ def test_a_first_parse_that_takes_long_does_not_keep_airflow_from_its_users(
     assert target.verbs == BRING_UP
 
 
+def test_a_long_first_parse_is_waited_for_as_long_as_it_gets_on(
+    work: FakeWorkspace, sync: FakeSync
+) -> None:
+    sync.barrier = DeadlineExceeded("still parsing huge.py")
+    parsed = iter([400, 800])
+
+    def get_on(name: str) -> None:
+        if name == "status" and (count := next(parsed, None)):
+            sync.state |= {"parsed": count, "files": 1000, "awaited": ["huge.py"]}
+        elif name == "barrier" and sync.state["parsed"] == 800:
+            sync.barrier = dict(SETTLED)
+
+    sync.meanwhile = get_on
+    assert flow.up(work, detach=True) == 0
+    for line in ("400 of 1000 files parsed", "800 of 1000 files parsed", "1 DAGs parsed"):
+        assert line in work.kept.said
+
+
 def test_up_on_an_emptied_folder_comes_up_so_that_its_hint_can_be_followed(
     work: FakeWorkspace, target: FakeTarget, sync: FakeSync
 ) -> None:

@@ -115,7 +115,9 @@ def test_a_snapshot_that_is_parsed_again_is_not_settled_meanwhile(rig: Rig) -> N
     rig.take(settled("old"), parsing("old", "a.py"))
     assert rig.state.as_json()["settled"] is False
     assert rig.state.as_json()["awaited"] == ["a.py"]
-    assert "being parsed" in rig.state.as_json()["summary"]
+    assert "being parsed (0 of 1 files)" in rig.state.as_json()["summary"]
+    rig.take(parsed("old", "b.py", "sales"))
+    assert "being parsed (1 of 2 files)" in rig.state.as_json()["summary"]
     rig.take(settled("old"))
     assert rig.state.as_json()["settled"] is True
 

@@ -29,9 +29,9 @@ NameError: name 'Parm' is not defined
 class Terminal:
     def __init__(self) -> None:
         self.console = KeptConsole()
-        self.feedback = Feedback(
-            self.console, Places("/home/me/dags", {"include": "/home/me/shared"}, here="/home/me")
-        )
+        self.now = 0.0
+        places = Places("/home/me/dags", {"include": "/home/me/shared"}, here="/home/me")
+        self.feedback = Feedback(self.console, places, clock=lambda: self.now)
 
     def after(self, *these: Event) -> list[str]:
         """What the events printed, line by line."""
@@ -355,3 +355,34 @@ def test_after_any_past_a_save_still_has_its_line(past: list[Event]) -> None:
     assert len(lines) == 1
     assert "mine.py" in lines[0]
     assert "mine (1 task)" in lines[0]
+
+
+def test_files_that_are_broken_as_before_are_a_count_behind_the_line_of_the_save(
+    terminal: Terminal,
+) -> None:
+    old = [
+        parsed("s", f"old_{number}.py", error="ImportError: no", news=False) for number in range(63)
+    ]
+    files = ["a.py", *(each.file for each in old)]
+    assert terminal.after(
+        sent("s", "a.py"), parsing("s", *files), parsed("s", "a.py", {"a": 1}), *old, settled("s")
+    ) == ["✓ dags/a.py → a (1 task); 63 files are still broken"]
+
+
+def test_a_broken_file_that_is_saved_and_stays_broken_is_shown_again(terminal: Terminal) -> None:
+    same = parsed("s", "a.py", error="ImportError: no", news=False)
+    [line] = terminal.after(sent("s", "a.py"), parsing("s", "a.py"), same, settled("s"))
+    assert "ImportError: no" in line
+
+
+def test_a_long_parse_shows_how_far_it_is(terminal: Terminal) -> None:
+    files = [f"dag_{number}.py" for number in range(4)]
+    assert terminal.after(sent("s", *files), parsing("s", *files)) == []
+    terminal.now = 1.0
+    assert terminal.after(parsed("s", files[0])) == []
+    terminal.now = 6.0
+    assert terminal.after(parsed("s", files[1])) == ["  2 of 4 files parsed"]
+    terminal.now = 7.0
+    assert terminal.after(parsed("s", files[2])) == []
+    terminal.now = 12.0
+    assert terminal.after(parsed("s", files[3])) == [], "its own line follows"
