@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from invoke import Collection, Context
 
     from dev import pictures
-    from dev.benchmarks import kube, reload, sync, up
+    from dev.benchmarks import kube, large, reload, sync, up
     from tests.cluster.debian import cluster
 else:
     kube = LateModule("dev.benchmarks.kube")
+    large = LateModule("dev.benchmarks.large")
     reload = LateModule("dev.benchmarks.reload")
     sync = LateModule("dev.benchmarks.sync")
     up = LateModule("dev.benchmarks.up")
@@ -54,10 +55,16 @@ def cluster_debian_down(context: Context) -> None:
         "json": "For scripts: one JSON document on stdout.",
         "rounds": "How often each event of windsock is measured.",
         "peers": "Also measure stock and tuned Airflow in the same run.",
+        "files": "Instead measure a folder of so many DAG files, and stock Airflow.",
     }
 )
-def bench_reload(context: Context, json: bool = False, rounds: int = 20, peers: bool = True) -> int:
+def bench_reload(
+    context: Context, json: bool = False, rounds: int = 20, peers: bool = True, files: int = 0
+) -> int:
     """Measure from save to parsed, and from trigger to success, and stock and tuned Airflow."""
+    if files:
+        work = workspace(context)
+        return large.run(work, files=files, as_json=json, rounds=rounds, peers=peers)
     return reload.run(workspace(context), as_json=json, rounds=rounds, peers=peers)
 
 

@@ -141,6 +141,11 @@ class Observer:
         answer = self._rest.request("GET", "/dags", parameters={"dag_id_prefix_pattern": dag_id})
         return any(dag["dag_id"] == dag_id for dag in answer["dags"])
 
+    def count(self) -> int:
+        """How many DAGs there are."""
+        answer = self._rest.request("GET", "/dags", parameters={"limit": 1})
+        return int(answer["total_entries"])
+
     def has_import_error(self, file: str, text: str) -> bool:
         """Whether the import error of this file contains `text`."""
         answer = self._rest.request("GET", "/importErrors")

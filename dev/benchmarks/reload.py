@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.flow import Workspace
+    from windsock.local.processes import Supervisor
     from windsock.model import Environment
     from windsock.terminal.console import Console
 
@@ -302,7 +303,18 @@ class Bench:
             Measurement(what=what, system=system, samples=samples, failures=failures, target=target)
         )
 
-    def _add_usage(self, system: str, used: Mapping[str, usage.Usage]) -> None:
+    def measure_usage(
+        self, system: str, supervisor: Supervisor, *, seconds: float
+    ) -> dict[str, usage.Usage]:
+        """What a system needs while nobody saves anything; also a table of the report."""
+        self.say(f"{system}: at rest for {seconds:g} s")
+        used = usage.idle(supervisor, seconds=seconds)
+        self._add_usage(system, used, seconds=seconds)
+        return used
+
+    def _add_usage(
+        self, system: str, used: Mapping[str, usage.Usage], *, seconds: float = IDLE_SECONDS
+    ) -> None:
         rows: list[tuple[str | float | None, ...]] = [
             (system, name, item.processes, item.rss, item.pss, item.cpu)
             for name, item in used.items()
@@ -321,7 +333,7 @@ class Bench:
         )
         self.report.listings.append(
             Listing(
-                title=f"{system}, idle for {IDLE_SECONDS:g} s (CPU: of one core)",
+                title=f"{system}, idle for {seconds:g} s (CPU: of one core)",
                 heading=USAGE_HEADING,
                 rows=tuple(rows),
             )
