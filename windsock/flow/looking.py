@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import windsock
 from windsock.errors import ConfigurationError, WindsockError
 from windsock.sync_process.control import ControlClient
-from windsock.targets import versions
+from windsock.targets import choose, versions
 
 if TYPE_CHECKING:
     from windsock.flow.workspace import Workspace
@@ -37,6 +37,8 @@ def status(work: Workspace, *, as_json: bool) -> int:
         work.console.json(
             {
                 "healthy": healthy,
+                "target": str(choose.wanted(work.settings)),
+                "dags_folder": environment.dags_folder if environment else None,
                 "url": environment.url if environment else None,
                 "components": [vars(item) for item in components],
                 "sync": sync,
@@ -46,6 +48,7 @@ def status(work: Workspace, *, as_json: bool) -> int:
     answer = work.console.on_stdout
     if not components:
         answer.line("nothing is up; `invoke up` starts it")
+        answer.line(f"target: {choose.explain(work.settings)}")
         return WindsockError.exit_code
     answer.outcomes(
         (outcome, (item.name, item.state, item.detail))
@@ -53,6 +56,7 @@ def status(work: Workspace, *, as_json: bool) -> int:
     )
     if environment is not None and sync is not None:
         answer.line(f"{sync['summary']}")
+        answer.line(f"target {choose.wanted(work.settings)}, DAGs in {environment.dags_folder}")
         answer.line(f"{environment.url}")
     return 0 if healthy else WindsockError.exit_code
 

@@ -579,7 +579,30 @@ def test_status_when_nothing_is_up(work: FakeWorkspace, target: FakeTarget) -> N
     work.kept.data.truncate(0)
     work.kept.data.seek(0)
     assert flow.status(work, as_json=True) == 3
-    assert work.kept.answer == {"healthy": False, "url": None, "components": [], "sync": None}
+    assert work.kept.answer == {
+        "healthy": False,
+        "target": "local",
+        "dags_folder": None,
+        "url": None,
+        "components": [],
+        "sync": None,
+    }
+
+
+def test_status_names_the_target_that_is_meant(
+    up: FakeWorkspace, target: FakeTarget, tmp_path: Path
+) -> None:
+    assert flow.status(up, as_json=False) == 0
+    said = up.kept.data.getvalue()
+    assert f"target local, DAGs in {target.environment.dags_folder}" in said
+    cluster = {"context": "lab", "allowed_contexts": ["lab"]}
+    settings = config.load(
+        {"target": "context", "state": "none", "cluster": cluster}, project=tmp_path
+    )
+    meant = dataclasses.replace(up, settings=settings)
+    target.components = []
+    assert flow.status(meant, as_json=False) == 3
+    assert "target: context (context lab, namespace windsock)" in up.kept.data.getvalue()
 
 
 def test_status_without_a_sync_process_still_shows_the_components(
