@@ -54,4 +54,5 @@ def errors(context: Context, json: bool = False) -> int:
 @command(help={"json": "For scripts: one JSON document on stdout.", "dags": "The DAG folder."})
 def check(context: Context, json: bool = False, dags: str = "") -> int:
     """Import every DAG without a running Airflow: the quick check before a commit."""
-    return flow.dags_check(workspace(context, dags=dags), as_json=json)
+    work = workspace(context, dags=dags)
+    return flow.dags_check(work if dags else work.with_dags_of_what_is_up(), as_json=json)

@@ -41,6 +41,16 @@ class Workspace:
         up = settings_record.load(self.settings) if self.was_up else None
         return self if up is None else dataclasses.replace(self, settings=up)
 
+    def with_dags_of_what_is_up(self) -> Self:
+        """With the folders of the environment that runs, which is said if they are other ones."""
+        up = self.as_it_is_up()
+        if up.settings.dags_folder.resolve() == self.settings.dags_folder.resolve():
+            return self
+        if not self.runs():
+            return self
+        self.console.line(f"DAGs in {up.settings.dags_folder}: the environment is up with these")
+        return up
+
     @property
     def was_up(self) -> bool:
         """Whether the environment is up, or was when this machine went down."""

@@ -780,6 +780,17 @@ def outcome(file: str, *dags: str, error: str = "") -> dict[str, Any]:
     }
 
 
+def test_a_check_is_of_the_dags_that_are_up(
+    up_elsewhere: FakeWorkspace, target: FakeTarget, tmp_path: Path
+) -> None:
+    found = up_elsewhere.with_dags_of_what_is_up()
+    assert found.settings.dags == "elsewhere"
+    assert f"DAGs in {tmp_path}/elsewhere: the environment is up" in up_elsewhere.kept.said
+    assert found.with_dags_of_what_is_up() is found
+    target.components = []  # It was up.
+    assert up_elsewhere.with_dags_of_what_is_up() is up_elsewhere
+
+
 def test_a_check_needs_no_environment_and_tells_every_file(
     work: FakeWorkspace, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
