@@ -45,13 +45,8 @@ def other(cluster: ClusterAccess, deployed: Project, home: Path) -> Iterator[Pro
         # So few that each save would collect what a run still needs, if nothing prevented it.
         INVOKE_WINDSOCK_SYNC_KEEP_SNAPSHOTS="3",
     )
-    try:
-        project.up()
+    with project.brought_up():
         yield project
-    finally:
-        project.close()
-        down = project.invoke("down", "--volumes")
-        assert down.returncode == 0, down.stderr
     left = Kubectl(cluster, OTHER).run("get", KINDS, "-l", OURS, "-o", "name")
     assert left.strip() == ""
     assert deployed.invoke("status").returncode == 0

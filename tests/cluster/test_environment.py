@@ -32,14 +32,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(PATIENCE)]
 def deployed(cluster: ClusterAccess, home: Path) -> Iterator[Project]:
     """An environment that is up in a namespace of its own."""
     project = project_on(cluster, home / "one", namespace="windsock-e2e")
-    try:
-        project.up()
+    with project.brought_up():
         yield project
-    finally:
-        project.close()
-        down = project.invoke("down", "--volumes")
-        assert down.returncode == 0, down.stderr
-        assert_nothing_runs(project)
+    assert_nothing_runs(project)
 
 
 @pytest.fixture

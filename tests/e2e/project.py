@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from windsock.model import Environment
 from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "dags"
@@ -135,6 +136,17 @@ class Project:
         done = self.invoke("up", "--detach", "--replace", **variables)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.log_ends()}"
         return done
+
+    @contextmanager
+    def brought_up(self) -> Iterator[Self]:
+        """Its environment is up during the block, and all that it stored is removed at the end."""
+        try:
+            self.up()
+            yield self
+        finally:
+            self.close()
+            down = self.invoke("down", "--volumes")
+            assert down.returncode == 0, down.stderr
 
     def start(self, *arguments: str, **variables: str) -> Command:
         """Start a command without waiting for its end; to be used in a `with` statement."""

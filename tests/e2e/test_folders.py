@@ -42,14 +42,11 @@ def project(environment: Project) -> Iterator[Project]:
     project.state.mkdir(mode=0o700)
     (project.state / "venv").symlink_to(environment.state / "venv")
     try:
-        project.up()
-        yield project
-    finally:
-        project.close()
-        down = project.invoke("down", "--volumes")
-        shutil.rmtree(home, ignore_errors=True)
-        assert down.returncode == 0, down.stderr
+        with project.brought_up():
+            yield project
         assert_nothing_runs(project)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_a_dag_follows_a_save_of_what_it_imports_from_another_folder(project: Project) -> None:
