@@ -47,6 +47,7 @@ from windsock.runtime.bundle import SnapshotDagBundle
 from windsock.runtime.child_end import wake_when_it_ends
 from windsock.runtime.processor import database, stock
 from windsock.runtime.processor.channel import Channel
+from windsock.runtime.processor.direct import DirectClient
 from windsock.runtime.processor.folder_problems import FolderProblems
 from windsock.runtime.processor.listing import DagFiles, Listing, names_inside
 from windsock.runtime.processor.parser import entrypoint
@@ -152,6 +153,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         )
         self._listing = Listing()
         self.planted.parsers = lambda: [each.pid for each in self._processors.values()]
+        self._direct = DirectClient(lambda: self.client)
         self._problems = FolderProblems(self._bundle.name)
         self._channel = Channel(
             Path(os.environ[SOCKET_VARIABLE]),
@@ -469,7 +471,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             selector=self.selector,
             logger=logger,
             logger_filehandle=filehandle,
-            client=self.client,
+            client=self._direct,
         )
         wake_when_it_ends(self.selector, process.pid)
         return process
