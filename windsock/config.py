@@ -176,6 +176,8 @@ class Settings:
     """The folder of all files that windsock makes."""
     airflow_settings: str = "airflow_settings.yaml"
     """Connections, variables and pools, in the format Astro users know."""
+    env_file: str = ".env"
+    """Environment variables for Airflow on every target, as Astro and Compose read them."""
     requirements: str = "docker/requirements.txt"
     """The project's own packages, installed into Airflow's environment."""
     rebuild: Annotated[str, _one_of(REBUILDS)] = "ask"
@@ -247,7 +249,7 @@ def load(values: Mapping[str, Any], *, project: Path) -> Settings:
         )
     paths = {
         name: _resolved(settings, getattr(settings, name), where=name)
-        for name in ("airflow_settings", "requirements", "tests", "state", "dags")
+        for name in ("airflow_settings", "env_file", "requirements", "tests", "state", "dags")
     }
     _check_state(paths["state"], project=project, synced=[paths["dags"], *_further(settings)])
     for key in settings.airflow:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def import_settings(
     environment: Environment,
     *,
     state_folder: Path,
+    variables: Mapping[str, str] = os.environ,
     client: Callable[[Environment], Airflow] | None = None,
 ) -> Changes | None:
     """Make Airflow's connections, variables and pools equal to the file, if it changed.
@@ -49,6 +51,7 @@ def import_settings(
         path: Of the YAML file; one that was deleted takes away what it brought.
         environment: Whose Airflow to change.
         state_folder: Where the record of what was imported is.
+        variables: For `${NAME}`.
         client: Makes the client of the Airflow; `Airflow.of` by default.
 
     Returns:
@@ -63,11 +66,11 @@ def import_settings(
     from windsock.airflow.api import Airflow  # noqa: PLC0415 - see above
 
     record = ImportRecord(state_folder / RECORD)
-    content = settings_file.content(path)
+    content = settings_file.content(path, environment=variables)
     if record.is_imported(content):
         return None
     with (client or Airflow.of)(environment) as api:
-        changes = apply(settings_file.read(path), api, record=record)
+        changes = apply(settings_file.read(path, environment=variables), api, record=record)
     record.imported(content)
     return changes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import time
 from typing import TYPE_CHECKING
@@ -244,10 +245,17 @@ def secret(work: Workspace) -> None:
 def import_settings(work: Workspace, environment: Environment) -> None:
     """Import connections, variables and pools, if their file changed since the last time."""
     from windsock.airflow.settings_import import import_settings as import_file  # noqa: PLC0415 - httpx, yaml
+    from windsock.local.variables import read_env_file  # noqa: PLC0415 - only here
 
     settings = work.settings
     path = settings.path(settings.airflow_settings)
-    changes = import_file(path, environment, state_folder=settings.state_folder)
+    variables = read_env_file(settings.path(settings.env_file), os.environ)
+    changes = import_file(
+        path,
+        environment,
+        state_folder=settings.state_folder,
+        variables={**variables, **os.environ},
+    )
     if changes is None:
         return
     if names := changes.names():

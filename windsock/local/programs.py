@@ -151,3 +151,35 @@ def _section(program: Program) -> dict[str, str]:
 def _escaped(value: str) -> str:
     """The supervisor expands `%(name)s` in every value."""
     return value.replace("%", "%%")
+
+
+WINDSOCKS_OWN = ("AIRFLOW__", "AIRFLOW_HOME", "PYTHON", "WINDSOCK_")
+"""What the names of variables begin with that windsock sets for programs."""
+
+
+def changed_variables(state: Path, programs: Iterable[Program]) -> list[str]:
+    """The names of the variables that programs would get, and that those which run do not have.
+
+    Args:
+        state: The state folder, with the descriptions of what runs.
+        programs: As they are wanted.
+
+    Returns:
+        Names, in order. It is empty if nothing differs, or also what windsock sets.
+    """
+    names: set[str] = set()
+    for program in programs:
+        if (state / program.description_file).exists():
+            continue
+        found = sorted((state / RUN / "programs").glob(f"{program.name}-{'?' * 16}.json"))
+        wanted = json.loads(program.describe({}))
+        try:
+            [running] = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+            before, after = running.pop("environment"), wanted.pop("environment")
+            running["inherited"] = {}
+        except (OSError, ValueError, KeyError):
+            return []
+        if running != wanted:
+            return []
+        names |= {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    return [] if any(name.startswith(WINDSOCKS_OWN) for name in names) else sorted(names)

@@ -104,6 +104,7 @@ class Service:
             state_folder,
             self._state.take,
             changed=self._readers.change,
+            env_file=Path(settings.env_file) if settings.env_file else None,
         )
 
     def run(self) -> None:

@@ -46,6 +46,7 @@ class ServiceSettings:
     Attributes:
         pod: Where the agent runs; None means on this machine.
         further: Name in the tree → folder, of what is synced with the DAG folder.
+        env_file: The project's environment file, for `${NAME}` in the settings; empty for none.
         secrets: The folder of the environment's secrets.
         up_timeout: Until a component that does not become healthy is a failure.
     """
@@ -63,6 +64,7 @@ class ServiceSettings:
     pod: PodSettings | None = None
     further: dict[str, str] = field(default_factory=dict)
     secrets: str = ""
+    env_file: str = ""
     up_timeout: float = 180.0
 
     def as_variable(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -23,11 +24,16 @@ RETRY_SECONDS = 5.0
 Stamp = tuple[int, ...]
 
 
-def import_file(path: Path, state_folder: Path) -> Changes | None:
+def import_file(path: Path, state_folder: Path, env_file: Path | None) -> Changes | None:
     """Import the file into the running environment; None if nothing in it has changed."""
     from windsock.airflow.settings_import import import_settings  # noqa: PLC0415 - only on a change
+    from windsock.local.variables import read_env_file  # noqa: PLC0415 - the same
 
-    return import_settings(path, Environment.load(state_folder), state_folder=state_folder)
+    variables = read_env_file(env_file, os.environ) if env_file else {}
+    environment = Environment.load(state_folder)
+    return import_settings(
+        path, environment, state_folder=state_folder, variables={**variables, **os.environ}
+    )
 
 
 class SettingsFile:
@@ -42,6 +48,7 @@ class SettingsFile:
         publish: Gets `SettingsImported` and `SettingsFailed`.
         changed: Gets the names of the variables and connections that an import has changed, before
             the import is published.
+        env_file: The project's environment file, for `${NAME}`.
         run: Does an import.
         clock: Monotonic seconds.
     """
@@ -53,13 +60,15 @@ class SettingsFile:
         publish: Callable[[Event], None],
         *,
         changed: Callable[[Iterable[str]], None],
-        run: Callable[[Path, Path], Changes | None] = import_file,
+        env_file: Path | None = None,
+        run: Callable[[Path, Path, Path | None], Changes | None] = import_file,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._state_folder = state_folder
         self._publish = publish
         self._on_change = changed
+        self._env_file = env_file
         self._run = run
         self._clock = clock
         self._looking = threading.Lock()
@@ -95,7 +104,7 @@ class SettingsFile:
     def _import(self) -> WindsockError | None:
         self._retry_at = math.inf
         try:
-            changes = self._run(self._path, self._state_folder)
+            changes = self._run(self._path, self._state_folder, self._env_file)
         except Exception as error:  # noqa: BLE001 - the next save or attempt may do
             if not isinstance(error, ConfigurationError):  # Only a save can repair that.
                 self._retry_at = self._clock() + RETRY_SECONDS
@@ -106,12 +115,16 @@ class SettingsFile:
         return None
 
     def _stamp(self) -> Stamp:
-        """What every save changes; of no file it is empty."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return ()
-        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
+        """What every save of one of the two files changes."""
+        stamp: Stamp = ()
+        for path in filter(None, (self._path, self._env_file)):
+            try:
+                status = path.stat()
+            except OSError:
+                stamp += (0,)
+            else:
+                stamp += (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
+        return stamp
 
 
 def _same(one: WindsockError, other: WindsockError) -> bool:

@@ -14,8 +14,9 @@ from windsock.files import private_folder
 from windsock.local.components import CONTROL_SOCKET, SYNC_STAGE, Layout, inherited_variables
 from windsock.local.locking import state_lock
 from windsock.local.processes import Supervisor
-from windsock.local.programs import Program
+from windsock.local.programs import Program, changed_variables
 from windsock.local.secrets import ADMIN, FILE, Secrets
+from windsock.local.variables import ignored, project_variables
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.settings import ServiceSettings
@@ -23,7 +24,7 @@ from windsock.targets.plan import Action, PlannedStep
 from windsock.targets.versions import airflow_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import httpx
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from windsock.config import Settings
     from windsock.sync_process.settings import PodSettings
     from windsock.targets.location import Location
+    from windsock.terminal.console import Console
 
 NOT_RUNNING = "the processes do not run"
 
@@ -53,6 +55,31 @@ class ThisMachine:
     def layout(self) -> Layout:
         """The state folder."""
         return Layout(state=self.settings.state_folder)
+
+    @cached_property
+    def project_variables(self) -> dict[str, str]:
+        """What Airflow's processes get from `.env` and from the author's shell, on every target.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        return project_variables(self.env_file, self.variables)
+
+    @property
+    def env_file(self) -> Path:
+        """The project's environment file, which may not exist."""
+        return self.settings.path(self.settings.env_file)
+
+    def warn_of_ignored_variables(self, console: Console, own: Collection[str]) -> None:
+        """Name what stands in the environment file and has no effect.
+
+        Args:
+            console: To write to.
+            own: The names that windsock sets.
+        """
+        if names := ignored(self.env_file, self.variables, own=own):
+            console.warning(f"{self.env_file.name}: windsock sets {', '.join(names)} itself")
+            console.detail("Settings of Airflow stand below `airflow` in invoke.yaml.")
 
     @property
     def was_up(self) -> bool:
@@ -147,6 +174,7 @@ class ThisMachine:
             control_socket=str(self.layout.socket(CONTROL_SOCKET)),
             state_folder=str(self.layout.state),
             airflow_settings=str(settings.path(settings.airflow_settings)),
+            env_file=str(self.env_file),
             quiet=sync.quiet,
             longest=sync.longest,
             keep_snapshots=sync.keep_snapshots,
@@ -168,15 +196,18 @@ class ThisMachine:
             stage=SYNC_STAGE,
         )
 
-    def planned_processes(self, programs: Iterable[Program]) -> PlannedStep:
+    def planned_processes(self, programs: Sequence[Program]) -> PlannedStep:
         """What must be done so that all of these programs run as they are described now."""
         wanted = {program.name: program.description_file for program in programs}
         changed = [name for name, file in wanted.items() if not (self.layout.state / file).exists()]
         if changed:
+            variables = changed_variables(self.layout.state, programs)
             return PlannedStep(
                 what=", ".join(changed),
                 action=Action.CHANGE,
-                why="what the processes are started with has changed",
+                why=f"variables changed: {', '.join(variables)}"
+                if variables
+                else "what the processes are started with has changed",
             )
         states = self.supervisor.states()
         stopped = [name for name in wanted if name not in states or not states[name].running]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from supervisor.options import ServerOptions
 
 from windsock.errors import ConfigurationError
-from windsock.local.programs import Program, configuration
+from windsock.local.programs import Program, changed_variables, configuration
 
 
 def _program(**changes: Any) -> Program:
@@ -104,3 +104,30 @@ def test_any_text_survives_in_a_description(values: dict[str, str], arguments: l
 def test_a_name_that_the_supervisor_could_misread_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be named"):
         _program(name=name)
+
+
+# --- variables that have changed ------------------------------------------------------------------
+
+
+def written(folder: Path, *programs: Program) -> list[Program]:
+    """Programs whose descriptions are those of what runs."""
+    (folder / "run" / "programs").mkdir(parents=True, exist_ok=True)
+    for each in programs:
+        (folder / each.description_file).write_text(each.describe({"HOME": "/root"}))
+    return list(programs)
+
+
+def test_the_variables_are_named_that_what_runs_does_not_have(tmp_path: Path) -> None:
+    running = written(tmp_path, _program(environment={"A": "1", "B": "2", "C": "3"}))
+    assert changed_variables(tmp_path, running) == []
+    wanted = _program(environment={"A": "1", "B": "20", "D": "4"})
+    assert changed_variables(tmp_path, [wanted]) == ["B", "C", "D"]
+
+
+def test_what_differs_by_more_than_variables_is_no_change_of_variables(tmp_path: Path) -> None:
+    written(tmp_path, _program(environment={"A": "1"}))
+    other = _program(environment={"A": "2"}, command=("other",))
+    assert changed_variables(tmp_path, [other]) == []
+    assert changed_variables(tmp_path, [_program(name="new")]) == []
+    windsocks = _program(environment={"A": "2", "AIRFLOW__CORE__X": "1"})
+    assert changed_variables(tmp_path, [windsocks]) == []

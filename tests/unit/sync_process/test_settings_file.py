@@ -25,6 +25,7 @@ class Watched:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "airflow_settings.yaml"
+        self.env_file = folder / ".env"
         self.state = folder / "state"
         environment(self.state, socket=folder / "control.sock").save(self.state)
         self.times = 0
@@ -41,11 +42,13 @@ class Watched:
             self.state,
             self.published.append,
             changed=self.changed.extend,
+            env_file=self.env_file,
             run=self._import,
             clock=lambda: self.now,
         )
 
-    def _import(self, path: Path, state_folder: Path) -> Changes | None:
+    def _import(self, path: Path, state_folder: Path, env_file: Path | None) -> Changes | None:
+        assert env_file == self.env_file
         assert (path, state_folder) == (self.path, self.state)
         self.times += 1
         if self.error is not None:
@@ -102,6 +105,14 @@ def test_a_save_that_keeps_time_and_size_is_imported(watched: Watched) -> None:
     watched.save("two")
     os.utime(watched.path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert watched.look() == [IMPORTED]
+
+
+def test_a_save_of_the_environment_file_counts(watched: Watched) -> None:
+    watched.save("${NAME}")
+    watched.look()
+    watched.env_file.write_text("NAME=value")
+    assert watched.look() == [IMPORTED]
+    assert watched.look() == []
 
 
 def test_who_reads_what_an_import_changed_is_told(watched: Watched) -> None:

@@ -49,7 +49,8 @@ def test_the_local_target_watches_the_files_of_every_target(
     local: LocalTarget, cluster: ClusterTarget, project: Path
 ) -> None:
     assert set(cluster.sources()) < set(local.sources())
-    named = {str(path.relative_to(project / "docker")) for path in local.sources()}
+    built_of = set(local.sources()) - {project / ".env"}
+    named = {str(path.relative_to(project / "docker")) for path in built_of}
     assert named >= {"requirements.txt", "more.txt", "requirements.lock"}
     assert named >= {"packages.txt", "Dockerfile", "certs/ours.crt"}
 
@@ -108,3 +109,10 @@ def test_requirements_that_do_not_exist_yet_are_watched(
     requirements.unlink()
     assert requirements in local.sources()
     assert requirements in cluster.sources()
+
+
+def test_another_variable_in_the_environment_file_means_a_restart(
+    local: LocalTarget, cluster: ClusterTarget, project: Path
+) -> None:
+    assert local.meaning({project / ".env"}) == f"{AIRFLOW} must be restarted"
+    assert cluster.meaning({project / ".env"}) == "Airflow must be restarted"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from windsock.cluster import kubectl
+from windsock.cluster.manifests.secrets import VARIABLES
 from windsock.errors import ConfigurationError
 from windsock.local.commands import run
 
@@ -59,6 +60,7 @@ def objects(
     settings: Mapping[str, str],
     pull_secret: str = "",
     components: Sequence[str] = (),
+    variables: str = "",
 ) -> list[Manifest]:
     """All objects of an environment, except the Secret.
 
@@ -70,6 +72,7 @@ def objects(
         settings: Values that go over those of the ConfigMap `airflow-settings`.
         pull_secret: A Secret that pods pull their images with; empty means none.
         components: Folders below kube/components, besides those of the overlay.
+        variables: The digest of the project's variables; another one rolls what reads them.
 
     Raises:
         ConfigurationError: kubectl is missing or too old, or the overlay cannot be rendered, or
@@ -97,7 +100,7 @@ def objects(
         (top / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
         rendered = _kustomize(top, overlay=folder)
     settings_of(rendered)
-    return _with_checksums(rendered)
+    return _with_checksums(rendered, variables)
 
 
 class ManifestDumper(yaml.SafeDumper):
@@ -211,8 +214,8 @@ def _kubectl(*arguments: str) -> Finished:
     return run(command, environment=os.environ, folder=Path.cwd(), seconds=RENDER_SECONDS)
 
 
-def _with_checksums(rendered: list[Manifest]) -> list[Manifest]:
-    """Let a change of a ConfigMap roll the workloads that read it, and no others.
+def _with_checksums(rendered: list[Manifest], variables: str) -> list[Manifest]:
+    """Let a change of a ConfigMap, or of the project's variables, roll what reads it, and no more.
 
     A digest in the name of the settings would do that too, but a pod of a task that waits for a
     node would lose its settings when the next ones are applied.
@@ -229,6 +232,8 @@ def _with_checksums(rendered: list[Manifest]) -> list[Manifest]:
         }
         if SETTINGS in used and item["metadata"]["name"] != API_SERVER:
             used[SETTINGS] = {key: each for key, each in used[SETTINGS].items() if key != UI_ONLY}
+        if variables and f'"{VARIABLES}"' in text:
+            used[VARIABLES] = variables
         if used:
             annotations = pod.setdefault("metadata", {}).setdefault("annotations", {})
             digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()

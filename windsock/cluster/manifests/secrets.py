@@ -8,6 +8,8 @@ admin password the commands use.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
     from windsock.cluster.api.client import Cluster
 
 NAME = "airflow-secrets"
+VARIABLES = "airflow-variables"
+"""The Secret of what the project gives to Airflow's processes; it may not exist."""
 DATABASE = "airflow"
 WAREHOUSE = "warehouse"
+WAREHOUSE_VARIABLE = "AIRFLOW_CONN_WAREHOUSE"
 HOST = "postgres"
 
 _KEYS = {
@@ -58,6 +63,47 @@ def ensure(cluster: Cluster, folder: Path) -> Secrets:
     return Secrets.ensure(folder, adopted=_values(found.get("data") or {}))
 
 
+def ensure_variables(cluster: Cluster, variables: Mapping[str, str]) -> list[str]:
+    """Make the Secret of the project's variables equal to them; without any there is no Secret.
+
+    It is made anew: an account need not be allowed to change Secrets.
+
+    Returns:
+        The names of those that have changed.
+    """
+    found = cluster.get("v1", "Secret", VARIABLES)
+    before = (found.get("data") or {}) if found else {}
+    wanted = {
+        name: base64.b64encode(value.encode()).decode()
+        for name, value in variables.items()
+        if name != WAREHOUSE_VARIABLE
+    }
+    changed = sorted(name for name in {*before, *wanted} if before.get(name) != wanted.get(name))
+    if not changed:
+        return []
+    if found is not None:
+        cluster.delete(found)
+    if wanted:
+        cluster.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": VARIABLES, "labels": dict(MANAGED)},
+                "type": "Opaque",
+                "data": wanted,
+            }
+        )
+    return changed
+
+
+def digest(variables: Mapping[str, str], secrets: Secrets) -> str:
+    """What changes with the variables, and does not give them away; empty if there are none."""
+    if not variables:
+        return ""
+    text = json.dumps(variables, sort_keys=True).encode()
+    return hmac.new(secrets.jwt_secret.encode(), text, hashlib.sha256).hexdigest()[:16]
+
+
 def _secret(secrets: Secrets) -> dict[str, Any]:
     airflow = f"{DATABASE}:{secrets.database_password}@{HOST}:5432/{DATABASE}"
     warehouse = f"{WAREHOUSE}:{secrets.warehouse_password}@{HOST}:5432/{WAREHOUSE}"
@@ -65,7 +111,7 @@ def _secret(secrets: Secrets) -> dict[str, Any]:
     values |= {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{airflow}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{airflow}",
-        "AIRFLOW_CONN_WAREHOUSE": f"postgres://{warehouse}",
+        WAREHOUSE_VARIABLE: f"postgres://{warehouse}",
         "users.json": json.dumps({ADMIN: secrets.admin_password}),
     }
     return {

@@ -15,6 +15,7 @@ from windsock.cluster.images.named_registry import NamedRegistry
 from windsock.cluster.images.registry import KindRegistry
 from windsock.cluster.kind import Kind
 from windsock.cluster.manifests import render as manifests
+from windsock.cluster.manifests import secrets
 from windsock.cluster.manifests import settings as manifest_settings
 from windsock.local import ports
 from windsock.local.orphans import carries_mark
@@ -130,6 +131,13 @@ class Parts(ThisMachine):
         """The DAG folder as tracebacks name it."""
         return str(self.settings.dags_folder.resolve())
 
+    @property
+    def variables_digest(self) -> str:
+        """What changes with the project's variables; empty before there is a key for it."""
+        if not self.has_secrets or not self.project_variables:
+            return ""
+        return secrets.digest(self.project_variables, self.secrets)
+
     def objects(self, *, tilt: bool = False) -> list[dict[str, Any]]:
         """All objects that are applied, except the Secret.
 
@@ -151,6 +159,7 @@ class Parts(ThisMachine):
             ),
             pull_secret=settings.cluster.pull_secret,
             components=["tilt"] if tilt else [],
+            variables=self.variables_digest,
         )
 
     @property

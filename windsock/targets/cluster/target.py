@@ -175,6 +175,10 @@ class ClusterTarget:
                 ensure_secret(parts)
                 stack.enter_context(parts.lease.for_change())
                 objects = parts.objects()
+                own = manifests.settings_of(objects)["data"]
+                parts.warn_of_ignored_variables(console, own)
+                if names := secrets.ensure_variables(parts.cluster, parts.project_variables):
+                    console.line(f"variables changed: {', '.join(names)}; Airflow restarts")
                 parts.applied.clear()
                 skip_unserved = parts.settings.cluster.skip_unserved
                 done = apply.apply(
@@ -207,11 +211,12 @@ class ClusterTarget:
 
     def sources(self) -> Sequence[Path]:
         """The files of the project that the images are built of."""
-        return self.parts.images.sources()
+        return [*self.parts.images.sources(), self.parts.env_file]
 
     def meaning(self, changed: Collection[Path]) -> str:
         """What must be done when these files have changed; empty if nothing."""
-        return self.parts.images.meaning(changed)
+        restart = "Airflow must be restarted" if self.parts.env_file in changed else ""
+        return self.parts.images.meaning(changed) or restart
 
     def give_up(self, console: Console) -> None:
         """Stop what runs on this machine; what was applied stays, so that it can be looked at."""

@@ -51,6 +51,7 @@ class LocalChecker:
         ]  # fmt: skip
         variables = {
             **inherited_variables(parts.variables),
+            **parts.project_variables,
             "PYTHONDONTWRITEBYTECODE": "1",
             "AIRFLOW_HOME": str(parts.layout.home / "check"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

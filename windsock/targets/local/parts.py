@@ -113,6 +113,11 @@ class LocalParts(ThisMachine):
     @cached_property
     def airflow_variables(self) -> dict[str, str]:
         """The variables of Airflow's processes."""
+        return {**self.project_variables, **self.own_variables}
+
+    @cached_property
+    def own_variables(self) -> dict[str, str]:
+        """The variables that windsock sets for Airflow's processes."""
         return airflow_variables(
             self.settings,
             self.layout,

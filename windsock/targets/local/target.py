@@ -15,6 +15,7 @@ from windsock.local import ports
 from windsock.local.components import CONTROL_SOCKET, ensure_runtime, inherited_variables
 from windsock.local.migration import migrate
 from windsock.local.orphans import marked, reap
+from windsock.local.programs import changed_variables
 from windsock.local.venv import remove_unused
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.sync_process.control import ControlClient
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from windsock.local.programs import Program
     from windsock.targets.local.parts import LocalParts
     from windsock.terminal.console import Console
 
@@ -132,12 +134,23 @@ class LocalTarget:
                 forget_imports(parts.layout.state)
             private_folder(parts.layout.source.parent)
             write_whole(parts.layout.source, str(parts.settings.dags_folder.resolve()))
-            parts.supervisor.apply(parts.programs())
+            programs = parts.programs()
+            self._say_what_restarts(console, programs)
+            parts.supervisor.apply(programs)
             parts.supervisor.start("postgres")
             parts.wait_database()
             step.detail = f"{ports.LOOPBACK}:{parts.ports['postgres'].port}"
         parts.supervisor.start("sync")  # It fills the store while the database is migrated.
         self._migrate(console)
+
+    def _say_what_restarts(self, console: Console, programs: list[Program]) -> None:
+        """Name the variables that what runs does not have yet; never their values."""
+        parts = self.parts
+        parts.warn_of_ignored_variables(console, parts.own_variables)
+        if not (parts.was_up and parts.supervisor.alive()):
+            return
+        if names := changed_variables(parts.layout.state, programs):
+            console.line(f"variables changed: {', '.join(names)}; restarting {', '.join(AIRFLOW)}")
 
     def _migrate(self, console: Console) -> None:
         """Migrate the database, unless this very Airflow did so before: a no-op costs 5 s."""
@@ -182,13 +195,16 @@ class LocalTarget:
         settings = self.parts.settings
         images = (recipe.sources(settings, target).values() for target in recipe.OWN)
         venv = self.parts.recipe.sources()
-        return list(dict.fromkeys([*venv, *(path for each in images for path in each)]))
+        files = [*venv, self.parts.env_file, *(path for each in images for path in each)]
+        return list(dict.fromkeys(files))
 
     def meaning(self, changed: Collection[Path]) -> str:
         """What must be done when these files have changed; empty if nothing."""
-        if not set(changed) & set(self.parts.recipe.sources()):
-            return ""
-        return f"Airflow's venv must be rebuilt, and {', '.join(AIRFLOW)} restarted"
+        if set(changed) & set(self.parts.recipe.sources()):
+            return f"Airflow's venv must be rebuilt, and {', '.join(AIRFLOW)} restarted"
+        if self.parts.env_file in changed:
+            return f"{', '.join(AIRFLOW)} must be restarted"
+        return ""
 
     def down(self, console: Console, *, volumes: bool) -> None:
         """Stop everything; with `volumes` also remove what it stored."""

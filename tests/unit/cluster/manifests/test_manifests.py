@@ -216,9 +216,13 @@ def test_only_the_scheduler_has_a_token(objects: Objects) -> None:
 
 
 @needs_kubectl
-def test_workers_get_no_secret_and_cannot_write_snapshots(objects: Objects) -> None:
+def test_workers_get_no_secret_but_the_projects_variables_and_cannot_write_snapshots(
+    objects: Objects,
+) -> None:
     pod = worker(objects)
     assert pod["spec"].pop("imagePullSecrets") == []
+    own = {"secretRef": {"name": "airflow-variables", "optional": True}}
+    pod["spec"]["containers"][0]["envFrom"].remove(own)
     assert "secret" not in yaml.safe_dump(pod).lower()
     (mount,) = [
         mount for mount in pod["spec"]["containers"][0]["volumeMounts"] if mount["name"] == "dags"

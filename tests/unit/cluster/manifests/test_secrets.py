@@ -91,3 +91,54 @@ def test_a_secret_that_lacks_a_key_is_named(tmp_path: Path) -> None:
     del cluster.secret["data"]["users.json"]
     with pytest.raises(EnvironmentFailure, match="airflow-secrets"):
         ensure(cluster, tmp_path / "two")
+
+
+# --- the project's variables ----------------------------------------------------------------------
+
+
+class Namespace:
+    """A namespace with at most one Secret, that of the variables."""
+
+    def __init__(self) -> None:
+        self.secret: dict[str, Any] | None = None
+        self.writes: list[str] = []
+
+    def get(self, version: str, kind: str, name: str) -> dict[str, Any] | None:
+        assert (version, kind, name) == ("v1", "Secret", secrets.VARIABLES)
+        return self.secret
+
+    def create(self, thing: dict[str, Any]) -> None:
+        assert self.secret is None
+        self.secret = thing
+        self.writes.append("create")
+
+    def delete(self, thing: dict[str, Any]) -> bool:
+        assert thing == self.secret
+        self.secret = None
+        self.writes.append("delete")
+        return True
+
+
+def test_the_variables_of_the_project_are_a_secret_that_follows_them() -> None:
+    namespace = Namespace()
+
+    def ensure(**variables: str) -> list[str]:
+        return secrets.ensure_variables(namespace, variables)  # type: ignore[arg-type] # a fake
+
+    assert ensure() == []
+    assert ensure(AIRFLOW_VAR_A="é", B="2", AIRFLOW_CONN_WAREHOUSE="x") == ["AIRFLOW_VAR_A", "B"]
+    assert namespace.secret is not None
+    assert base64.b64decode(namespace.secret["data"]["AIRFLOW_VAR_A"]).decode() == "é"
+    assert ensure(AIRFLOW_VAR_A="é", B="2") == []
+    assert ensure(AIRFLOW_VAR_A="é", B="3") == ["B"]
+    assert ensure() == ["AIRFLOW_VAR_A", "B"]
+    assert namespace.secret is None
+    assert namespace.writes == ["create", "delete", "create", "delete"]
+
+
+def test_the_digest_of_variables_is_keyed(tmp_path: Path) -> None:
+    one, other = Secrets.ensure(tmp_path / "one"), Secrets.ensure(tmp_path / "other")
+    assert secrets.digest({}, one) == ""
+    assert secrets.digest({"A": "1"}, one) == secrets.digest({"A": "1"}, one)
+    assert secrets.digest({"A": "1"}, one) != secrets.digest({"A": "2"}, one)
+    assert secrets.digest({"A": "1"}, one) != secrets.digest({"A": "1"}, other)
