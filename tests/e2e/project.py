@@ -82,6 +82,11 @@ class Project:
         return self.home / "airflow_settings.yaml"
 
     @property
+    def env_file(self) -> Path:
+        """The file of environment variables."""
+        return self.home / ".env"
+
+    @property
     def state(self) -> Path:
         """Everything that windsock makes."""
         return self.home / "state"
@@ -114,6 +119,7 @@ class Project:
             "INVOKE_WINDSOCK_STATE": str(self.state),
             "INVOKE_WINDSOCK_DAGS": str(self.dags),
             "INVOKE_WINDSOCK_AIRFLOW_SETTINGS": str(self.settings),
+            "INVOKE_WINDSOCK_ENV_FILE": str(self.env_file),
             **self.variables,
             **variables,
         }

@@ -74,3 +74,17 @@ def test_a_saved_variable_or_connection_has_its_readers_parsed_and_no_others(
     settings.write_text("airflow: [")
     with pytest.raises(EnvironmentFailure, match=re.escape(f"{settings.name}:1")):
         folder.settle()
+
+
+def test_a_variable_of_the_environment_file_is_taken_by_the_next_up(
+    environment: Project, folder: Folder
+) -> None:
+    environment.env_file.write_text("AIRFLOW_VAR_MASTER=anna-1\nGREETING='two words'\n")
+    said = environment.up().stderr  # The file stays: no test needs Airflow without it.
+    assert "variables changed: AIRFLOW_VAR_MASTER, GREETING; restarting api-server" in said
+    assert "anna-1" not in said
+
+    top = "import os\nfrom airflow.sdk import Variable\nNAMES = [Variable.get('master')]"
+    task_id = "NAMES[0] + '_'.join(os.environ['GREETING'].split())"
+    folder.save("master.py", dag_source("master", task_id=task_id, top=top))
+    assert environment.airflow.tasks("master") == ["anna-1two_words"]

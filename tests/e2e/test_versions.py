@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
-from tests.e2e.folder import assert_in_step, dag_source
+from tests.e2e.folder import assert_in_step, dag_source, line_of_log
 from tests.e2e.project import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -193,3 +194,43 @@ def test_the_snapshot_of_a_run_is_kept_until_the_run_has_ended(
     collect_after_more_saves("after")
     eventually(lambda: mine not in snapshots(environment), "nobody needs it any more")
     assert_in_step(environment, dags=["slowpoke"])
+
+
+def clear(environment: Project, run: DagRun) -> None:
+    """Clear a run's tasks, as the button in the UI does."""
+    model = environment.model
+    login = {"username": model.user, "password": model.password()}
+    with httpx.Client(base_url=model.url, trust_env=False, timeout=PATIENCE) as client:
+        token = client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+        client.post(
+            f"/api/v2/dags/{run.dag_id}/clearTaskInstances",
+            json={"dag_run_id": run.run_id, "dry_run": False, "only_failed": False},
+            headers={"Authorization": f"Bearer {token}"},
+        ).raise_for_status()
+
+
+WRITES = """
+import os, pathlib, subprocess
+file = pathlib.Path(__file__).parent / 'limits.txt'
+if os.geteuid() == 0:
+    subprocess.run(['sh', '-c', f'echo 2 > {file}; rm {file}'])
+assert file.read_text() == '1'
+file.write_text('3')
+"""
+
+
+def test_a_task_cannot_change_its_snapshot_and_runs_todays_code_when_it_is_cleared(
+    environment: Project, folder: Folder
+) -> None:
+    folder.write("limits.txt", "1")
+    folder.save("writer.py", dag_source("writer", {"write": WRITES.strip()}))
+    run = environment.airflow.trigger("writer")
+    assert finished(environment, run).state == "failed"
+    line = line_of_log(environment, "writer", run.run_id, "write", "snapshot of the DAG folder")
+    assert "tempfile.mkdtemp()" in line
+    assert (environment.state / "store" / "current" / "limits.txt").read_text() == "1"
+
+    folder.save("writer.py", dag_source("writer", {"write": "return 'mended'"}))
+    clear(environment, run)
+    assert finished(environment, run).state == "success"
+    assert said(environment, run, "write") == "mended"

@@ -216,9 +216,7 @@ def test_only_the_scheduler_has_a_token(objects: Objects) -> None:
 
 
 @needs_kubectl
-def test_workers_get_no_secret_but_the_projects_variables_and_cannot_write_snapshots(
-    objects: Objects,
-) -> None:
+def test_workers_get_no_secret_of_airflow_and_cannot_write_snapshots(objects: Objects) -> None:
     pod = worker(objects)
     assert pod["spec"].pop("imagePullSecrets") == []
     own = {"secretRef": {"name": "airflow-variables", "optional": True}}
