@@ -165,11 +165,22 @@ class Removed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileWarning(Event):
+    """Something about a file that is no error, and that its author should know."""
+
+    file: str
+    message: str
+    line: int | None = None
+    news: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settled(Event):
     """Airflow has parsed all that a save affects."""
 
     snapshot: str
     seconds: float
+    warnings: tuple[FileWarning, ...] = ()
     since_save: float | None = None
 
 
@@ -180,6 +191,7 @@ class ProcessorState(Event):
     snapshot: str | None
     awaited: tuple[str, ...]
     files: tuple[Parsed, ...]
+    warnings: tuple[FileWarning, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

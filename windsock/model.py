@@ -94,8 +94,10 @@ class ParsedSnapshot:
         snapshot: The tree id of the DAG folder, parsed whole.
         errors: Path relative to the DAG folder → traceback, of every file that does not import.
         dags: The DAG ids that Airflow found, in order.
+        warnings: The events `file-warning` that stand, as JSON objects.
     """
 
     snapshot: str
     errors: dict[str, str]
     dags: tuple[str, ...]
+    warnings: tuple[dict[str, Any], ...] = ()

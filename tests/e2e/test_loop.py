@@ -470,6 +470,52 @@ def test_the_terminal_tells_of_each_save_what_came_of_it(
     assert_in_step(environment)
 
 
+def test_what_yields_no_dag_says_why_and_what_is_doubtful_is_told_once(
+    environment: Project, folder: Folder
+) -> None:
+    with watching_terminal(folder) as terminal:
+        make = "def make(name):\n    import airflow\n    return airflow.DAG(name)\n"
+        folder.write("lib/make.py", make)
+        folder.save("made.py", "from lib.make import make\nmade = make('made')\n")
+        terminal.wait_for(r'! \S*made\.py  no DAG is looked for .* the words "airflow" and "dag"')
+        folder.save("made.py", "from lib.make import make  # airflow dag\nmade = make('made')\n")
+        terminal.wait_for(r"✓ \S*made\.py → made \(0 tasks\)")
+        before = len(terminal.lines)
+        folder.save("lib/make.py", f"{make}# a helper is no DAG file, and that is no matter\n")
+        terminal.wait_for(r"✓ \S*lib/make\.py → made", after=before)
+        assert not any(line.startswith("!") for line in terminal.lines[before:])
+
+        folder.save("uncalled.py", dag_source("uncalled").replace("\nmake()", ""))
+        terminal.wait_for(r"! \S*uncalled\.py:\d+  the @dag function make is never called")
+        folder.write("asleep/.airflowignore", "# all\n*.py\n")
+        folder.save("asleep/alone.py", dag_source("alone"))
+        terminal.wait_for(r"! \S*asleep/alone\.py  .*by line 2 of asleep/\.airflowignore")
+        folder.save("shout.PY", dag_source("shout"))
+        terminal.wait_for(r"! \S*shout\.PY  .*only \.py")
+
+        top = "from datetime import datetime"
+        source = dag_source("first", top=top).replace("None)", "None, start_date=datetime.now())")
+        folder.save("first.py", source)
+        terminal.wait_for(r"! \S*first\.py:\d+  .*runtime-varying value")
+        folder.save("second.py", dag_source("first"))
+        terminal.wait_for(r"! \S*second\.py  DAG 'first' is also defined in first\.py")
+        shown = environment.invoke("dags.errors")
+        assert "is also defined in first.py" in shown.stdout + shown.stderr
+        before = len(terminal.lines)
+        folder.delete("first.py")
+        folder.path.joinpath("second.py").rename(folder.path / "third.py")
+        folder.settle()
+        terminal.wait_for("third.py", after=before)
+        folder.write("latin.py", (dag_source("latin") + "NAME = 'ä'\n").encode("latin-1"))
+        folder.settle()
+        terminal.wait_for(r"✗ \S*latin\.py", after=before)
+        terminal.interrupt()
+        assert terminal.end() == 0
+    said = terminal.lines[before:]
+    assert not any("also defined" in line for line in said)
+    assert len([line for line in said if re.match(r"[✓✗!] .*latin\.py", line)]) == 1
+
+
 def test_what_editors_leave_behind_is_not_synced(environment: Project, folder: Folder) -> None:
     folder.write("trade.py", dag_source("trade"))
     for name in (".trade.py.swp", "4913", "#trade.py#", ".git/index", "__pycache__/x.pyc"):

@@ -99,9 +99,11 @@ NAMES = {
     "float": "number",
     "bool": "boolean",
     "str | None": "string or null",
+    "int | None": "integer or null",
     "float | None": "number or null",
     "tuple[str, ...]": "list of strings",
     "tuple[Parsed, ...]": "list of `parsed`",
+    "tuple[FileWarning, ...]": "list of `file-warning`",
     "dict[str, int]": "object: string → integer",
     "dict[str, str]": "object: string → string",
 }

@@ -33,6 +33,7 @@ PROGRESS_SECONDS = 5.0
 def show_dags(work: Workspace, environment: Environment) -> None:
     """Print the number of DAGs, and show every file that does not import."""
     from windsock.terminal.broken_files import show_errors  # noqa: PLC0415 - only here
+    from windsock.terminal.file_warnings import show_warnings  # noqa: PLC0415 - only here
 
     client = ControlClient(environment.control_socket)
     try:
@@ -48,6 +49,7 @@ def show_dags(work: Workspace, environment: Environment) -> None:
         return
     work.console.success(f"{len(settled.dags)} DAGs parsed")
     show_errors(work.console, settled.errors, places=work.places(environment))
+    show_warnings(work.console, settled.warnings, places=work.places(environment))
 
 
 def _wait_for_first_parse(work: Workspace, client: ControlClient) -> ParsedSnapshot:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def status(work: Workspace, *, as_json: bool) -> int:
     """Show every component, the sync, and how many DAGs there are."""
+    from windsock.terminal.file_warnings import show_warnings  # noqa: PLC0415 - only here
+
     components = work.operations().status()
     sync: dict[str, Any] | None = None
     environment: Environment | None = None
@@ -57,6 +59,7 @@ def status(work: Workspace, *, as_json: bool) -> int:
     if environment is not None and sync is not None:
         answer.line(f"{sync['summary']}")
         answer.line(f"target {choose.wanted(work.settings)}, DAGs in {environment.dags_folder}")
+        show_warnings(answer, sync.get("warnings", ()), places=work.places(environment))
         answer.line(f"{environment.url}")
     return 0 if healthy else WindsockError.exit_code
 

@@ -46,7 +46,10 @@ class ControlClient:
         """Wait until Airflow has parsed exactly the tree that is on disk now."""
         answer = self._ask_for("barrier", timeout)
         return ParsedSnapshot(
-            snapshot=answer["snapshot"], errors=answer["errors"], dags=tuple(answer["dags"])
+            snapshot=answer["snapshot"],
+            errors=answer["errors"],
+            dags=tuple(answer["dags"]),
+            warnings=tuple(answer.get("warnings", ())),
         )
 
     def used(self, *, timeout: float = 5.0) -> dict[str, list[str]]:

@@ -196,7 +196,8 @@ class Service:
                 break
             if self._state.wait_settled(snapshot, timeout=deadline - time.monotonic()):
                 state = self._state.as_json()
-                return {"snapshot": snapshot, "errors": state["errors"], "dags": state["dags"]}
+                told = ("errors", "dags", "warnings")
+                return {"snapshot": snapshot, **{name: state[name] for name in told}}
         raise self._too_late(timeout)
 
     def _settings_are_known(self, deadline: float) -> bool:

@@ -54,6 +54,7 @@ class SyncState:
         self.awaited: set[str] = set()
         self.problems: dict[str, str] = {}
         self.files: dict[str, Parsed] = {}
+        self.warnings: tuple[events.FileWarning, ...] = ()
         self.failing: dict[str, events.ComponentFailing] = {}
 
     def take(self, event: Event) -> None:
@@ -108,7 +109,7 @@ class SyncState:
                 event = self._since_save(event)
             case Settled():
                 self.awaited.clear()
-                self.settled = event.snapshot
+                self.settled, self.warnings = event.snapshot, event.warnings
                 event = self._since_save(event)
             case events.ProcessorConnection(connected=connected):
                 self.settled = self.settled if connected else None
@@ -141,9 +142,12 @@ class SyncState:
         ]
         self.files = {each.file: each for each in state.files}
         self.awaited = set(state.awaited)
+        self.warnings = state.warnings
         self.settled = None if self.awaited else state.snapshot
         if self.settled is not None:
-            news.append(self._since_save(Settled(snapshot=self.settled, seconds=0)))
+            news.append(
+                self._since_save(Settled(snapshot=self.settled, seconds=0, warnings=state.warnings))
+            )
         return news if again else []
 
     def _fold_parsed(self, event: Parsed) -> Event:
@@ -224,6 +228,7 @@ class SyncState:
                 "errors": errors,
                 "problems": dict(self.problems),
                 "failing": sorted(self.failing),
+                "warnings": [events.to_json(each) for each in self.warnings],
                 "troubles": [events.to_json(each) for each in troubles],
                 "summary": self._summary(len(dags), len(errors)),
             }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from windsock import events
 from windsock.errors import WindsockError
 from windsock.terminal.broken_files import BrokenFiles
+from windsock.terminal.file_warnings import show_warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,8 +92,11 @@ class Feedback:
                     save.removed += dags
             case events.Parsed():
                 self._show_parsed(event)
-            case events.Settled():
+            case events.Settled(warnings=warnings):
                 self._show_settled(event)
+                for warning in warnings:
+                    if warning.news:
+                        show_warning(self._console, warning, places=self._places)
             case _:
                 self._show_sync(event)
 
@@ -184,7 +188,8 @@ class Feedback:
         # Airflow parsed older saves together with this one.
         save = _together([self._saves.pop(snapshot) for snapshot in settled])
         self._broken.summarize()
-        if save.broken and not save.dags and not save.removed:
+        nothing = not save.dags and not save.removed
+        if nothing and (save.broken or any(each.file in save.paths for each in event.warnings)):
             return
         self._console.success(
             f"{_saved(save, self._places)} → {_outcome(save)}{_time(event.since_save)}"

@@ -386,3 +386,19 @@ def test_a_long_parse_shows_how_far_it_is(terminal: Terminal) -> None:
     assert terminal.after(parsed("s", files[2])) == []
     terminal.now = 12.0
     assert terminal.after(parsed("s", files[3])) == [], "its own line follows"
+
+
+# --- warnings ------------------------------------------------------------------------------------
+
+
+def test_a_warning_is_shown_when_it_is_news_in_place_of_a_line_without_news(
+    terminal: Terminal,
+) -> None:
+    uncalled = events.FileWarning(file="a.py", line=3, message="never called", news=True)
+    old = events.FileWarning(file="b.py", message="told before")
+    settles = events.Settled(snapshot="s", seconds=0.1, warnings=(uncalled, old))
+    assert terminal.after(sent("s", "a.py"), parsed("s", "a.py"), settles) == [
+        "! dags/a.py:3  never called"
+    ]
+    shown = terminal.after(sent("s", "a.py"), parsed("s", "a.py", {"a": 1}), settles)
+    assert shown == ["✓ dags/a.py → a (1 task)", "! dags/a.py:3  never called"]

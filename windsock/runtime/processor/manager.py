@@ -54,9 +54,10 @@ from windsock.runtime.processor.parser import entrypoint
 from windsock.runtime.processor.plan import ParsePlan
 from windsock.runtime.processor.planted import STOCK_VARIABLE, PlantedFile, become_stock
 from windsock.runtime.processor.recorder import Notes, Recording
+from windsock.runtime.processor.remarks import Remarks
 from windsock.runtime.processor.results import Result, store
 from windsock.runtime.processor.texts import describe
-from windsock.runtime.store import current_snapshot, entry_of
+from windsock.runtime.store import changed_paths, current_snapshot, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,6 +156,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self.planted.parsers = lambda: [each.pid for each in self._processors.values()]
         self._direct = DirectClient(lambda: self.client)
         self._problems = FolderProblems(self._bundle.name)
+        self._remarks = Remarks()
         self._channel = Channel(
             Path(os.environ[SOCKET_VARIABLE]),
             greeting=self._state,
@@ -168,7 +170,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _state(self) -> ProcessorState:
         state = self._plan.state()
-        return replace(state, files=(*state.files, *self._problems.told.values()))
+        problems = self._problems.told.values()
+        return replace(state, files=(*state.files, *problems), warnings=self._remarks.told)
 
     # --- what must not end the loop ------------------------------------------------------------
 
@@ -363,6 +366,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Parse what a new snapshot affects, and nothing else."""
         present = {str(file.rel_path): file for file in files if not self._is_planted(file)}
         self._renew_queue(present)
+        if before is not None:
+            with contextlib.suppress(OSError):  # The old snapshot was collected.
+                self._remarks.note_save(changed_paths(self._bundle.store, before, snapshot))
         work = self._plan.begin(snapshot, present)
         problems, healed = self._problems.take(self._named(self._listing.problems), snapshot)
         for name, dag_ids in (*work.removed.items(), *((each, ()) for each in healed)):
@@ -669,6 +675,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._settle_if_done()
 
     def _report(self, result: Result, errors: dict[str, str]) -> None:
+        self._remarks.note_parse(result.name, result.parsed.warnings or ())
         dags = result.listed(errors)
         self._file_stats[result.file] = DagFileStat(
             num_dags=len(dags),
@@ -715,7 +722,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _settle_if_done(self) -> None:
         settled = self._plan.settled()
         if settled is not None:
-            self._channel.broadcast(settled)
+            told = self._remarks.tell(self._bundle.path, self._listing, self._plan.parses)
+            self._channel.broadcast(replace(settled, warnings=told))
 
 
 def _snapshot_bundle(bundles: Sequence[BaseDagBundle]) -> SnapshotDagBundle:
