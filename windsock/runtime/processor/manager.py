@@ -622,8 +622,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self._store_results()
 
     def _may_store_more_later(self) -> bool:
-        """Whether many files wait, and so few results that they are not worth a transaction."""
+        """Whether many files wait, and so few results that they are not worth a transaction.
+
+        Nobody waits for one of many, but for a file that was just saved somebody does.
+        """
         if len(self._file_queue) < STORED_TOGETHER or len(self._unstored) >= STORED_TOGETHER:
+            return False
+        if any(self._plan.is_just_saved(result.name) for result, _ in self._unstored):
             return False
         return time.monotonic() - self._stored_at < LONGEST_UNSTORED
 

@@ -181,11 +181,15 @@ class ParsePlan:
         return chosen
 
     def _may_share(self, name: str) -> bool:
-        return name not in self._saved and name not in self._alone
+        return not self.is_just_saved(name) and name not in self._alone
 
     def parse_alone(self, name: str) -> None:
         """Give a file its own parser from now on: it did not come back from a shared one."""
         self._alone.add(name)
+
+    def is_just_saved(self, name: str) -> bool:
+        """Whether a file is one of the few of a save, and its parse is not stored yet."""
+        return name in self._saved
 
     def is_awaited(self, name: str) -> bool:
         """Whether the newest snapshot still lacks the parse of a file."""

@@ -290,6 +290,12 @@ def test_the_files_of_a_large_save_share_parsers_though_nobody_knows_them(
     files = {f"dag_{number:02}": "1" for number in range(plans.MANY)}
     plan.begin(ONE, store.save(ONE, **files))
     assert plan.group(files, parsers=1) == list(files)[: plans.MANY // 2]
+    assert not plan.is_just_saved("dag_00")
+    plan.begin(TWO, store.save(TWO, **files | {"dag_00": "2"}))
+    assert plan.is_just_saved("dag_00"), "its author waits for it"
+    assert "dag_00" not in plan.group(files, parsers=1)
+    parse(plan, "dag_00")
+    assert not plan.is_just_saved("dag_00")
 
 
 # --- parses by the clock --------------------------------------------------------------------------
