@@ -477,6 +477,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             selector=self.selector,
             logger=logger,
             logger_filehandle=filehandle,
+            subprocess_logs_to_stdout=conf.get("logging", "dag_processor_log_target") == "stdout",
             client=self._direct,
         )
         wake_when_it_ends(self.selector, process.pid)
