@@ -83,7 +83,8 @@ def _what_is_up(work: Workspace) -> Environment | None:
         work.console.line("  it is used as it is; `invoke up` asks whether to change it")
     elif work.as_it_is_up().target().running() is None:
         work.console.warning(
-            "what Airflow is built of has changed: it is used as it is, and `invoke up` rebuilds it"
+            "what Airflow is built of or started with has changed: it is used as it is, and "
+            "`invoke up` takes the change"
         )
     return work.environment()
 

@@ -23,7 +23,7 @@ from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.testing.uses import dags_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import pytest
 
@@ -197,7 +197,7 @@ def _without_effect(path: Path) -> bool:
 
 
 def changes(
-    reference: str, *, folders: Mapping[Path, str], project: Path
+    reference: str, *, folders: Mapping[Path, str], others: Iterable[Path]
 ) -> tuple[set[Path], list[str]]:
     """The files that differ from a git ref in the repositories of some folders, resolved.
 
@@ -207,10 +207,11 @@ def changes(
     Args:
         reference: Any git ref.
         folders: Folder → what it is: the tests and the DAGs, in one repository or in several.
-        project: Where the settings are. It may be in no repository, or in one without this ref.
+        others: What affects every test: the project and the further folders. They may be in no
+            repository, or in one without this ref.
 
     Returns:
-        The files, and a sentence for `project` if what has changed there cannot be seen.
+        The files, and a sentence for each of `others` in which what has changed cannot be seen.
 
     Raises:
         ConfigurationError: A folder is in no git repository, or the ref is unknown there.
@@ -223,20 +224,22 @@ def changes(
         top = _top(folder, what)
         commits[top] = commits.get(top) or _commit(top, reference)
     notes: list[str] = []
-    try:
-        top = _top(project, "the project")
-        commits[top] = commits.get(top) or _commit(top, reference)
-    except ConfigurationError as error:
-        notes.append(f"windsock: changes in {project} are not seen: {error.message}")
+    for folder in others:
+        try:
+            top = _top(folder)
+            commits[top] = commits.get(top) or _commit(top, reference)
+        except ConfigurationError as error:
+            notes.append(f"windsock: changes in {folder} are not seen: {error.message}")
     return {path for top, commit in commits.items() for path in _differing(top, commit)}, notes
 
 
-def _top(folder: Path, what: str) -> Path:
+def _top(folder: Path, what: str = "") -> Path:
     """The repository of a folder."""
     try:
         return Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n")))
     except ConfigurationError as error:
-        raise ConfigurationError(f"{what}: {error.message}", error.hint) from None
+        message = f"{what}: {error.message}" if what else error.message
+        raise ConfigurationError(message, error.hint) from None
 
 
 def _commit(top: Path, reference: str) -> str:

@@ -199,7 +199,10 @@ def _known(config: pytest.Config) -> Known:
             changed, notes = changes(
                 config.getoption("--affected"),
                 folders={**_test_folders(config), dags_folder: "the DAG folder"},
-                project=config.invocation_params.dir,
+                others=[
+                    config.invocation_params.dir,
+                    *map(Path, session.environment.further.values()),
+                ],
             )
             return Known(
                 changed=sorted(map(str, changed)),

@@ -916,7 +916,7 @@ def test_test_uses_what_is_up_although_what_it_is_built_of_has_changed(
     assert flow.test(up, flow.TestRequest()) == 0
     assert target.verbs == []
     assert len(runner.commands) == 1
-    assert "`invoke up` rebuilds it" in up.kept.said
+    assert "`invoke up` takes the change" in up.kept.said
 
 
 def test_test_completes_what_is_up_in_part_with_the_settings_that_it_has(

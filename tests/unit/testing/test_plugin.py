@@ -61,6 +61,7 @@ class Inner:
             dag.file: [dag.file, dag.file.replace(".py", "_tax.py")]
             for dag in self.fake.dags.values()
         }
+        self.further: dict[str, str] = {}
         self.asked = 0
         """How often a session was opened."""
         monkeypatch.delenv("WINDSOCK_STATE", raising=False)
@@ -75,6 +76,7 @@ class Inner:
             password_file="password",
             control_socket="control.sock",
             dags_folder=str(self.folder / "dags"),
+            further=self.further,
             airflow="3.3.2",
         )
         control = FakeControl(self.fake, self.used)
@@ -435,6 +437,24 @@ def test_the_project_may_be_elsewhere_than_its_tests_and_dags(
             *STRICT, "--affected=before", "--collect-only", "-q", tests
         )
         result.stdout.fnmatch_lines(["  every test: airflow_settings.yaml changed*"])
+
+
+def test_a_change_in_a_further_folder_of_another_repository_affects_every_test(
+    repository: Inner, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    include = tmp_path_factory.mktemp("include")
+    repository.further = {"include": str(include)}
+    _, result = affected(repository)
+    result.stdout.fnmatch_lines([f"windsock: changes in {include} are not seen: *"])
+    run_git(include, "init", "--quiet")
+    (include / "prices.py").write_text("")
+    run_git(include, "add", ".")
+    run_git(include, "commit", "--quiet", "--message=first")
+    assert affected(repository)[0] == []
+    (include / "prices.py").write_text("RATE = 2")
+    names, result = affected(repository)
+    assert len(names) == 4
+    result.stdout.fnmatch_lines(["  every test: prices.py changed*"])
 
 
 def test_of_tests_or_dags_in_no_repository_is_said_which_they_are(
