@@ -235,3 +235,31 @@ def test_a_task_cannot_change_its_snapshot_and_runs_todays_code_when_it_is_clear
     clear(environment, run)
     assert finished(environment, run).state == "success"
     assert said(environment, run, "write") == "mended"
+
+
+SHOWS = """
+import os
+from airflow.configuration import conf
+from dags.corner_shop import limits
+assert os.path.exists(conf.get("core", "dags_folder") + "/shows.py")
+"""
+
+
+def test_code_finds_its_folder_as_on_other_platforms_and_a_test_leaves_versions_alone(
+    environment: Project, folder: Folder
+) -> None:
+    folder.write("corner_shop/limits.py", "HIGHEST = 'seven'")
+    task = "from dags.corner_shop import limits\nprint('ran')\nreturn limits.HIGHEST"
+    settled = folder.save("shows.py", dag_source("shows", {"show": task}, top=SHOWS))
+    assert settled.errors == {}
+    run = environment.airflow.trigger("shows")
+    assert finished(environment, run).state == "success"
+    assert said(environment, run, "show") == "seven"
+
+    done = environment.invoke("shell", "--", "airflow", "dags", "test", "shows")
+    assert done.returncode == 0, done.stderr
+    assert f"{done.stdout}{done.stderr}".count("ran\n") == 1
+    assert {run.state for run in environment.airflow.runs("shows")} == {"success"}
+    after = environment.airflow.trigger("shows")
+    assert after.bundle_version == settled.snapshot
+    assert finished(environment, after).state == "success"

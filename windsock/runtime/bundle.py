@@ -7,12 +7,15 @@ its last refresh; a worker opens the very snapshot that its run is pinned to.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 from airflow.exceptions import AirflowException
 
+from windsock.runtime.dag_test import SHELL_VARIABLE, run_once
+from windsock.runtime.folder_modules import use_folder
 from windsock.runtime.read_only import refuse_writes
 from windsock.runtime.store import SNAPSHOTS, current_snapshot, snapshot_folder
 
@@ -40,14 +43,30 @@ class SnapshotDagBundle(BaseDagBundle):
         """
         if self.version is None:
             self.refresh()
+            if SHELL_VARIABLE in os.environ:
+                self._pin()
         elif not snapshot_folder(self.store, self.version).is_dir():
             raise AirflowException(
                 f"snapshot {self.version} of the DAG folder was removed. Clear the task "
                 "with 'run with the latest version', or trigger a new run."
             )
         else:
-            refuse_writes(self.store / SNAPSHOTS)  # This process is about to run what is in it.
+            self._guard()
         super().initialize()
+
+    def _pin(self) -> None:
+        """Stay with this snapshot, in a person's own process: `dag.test()` stores the DAGs with it.
+
+        It would store them without a version, and the next runs would be pinned to nothing.
+        """
+        self.version = self._snapshot
+        self._guard()
+        run_once()
+
+    def _guard(self) -> None:
+        """Prepare this process, which is about to run what is in the snapshot."""
+        refuse_writes(self.store / SNAPSHOTS)
+        use_folder(str(self.path))
 
     @property
     def path(self) -> Path:

@@ -21,6 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from windsock.runtime.folder_modules import use_folder
 from windsock.runtime.processor.listing import DagFiles
 from windsock.runtime.processor.parser import limit_memory
 from windsock.runtime.processor.texts import storable
@@ -42,6 +43,7 @@ def check_file(file: str, folder: str, memory: int, answer: Connection) -> None:
     )
 
     limit_memory(memory)
+    use_folder(folder)
     relative = str(Path(file).relative_to(folder))
     try:
         bag = BundleDagBag(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,6 @@ from windsock.runtime.store import current_snapshot, manifest, snapshot_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from importlib.machinery import ModuleSpec
 
 DAG_FILE = re.compile(r"unusual_prefix_(?P<digest>[0-9a-f]{40})_(?P<name>\w+)")
 """How Airflow names the module of a DAG file: by the digest of its path, and its own name.
@@ -64,6 +65,43 @@ class DagFiles:
                     yield folder.name, path
 
 
+class FolderPackage:
+    """Finds `dags.…`: elsewhere the folder above the DAG folder is where Python looks, too.
+
+    It is asked last: a module or an installed package of that name is found before.
+
+    Args:
+        root: The DAG folder.
+    """
+
+    NAME = "dags"
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """The spec of the DAG folder as a package."""
+        del target
+        if path is not None or name != self.NAME:
+            return None
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [self._root]
+        return spec
+
+
+def use_folder(root: str) -> None:
+    """Let code find its DAG folder in this process as it does elsewhere.
+
+    That is as the package `dags`, and as Airflow's setting `[core] dags_folder`.
+
+    Args:
+        root: The folder of the snapshot.
+    """
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, FolderPackage)]
+    sys.meta_path.append(FolderPackage(root))
+    os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = root
+
+
 class FolderModules:
     """Imports from the current snapshot, in a process that outlives saves.
 
@@ -81,6 +119,7 @@ class FolderModules:
         # The paths stay the same from save to save: bytecode of one could be taken for the next.
         sys.dont_write_bytecode = True
         sys.path.append(self._folder)
+        use_folder(self._folder)
         sys.meta_path.append(DagFiles(self._store))
 
     def renew(self) -> bool:

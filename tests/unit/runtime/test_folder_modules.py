@@ -3,16 +3,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from windsock.runtime.folder_modules import FolderModules
+from windsock.runtime.folder_modules import FolderModules, use_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ONE, TWO = "1" * 32, "2" * 32
 
@@ -44,8 +45,11 @@ class Store:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     before = sys.path[:], sys.meta_path[:], set(sys.modules), sys.dont_write_bytecode
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", "")
+    # The repository has a folder of that name, too.
+    sys.path[:] = [place for place in sys.path if not Path(place or ".", "dags").is_dir()]
     yield Store(tmp_path.resolve())
     sys.path[:], sys.meta_path[:] = before[0], before[1]
     sys.dont_write_bytecode = before[3]
@@ -88,3 +92,19 @@ def test_a_dag_file_is_found_by_airflows_name_as_it_is_today(store: Store) -> No
     assert importlib.import_module(old["stock"]).WORD == 1  # It was deleted; its runs go on.
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module(f"unusual_prefix_{'0' * 40}_sales")
+
+
+def test_code_finds_its_folder_as_it_does_elsewhere(store: Store) -> None:
+    store.save(ONE, own_limits="HIGHEST = 1")
+    folder = str(store.path / "snapshots" / ONE)
+    use_folder("/elsewhere")
+    use_folder(folder)
+    assert importlib.import_module("dags.own_limits").HIGHEST == 1
+    assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == folder
+
+
+def test_a_package_that_is_named_so_comes_first(store: Store) -> None:
+    store.save(ONE, dags="HIGHEST = 2")
+    sys.path.append(str(store.path / "current"))
+    use_folder(str(store.path / "current"))
+    assert importlib.import_module("dags").HIGHEST == 2

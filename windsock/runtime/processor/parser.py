@@ -19,6 +19,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windsock.runtime.folder_modules import use_folder
 from windsock.runtime.processor.outside import installed_folders
 from windsock.runtime.processor.recorder import record_settings, record_uses
 from windsock.runtime.processor.texts import storable, unstorable
@@ -72,6 +73,7 @@ def entrypoint(
             limit_memory(memory_limit)
             refuse_writes(Path(bundle).parent)
             record_uses(bundle, recording)
+            use_folder(bundle)
             record_settings(task_runner.SUPERVISOR_COMMS, recording)
             try:
                 return sendable(original(message, log))

@@ -88,6 +88,7 @@ class LocalOperations:
             **inherited_variables(parts.variables, scripts=venv.scripts),
             **parts.airflow_variables,
             "VIRTUAL_ENV": str(venv.folder),
+            "WINDSOCK_SHELL": "1",
         }
         wanted = list(command) or [parts.variables.get("SHELL") or "/bin/sh"]
         executable = shutil.which(wanted[0], path=variables["PATH"])
