@@ -186,6 +186,8 @@ class Settings:
     """The end-to-end tests of the DAGs."""
     up_timeout: _Seconds = 180.0
     """Seconds until a component that does not become healthy is a failure."""
+    run_schedules: bool = False
+    """Whether DAGs run by themselves: else new ones are paused, and none catches up on the past."""
     airflow: dict[str, str] = field(default_factory=dict)
     """Further Airflow settings, `section.key: value`; they override windsock's own."""
     local: LocalSettings = field(default_factory=LocalSettings)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -151,6 +151,7 @@ class Parsed(Event):
     seconds: float
     used: tuple[str, ...] = ()
     news: bool = False
+    paused: dict[str, str] = field(default_factory=dict)
     since_save: float | None = None
 
 
@@ -324,11 +325,11 @@ def _record(record: Any, value: Any) -> Any:
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one kind of error for all that is wrong
     taken = {}
-    for field in fields(record):
-        if field.name in value:
-            taken[field.name] = _value(HINTS[record][field.name], value[field.name])
-        elif field.default is MISSING:
-            raise ValueError(f"{field.name} is missing")
+    for item in fields(record):
+        if item.name in value:
+            taken[item.name] = _value(HINTS[record][item.name], value[item.name])
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{item.name} is missing")
     return record(**taken)
 
 

@@ -84,6 +84,8 @@ class BenchEnvironment:
         self._project = project
         self.variables = {
             **os.environ,
+            # Runs are triggered by the API, which unpauses nothing.
+            "INVOKE_WINDSOCK_RUN_SCHEDULES": "true",
             "INVOKE_WINDSOCK_STATE": str(self.state),
             "INVOKE_WINDSOCK_DAGS": str(self.dags),
             "INVOKE_WINDSOCK_AIRFLOW_SETTINGS": str(folder / "none.yaml"),

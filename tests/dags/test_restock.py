@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 
 def test_a_stock_report_orders_what_runs_low(airflow: RunningAirflow) -> None:
+    airflow.unpause("restock")
     report = airflow.run("stock_report", conf={"stock": {"salt": 4, "tea": 31, "bread": 10}})
     assert report.state == "success"
 

@@ -116,6 +116,8 @@ class Project:
         """The variables that its commands get; the given ones win."""
         return {
             **clean_variables(),
+            # Tests trigger runs by the API, too, and that unpauses nothing.
+            "INVOKE_WINDSOCK_RUN_SCHEDULES": "true",
             "INVOKE_WINDSOCK_STATE": str(self.state),
             "INVOKE_WINDSOCK_DAGS": str(self.dags),
             "INVOKE_WINDSOCK_AIRFLOW_SETTINGS": str(self.settings),

@@ -272,6 +272,8 @@ class FakeSync:
                 "barrier": self._on("barrier", lambda: self.barrier),
                 "allow-empty": self._on("allow-empty", lambda: {"allowed": True}),
                 "take-over": self._on("take-over", lambda: {"from": self.holder}),
+                "hold": self._on("hold", lambda: {"held": True}),
+                "release": self._on("release", lambda: {"released": True}),
             },
             attached=self.attached,
         )

@@ -44,6 +44,7 @@ class _Listed:
     """
 
     dags: list[str] = field(default_factory=list)
+    paused: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     stamp: datetime | None = None
     current: bool = True
@@ -56,7 +57,14 @@ class _Listed:
     def parsed(self, snapshot: str, file: str, tasks: Callable[[str], int]) -> Parsed:
         """As an event; Airflow's API does not say how long a parse took."""
         dags = {dag_id: tasks(dag_id) for dag_id in self.dags}
-        return Parsed(snapshot=snapshot, file=file, dags=dags, errors=self.errors, seconds=0)
+        return Parsed(
+            snapshot=snapshot,
+            file=file,
+            seconds=0,
+            dags=dags,
+            errors=self.errors,
+            paused=self.paused,
+        )
 
 
 def _by_file(
@@ -72,6 +80,8 @@ def _by_file(
             continue  # Its file no longer defines it. Airflow notices that after a minute.
         listed = found.setdefault(str(dag.file), _Listed())
         listed.dags.append(dag.dag_id)
+        if dag.paused and dag.schedule:
+            listed.paused[dag.dag_id] = dag.schedule
         listed.take(dag.parsed, current=current)
     for failure in failures:
         named = {match["id"] for match in SNAPSHOT.finditer(failure.traceback)}

@@ -37,7 +37,7 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
     }
     values = {
         "core.load_examples": "False",
-        "core.dags_are_paused_at_creation": "False",
+        "core.dags_are_paused_at_creation": str(not settings.run_schedules),
         "core.executor": "LocalExecutor",
         # A task that a person clears runs the code that they have just mended.
         "core.rerun_with_latest_version": "True",
@@ -80,6 +80,7 @@ def runtime_variables(settings: Settings) -> dict[str, str]:
     further = settings.further_folders
     return {
         "WINDSOCK_PARSE_MEMORY_MB": str(settings.parse.memory_limit_mb),
+        "WINDSOCK_RUN_SCHEDULES": str(int(settings.run_schedules)),
         **({"WINDSOCK_FURTHER_FOLDERS": os.pathsep.join(sorted(further))} if further else {}),
     }
 

@@ -33,14 +33,12 @@ def dags_trigger(
     environment = work.environment()
     configuration = _json_object(conf)
     deadline = time.monotonic() + timeout
-    ControlClient(environment.control_socket).barrier(timeout=timeout)
+    control = ControlClient(environment.control_socket)
+    control.barrier(timeout=timeout)
     client = airflow_client(environment)
-    if wait and client.dag(dag_id).paused:
-        raise ConfigurationError(
-            f"{dag_id} is paused: its run would not start",
-            f"Unpause it in the UI, or by `invoke shell -- airflow dags unpause {dag_id}`.",
-        )
     run = client.trigger(dag_id, conf=configuration)
+    # Also without --wait: the sync process pauses the DAG again when the run has ended.
+    held = control.hold(dag_id, run_id=run.run_id)
     url = client.run_url(dag_id, run.run_id)
     answer = {"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url}
     if not as_json:
@@ -57,6 +55,9 @@ def dags_trigger(
             work.console.json({**answer, "state": late.state, "waiting": late.as_json()})
         late.name(timeout)
         raise
+    if held:
+        with contextlib.suppress(WindsockError):  # The sync process tries it again.
+            control.release(dag_id, run.run_id)
     failure = None if run.state == "success" else _explain(work, client, run, environment)
     if as_json:
         explained = {"failure": failure.as_json()} if failure else {}

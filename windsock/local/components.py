@@ -36,6 +36,7 @@ OWN = {
     "airflow",
     "applied.json",
     "environment.json",
+    "holds.json",
     "imported-settings.digest",
     "imported-settings.json",
     "lock",

@@ -17,6 +17,7 @@ from windsock.runtime.child_end import notice_the_end_of_tasks
 from windsock.runtime.importing import import_all, libcst_on_first_use
 from windsock.runtime.leftovers import end_leftovers
 from windsock.runtime.migration import HEAD_VARIABLE, wait_if_in_an_image
+from windsock.runtime.processor.catchup import prevent_catchup
 from windsock.runtime.processor.first_parse import parse_small_dag
 from windsock.runtime.read_only import mount_read_only
 from windsock.runtime.store import SNAPSHOTS, store_of
@@ -113,6 +114,7 @@ def main() -> None:
         with libcst_on_first_use():
             import_all("airflow.__main__", imports(name, os.environ))
         if name == "dag-processor":
+            prevent_catchup()
             parse_small_dag()
         if forks_tasks(name, os.environ):
             notice_the_end_of_tasks()

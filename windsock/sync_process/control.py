@@ -6,6 +6,7 @@ docs/events.md describes the requests.
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,28 @@ class ControlClient:
     def take_over(self, *, timeout: float = 60.0) -> str:
         """Take the sync over; returns from whom, or an empty text if it was ours."""
         return str(self._ask_for("take-over", timeout)["from"])
+
+    def hold(
+        self, dag_id: str, *, run_id: str = "", owner: str = "", timeout: float = 180.0
+    ) -> bool:
+        """Unpause a DAG for a while: until a run has ended, or else until this process has.
+
+        Args:
+            dag_id: Of the DAG.
+            run_id: A run of it; the hold ends with it.
+            owner: Without a run: names the hold, for `release`.
+            timeout: Seconds.
+
+        Returns:
+            Whether it was paused, and so will be again.
+        """
+        request = {"request": "hold", "dag_id": dag_id, "run_id": run_id}
+        answer = self._ask({**request, "owner": owner, "pid": os.getpid()}, timeout=timeout)
+        return bool(answer["held"])
+
+    def release(self, dag_id: str, owner: str, *, timeout: float = 180.0) -> None:
+        """End a hold now; `owner` is its owner or its run."""
+        self._ask({"request": "release", "dag_id": dag_id, "owner": owner}, timeout=timeout)
 
     def attach(self) -> Iterator[Event]:
         """Every event from now on, `Attached` first; ends when the sync process ends."""

@@ -24,6 +24,8 @@ from windsock.local.programs import LOGS
 from windsock.model import Environment
 from windsock.sync.protocol import HALT_HINT, StoreBusy
 from windsock.sync_process.failing import FailingComponents
+from windsock.sync_process.holding import FILE as HOLDS
+from windsock.sync_process.holding import Hold, Holds
 from windsock.sync_process.readers import SettingsReaders
 from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_airflow
 from windsock.sync_process.server import ControlServer
@@ -81,6 +83,8 @@ class Service:
                 "allow-empty": self._allow_empty,
                 "synced": self._synced,
                 "take-over": self._take_over,
+                "hold": self._hold,
+                "release": self._release,
             },
         )
         self._state = SyncState(self._publish)
@@ -99,6 +103,7 @@ class Service:
             last_words=lambda name: _last_lines(logs / f"{name}.log"),
             publish=self._state.take,
         )
+        self._holds = Holds(state_folder / HOLDS, self._airflow)
         self._settings_file = SettingsFile(
             Path(settings.airflow_settings),
             state_folder,
@@ -111,6 +116,7 @@ class Service:
         """Sync until `stop`; while somebody else syncs, wait for the order to take it over."""
         self._server.start()
         threading.Thread(target=self._look_at_settings, daemon=True).start()
+        threading.Thread(target=self._holds.run, args=(self._stop,), daemon=True).start()
         threading.Thread(target=self._restarts.run, name="plugins", daemon=True).start()
         try:
             while not self._stop.is_set():
@@ -162,7 +168,7 @@ class Service:
             self._settings_file.look()
 
     def _airflow(self) -> Airflow:
-        from windsock.airflow.api import Airflow  # noqa: PLC0415 - only with a stock dag-processor
+        from windsock.airflow.api import Airflow  # noqa: PLC0415 - only when Airflow is asked
 
         return Airflow.of(Environment.load(Path(self._settings.state_folder)))
 
@@ -249,6 +255,20 @@ class Service:
     def _allow_empty(self, _: Message) -> Message:
         self._attempt.session.allow_empty()
         return {"allowed": True}
+
+    def _hold(self, request: Message) -> Message:
+        """Unpause a DAG for as long as a run, or the process that asks, needs it."""
+        dag_id, run_id, owner = (str(request.get(key, "")) for key in ("dag_id", "run_id", "owner"))
+        pid = request.get("pid")
+        if not dag_id or not (run_id or (owner and isinstance(pid, int))):
+            raise EnvironmentFailure("a hold needs a dag_id, and a run_id or an owner and its pid")
+        hold = Hold(run_id=run_id, pid=pid if isinstance(pid, int) else 0, owner=owner or run_id)
+        return {"held": self._holds.hold(dag_id, hold)}
+
+    def _release(self, request: Message) -> Message:
+        owner = str(request.get("owner") or request.get("run_id") or "")
+        self._holds.release(str(request.get("dag_id", "")), owner)
+        return {"released": True}
 
     def _take_over(self, request: Message) -> Message:
         """Take the sync over, and wait until it is ours."""

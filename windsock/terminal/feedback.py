@@ -42,6 +42,7 @@ class Save:
         removed: The ids of DAGs that no longer exist.
         still_broken: The files that were parsed because of the save, and are broken as before.
         told: When it was last shown how far it is, in monotonic seconds.
+        paused: DAG id → its schedule, of those that a schedule would start if they were not paused.
     """
 
     paths: list[str]
@@ -52,6 +53,7 @@ class Save:
     removed: list[str] = field(default_factory=list)
     still_broken: set[str] = field(default_factory=set)
     told: float = 0.0
+    paused: dict[str, str] = field(default_factory=dict)
 
     @property
     def broken(self) -> int:
@@ -160,6 +162,7 @@ class Feedback:
             # A file that was broken before, in the same way, is counted, unless it was just saved.
             shows_errors = event.news or event.file in save.paths
             save.dags.update(event.dags)
+            save.paused.update(event.paused)
             save.files[event.file] = bool(event.errors) and shows_errors
             if event.errors and not shows_errors:
                 save.still_broken.add(event.file)
@@ -204,6 +207,7 @@ def _together(saves: list[Save]) -> Save:
         count=max(len(paths), *(save.count for save in saves)),
         dags={dag: tasks for save in saves for dag, tasks in save.dags.items()},
         removed=[dag for save in saves for dag in save.removed],
+        paused={dag: schedule for save in saves for dag, schedule in save.paused.items()},
         files={file: broken for save in saves for file, broken in save.files.items()},
         still_broken={file for save in saves for file in save.still_broken},
     )
@@ -219,7 +223,7 @@ def _outcome(save: Save) -> str:
     parts = []
     if save.dags:
         tasks = [
-            f"{dag} ({count} {'task' if count == 1 else 'tasks'})"
+            f"{dag} ({count} {'task' if count == 1 else 'tasks'}{_paused(save.paused.get(dag))})"
             for dag, count in sorted(save.dags.items())
         ]
         parts.append(_some(tasks))
@@ -231,6 +235,10 @@ def _outcome(save: Save) -> str:
     if count := len(save.still_broken):
         parts.append(f"{count} {'file is' if count == 1 else 'files are'} still broken")
     return "; ".join(parts) or "no DAG affected"
+
+
+def _paused(schedule: str | None) -> str:
+    return "" if schedule is None else f", paused, {schedule}"
 
 
 def _some(names: list[str]) -> str:

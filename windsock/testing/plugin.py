@@ -132,6 +132,7 @@ def airflow(
     running = RunningAirflow(
         session.api,
         barrier=lambda timeout: session.control.barrier(timeout=timeout),
+        holder=session.control,
         dags_folder=Path(session.environment.dags_folder),
         test_name=item.name,
         parallelism=session.environment.parallelism,

@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from windsock.airflow.api import NotFound
 from windsock.errors import (
@@ -42,12 +42,23 @@ _UNFIT_FOR_RUN_ID = re.compile(r"[^A-Za-z0-9_.~+-]+")
 """Airflow's `[scheduler] allowed_run_id_pattern` allows these and a colon."""
 
 
+class Holder(Protocol):
+    """Unpauses DAGs for a while; see `ControlClient`."""
+
+    def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
+        """Until the run has ended, or the process; whether the DAG was paused."""
+
+    def release(self, dag_id: str, owner: str) -> None:
+        """End a hold, by its owner or its run."""
+
+
 class RunningAirflow:
     """The environment that is up, for one test.
 
     Args:
         api: The client of its Airflow.
         barrier: Waits, at most so many seconds, until Airflow has parsed what is on disk.
+        holder: Unpauses the DAGs that the test needs.
         dags_folder: The folder of the files that `ParsedSnapshot.errors` names.
         test_name: Becomes part of the ids of the runs.
         clock: Monotonic seconds.
@@ -61,6 +72,7 @@ class RunningAirflow:
         api: Airflow,
         *,
         barrier: Callable[[float], ParsedSnapshot],
+        holder: Holder,
         dags_folder: Path,
         test_name: str,
         clock: Callable[[], float] = time.monotonic,
@@ -71,6 +83,8 @@ class RunningAirflow:
         self.api = api
         self.runs: list[Run] = []
         self._barrier = barrier
+        self._holder = holder
+        self._held: list[tuple[str, str]] = []
         self.dags_folder = dags_folder
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
         self._clock = clock
@@ -119,15 +133,15 @@ class RunningAirflow:
             DagError: The DAG's file does not import, or there is no such DAG.
         """
         __tracebackhide__ = True
-        dag = self._parsed(dag_id)
-        if dag.paused:
-            self.api.pause(dag_id, paused=False)
+        self._parsed(dag_id)
         record = self.api.trigger(
             dag_id,
             conf=conf,
             run_id=f"windsock__{self._test_name}__{uuid.uuid4().hex}",
             logical_date=logical_date,
         )
+        self._holder.hold(dag_id, run_id=record.run_id)
+        self._held.append((dag_id, record.run_id))
         return self._watched(record)
 
     def wait_for_run(self, dag_id: str, *, after: Run, timeout: float = 60.0) -> Run:
@@ -166,10 +180,12 @@ class RunningAirflow:
         return self._watched(record).wait(timeout=max(0.0, deadline - self._clock()))
 
     def unpause(self, dag_id: str) -> None:
-        """Let the runs of a DAG go on, and asset changes start it."""
+        """Let the runs of a DAG go on, and asset changes start it, until the test has ended."""
         __tracebackhide__ = True
-        if self._parsed(dag_id).paused:
-            self.api.pause(dag_id, paused=False)
+        self._parsed(dag_id)
+        owner = f"test {uuid.uuid4().hex}"
+        self._holder.hold(dag_id, owner=owner)
+        self._held.append((dag_id, owner))
 
     @contextmanager
     def variables(self, values: Mapping[str, str]) -> Iterator[None]:
@@ -196,7 +212,8 @@ class RunningAirflow:
     def clean_up(self, *, keep_finished: bool) -> list[str]:
         """Stop the runs of the test, and delete those that have finished unless they are to stay.
 
-        The same happens to the runs that asset changes of these runs started.
+        The same happens to the runs that asset changes of these runs started. DAGs that were
+        unpaused for the test are paused again.
 
         Returns:
             A sentence for each run for which this failed.
@@ -213,6 +230,12 @@ class RunningAirflow:
                 pending += self._end(dag_id, run_id, keep_finished=keep_finished)
             except WindsockError as error:
                 problems.append(f"{dag_id} {run_id}: {error}")
+        for dag_id, owner in self._held:
+            try:
+                self._holder.release(dag_id, owner)
+            except WindsockError as error:
+                problems.append(f"{dag_id} could not be paused again: {error}")
+        self._held.clear()
         return problems
 
     def _end(self, dag_id: str, run_id: str, *, keep_finished: bool) -> list[tuple[str, str]]:

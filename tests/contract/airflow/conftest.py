@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, line_of
 from windsock.airflow.api import Airflow
+from windsock.errors import EnvironmentFailure
 from windsock.model import Environment
 
 if TYPE_CHECKING:
@@ -80,10 +82,18 @@ def real_airflow(real_environment: Environment) -> Iterator[Airflow]:
 
 def delete_runs(api: Airflow, dag_id: str, *, run_id_prefix: str = "") -> None:
     """Delete the runs of a DAG, those that go on too."""
-    for run in api.runs(dag_id, run_id_prefix=run_id_prefix):
-        if not run.finished:
-            api.stop(dag_id, run.run_id)
-        api.delete_run(dag_id, run.run_id)
+
+    def are_gone() -> bool:
+        # The scheduler may have locked the rows of a run; Airflow answers 500 then.
+        with suppress(EnvironmentFailure):
+            for run in api.runs(dag_id, run_id_prefix=run_id_prefix):
+                if not run.finished:
+                    api.stop(dag_id, run.run_id)
+                api.delete_run(dag_id, run.run_id)
+            return True
+        return False
+
+    eventually(are_gone, what=f"the runs of {dag_id} are deleted")
 
 
 def make_fake() -> FakeAirflow:

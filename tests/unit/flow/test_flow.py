@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, VirtualClock
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
 from tests.unit.fakes import (
     SETTLED,
     FakeSync,
@@ -726,7 +726,8 @@ def test_a_run_is_triggered_after_the_barrier(
     up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
 ) -> None:
     assert trigger(up, conf='{"day": 1}') == 0
-    assert sync.asked == ["barrier"]
+    assert sync.asked == ["barrier", "hold"]
+    assert sync.requests[1]["run_id"] == up.kept.answer["run_id"]
     assert next(iter(airflow.runs.values()))["conf"] == {"day": 1}
     assert up.kept.answer["state"] == "queued"
     assert up.kept.answer["url"].endswith(
@@ -743,13 +744,34 @@ def test_nothing_is_triggered_if_airflow_does_not_come_as_far_as_the_disk(
     assert not airflow.runs
 
 
-def test_a_paused_dag_is_not_waited_for(up: FakeWorkspace, airflow: FakeAirflow) -> None:
-    airflow.dags["sales"].paused = True
-    with pytest.raises(ConfigurationError, match="sales is paused") as caught:
+def test_a_dag_is_held_until_its_run_has_ended(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    assert airflow.dags["sales"].file
+    assert trigger(up, wait=True) == 0
+    assert sync.asked == ["barrier", "hold", "release"]
+    held, released = sync.requests[1:]
+    assert held["run_id"] == released["owner"] == up.kept.answer["run_id"]
+
+
+def test_a_run_that_is_not_over_in_time_is_explained_and_stays_held(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    airflow.dags["sales"].looks = 10**9
+    airflow.dags["sales"].tasks.append(FakeTask("load", state="scheduled", pool="nope"))
+    with pytest.raises(DeadlineExceeded, match="still running after 5 s: load: there is no pool"):
         trigger(up, wait=True)
-    assert "airflow dags unpause sales" in caught.value.hint
-    assert not airflow.runs
-    assert trigger(up) == 0, "it is queued until somebody unpauses the DAG"
+    assert up.kept.answer["state"] == "running"
+    assert [reason["code"] for reason in up.kept.answer["waiting"]] == ["no-pool"]
+    assert "release" not in sync.asked
+
+
+def test_a_failed_run_is_explained(up: FakeWorkspace, airflow: FakeAirflow) -> None:
+    airflow.dags["bad"].tasks.append(FakeTask("load", state="failed"))
+    assert trigger(up, "bad", wait=True) == 1
+    assert [task["task"] for task in up.kept.answer["failure"]["tasks"]] == ["load"]
+    assert trigger(up, "bad", wait=True, as_json=False) == 1
+    assert "load: it ended without an exception" in up.kept.said
 
 
 def test_waiting_for_a_run_tells_whether_it_succeeded(

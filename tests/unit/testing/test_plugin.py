@@ -37,6 +37,14 @@ class FakeControl:
     def used(self) -> dict[str, list[str]]:
         return self._used
 
+    def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
+        assert dag_id
+        assert run_id or owner
+        return False
+
+    def release(self, dag_id: str, owner: str) -> None:
+        """Nothing is paused in the fake."""
+
 
 class Inner:
     """A pytest session inside of this one, whose environment is a fake."""

@@ -28,6 +28,22 @@ class FakeBarrier:
         return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
 
 
+class FakeHolder:
+    """Unpauses at once, and remembers who holds what."""
+
+    def __init__(self, fake: FakeAirflow) -> None:
+        self._fake = fake
+        self.holds: list[tuple[str, str]] = []
+
+    def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
+        self.holds.append((dag_id, run_id or owner))
+        self._fake.dags[dag_id].paused = False
+        return True
+
+    def release(self, dag_id: str, owner: str) -> None:
+        self.holds.remove((dag_id, owner))
+
+
 class Bench:
     """A `RunningAirflow` on a fake."""
 
@@ -35,12 +51,14 @@ class Bench:
         self.fake = FakeAirflow(*dags)
         self.fake.has_wait = False
         self.barrier = FakeBarrier(self.fake)
+        self.holder = FakeHolder(self.fake)
         self.clock = VirtualClock()
         self.started: list[str] = []
         self.folder = folder
         self.airflow = RunningAirflow(
             self.fake.client(self.clock),
             barrier=self.barrier,
+            holder=self.holder,
             dags_folder=folder,
             test_name=test_name,
             clock=self.clock,
@@ -68,9 +86,15 @@ def test_every_trigger_waits_at_the_barrier_first(tmp_path: Path) -> None:
     assert bench.barrier.passed == 2
 
 
-def test_a_paused_dag_is_unpaused(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FakeDag("sales", paused=True))
-    assert bench.airflow.run("sales").state == "success"
+def test_a_paused_dag_is_held_until_the_test_has_ended(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeDag("sales", paused=True), FakeDag("consumer", paused=True))
+    run = bench.airflow.run("sales")
+    assert run.state == "success"
+    bench.airflow.unpause("consumer")
+    assert bench.holder.holds[0] == ("sales", run.run_id)
+    assert bench.holder.holds[1][0] == "consumer"
+    assert bench.airflow.clean_up(keep_finished=True) == []
+    assert bench.holder.holds == []
 
 
 def test_a_dag_whose_file_does_not_import_fails_with_its_traceback(tmp_path: Path) -> None:

@@ -135,6 +135,20 @@ def deactivate_vanished(bundle: str, present: Mapping[str, set[str]]) -> dict[st
     return vanished
 
 
+def paused(dag_ids: Collection[str]) -> dict[str, str]:
+    """DAG id → its schedule, of those DAGs that would run by themselves if they were not paused."""
+    if not dag_ids:
+        return {}
+    with create_session() as session:
+        found = session.execute(
+            select(DagModel.dag_id, DagModel.timetable_summary).where(
+                DagModel.dag_id.in_(dag_ids), DagModel.is_paused.is_(True)
+            )
+        )
+        # "None" is Airflow's word for a DAG without a schedule.
+        return {dag_id: schedule for dag_id, schedule in found if schedule not in (None, "None")}
+
+
 def _in_files(files: Sequence[str]) -> ColumnElement[bool]:
     """Whether a DAG is in one of these files; a DAG in a zip has the zip's path before its own."""
     path = DagModel.relative_fileloc

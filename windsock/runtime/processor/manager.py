@@ -674,13 +674,14 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         vanished = database.deactivate_vanished(
             bundle, {result.name: set(result.dags) for result, errors in stored if not errors}
         )
+        paused = database.paused([dag_id for result, _ in stored for dag_id in result.dags])
         for result, errors in stored:
             if result.name in vanished:
                 self._report_vanished(result, vanished[result.name])
-            self._report(result, errors)
+            self._report(result, errors, paused)
         self._settle_if_done()
 
-    def _report(self, result: Result, errors: dict[str, str]) -> None:
+    def _report(self, result: Result, errors: dict[str, str], paused: dict[str, str]) -> None:
         self._remarks.note_parse(result.name, result.parsed.warnings or ())
         dags = result.listed(errors)
         self._file_stats[result.file] = DagFileStat(
@@ -697,6 +698,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             errors=errors,
             seconds=round(result.seconds, 4),
             used=self._plan.uses(result.name),
+            paused={dag_id: paused[dag_id] for dag_id in dags if dag_id in paused},
         )
         if errors.keys() - (result.parsed.import_errors or {}).keys():
             self._plan.note_outside(result.name, UNFINISHED)  # Airflow could not store it.
