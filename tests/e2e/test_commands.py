@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -239,6 +240,9 @@ def test_a_triggered_run_tells_by_its_exit_code_how_it_went(
     failed = environment.invoke("dags.trigger", "divide", "--wait", "--conf", conf)
     assert failed.returncode == 1
     assert "divide: failed" in failed.stderr
+    assert re.search(r"/divide\.py:\d+  divide: ZeroDivisionError: division by zero", failed.stderr)
+    assert "::group::" not in failed.stderr
+    assert "conf 'divisor': 4 → 0" in failed.stderr
     assert failed.stdout == ""
 
     unknown = environment.invoke("dags.trigger", "multiply")
@@ -250,6 +254,32 @@ def test_a_triggered_run_tells_by_its_exit_code_how_it_went(
         refused = environment.invoke("dags.trigger", "divide", "--conf", conf)
         assert refused.returncode == 2
         assert "--conf" in refused.stderr
+
+
+def test_a_scheduled_dag_that_is_paused_runs_only_what_was_asked_for(
+    environment: Project, folder: Folder
+) -> None:
+    daily = "schedule='@daily', start_date=datetime(2026, 1, 1), is_paused_upon_creation=True"
+    source = dag_source("daily", top="from datetime import datetime")
+    with environment.start("sync") as terminal:
+        terminal.wait_for("watching")
+        folder.write("daily.py", source.replace("schedule=None", daily))
+        terminal.wait_for(r"daily\.py → daily \(1 task, paused, @daily\)")
+
+    run = data(environment, "dags.trigger", "daily", "--wait")
+    assert run["state"] == "success"
+    assert environment.airflow.dag("daily").paused
+    assert [each.run_id for each in environment.airflow.runs("daily")] == [run["run_id"]]
+
+    with environment.start("dags.trigger", "daily", "--wait") as command:
+        command.wait_for("is queued")
+        command.interrupt()
+        command.end()
+    eventually(
+        lambda: [each.state for each in environment.airflow.runs("daily")] == ["success"] * 2,
+        "the run goes on, and what the schedule started is gone",
+    )
+    assert environment.airflow.dag("daily").paused
 
 
 def test_import_errors_are_shown_at_the_authors_line(environment: Project, folder: Folder) -> None:

@@ -37,7 +37,10 @@ def spare(environment: Project) -> Iterator[Project]:
     """Another project, whose environment each test brings up and down as it likes."""
     home = Path(tempfile.mkdtemp(prefix="windsock-e2e-spare-")).resolve()
     port = str(free_port())
-    project = Project(home=home, variables={**SETTINGS, "INVOKE_WINDSOCK_LOCAL_PORT": port})
+    variables = {**SETTINGS, "INVOKE_WINDSOCK_LOCAL_PORT": port}
+    # As a person has it, unlike the shared environment: new DAGs are paused.
+    variables["INVOKE_WINDSOCK_RUN_SCHEDULES"] = "false"
+    project = Project(home=home, variables=variables)
     Folder(project).restore()
     wipe(project, environment)
     try:
@@ -317,6 +320,9 @@ def test_ci_brings_up_tests_and_takes_down_with_one_exit_code(
     tests.mkdir()
     shutil.copy(ROOT / "tests" / "dags" / "test_delivery.py", tests)
     tests.joinpath("test_failing.py").write_text("def test_that_fails():\n    assert not 'good'\n")
+    # By its name it runs after test_delivery.py, which ran the DAG.
+    paused = "assert all(dag.paused for dag in airflow.api.dags())"
+    tests.joinpath("test_paused.py").write_text(f"def test_paused(airflow):\n    {paused}\n")
     report = tmp_path / "report.xml"
 
     done = spare.invoke("ci", "--junit", str(report), INVOKE_WINDSOCK_TESTS=str(tests))

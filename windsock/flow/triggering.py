@@ -125,7 +125,8 @@ def _wait(
 
     def tell(found: list[Reason]) -> None:
         for reason in found if tells else ():
-            console.line(f"  waits: {reason.message}")
+            waits = "" if reason.code == "running" else "waits: "
+            console.line(f"  {waits}{reason.message}")
             if reason.hint:
                 console.detail(f"         {reason.hint}")
 

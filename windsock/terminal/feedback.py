@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 5.0
 """How often a long parse shows how far it is."""
 
+PRESETS = {
+    "0 * * * *": "@hourly",
+    "0 0 * * *": "@daily",
+    "0 0 * * 0": "@weekly",
+    "0 0 1 * *": "@monthly",
+    "0 0 1 */3 *": "@quarterly",
+    "0 0 1 1 *": "@yearly",
+}
+"""What Airflow makes of these words in a DAG file → the words."""
+
 NAMES_SHOWN = 4
 """How many files or DAG ids a line names; it counts the others."""
 
@@ -238,7 +248,7 @@ def _outcome(save: Save) -> str:
 
 
 def _paused(schedule: str | None) -> str:
-    return "" if schedule is None else f", paused, {schedule}"
+    return "" if schedule is None else f", paused, {PRESETS.get(schedule, schedule)}"
 
 
 def _some(names: list[str]) -> str:

@@ -69,3 +69,15 @@ def test_the_dag_processor_knows_which_folders_have_no_dags() -> None:
     settings = load({"sync": {"folders": folders}}, project=Path("/project"))
     assert runtime_variables(settings)["WINDSOCK_FURTHER_FOLDERS"] == "include:plugins"
     assert "WINDSOCK_FURTHER_FOLDERS" not in runtime_variables(load({}, project=Path("/project")))
+
+
+@pytest.mark.parametrize(
+    ("run", "paused", "variable"), [(False, "True", "0"), (True, "False", "1")]
+)
+def test_one_setting_decides_whether_anything_runs_by_itself(
+    run: bool, paused: str, variable: str
+) -> None:
+    settings = load({"run_schedules": run}, project=Path("/project"))
+    assert shared(settings, store="/s")["core.dags_are_paused_at_creation"] == paused
+    assert runtime_variables(settings)["WINDSOCK_RUN_SCHEDULES"] == variable
+    assert not load({}, project=Path("/project")).run_schedules

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -327,6 +328,13 @@ def test_no_traceback_is_too_odd(trace: str) -> None:
     first, *others = Terminal().after(parsed("x", "a.py", error=trace))
     assert first.startswith("✗ dags/a.py  ")
     assert len(others) <= len(trace.splitlines())
+
+
+def test_a_dag_that_is_paused_says_what_would_start_it(terminal: Terminal) -> None:
+    event = parsed("x", "a.py", {"a": 1, "b": 2, "c": 3})
+    schedules = {"a": "0 0 * * *", "b": "*/5 * * * *"}
+    lines = terminal.after(sent("x", "a.py"), replace(event, paused=schedules), settled("x"))
+    assert "→ a (1 task, paused, @daily), b (2 tasks, paused, */5 * * * *), c (3 tasks)" in lines[0]
 
 
 snapshots = st.sampled_from(["s1", "s2", "s3"])
