@@ -11,7 +11,7 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from windsock.airflow.task_log import LOG_SETTLING, whole_log, without_groups
 from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import DagRun, Json, LogLine, TaskInstance
@@ -27,8 +27,30 @@ if TYPE_CHECKING:
 MOST_TASKS = 5
 """How many failed tasks are told: a hundred mapped failures are one failure."""
 _LONGEST_VALUE = 60
-_SNAPSHOT = re.compile(r"""[^\s"']*/snapshots/[0-9a-f]{32}/""")
+_SNAPSHOT = re.compile(r"""[^\s"']*/snapshots/[0-9a-f]{32}/(?P<top>[^\s"'/]+)""")
 """Where a task finds the author's files: below the snapshot of its run."""
+
+
+@dataclass(frozen=True)
+class AuthorsFiles:
+    """Where the files of a snapshot lie on this machine.
+
+    Attributes:
+        dags_folder: The DAG folder.
+        further: Name in Airflow → folder, of each further folder that is synced.
+    """
+
+    dags_folder: Path
+    further: Mapping[str, str] = field(default_factory=dict)
+
+    def in_text(self, text: str) -> str:
+        """A text in which paths name these files, not the copies in a snapshot."""
+        return _SNAPSHOT.sub(self._shown, text)
+
+    def _shown(self, match: re.Match[str]) -> str:
+        top = match["top"]
+        path = Path(self.further[top]) if top in self.further else self.dags_folder / top
+        return seen_from_here(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +98,7 @@ def explain_failure(
     airflow: Airflow,
     run: DagRun,
     *,
-    dags_folder: Path,
+    files: AuthorsFiles,
     snapshots: Path | None = None,
     log_lines: int = 15,
     clock: Callable[[], float] = time.monotonic,
@@ -87,7 +109,7 @@ def explain_failure(
     Args:
         airflow: Where it ran.
         run: A run that has ended.
-        dags_folder: The author's files.
+        files: The author's files.
         snapshots: The store's folder of snapshots, if it is on this machine.
         log_lines: How many lines of each log are told; the whole traceback always is.
         clock: Monotonic seconds.
@@ -108,7 +130,7 @@ def explain_failure(
         lines = whole_log(
             airflow, item, try_number=item.try_number, until=until, clock=clock, sleep=sleep
         )
-        tasks.append(_failed_task(item, lines, dags_folder, log_lines=log_lines))
+        tasks.append(_failed_task(item, lines, files, log_lines=log_lines))
     green = None
     news: list[str] = []
     with suppress(WindsockError):
@@ -123,13 +145,10 @@ def explain_failure(
     )
 
 
-def log_text(lines: Sequence[LogLine], dags_folder: Path) -> list[str]:
+def log_text(lines: Sequence[LogLine], files: AuthorsFiles) -> list[str]:
     """A log as a person reads it: without marks of groups, with paths of the author's files."""
     texts = [line.text() for line in without_groups(list(lines))]
-    folder = seen_from_here(dags_folder)
-    return [
-        _SNAPSHOT.sub(lambda _: f"{folder}/", line) for text in texts for line in text.splitlines()
-    ]
+    return [files.in_text(line) for text in texts for line in text.splitlines()]
 
 
 def seen_from_here(path: Path) -> str:
@@ -140,7 +159,7 @@ def seen_from_here(path: Path) -> str:
 
 
 def _failed_task(
-    item: TaskInstance, lines: list[LogLine], dags_folder: Path, *, log_lines: int
+    item: TaskInstance, lines: list[LogLine], files: AuthorsFiles, *, log_lines: int
 ) -> FailedTask:
     details: list[Json] = next(
         (
@@ -151,7 +170,7 @@ def _failed_task(
         [],
     )
     # The exception that ended the task comes first, what caused it after it.
-    places = [place for detail in details if (place := _place(detail, dags_folder))]
+    places = [place for detail in details if (place := _place(detail, files))]
     headline = "it ended without an exception: its log says more"
     if details:
         first = str(details[0].get("exc_value") or "").partition("\n")[0]
@@ -161,7 +180,7 @@ def _failed_task(
         try_number=item.try_number,
         place=places[0] if places else "",
         headline=headline,
-        log=tuple(_end_of(log_text(lines, dags_folder), log_lines)),
+        log=tuple(_end_of(log_text(lines, files), log_lines)),
     )
 
 
@@ -173,12 +192,10 @@ def _end_of(lines: list[str], count: int) -> list[str]:
     return lines[max(0, min(start - 1, len(lines) - count)) :]
 
 
-def _place(detail: Json, dags_folder: Path) -> str:
+def _place(detail: Json, files: AuthorsFiles) -> str:
     for frame in reversed(detail.get("frames") or []):
-        found = _SNAPSHOT.match(frame["filename"])
-        if found:
-            path = dags_folder / frame["filename"][found.end() :]
-            return f"{seen_from_here(path)}:{frame['lineno']}"
+        if _SNAPSHOT.match(frame["filename"]):
+            return f"{files.in_text(frame['filename'])}:{frame['lineno']}"
     return ""
 
 

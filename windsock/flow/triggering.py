@@ -146,13 +146,16 @@ def _explain(
     work: Workspace, client: Airflow, run: DagRun, environment: Environment
 ) -> Failure | None:
     """Why a run failed; None if Airflow does not say."""
-    from windsock.airflow.failure import explain_failure  # noqa: PLC0415 - httpx only where it is used
+    from windsock.airflow.failure import (  # noqa: PLC0415 - httpx only where it is used
+        AuthorsFiles,
+        explain_failure,
+    )
 
     try:
         return explain_failure(
             client,
             run,
-            dags_folder=Path(environment.dags_folder),
+            files=AuthorsFiles(Path(environment.dags_folder), environment.further),
             # On a cluster this folder does not exist: the store is in a pod.
             snapshots=work.settings.state_folder / "store" / "snapshots",
         )

@@ -134,6 +134,7 @@ def airflow(
         barrier=lambda timeout: session.control.barrier(timeout=timeout),
         holder=session.control,
         dags_folder=Path(session.environment.dags_folder),
+        further=session.environment.further,
         test_name=item.name,
         parallelism=session.environment.parallelism,
         on_run=record,
@@ -158,13 +159,16 @@ def pytest_runtest_makereport(
         item.stash[_FAILED] = True
         running = item.stash.get(_RUNNING, None)
         if running is not None and running.runs:
-            from windsock.testing.report import section  # noqa: PLC0415 - only failures need it
+            from windsock.airflow.failure import (  # noqa: PLC0415 - only failures need it
+                AuthorsFiles,
+            )
+            from windsock.testing.report import section  # noqa: PLC0415 - the same
 
             # On a cluster this folder does not exist: the store is in a pod.
             snapshots = state_folder(item.config) / "store" / "snapshots"
+            files = AuthorsFiles(running.dags_folder, running.further)
             report.sections += [
-                section(run, dags_folder=running.dags_folder, snapshots=snapshots)
-                for run in running.runs
+                section(run, files=files, snapshots=snapshots) for run in running.runs
             ]
     return report
 

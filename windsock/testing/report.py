@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from windsock.airflow.failure import AuthorsFiles
 from windsock.airflow.records import FAILED_TASK_STATES
 from windsock.errors import WindsockError
 
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
     from windsock.testing.runs import Run
 
 _BAR_WIDTH = 32
+_HERE = AuthorsFiles(Path())
 _LOG_LINES = 60
 """Lines of a failed task's log that a report shows."""
 
 
 def section(
-    run: Run, *, dags_folder: Path = Path(), snapshots: Path | None = None
+    run: Run, *, files: AuthorsFiles = _HERE, snapshots: Path | None = None
 ) -> tuple[str, str]:
     """The title and the text of a section in pytest's report.
 
@@ -29,7 +31,7 @@ def section(
 
     Args:
         run: A run of the test.
-        dags_folder: The author's files.
+        files: The author's files.
         snapshots: The store's folder of snapshots, if it is on this machine.
     """
     title = f"DAG run {run.dag_id}"
@@ -37,9 +39,7 @@ def section(
         record = run.record
         parts = [f"{record.state}  {run.url}", timeline(run.tries(), start=record.started)]
         if any(task.state in FAILED_TASK_STATES for task in run.tasks):
-            failure = run.failure(
-                dags_folder=dags_folder, snapshots=snapshots, log_lines=_LOG_LINES
-            )
+            failure = run.failure(files=files, snapshots=snapshots, log_lines=_LOG_LINES)
             parts += failed_tasks(failure)
     except WindsockError as error:
         return title, f"{run.url}\nAirflow shows no more of it: {error}"

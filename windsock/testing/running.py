@@ -60,6 +60,7 @@ class RunningAirflow:
         barrier: Waits, at most so many seconds, until Airflow has parsed what is on disk.
         holder: Unpauses the DAGs that the test needs.
         dags_folder: The folder of the files that `ParsedSnapshot.errors` names.
+        further: Name in Airflow → folder, of each further folder that is synced.
         test_name: Becomes part of the ids of the runs.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
@@ -74,6 +75,7 @@ class RunningAirflow:
         barrier: Callable[[float], ParsedSnapshot],
         holder: Holder,
         dags_folder: Path,
+        further: Mapping[str, str] | None = None,
         test_name: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -86,6 +88,7 @@ class RunningAirflow:
         self._holder = holder
         self._held: list[tuple[str, str]] = []
         self.dags_folder = dags_folder
+        self.further = further or {}
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
         self._clock = clock
         self._sleep = sleep

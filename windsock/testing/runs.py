@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.airflow.api import Airflow
-    from windsock.airflow.failure import Failure
+    from windsock.airflow.failure import AuthorsFiles, Failure
     from windsock.airflow.records import DagRun, LogLine, TaskInstance
 
 _SEVERITY = (
@@ -121,12 +121,12 @@ class Run:
             return [f"Why is not known: {error.message}"]
         return [line for item in found for line in (item.message, item.hint) if line]
 
-    def failure(self, *, dags_folder: Path, snapshots: Path | None, log_lines: int) -> Failure:
+    def failure(self, *, files: AuthorsFiles, snapshots: Path | None, log_lines: int) -> Failure:
         """Why it failed; see `windsock.airflow.failure.explain_failure`."""
         return explain_failure(
             self._api,
             self.record,
-            dags_folder=dags_folder,
+            files=files,
             snapshots=snapshots,
             log_lines=log_lines,
             clock=self._clock,

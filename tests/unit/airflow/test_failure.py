@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, line_of
-from windsock.airflow.failure import Failure, changed_files, explain_failure
+from windsock.airflow.failure import AuthorsFiles, Failure, changed_files, explain_failure
 
 if TYPE_CHECKING:
     import pytest
@@ -29,8 +29,10 @@ def explain(fake: FakeAirflow, run_id: str = "r", **options: Any) -> Failure:
     if ("sales", run_id) not in fake.runs:
         api.trigger("sales", run_id=run_id, **options.pop("trigger", {}))
     run = api.wait("sales", run_id, timeout=10)
-    folder = options.pop("dags_folder", Path("/home/ann/dags"))
-    return explain_failure(api, run, dags_folder=folder, clock=clock, sleep=clock.sleep, **options)
+    files = AuthorsFiles(
+        options.pop("dags_folder", Path("/home/ann/dags")), {"include": "/home/ann/shared"}
+    )
+    return explain_failure(api, run, files=files, clock=clock, sleep=clock.sleep, **options)
 
 
 def failing(*log: Any) -> FakeAirflow:
@@ -53,6 +55,13 @@ def test_the_exception_is_told_at_the_authors_line() -> None:
     assert "loaded 3 rows" in text
     assert 'File "/home/ann/dags/shop/sales.py", line 12' in text
     assert AIRFLOW not in text
+
+
+def test_a_file_of_a_further_folder_is_named_where_it_lies() -> None:
+    fake = failing(raised((f"{SNAPSHOT}/sales.py", 1), (f"{SNAPSHOT}/include/tax.py", 7)))
+    [task] = explain(fake).tasks
+    assert task.place == "/home/ann/shared/tax.py:7"
+    assert 'File "/home/ann/shared/tax.py", line 7' in "\n".join(task.log)
 
 
 def test_a_path_below_the_working_folder_is_relative(
