@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from windsock.store.files import check_links, join, make_folders, write_all
+from windsock.store.files import check_links, digest_of, join, make_folders, write_all
 from windsock.store.wire import MAXIMUM_PAYLOAD
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Builder:
         self._link = link
         self._tick = tick
 
-    def build(self, batch: Batch, base: bytes, entries: Mapping[str, Row]) -> bytes:
+    def build(self, batch: Batch, base: bytes, entries: Mapping[str, Row], *, made: float) -> bytes:
         """The folder of the whole snapshot, still inside the folder of the batch.
 
         Content that is in the current snapshot under another name or mode is copied and not
@@ -40,9 +40,11 @@ class Builder:
             batch: All of whose content has arrived.
             base: The folder of the current snapshot.
             entries: Those of the current snapshot.
+            made: When it was made current, in seconds of the wall clock.
 
         Raises:
-            FileNotFoundError: The current snapshot lacks some of its entries.
+            FileNotFoundError: The current snapshot lacks some of its entries, or something that
+                runs has written into one.
             Refusal: A link would lead out of the snapshot.
             OSError: The disk is full, …
         """
@@ -56,8 +58,10 @@ class Builder:
             if kind == "link":
                 os.symlink(value.encode("utf-8"), end)
             elif entries.get(path) == row:
+                self._check(join(base, path), value, made)
                 self._link_or_copy(join(base, path), end, mode)
             elif value in known:
+                self._check(known[value], value, made)
                 self._copy(known[value], end, mode)
             else:
                 os.rename(batch.blob(value), end)
@@ -66,6 +70,17 @@ class Builder:
             self._tick()
         check_links(fresh, batch.entries)
         return fresh
+
+    def _check(self, source: bytes, digest: str, made: float) -> None:
+        """Find what was written into a file of the current snapshot: it must not go on from there.
+
+        Raises:
+            FileNotFoundError: The content is not what it was.
+        """
+        # A file that the batch brought is newer, too: reading it once more is cheap.
+        written = os.lstat(source).st_mtime
+        if written > made and digest_of(source, tick=self._tick) != digest:
+            raise FileNotFoundError(f"something that runs has written to {os.fsdecode(source)}")
 
     def _link_or_copy(self, source: bytes, end: bytes, mode: int) -> None:
         try:

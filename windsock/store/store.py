@@ -241,8 +241,10 @@ class Store:
 
     def _build(self, batch: Batch) -> bytes:
         builder = Builder(write=self._write, link=self._link, tick=self._tick)
+        tree = self.tree or "none"
+        made = _modified(self._manifest_path(tree), math.inf)
         try:
-            return builder.build(batch, self.path("snapshots", self.tree or "none"), self.entries)
+            return builder.build(batch, self.path("snapshots", tree), self.entries, made=made)
         except FileNotFoundError as error:
             self._forget_current()
             raise Refusal("base_mismatch", f"the current snapshot is damaged: {error}") from None

@@ -325,6 +325,23 @@ def test_what_a_dag_wrote_next_to_its_file_does_not_bring_older_code_back(client
     assert not os.path.lexists(client.store.path("current", "cache.txt"))
 
 
+@pytest.mark.parametrize("name", ["a.py", "other.py"])
+def test_what_was_written_into_a_file_of_the_same_size_goes_into_no_later_snapshot(
+    client: Client, name: str
+) -> None:
+    first = client.send({"a.py": b"1"})
+    place = os.path.join(client.store.path("snapshots", first), b"a.py")
+    with open(place, "r+b") as file:
+        file.write(b"2")
+    later = os.stat(place).st_mtime_ns + 1_000_000_000  # A coarse clock may show the same time.
+    os.utime(place, ns=(later, later))
+    with pytest.raises(Refusal, match="something that runs has written to") as refused:
+        client.send({name: b"1", "b.py": b"1"})
+    assert refused.value.code == "base_mismatch"  # The client sends all of it again.
+    client.send({name: b"1", "b.py": b"1"})
+    assert read(client, name) == "1"
+
+
 def test_without_any_whole_snapshot_nothing_is_current(client: Client) -> None:
     tree = client.send({"a.py": b"one"})
     os.unlink(client.store.path("snapshots", tree, "a.py"))
