@@ -64,6 +64,9 @@ def shared(settings: Settings, *, store: str) -> dict[str, str]:
         # A laptop sleeps: a task's token must survive longer than the default ten minutes.
         "execution_api.jwt_expiration_time": "86400",
         "workers.missing_dag_retry_delay": "2",
+        # On a busy machine an API server that has just started takes longer than the default of 5 s
+        # for its first task, which then fails without having begun.
+        "workers.execution_api_timeout": "60",
         # A task's supervisor can miss the moment at which its process ends; it then looks again
         # after this long. By default a failed task, and its slot, waits five seconds for that.
         "workers.min_heartbeat_interval": "1",
