@@ -14,7 +14,7 @@ from tests.unit.airflow.fake_airflow import (
     VirtualClock,
     line_of,
 )
-from windsock.airflow.api import Airflow, NotFound, RequestRefused
+from windsock.airflow.api import Airflow, NoAnswer, NotFound, RequestRefused, StillGoing
 from windsock.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -279,3 +279,40 @@ def test_nothing_to_change_asks_nothing(fake: FakeAirflow) -> None:
 def test_the_ui_pages_are_named_as_airflow_does(fake: FakeAirflow) -> None:
     api = fake.client()
     assert api.run_url("sales", "r+1") == f"{URL}/dags/sales/runs/r%2B1"
+
+
+def silent(fake: FakeAirflow, *, times: int) -> None:
+    """Let Airflow leave so many looks at a run unanswered, from now on."""
+    left = times
+
+    def late(*arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise httpx.ReadTimeout("late")
+        return FakeAirflow.get_run(fake, *arguments[1:])
+
+    [pattern] = [
+        pattern for method, pattern, handler in fake.routes if handler is FakeAirflow.get_run
+    ]
+    fake.routes.insert(0, ("GET", pattern, late))
+
+
+def test_a_request_that_is_not_answered_is_no_verdict_on_a_run() -> None:
+    fake = FakeAirflow(FakeDag("sales"))
+    fake.has_wait = False
+    api = fake.client()
+    api.trigger("sales", run_id="r")
+    silent(fake, times=3)
+    assert api.wait("sales", "r", timeout=5).state == "success"
+
+
+def test_an_airflow_that_is_silent_to_the_end_says_nothing_about_a_run() -> None:
+    fake = FakeAirflow(FakeDag("sales"))
+    fake.has_wait = False
+    api = fake.client()
+    api.trigger("sales", run_id="r")
+    silent(fake, times=10**9)
+    with pytest.raises(NoAnswer, match=r"did not answer GET .* within 180 s") as caught:
+        api.wait("sales", "r", timeout=5)
+    assert not isinstance(caught.value, StillGoing)
