@@ -198,6 +198,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         for key, _ in self.selector.select(timeout=timeout):
             handler, on_close = key.data
             peer: Any = key.fileobj
+            if _is_closed(peer):  # By what was served just before.
+                continue
             try:
                 goes_on = handler(peer)
             except (BrokenPipeError, ConnectionResetError):
@@ -732,6 +734,13 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         if settled is not None:
             told = self._remarks.tell(self._bundle.path, self._listing, self._plan.parses)
             self._channel.broadcast(replace(settled, warnings=told))
+
+
+def _is_closed(peer: Any) -> bool:
+    try:
+        return bool(peer.fileno() < 0)
+    except (OSError, ValueError):
+        return True
 
 
 def _snapshot_bundle(bundles: Sequence[BaseDagBundle]) -> SnapshotDagBundle:
