@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,23 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """Byte order mark → the encoding that it stands for."""
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file that a person wrote.
+
+    Raises:
+        OSError: It cannot be read, or is no file. A FIFO would be waited for.
+    """
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=without_waiting) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISBLK(mode):
+            raise OSError("it is no file")
+        return file.read()
 
 
 def decoded(data: bytes) -> str:

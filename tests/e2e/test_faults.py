@@ -218,6 +218,35 @@ def test_a_file_replaced_fifty_times_at_once_ends_as_its_last(
     assert environment.airflow.tasks("trade") == ["task_49"]
 
 
+def test_a_file_that_is_emptied_and_then_written_loses_no_dag(
+    environment: Project, folder: Folder
+) -> None:
+    path = folder.write("trade.py", dag_source("trade"))
+    folder.settle()
+    with Events(environment) as events:
+        path.write_text("")
+        writer = threading.Timer(0.15, lambda: path.write_text(dag_source("trade", ["a", "b"])))
+        writer.start()
+        assert "trade" in folder.settle().dags
+        writer.join()
+        folder.settle()
+        assert environment.airflow.tasks("trade") == ["a", "b"]
+        assert not events.of("removed")
+    assert_in_step(environment, dags=["trade"])
+
+
+def test_a_folder_named_plugins_among_the_dags_restarts_nothing(
+    environment: Project, folder: Folder
+) -> None:
+    before = component_pid(environment, "scheduler")
+    with Events(environment) as events:
+        folder.write("plugins/mine.py", "x = 1\n")
+        folder.save("trade.py", dag_source("trade", top="from plugins import mine"))
+        assert not events.of("restarting")
+    assert component_pid(environment, "scheduler") == before
+    assert_in_step(environment, dags=["trade"])
+
+
 def test_a_folder_that_never_rests_is_synced_all_the_same(
     environment: Project, folder: Folder
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import SETTINGS
+from tests.e2e.events import Events
 from tests.e2e.folder import Folder, dag_source, line_of_log, save_calendar, schedule_of
 from tests.e2e.machine import assert_nothing_runs, free_port
 from tests.e2e.project import Project
@@ -79,6 +80,9 @@ def test_what_lies_in_another_folder_is_no_dag_file(project: Project) -> None:
 def test_an_error_in_another_folder_names_its_file(project: Project) -> None:
     Folder(project).save("broken.py", dag_source("broken", top="import include.half"))
     (project.home / "shared" / "half.py").write_text("1 / 0\n")
+    # More than a pipe holds, to both streams: nobody waits for it.
+    noise = "import sys\nfor out in (sys.stdout, sys.stderr):\n    out.write('noise\\n' * 100_000)"
+    Folder(project).save("noisy.py", dag_source("noisy", top=noise))
     settled = project.control.barrier(timeout=60)
     assert "include/half.py" in settled.errors["broken.py"]
     for command in ("dags.errors", "dags.check"):
@@ -89,6 +93,37 @@ def test_an_error_in_another_folder_names_its_file(project: Project) -> None:
     project.control.barrier(timeout=60)
     checked = project.invoke("dags.check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+    Folder(project).delete("noisy.py")
+
+
+def test_a_link_into_another_folder_leads_there_and_its_saves_are_followed(
+    project: Project,
+) -> None:
+    (project.home / "shared" / "team.py").write_text(dag_source("team", ["buy"]))
+    (project.dags / "linked.py").symlink_to(project.home / "shared" / "team.py")
+    project.control.barrier(timeout=60)
+    assert project.airflow.tasks("team") == ["buy"]
+    (project.home / "shared" / "team.py").write_text(dag_source("team", ["sell"]))
+    assert not project.control.barrier(timeout=60).errors
+    assert project.airflow.tasks("team") == ["sell"]
+    Folder(project).delete("linked.py")
+
+
+def test_another_folder_that_is_away_holds_back_its_own_files_alone(project: Project) -> None:
+    Folder(project).save("away.py", dag_source("away", ["one"], top="import include.prices"))
+    away = project.home / "away"
+    with Events(project) as events:
+        (project.home / "shared").rename(away)
+        halted = events.wait_for(lambda event: event["type"] == "halted", "the folder is missed")
+        assert halted["folders"] == ["include"]
+        settled = Folder(project).save(
+            "away.py", dag_source("away", ["two"], top="import include.prices")
+        )
+        assert not settled.errors
+        assert project.airflow.tasks("away") == ["two"]
+        away.rename(project.home / "shared")
+        events.wait_for(lambda event: event["type"] == "resumed", "the folder is back")
+    Folder(project).delete("away.py")
 
 
 def test_a_plugin_is_there_from_the_start_and_a_save_of_it_restarts_airflow(

@@ -182,6 +182,48 @@ def test_a_client_that_reads_slowly_gets_everything_in_the_end(
     assert loop.serve() == 0  # It does not spin on a socket that could be written to.
 
 
+def test_a_long_line_costs_no_more_the_more_pieces_it_comes_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line of 16 MiB comes in 256 pieces: what has come is not copied at each."""
+    copied = [0]
+
+    class Counting(bytearray):
+        def __init__(self, data: bytes = b"") -> None:
+            copied[0] += len(data)
+            super().__init__(data)
+
+    monkeypatch.setattr(json_lines, "bytearray", Counting, raising=False)
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, lambda _: None)
+    pieces = 50
+    with ours, theirs:
+        for _ in range(pieces):
+            theirs.sendall(b"x" * 10_000)
+            assert connection.receive() == []
+        theirs.sendall(b"\nnext\nhalf")
+        assert connection.receive() == [b"x" * 10_000 * pieces, b"next"]
+    assert copied[0] <= 10_000 * pieces
+
+
+def test_a_greeting_of_any_size_leaves_room_for_what_comes_meanwhile(
+    loop: Loop, connect: Callable[[], Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a client would be hung up on, greeted again, hung up on …"""
+    monkeypatch.setattr(json_lines, "MAXIMUM_BYTES", 1000)
+    peer = connect()
+    loop.senders.clear()
+    peer.socket.sendall(encode({"type": "greet me"}))
+    loop.settle()
+    loop.senders[-1].subscribe(encode({"padding": "x" * 1_000_000}))
+    loop.server.publish(encode({"type": "settled"}))
+    found: list[Any] = []
+    while len(found) < 2:
+        found += peer.received()
+        loop.serve()
+    assert found[1] == {"type": "settled"}
+
+
 def test_a_client_that_never_reads_is_hung_up_on_and_may_come_again(
     loop: Loop, connect: Callable[[], Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

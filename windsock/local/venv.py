@@ -16,19 +16,21 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.files import cannot, private_folder, write_whole
 from windsock.local.commands import Finished, run
 from windsock.local.index import index_settings
 from windsock.local.interpreter import find_interpreter
+from windsock.local.requirements import Requirements, included, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from windsock.config import Settings
 
@@ -37,6 +39,8 @@ DOOMED = ".removing-"
 COMPILED_LATER = ("kubernetes", "kubernetes_asyncio")
 """Half of all the source code, which Airflow does not import while it starts on this machine."""
 COMPILED = ".compiled"
+UNREACHABLE = ("Failed to fetch", "error sending request", "client error (Connect)", "dns error")
+"""What uv says when no package index answers."""
 KEPT = 3
 """How many venvs stay: each takes some hundred megabytes, and few branches have other packages."""
 
@@ -151,8 +155,7 @@ class VenvRecipe:
 
     def sources(self) -> tuple[Path, ...]:
         """The files that say what is installed; `extra` and what it includes may not exist."""
-        included = _with_included(self.extra) if self.extra.exists() else (self.extra,)
-        return (self.lock, *included)
+        return (self.lock, *included(self.extra))
 
     def _wanted(self) -> tuple[str, Venv]:
         """The interpreter, and the venv that is there or is to be built."""
@@ -164,26 +167,29 @@ class VenvRecipe:
             f"{sys.platform} {platform.machine()}",
         ]
         digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
-        extra = _with_included(self.extra) if self._has_extra() else ()
-        for file in (self.lock, *extra):
-            digest.update(b"\0" + hashlib.sha256(_bytes(file)).digest())
+        extra = read_requirements(self.extra)
+        parts_of_extra = (extra.text.encode(), extra.constraints.encode()) if extra.text else ()
+        for data in (_bytes(self.lock), *parts_of_extra):
+            digest.update(b"\0" + hashlib.sha256(data).digest())
         name = digest.hexdigest()[:16]
         return interpreter, Venv(folder=self.folder / name, digest=name, created=False)
-
-    def _has_extra(self) -> bool:
-        return self.extra.exists() and any(_lines(self.extra))
 
     def _build(
         self, venv: Venv, interpreter: str, *, inherits: int, progress: Callable[[str], None]
     ) -> None:
-        uv = _Uv(venv, self.environment, inherits=inherits)
+        uv = _Uv(venv, self.environment, inherits=inherits, progress=progress)
+        extra = read_requirements(self.extra)
+        if extra.text:
+            # First: a slip of the pen is told before a minute is spent on Airflow.
+            progress(f"resolving {self.extra.name}")
+            uv.resolve_extra(self.extra, extra, interpreter, constraint=self.lock)
         progress("making the venv")
         uv.make(interpreter)
         progress("installing Airflow")
         uv.install(self.lock)
-        if self._has_extra():
+        if extra.text:
             progress(f"installing {self.extra.name}")
-            uv.install_extra(self.extra, constraint=self.lock)
+            uv.install_extra(self.extra, extra, constraint=self.lock)
         progress("compiling Airflow")
         uv.compile_now()
         write_whole(venv.folder / MARKER, "", mode=0o644)
@@ -248,12 +254,21 @@ def _opened(folder: Path) -> Iterator[int]:
 class _Uv:
     """The calls of uv that a build needs, and its failures in words."""
 
-    def __init__(self, venv: Venv, environment: Mapping[str, str], *, inherits: int) -> None:
+    def __init__(
+        self,
+        venv: Venv,
+        environment: Mapping[str, str],
+        *,
+        inherits: int,
+        progress: Callable[[str], None],
+    ) -> None:
         # Imported late: finding the binary is needed for a build only.
         from uv import find_uv_bin  # noqa: PLC0415
 
         self._venv = venv
         self._lock = inherits
+        self._progress = progress
+        self._unreachable = ""
         self._uv = find_uv_bin()
         hidden = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "UV_PYTHON"}
         allowed = {name: value for name, value in environment.items() if name not in hidden}
@@ -264,11 +279,12 @@ class _Uv:
             "NO_COLOR": "1",
         }
 
-    def _run(self, *command: str | Path) -> Finished:
+    def _run(self, *command: str | Path, folder: Path | None = None, text: str = "") -> Finished:
         finished = run(
             command,
             environment=self._environment,
-            folder=self._venv.folder.parent,
+            folder=folder or self._venv.folder.parent,
+            text=text,
             inherits=[self._lock],
         )
         if finished.disk_full:
@@ -285,8 +301,23 @@ class _Uv:
         if made.code != 0:
             raise EnvironmentFailure("uv cannot make a venv", made.last_lines())
 
-    def _install(self, *arguments: str | Path) -> Finished:
-        return self._run(self._uv, "pip", "install", "--python", self._venv.python, *arguments)
+    def _ask_index(
+        self, *arguments: str | Path, folder: Path | None = None, text: str = ""
+    ) -> Finished:
+        """Run `uv pip …`; where no package index answers, with what is in uv's cache."""
+        if not self._unreachable:
+            finished = self._run(self._uv, "pip", *arguments, folder=folder, text=text)
+            if finished.code == 0 or not any(sign in finished.errors for sign in UNREACHABLE):
+                return finished
+            self._progress("the package index does not answer: looking in uv's cache")
+            self._unreachable = finished.last_lines(5)
+        finished = self._run(self._uv, "pip", *arguments, "--offline", folder=folder, text=text)
+        only = "Without the index only what is in uv's cache can be installed, and it is not all:"
+        errors = f"{self._unreachable}\n{only}\n{finished.errors}"
+        return dataclasses.replace(finished, errors=errors)
+
+    def _install(self, *arguments: str | Path, **options: Any) -> Finished:
+        return self._ask_index("install", "--python", self._venv.python, *arguments, **options)
 
     def install(self, lock: Path) -> None:
         # Everything that is needed is in the lock, so nothing is left to resolve.
@@ -304,14 +335,43 @@ class _Uv:
         compiles = _compileall(self._venv.python)
         self._run(*compiles, "-j", "0", "-x", later, self._venv.folder / "lib")
 
-    def install_extra(self, extra: Path, *, constraint: Path) -> None:
-        installed = self._install("--requirements", extra, "--constraints", constraint)
-        if installed.code != 0:
-            raise ConfigurationError(
-                f"the packages of {extra} cannot be installed beside Airflow",
-                f"Airflow's own versions ({constraint.name}) hold. uv said:\n"
-                + installed.last_lines(),
+    def resolve_extra(
+        self, file: Path, extra: Requirements, interpreter: str, *, constraint: Path
+    ) -> None:
+        """Find out whether the extra packages exist and go with Airflow; installs nothing."""
+        with _constraints(extra, constraint) as constraints:
+            resolved = self._ask_index(
+                *("compile", "-", "--python", interpreter, *constraints, "--quiet"),
+                folder=file.parent,
+                text=extra.text,
             )
+        if resolved.code != 0 and not self._unreachable:
+            raise _disagreement(file, constraint, resolved)
+
+    def install_extra(self, file: Path, extra: Requirements, *, constraint: Path) -> None:
+        with _constraints(extra, constraint) as constraints:
+            # As pip does it, paths in the file are relative to the folder that uv works in.
+            installed = self._install(
+                "--requirements", "-", *constraints, folder=file.parent, text=extra.text
+            )
+        if installed.code != 0:
+            raise _disagreement(file, constraint, installed)
+
+
+def _disagreement(file: Path, constraint: Path, finished: Finished) -> ConfigurationError:
+    return ConfigurationError(
+        f"the packages of {file} cannot be installed beside Airflow",
+        f"Airflow's own versions ({constraint.name}) hold. uv said:\n" + finished.last_lines(),
+    )
+
+
+@contextmanager
+def _constraints(extra: Requirements, lock: Path) -> Iterator[tuple[str | Path, ...]]:
+    """The arguments for Airflow's versions and the project's own constraints."""
+    with tempfile.TemporaryDirectory(prefix="windsock-") as folder:
+        own = Path(folder, "constraints.txt")
+        own.write_text(extra.constraints, encoding="utf-8")
+        yield "--constraints", lock, "--constraints", own
 
 
 def _compileall(python: Path) -> tuple[str | Path, ...]:
@@ -329,26 +389,6 @@ def _bytes(file: Path) -> bytes:
         ) from None
     except OSError as error:
         raise cannot(f"read {file}", error) from error
-
-
-def _lines(file: Path) -> Iterator[str]:
-    for line in _bytes(file).decode("utf-8", "replace").splitlines():
-        bare = line.split(" #", 1)[0].strip()
-        if bare and not bare.startswith("#"):
-            yield bare
-
-
-def _with_included(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """A requirements file and those that it includes with `-r` or `-c`."""
-    if file in seen:
-        return
-    yield file
-    for line in _lines(file):
-        for option in ("-r", "--requirement", "-c", "--constraint"):
-            included = line.removeprefix(option).lstrip(" =")
-            if line.startswith(option) and "://" not in included and not included.startswith("-"):
-                yield from _with_included(file.parent / included, seen | {file})
-                break
 
 
 def _is_complete(venv: Venv) -> bool:

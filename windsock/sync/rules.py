@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
 from windsock.errors import ConfigurationError
-from windsock.files import decoded
+from windsock.files import content, decoded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +94,7 @@ class Rules:
         """
         path = root / IGNORE_FILE
         try:
-            text = _content(path)
+            text = content(path)
         except (FileNotFoundError, NotADirectoryError):
             text = b""
         except OSError as error:
@@ -176,15 +174,6 @@ def _is_itself(match: re.Match[str], asked: str, *, is_directory: bool) -> bool:
         return not is_directory or match.end() < len(asked)
     only_the_mark = match.start() == match.start(match.lastgroup)  # `*/` is any folder
     return match.end() == len(asked) or (only_the_mark and is_directory)
-
-
-def _content(path: Path) -> bytes:
-    """The file's bytes; raises OSError for what is no file: a FIFO would be waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no file")
-        return file.read()
 
 
 def _checked_lines(text: bytes, *, path: Path) -> tuple[str, ...]:

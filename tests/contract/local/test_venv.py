@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +28,7 @@ from windsock.local import venv
 from windsock.local.orphans import MARK, marked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Until = Callable[[Callable[[], object]], None]
 
@@ -57,6 +62,29 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _wheel(folder, "windy", "1.0")
     _wheel(folder, "stormy", "1.0", needs="cloudy>=2")
     return folder
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and prints nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@contextlib.contextmanager
+def served(wheels: Path) -> Iterator[str]:
+    """A package index of these wheels (PEP 503); yields its address."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for wheel in wheels.glob("*.whl"):
+            folder = root / wheel.name.partition("-")[0]
+            folder.mkdir(exist_ok=True)
+            shutil.copy(wheel, folder)
+        handler = functools.partial(Quiet, directory=place)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/"
+            server.shutdown()
 
 
 class Project:
@@ -179,6 +207,62 @@ def test_an_included_requirements_file_counts(project: Project) -> None:
     assert _version(first, "windy") == "1.0"
     included.write_text("cloudy\n")
     assert project.ensure().digest != first.digest
+
+
+def test_included_constraints_hold_and_windows_own_encoding_is_read(project: Project) -> None:
+    """As PowerShell writes it, from another folder, with a name in quotes."""
+    other = project.extra.parent / "more packages"
+    other.mkdir()
+    (other / "more.txt").write_text('--constraint "its constraints.txt"\ncloudy\nwindy\n')
+    (other / "its constraints.txt").write_text("windy==1.0\n")
+    project.lock.write_text("stormy==1.0\n")
+    project.extra.write_bytes("-r 'more packages/more.txt'\r\n".encode("utf-16"))
+    first = project.ensure()
+    assert _version(first, "windy") == "1.0"
+    assert _version(first, "cloudy") == "2.0"  # It was not constrained yet.
+    project.extra.write_text("-r 'more packages/more.txt'  # in UTF-8\n")
+    assert project.ensure().digest == first.digest
+    (other / "its constraints.txt").write_text("windy==1.0\ncloudy<3\n")
+    assert project.ensure().digest != first.digest
+
+
+def test_a_wheel_beside_the_requirements_is_found(project: Project, wheels: Path) -> None:
+    (wheel,) = wheels.glob("windy-*.whl")
+    shutil.copy(wheel, project.extra.parent)
+    project.extra.write_text(f"./{wheel.name}\n")
+    assert _version(project.ensure(), "windy") == "1.0"
+
+
+def test_a_slip_of_the_pen_is_told_before_anything_is_built(project: Project) -> None:
+    told: list[str] = []
+    project.extra.write_text("no-such-package-anywhere\n")
+    with pytest.raises(ConfigurationError, match="cannot be installed beside Airflow") as caught:
+        project.ensure(told.append)
+    assert "no-such-package-anywhere" in caught.value.hint
+    assert told == ["resolving requirements.txt"]
+
+
+def test_without_a_package_index_all_that_is_cached_is_installed(
+    project: Project, wheels: Path
+) -> None:
+    with served(wheels) as address:
+        for name in ("UV_FIND_LINKS", "UV_NO_INDEX", "UV_OFFLINE"):
+            del project.environment[name]
+        project.environment |= {"UV_HTTP_RETRIES": "0", "UV_DEFAULT_INDEX": address}
+        project.extra.write_text("windy\n")
+        first = project.ensure()
+    for path in project.venvs.iterdir():
+        shutil.rmtree(path)
+    told: list[str] = []
+    again = project.ensure(told.append)
+    assert again.created
+    assert again.digest == first.digest
+    assert _version(again, "windy") == "1.0"
+    assert any("does not answer" in line for line in told)
+    project.lock.write_text("cloudy==2.0\n")
+    with pytest.raises(EnvironmentFailure, match="Airflow cannot be installed") as caught:
+        project.ensure()
+    assert "what is in uv's cache can be installed, and it is not all" in caught.value.hint
 
 
 def test_an_extra_package_that_contradicts_the_lock_is_told_in_uvs_words(project: Project) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,6 @@ from windsock.sync.scan import Entry, Scan, Tree, difference, scan
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
 RULES = Rules()
 ENTRIES = st.builds(
@@ -198,6 +199,44 @@ def test_an_unreadable_file_is_a_problem_and_the_rest_travels(
     found = scan(tmp_path, RULES)
     assert set(found.tree.entries) == {"good.py"}
     assert reasons(found) == {"bad.py": "it cannot be read: Permission denied"}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE])
+def test_a_folder_that_cannot_be_read_is_not_known_and_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "sub/deep").mkdir(parents=True)
+    (tmp_path / "sub/deep/a.py").write_text("x")
+    (tmp_path / "b.py").write_text("x")
+    really = os.scandir
+
+    def fail(path: bytes) -> Any:
+        if path.endswith(b"/sub"):
+            raise OSError(number, os.strerror(number))
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    found = scan(tmp_path, RULES)
+    assert set(found.tree.entries) == {"b.py"}
+    assert found.unread == {"sub"}
+    assert reasons(found) == {"sub": f"it cannot be read: {os.strerror(number)}"}
+    monkeypatch.setattr(os, "scandir", really)
+    again = scan(tmp_path, RULES, found, only={"b.py"})
+    assert set(again.tree.entries) == {"b.py", "sub/deep/a.py"}
+    assert not again.unread
+
+
+def test_a_link_that_leads_outside_says_where_and_what_to_do(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for folder in (root, other):
+        folder.mkdir()
+    (other / "a.py").write_text("x")
+    (root / "out").symlink_to(other / "a.py")
+    reason = reasons(scan(root, RULES))["out"]
+    assert str(other / "a.py") in reason
+    assert "sync.folders" in reason
+    found = scan(root, RULES, elsewhere=lambda path, place: f"{path}:{place.decode()[-4:]}")
+    assert found.tree.entries["out"].value == "out:a.py"
 
 
 def test_a_missing_root_is_not_an_empty_one(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from windsock.sync import mounts
 from windsock.sync.rules import Rules
 from windsock.sync.scan import scan
 from windsock.sync.watch import (
@@ -339,6 +342,99 @@ def test_a_network_folder_is_scanned_often(
     assert watcher.watch(RULES) is False
     assert watcher.interval == POLL
     assert "9p" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "fstype",
+    ["virtiofs", "drvfs", "prl_fs", "fakeowner", "fuse.grpcfuse", "fuse.sshfs", "vboxsf", "nfs4"],
+)
+def test_file_systems_that_report_no_changes_are_known(fstype: str) -> None:
+    assert mounts.is_silent(fstype)
+    assert not mounts.is_silent("fuseblk")
+    assert not mounts.is_silent("ext4")
+
+
+def test_a_file_system_inside_the_folder_is_scanned_often_unless_it_is_ignored(
+    tmp_path: Path, hints: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [
+        SimpleNamespace(mountpoint="/", fstype="ext4"),
+        SimpleNamespace(mountpoint=str(tmp_path / ".git/x"), fstype="ext4"),
+        SimpleNamespace(mountpoint=f"{tmp_path}..x", fstype="ext4"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: places)
+    notes: list[str] = []
+    watcher = Watcher(tmp_path, hint=hints, note=notes.append)
+    watcher.watch(RULES)
+    assert watcher.watch(RULES) is True
+    assert not watcher.is_elsewhere()
+    places.append(SimpleNamespace(mountpoint=str(tmp_path / "sub"), fstype="ext4"))
+    monkeypatch.setattr(mounts.MountChanges, "happened", lambda _: True)
+    assert watcher.is_elsewhere()
+    assert watcher.watch(RULES) is False
+    assert not watcher.is_elsewhere()
+    assert watcher.watch(RULES) is False
+    assert watcher.interval == POLL
+    assert str(tmp_path / "sub") in notes[0]
+    watcher.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts")
+def test_a_mount_is_noticed_when_it_is_made(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    changes = mounts.MountChanges()
+    mount = ["mount", "-t", "tmpfs", "none", str(tmp_path / "sub")]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        assert changes.happened()
+        assert not changes.happened()
+        assert "tmpfs" in mounts.inner_mount(tmp_path, RULES)
+    finally:
+        subprocess.run(["umount", str(tmp_path / "sub")], check=True)  # noqa: S607 - of the system
+    assert changes.happened()
+    assert mounts.inner_mount(tmp_path, RULES) == ""
+    changes.close()
+
+
+def test_a_link_that_is_swapped_is_elsewhere(tmp_path: Path, hints: Counted) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dags").symlink_to("one")
+    watcher = Watcher(tmp_path / "dags", hint=hints, note=print)
+    watcher.watch(RULES)
+    assert not watcher.is_elsewhere()
+    (tmp_path / "new").symlink_to("two")
+    (tmp_path / "new").rename(tmp_path / "dags")
+    assert watcher.is_elsewhere()
+    watcher.watch(RULES)
+    assert not watcher.is_elsewhere()
+    (tmp_path / "dags").unlink()
+    assert watcher.is_elsewhere()
+    watcher.stop()
+
+
+def test_a_folder_that_could_not_be_watched_for_a_moment_is_tried_again(
+    tmp_path: Path, hints: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    really = os.scandir
+
+    def fail(path: bytes) -> Any:
+        if path.endswith(b"/sub"):
+            raise OSError(errno.EIO, "Input/output error")
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    watcher = Watcher(tmp_path, hint=hints, note=print)
+    assert watcher.watch(RULES) is False
+    assert watcher.watch(RULES) is False
+    monkeypatch.setattr(os, "scandir", really)
+    assert watcher.watch(RULES) is False
+    assert watcher.watch(RULES) is True
+    (tmp_path / "sub/a.py").write_text("x")
+    hints.wait_for(lambda paths: "sub/a.py" in paths)
+    watcher.stop()
 
 
 def test_a_folder_that_goes_and_comes_is_watched_again(

@@ -610,6 +610,16 @@ def test_a_check_that_is_left_ends_what_it_started(rig: Rig) -> None:
     assert ended.exists()
 
 
+def test_a_check_does_not_wait_for_what_dag_files_print(rig: Rig) -> None:
+    """More than a pipe holds; and one that asks for an answer gets none."""
+    rig.python(
+        """head -c 1000000 /dev/zero | tr '\\0' x >&2; read line && exit 1
+        echo '{"file": "a.py", "errors": {}}'"""
+    )
+    outcomes = rig.checker.check("/dags", progress=lambda _: None)
+    assert [each["file"] for each in outcomes] == ["a.py"]
+
+
 def test_a_check_finds_further_folders_by_their_names(rig: Rig) -> None:
     shared = rig.project / "shared"
     shared.mkdir()

@@ -75,6 +75,7 @@ def test_what_images_are_made_of_means_nothing_here(
             "requirements.txt",
             f"the airflow image must be rebuilt, and {AIRFLOW} restarted{WORKERS}",
         ),
+        ("more.txt", f"the airflow image must be rebuilt, and {AIRFLOW} restarted{WORKERS}"),
         ("postgres.sh", "the postgres image must be rebuilt, and postgres restarted"),
         (
             "Dockerfile",

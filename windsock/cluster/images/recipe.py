@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from windsock.errors import ConfigurationError
+from windsock.files import decoded
 from windsock.local.components import runtime_sources
 from windsock.local.index import index_settings, pip_settings
+from windsock.local.requirements import included, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 DOCKERFILE = "docker/Dockerfile"
 REQUIREMENTS = "docker/requirements.txt"
 """Where the build looks for the project's own packages, wherever the settings have them."""
+
+CONSTRAINTS = "docker/constraints.txt"
+"""Where it looks for the constraints that the project's own packages name."""
 
 CERTIFICATES = "docker/certs"
 SHARED = (DOCKERFILE, "docker/install.sh")
@@ -52,7 +58,9 @@ def sources(settings: Settings, target: str) -> dict[str, Path]:
     for path in sorted((settings.project / CERTIFICATES).glob("*.crt")):
         found[f"{CERTIFICATES}/{path.name}"] = path
     if target == "airflow":
-        found[REQUIREMENTS] = settings.path(settings.requirements)
+        # The first is in the build's context, with all that the others add to it.
+        own = included(settings.path(settings.requirements))
+        found |= {REQUIREMENTS + "+" * number: path for number, path in enumerate(own)}
     return found
 
 
@@ -60,15 +68,16 @@ def content(settings: Settings, target: str) -> Content:
     """Everything that one image is made of.
 
     Raises:
-        ConfigurationError: A file is missing or cannot be read.
+        ConfigurationError: A file is missing, cannot be read, or names one that does not exist.
     """
     files = sources(settings, target)
     found: Content = {}
     if target == "airflow":
-        files |= runtime_sources()
-        if not files[REQUIREMENTS].exists():
-            found[REQUIREMENTS] = b""
-            del files[REQUIREMENTS]
+        files = {
+            **{name: path for name, path in files.items() if not name.startswith(REQUIREMENTS)},
+            **runtime_sources(),
+        }
+        found |= _requirements(settings.path(settings.requirements))
     try:
         found |= {name: path.read_bytes() for name, path in files.items()}
     except OSError as error:
@@ -77,6 +86,18 @@ def content(settings: Settings, target: str) -> Content:
             "Everything below docker/ is needed; `git status` shows what is missing.",
         ) from error
     return found
+
+
+def _requirements(file: Path) -> Content:
+    """The project's own packages, with what the file includes in its place."""
+    own = read_requirements(file)
+    data = file.read_bytes() if file.exists() else b""
+    if len(own.files) == 1 and decoded(data).encode("utf-8", "replace") == data:
+        return {REQUIREMENTS: data}  # It needs nothing done to it.
+    if not own.constraints:
+        return {REQUIREMENTS: own.text.encode()}
+    text = f"--constraint {PurePath(CONSTRAINTS).name}\n{own.text}"
+    return {REQUIREMENTS: text.encode(), CONSTRAINTS: own.constraints.encode()}
 
 
 def tag(target: str, content: Content) -> str:

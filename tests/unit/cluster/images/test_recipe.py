@@ -59,6 +59,25 @@ def test_requirements_may_lie_elsewhere_or_nowhere(project: Path) -> None:
     assert content[recipe.REQUIREMENTS] == b""
 
 
+def test_what_the_requirements_include_goes_along_and_counts(project: Path) -> None:
+    """In one text of UTF-8: the build has no other files, and uv no other encoding."""
+    mine = project / "mine.txt"
+    mine.write_bytes("-r more.txt\r\n".encode("utf-16"))
+    (project / "more.txt").write_text("pandas\n-c limits.txt\n")
+    (project / "limits.txt").write_text("numpy<3\n")
+    settings = Settings(project=project, requirements="mine.txt")
+    content = recipe.content(settings, "airflow")
+    assert content[recipe.REQUIREMENTS] == b"--constraint constraints.txt\npandas\n"
+    assert content[recipe.CONSTRAINTS] == b"numpy<3\n"
+    watched = set(recipe.sources(settings, "airflow").values())
+    assert {mine, project / "more.txt", project / "limits.txt"} <= watched
+    before = tags(project, requirements="mine.txt")
+    (project / "limits.txt").write_text("numpy<2\n")
+    after = tags(project, requirements="mine.txt")
+    assert before["airflow"] != after["airflow"]
+    assert before["postgres"] == after["postgres"]
+
+
 def test_a_missing_file_is_named(project: Path) -> None:
     (project / "docker/bootstrap.sh").unlink()
     with pytest.raises(ConfigurationError, match=r"bootstrap\.sh"):
