@@ -207,13 +207,13 @@ def rig(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 
 
 @contextlib.contextmanager
-def answering_sync(rig: Rig) -> Iterator[None]:
+def answering_sync(rig: Rig) -> Iterator[FakeSync]:
     """A sync process where the target expects it."""
     path = rig.layout.socket(CONTROL_SOCKET)
     path.parent.mkdir(parents=True, exist_ok=True)
     fake = FakeSync(path)
     fake.start()
-    yield
+    yield fake
     fake.stop()
 
 
@@ -466,6 +466,30 @@ def test_a_component_that_died_is_not_waited_for(rig: Rig) -> None:
     rig.supervisor.dead = EnvironmentFailure("scheduler does not run")
     with pytest.raises(EnvironmentFailure, match="scheduler does not run"):
         rig.target.wait(rig.console)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_restart_for_plugins_that_were_saved_meanwhile_is_waited_for(
+    rig: Rig, *, comes_back: bool
+) -> None:
+    """The sync process stops the components for a moment, and starts them again."""
+    rig.settings = dataclasses.replace(rig.settings, up_timeout=20)
+    rig.supervisor.dead = EnvironmentFailure("api-server does not run")
+
+    def go_on(_: str) -> None:
+        if len(fake.requests) == 3:
+            fake.state = {**fake.state, "restarting": False}
+            rig.supervisor.dead = None if comes_back else rig.supervisor.dead
+
+    rig.unhealthy = [] if comes_back else ["scheduler"]
+    with answering_sync(rig) as fake:
+        fake.state = {**fake.state, "restarting": True}
+        fake.meanwhile = go_on
+        if comes_back:
+            assert rig.again().wait(rig.console).airflow
+        else:
+            with pytest.raises(EnvironmentFailure, match="api-server does not run"):
+                rig.again().wait(rig.console)
 
 
 # --- taking it down -------------------------------------------------------------------------------
