@@ -221,6 +221,7 @@ def test_a_greeting_of_any_size_leaves_room_for_what_comes_meanwhile(
     while len(found) < 2:
         found += peer.received()
         loop.serve()
+        assert not peer.ended
     assert found[1] == {"type": "settled"}
 
 

@@ -54,7 +54,8 @@ class Folder:
     @property
     def interval(self) -> float:
         """Seconds after which to look even without a hint."""
-        return min(self.watcher.interval, POLL) if self._last.unread else self.watcher.interval
+        all_is_known = not self._last.unread and not self._last.missing
+        return self.watcher.interval if all_is_known else min(self.watcher.interval, POLL)
 
     def load_rules(self) -> None:
         """Load the rules again; rules that cannot be loaded leave the ones before in force."""
