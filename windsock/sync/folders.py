@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import os
 import posixpath
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from windsock.errors import ConfigurationError
 from windsock.sync.rules import IGNORE_FILE, Rules
 from windsock.sync.scan import NOTHING, Problem, Scan, Tree, scan
+from windsock.sync.times import EMPTY_PATIENCE
 from windsock.sync.watch import POLL, Hints, Watcher
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Folder:
         )
         self._rules: Rules | None = None
         self._complaint = ""
+        self._emptied_at = 0.0
         self._last = NOTHING
 
     @property
@@ -58,12 +61,20 @@ class Folder:
         return self.watcher.interval if all_is_known else min(self.watcher.interval, POLL)
 
     def load_rules(self) -> None:
-        """Load the rules again; rules that cannot be loaded leave the ones before in force."""
+        """Load the rules again; rules that cannot be loaded leave the ones before in force.
+
+        So does a file that is empty or gone for a moment: what it leaves out may be secret.
+        """
         self._complaint = ""
         try:
-            self._rules = Rules.load(self.root, known=self._rules)
+            rules = Rules.load(self.root, known=self._rules)
         except ConfigurationError as error:
             self._complaint = error.message
+            return
+        emptied = self._rules is not None and self._rules.are_own and not rules.are_own
+        self._emptied_at = (self._emptied_at or time.monotonic()) if emptied else 0.0
+        if not emptied or time.monotonic() - self._emptied_at >= EMPTY_PATIENCE:
+            self._rules, self._emptied_at = rules, 0.0
 
     def look(self, hinted: Collection[str] | None, elsewhere: Callable[[str, bytes], str]) -> Scan:
         """Scan the folder by its rules; the result has paths of the folder.
@@ -89,7 +100,12 @@ class Folder:
         if line := self.left_out_by():
             reason = f"its line `{line}` leaves out everything in {self.title}"
             problems.append(Problem(IGNORE_FILE, reason))
-        return dataclasses.replace(found, problems=(*problems, *found.problems))
+        waits = {IGNORE_FILE} if self._emptied_at else set()
+        return dataclasses.replace(
+            found,
+            problems=(*problems, *found.problems),
+            unsettled=found.unsettled.union(waits),
+        )
 
     def sends(self, path: str) -> bool:
         """Whether a file of the folder, or the folder itself (""), is sent."""

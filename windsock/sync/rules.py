@@ -107,6 +107,11 @@ class Rules:
         rules._text = text
         return rules
 
+    @property
+    def are_own(self) -> bool:
+        """Whether `.windsockignore` has anything in it."""
+        return bool(self._text)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rules) and self.lines == other.lines
 

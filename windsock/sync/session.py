@@ -24,7 +24,7 @@ from windsock.sync import git
 from windsock.sync.folders import Folders
 from windsock.sync.protocol import HALT_HINT, Link, LinkLost, StoreBusy
 from windsock.sync.scan import NOTHING, Difference, Problem, Scan, Tree, difference
-from windsock.sync.times import Retry, SyncTimes
+from windsock.sync.times import EMPTY_PATIENCE, Retry, SyncTimes
 from windsock.sync.upload import ANSWER_TIMEOUT, BatchRefused, Moved, Upload
 from windsock.sync.watch import Hints, Wake
 
@@ -43,9 +43,6 @@ EMPTY_TREE = NOTHING.tree
 NO_CHANGES = difference(EMPTY_TREE, EMPTY_TREE)
 PATHS_SHOWN = 8
 """The number of paths that an event names."""
-EMPTY_PATIENCE = 1.0
-"""Seconds until a file that became empty counts as meant: some programs empty a file, and write it
-a moment later."""
 STEADY = 10.0
 """Seconds after which a connection counts as good, even without a batch."""
 PATIENT = 3

@@ -10,6 +10,10 @@ from windsock.config import SyncSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+EMPTY_PATIENCE = 1.0
+"""Seconds until a file that became empty counts as meant: some programs empty a file, and write it
+a moment later."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SyncTimes:

@@ -194,6 +194,26 @@ def test_broken_rules_at_the_start_send_nothing_until_they_are_mended(
         assert set(content_of(rig.current)) == {"a.py", "include/prices.py"}
 
 
+def test_rules_that_are_emptied_and_then_written_let_nothing_through(rig: Rig) -> None:
+    rig.write("a.py", "a")
+    rig.write("secret.key", "x")
+    rules = rig.write(".windsockignore", "*.key\n")
+    with rig.running() as session:
+        session.request_scan()
+        rules.write_text("")  # Truncated, and written a moment later.
+        rig.write("a.py", "b")
+        writer = threading.Timer(0.15, lambda: rules.write_text("*.key\n*.csv\n"))
+        writer.start()
+        session.request_scan()
+        writer.join()
+        assert content_of(rig.current).keys() == {"a.py"}
+        found = {path.name for path in (rig.store / "snapshots").rglob("*.key")}
+        assert not found
+        rules.unlink()  # It is meant.
+        session.request_scan()
+        assert content_of(rig.current).keys() == {"a.py", "secret.key"}
+
+
 def test_a_rule_that_leaves_out_everything_is_named(rig: Rig) -> None:
     rig.write("a.py", "a")
     with rig.running() as session:
