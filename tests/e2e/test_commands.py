@@ -19,9 +19,11 @@ import psutil
 import pytest
 import yaml
 
+from tests import faults
 from tests.e2e.folder import EXAMPLE_DAGS, assert_in_step, dag_source
 from tests.e2e.machine import assert_nothing_runs, component_pid, processes_of
 from tests.e2e.project import ROOT, Project, eventually
+from windsock.terminal.places import Places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -392,6 +394,25 @@ def test_a_shell_command_runs_in_airflows_environment(environment: Project) -> N
     assert done.stdout == "two  blanks\n"
 
     assert environment.invoke("shell", "--", "no-such-command").returncode == 2
+
+
+def test_each_fault_of_the_table_is_told_as_it_says(environment: Project, nowhere: Project) -> None:
+    nowhere.state.mkdir()
+    (nowhere.state / "venv").symlink_to(environment.state / "venv")
+    faults.write(nowhere.dags)
+
+    checked = nowhere.invoke("dags.check", "--json", INVOKE_WINDSOCK_PARSE_IMPORT_TIMEOUT="5")
+
+    assert checked.returncode == 1, checked.stderr
+    traces = {
+        path: trace
+        for outcome in json.loads(checked.stdout)
+        for path, trace in outcome["errors"].items()
+    }
+    assert traces.keys() == faults.table().keys()
+    for path, trace in traces.items():
+        faults.check(path, trace, places=Places(str(nowhere.dags)))
+    assert_nothing_runs(nowhere)
 
 
 # --- nothing is up --------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def dags_trigger(
     control = ControlClient(environment.control_socket)
     control.barrier(timeout=timeout)
     client = airflow_client(environment)
-    run = client.trigger(dag_id, conf=configuration)
+    run = _trigger(client, dag_id, configuration)
     # Also without --wait: the sync process pauses the DAG again when the run has ended.
     held = control.hold(dag_id, run_id=run.run_id)
     url = client.run_url(dag_id, run.run_id)
@@ -65,6 +65,19 @@ def dags_trigger(
     else:
         _show_end(work.console, run, failure, url=url)
     return 0 if run.state == "success" else DagError.exit_code
+
+
+def _trigger(client: Airflow, dag_id: str, configuration: dict[str, Any]) -> DagRun:
+    from windsock.airflow.api import RequestRefused  # noqa: PLC0415 - as in `airflow_client`
+
+    try:
+        return client.trigger(dag_id, conf=configuration)
+    except RequestRefused as error:
+        if configuration or "Invalid input for param" not in error.message:
+            raise
+        # Without a --conf it is the DAG's own param that does not fit its schema.
+        hint = "Mend the param in the DAG file, or give it a value with `--conf`."
+        raise DagError(error.message, hint) from error
 
 
 def _json_object(text: str) -> dict[str, Any]:

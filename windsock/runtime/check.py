@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from windsock.runtime.folder_modules import use_folder
+from windsock.runtime.params import name_params_in_errors
 from windsock.runtime.processor.listing import DagFiles
 from windsock.runtime.processor.parser import limit_memory
 from windsock.runtime.processor.texts import storable
+from windsock.runtime.zips import under_one_name
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -50,11 +52,7 @@ def check_file(file: str, folder: str, memory: int, answer: Connection) -> None:
             dag_folder=file, bundle_path=Path(folder), bundle_name="check", load_op_links=False
         )
         dags = {dag_id: len(dag.tasks) for dag_id, dag in bag.dags.items()}
-        # Airflow names a file in a zip by its whole path.
-        errors = {
-            os.path.relpath(Path(folder, path), folder): trace
-            for path, trace in bag.import_errors.items()
-        }
+        errors = under_one_name(bag.import_errors, relative)
         for dag in bag.dags.values():
             try:
                 DagSerialization.to_dict(dag)
@@ -110,9 +108,11 @@ def check_folder(
 ) -> None:
     """Check all DAG files below `folder`, and write each outcome to `answers`."""
     # Imported once, before the forks: what DAG files use anyway, and what parsing them needs.
-    import airflow.dag_processing.manager  # noqa: F401, PLC0415 - only Airflow has it
+    import airflow.dag_processing.manager  # noqa: PLC0415 - only Airflow has it
+    import airflow.serialization.serialized_objects  # noqa: F401, PLC0415 - the same
     from airflow.sdk import DAG, task  # noqa: F401, PLC0415 - the same
 
+    name_params_in_errors()
     listing = _listed(folder)
     waiting = [folder / name for name in listing.files]
     total, done = len(waiting), 0

@@ -74,7 +74,7 @@ def explain(trace: str, *, places: Places, path: str = "") -> Explained:
     index = _headline(last)
     found = [place for link in (last, *reversed(causes)) if (place := _place(link, places))]
     shown = [*causes, last[:index] + last[index + 1 :]]
-    details = [line for link in shown for line in _own(link, places) if causes or line != HEADER]
+    details = [line for link in shown for line in _without_empty(_own(link, places), bool(causes))]
     details = [places.in_text(line) for line in details if line.strip()]
     headline = places.in_text(last[index].strip() if last else "").removeprefix(f"{path}: ")
     headline = MODULE_OF_AIRFLOW.sub("", headline)
@@ -91,6 +91,16 @@ def explain(trace: str, *, places: Places, path: str = "") -> Explained:
         details=_middle_left_out(details),
         remedy=remedy(headline, details, places=places),
     )
+
+
+def _without_empty(lines: Iterable[str], is_chain: bool) -> list[str]:
+    """Without the header of a traceback that stands alone, or whose frames are all left out."""
+    shown = [*lines]
+    if HEADER in shown:
+        header = shown.index(HEADER)
+        if not is_chain or not _begins(shown[header + 1 : header + 2]):
+            del shown[header]
+    return shown
 
 
 def _middle_left_out(lines: list[str]) -> list[str]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 REQUIREMENTS = "your requirements (docker/requirements.txt): `invoke up` installs it."
 """Where packages are named, unless invoke.yaml says otherwise."""
 
+ABOVE = 3
+"""How many folders above the DAG folder are searched for a module."""
+
 PROVIDERS_OF_TWO_WORDS = {"apache", "atlassian", "cncf", "common", "dbt", "microsoft"}
 """`airflow.providers.apache.hive` is one provider, `airflow.providers.http` is another one."""
 
@@ -123,6 +126,9 @@ def _provider(module: str, details: Sequence[str]) -> str:
 
 
 def _beside(name: str, places: Places) -> str:
-    """A module beside the DAG folder, as it is shown; empty if there is none."""
-    path = Path(places.dags).parent / name
-    return places.relative(str(path)) if path.is_dir() and any(path.glob("*.py")) else ""
+    """A package near the DAG folder, as it is shown; empty if there is none."""
+    for parent in list(Path(places.dags).parents)[:ABOVE]:
+        path = parent / name
+        if path.is_dir() and any(path.glob("*.py")):
+            return places.relative(str(path))
+    return ""

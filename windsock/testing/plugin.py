@@ -32,6 +32,7 @@ _AFFECTED = pytest.StashKey[list[str]]()
 _KNOWN = pytest.StashKey["Known"]()
 _FROM_WORKERS = "windsock_affected"
 """What xdist's main process gives to its workers and gets from them."""
+_NO_AIRFLOW = "No module named 'airflow'"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -150,11 +151,35 @@ def airflow(
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Say where a test can run that imports Airflow itself, as a test with a DagBag does."""
+    report = yield
+    if report.failed and _NO_AIRFLOW in report.longreprtext:
+        report.sections.append(_how_to_import_airflow(collector.path, collector.config))
+    return report
+
+
+def _how_to_import_airflow(test: Path, config: pytest.Config) -> tuple[str, str]:
+    """A section of a report."""
+    shown = os.path.relpath(test, config.invocation_params.dir)
+    text = (
+        "`invoke dags.check` imports every DAG there, as such a test does. To run the test itself "
+        "there, add pytest to docker/requirements.txt, then:\n"
+        f"    invoke shell -- python -m pytest {shown}"
+    )
+    return "Airflow has another Python environment than the tests", text
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the runs of a failing test to its report."""
     report = yield
+    if report.failed and _NO_AIRFLOW in report.longreprtext:
+        report.sections.append(_how_to_import_airflow(item.path, item.config))
     if report.failed and report.when != "teardown":
         item.stash[_FAILED] = True
         running = item.stash.get(_RUNNING, None)

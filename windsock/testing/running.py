@@ -22,6 +22,8 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
+from windsock.terminal.import_error import explain
+from windsock.terminal.places import Places
 from windsock.testing.runs import Run
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class RunningAirflow:
         self._held: list[tuple[str, str]] = []
         self.dags_folder = dags_folder
         self.further = further or {}
+        self._places = Places(str(dags_folder), further or {})
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
         self._clock = clock
         self._sleep = sleep
@@ -290,7 +293,7 @@ class RunningAirflow:
         settled = self._barrier(BARRIER_TIMEOUT)
         dag = self._listed(dag_id, settled)
         if dag.file in settled.errors:
-            raise _broken(dag_id, dag.file, settled.errors[dag.file])
+            raise self._broken(dag_id, dag.file, settled.errors[dag.file])
         return dag
 
     def _listed(self, dag_id: str, settled: ParsedSnapshot) -> Dag:
@@ -305,13 +308,14 @@ class RunningAirflow:
     def _unknown(self, dag_id: str, settled: ParsedSnapshot) -> DagError:
         for file, traceback in sorted(settled.errors.items()):
             if self._names(file, dag_id):
-                return _broken(dag_id, file, traceback)
+                return self._broken(dag_id, file, traceback)
         known = sorted({*settled.dags, *(dag.dag_id for dag in self.api.dags())})
         near = difflib.get_close_matches(dag_id, known, 3)
         hint = [f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(known)}."]
         for file, traceback in sorted(settled.errors.items()):
-            last = traceback.strip().rpartition("\n")[2]
-            hint.append(f"{file} does not import: {last or 'no traceback'}")
+            error = explain(traceback, places=self._places, path=file)
+            place = error.place or self._places.shown(file)
+            hint.append(f"{place} does not import: {error.headline}")
         return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
 
     def _names(self, file: str, dag_id: str) -> bool:
@@ -322,6 +326,9 @@ class RunningAirflow:
             return False
         return re.search(rf"\b{re.escape(dag_id)}\b", text) is not None
 
-
-def _broken(dag_id: str, file: str, traceback: str) -> DagError:
-    return DagError(f"{dag_id}: its file {file} does not import", traceback.rstrip())
+    def _broken(self, dag_id: str, file: str, traceback: str) -> DagError:
+        error = explain(traceback, places=self._places, path=file)
+        shown = self._places.shown(file)
+        lines = [f"{error.place or shown}  {error.headline}", *error.details, error.remedy]
+        hint = "\n".join(line for line in lines if line)
+        return DagError(f"{dag_id}: its file {shown} does not import", hint)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
+from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, refused
 from tests.unit.fakes import (
     SETTLED,
     FakeSync,
@@ -26,6 +26,7 @@ from windsock.cluster.images import image
 from windsock.cluster.images.image import Images
 from windsock.errors import (
     ConfigurationError,
+    DagError,
     DeadlineExceeded,
     EnvironmentFailure,
     WindsockError,
@@ -733,6 +734,20 @@ def test_a_run_is_triggered_after_the_barrier(
     assert up.kept.answer["url"].endswith(
         f"/dags/sales/runs/{up.kept.answer['run_id'].replace('+', '%2B').replace(':', '%3A')}"
     )
+
+
+def test_a_param_of_the_dag_that_does_not_fit_is_the_authors_and_one_of_a_conf_the_commands(
+    up: FakeWorkspace, airflow: FakeAirflow
+) -> None:
+    words = "Invalid input for param day: 'strin' is not valid under any of the given schemas"
+    airflow.routes = [
+        (method, path, (lambda *_: refused(400, words)) if method == "POST" else handler)
+        for method, path, handler in airflow.routes
+    ]
+    with pytest.raises(DagError, match="param day"):
+        trigger(up)
+    with pytest.raises(ConfigurationError, match="param day"):
+        trigger(up, conf='{"day": 3}')
 
 
 def test_nothing_is_triggered_if_airflow_does_not_come_as_far_as_the_disk(

@@ -182,6 +182,7 @@ def test_a_cause_that_breaks_many_files_is_shown_once_and_counted(terminal: Term
         "✗ dags/other.py  no such table",
         f"✗ 7 files: {missing}",
         "    also dags/b.py, dags/c.py, dags/d.py, dags/e.py and 2 more",
+        f"  Is it a package? Add it to {REQUIREMENTS}",
     ]
     # With the next save it is told again.
     [first, *_] = terminal.after(sent("t", "b.py"), parsed("t", "b.py", error=missing))

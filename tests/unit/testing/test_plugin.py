@@ -172,6 +172,25 @@ def test_a_failing_test_points_at_the_users_line_not_into_windsock(inner: Inner)
     result.stdout.no_fnmatch_line("*running.py*")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from airflow.models import DagBag\n",
+        "def test_no_import_errors():\n    from airflow.models import DagBag\n",
+    ],
+)
+def test_a_test_that_imports_airflow_is_told_where_it_can(inner: Inner, text: str) -> None:
+    result = inner.run(text)
+    result.stdout.fnmatch_lines(
+        [
+            "*ModuleNotFoundError: No module named 'airflow'*",
+            "*Airflow has another Python environment than the tests*",
+            "*invoke dags.check*",
+            "*invoke shell -- python -m pytest test_dags.py*",
+        ]
+    )
+
+
 def test_a_run_that_still_goes_on_is_stopped_when_the_test_ends(inner: Inner) -> None:
     result = inner.run(
         "def test_one(airflow):\n"

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windsock.runtime.folder_modules import use_folder
+from windsock.runtime.params import name_params_in_errors
 from windsock.runtime.processor.outside import installed_folders
 from windsock.runtime.processor.recorder import record_settings, record_uses
 from windsock.runtime.processor.texts import storable, unstorable
 from windsock.runtime.read_only import refuse_writes
+from windsock.runtime.zips import under_one_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,12 +77,12 @@ def entrypoint(
             record_uses(bundle, recording)
             use_folder(bundle)
             record_settings(task_runner.SUPERVISOR_COMMS, recording)
+            relative = os.path.relpath(message.file, message.bundle_path)
             try:
-                return sendable(original(message, log))
+                return sendable(original(message, log), relative)
             except (SystemExit, Exception) as error:  # noqa: BLE001 - the file's, or Airflow's own
                 limit_memory(memory_limit and memory_limit + SPARE_MEBIBYTES)
-                trace = storable("".join(traceback.format_exception(_cause(error), limit=-20)))
-            relative = os.path.relpath(message.file, message.bundle_path)
+                trace = storable("".join(traceback.format_exception(_cause(error), limit=-1000)))
             return processor.DagFileParsingResult(
                 fileloc=message.file, serialized_dags=[], import_errors={relative: trace}
             )
@@ -101,6 +103,7 @@ def entrypoint(
             return parse_one(message, log, recording)
 
         before()
+        name_params_in_errors()
         processor._parse_file = parse  # noqa: SLF001 - as above
         processor._parse_file_entrypoint()  # noqa: SLF001 - as above
 
@@ -114,9 +117,15 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def sendable(result: Any) -> Any:
-    """A result without what cannot be sent to the dag-processor, or stored by it."""
-    errors = {path: storable(trace) for path, trace in (result.import_errors or {}).items()}
+def sendable(result: Any, name: str) -> Any:
+    """A result without what cannot be sent to the dag-processor, or stored by it.
+
+    Args:
+        result: Airflow's own.
+        name: The DAG file's path in its bundle.
+    """
+    told = under_one_name(result.import_errors or {}, name)
+    errors = {path: storable(trace) for path, trace in told.items()}
     sound = []
     for dag in result.serialized_dags:
         if place := unstorable(dag.data):

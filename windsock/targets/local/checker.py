@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 FILES_SHOWN = 3
 """How many of the files that are being imported a line of progress names."""
 
+GRACE = 10.0
+"""Seconds in which Airflow's own timeout, which knows the line, comes before the kill."""
+
 
 class LocalChecker:
     """Imports the DAGs of a project.
@@ -46,7 +49,7 @@ class LocalChecker:
         parse = parts.settings.parse
         command = [
             str(parts.ready_venv().python), "-m", "windsock.runtime.check", folder,
-            f"--timeout={parse.import_timeout}", f"--memory={parse.memory_limit_mb}",
+            f"--timeout={parse.import_timeout + GRACE}", f"--memory={parse.memory_limit_mb}",
             f"--processes={parse.processes}",
         ]  # fmt: skip
         variables = {
@@ -57,7 +60,7 @@ class LocalChecker:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "1000",
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(parse.import_timeout),
-            "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",  # Each error is an outcome already.
         }
         with links(parts.settings.further_folders) as further:
             # Where Python and Airflow find what DAG files import from other folders.
