@@ -11,7 +11,7 @@ from windsock.commands.namespace import group
 if TYPE_CHECKING:
     from invoke import Collection, Context
 
-    from dev import pictures
+    from dev import pictures, troubleshooting
     from dev.benchmarks import kube, large, reload, sync, up
     from tests.cluster.debian import cluster
 else:
@@ -21,6 +21,7 @@ else:
     sync = LateModule("dev.benchmarks.sync")
     up = LateModule("dev.benchmarks.up")
     pictures = LateModule("dev.pictures")
+    troubleshooting = LateModule("dev.troubleshooting")
     cluster = LateModule("tests.cluster.debian.cluster")
 
 
@@ -32,7 +33,9 @@ def add_to(commands: Collection) -> None:
     commands.add_collection(
         group("bench", kube=bench_kube, reload=bench_reload, sync=bench_sync, up=bench_up)
     )
-    commands.add_collection(group("docs", pictures=docs_pictures))
+    commands.add_collection(
+        group("docs", pictures=docs_pictures, troubleshooting=docs_troubleshooting)
+    )
 
 
 @command()
@@ -131,3 +134,9 @@ def docs_pictures(context: Context) -> None:
     console = workspace(context).console
     for path in pictures.draw():
         console.success(str(path))
+
+
+@command()
+def docs_troubleshooting(context: Context) -> None:
+    """Make docs/troubleshooting.md of the errors in the code."""
+    workspace(context).console.success(str(troubleshooting.write()))
