@@ -152,7 +152,7 @@ def test_a_terminal_shows_what_a_step_is_doing_below_the_lines_of_others() -> No
 def test_a_step_in_a_narrow_terminal_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     status = Terminal()
-    console = Console(status=status)
+    console = Console(status=status, clock=Clock())
     with console.step("Airflow") as step:
         step.progress("waiting for the scheduler, the triggerer and others")
         console.line("saved")
