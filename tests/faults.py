@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from windsock.terminal.import_error import explain
+from windsock.terminal.remedies import MOVED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -325,6 +326,36 @@ def write(folder: Path) -> None:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("inner.py", TOP + IN_A_ZIP.source)
     (folder / "many.zip").write_bytes(packed.getvalue())
+
+
+MOVES = """
+import importlib
+from airflow.sdk import DAG
+
+def there(path):
+    for module, name in ((path, ""), path.rpartition(".")[::2]):
+        try:
+            found = importlib.import_module(module)
+        except ImportError:
+            continue
+        if not name or hasattr(found, name):
+            return True
+    return False
+
+still = [old for old in {old} if there(old)]
+absent = [new for new in {new} if not there(new)]
+assert not still and not absent, (still, absent)
+"""
+"""A DAG file that imports where Airflow 3 has no `old` path, and every `new` one."""
+
+
+def moves() -> str:
+    """What `windsock.terminal.remedies` says of moved modules, for the Airflow that is there."""
+    installed = ("airflow.sdk", "airflow.providers.common.sql", "airflow.providers.standard")
+    imports = re.findall(r"from (\S+) import (\w+)", " ".join(MOVED.values()))
+    new = [f"{module}.{name}" for module, name in imports]
+    new += [path for path in MOVED.values() if path.startswith("airflow.")]
+    return MOVES.format(old=list(MOVED), new=[path for path in new if path.startswith(installed)])
 
 
 def table() -> dict[str, Fault]:

@@ -400,6 +400,7 @@ def test_each_fault_of_the_table_is_told_as_it_says(environment: Project, nowher
     nowhere.state.mkdir()
     (nowhere.state / "venv").symlink_to(environment.state / "venv")
     faults.write(nowhere.dags)
+    (nowhere.dags / "moves.py").write_text(faults.moves())
 
     checked = nowhere.invoke("dags.check", "--json", INVOKE_WINDSOCK_PARSE_IMPORT_TIMEOUT="5")
 

@@ -37,7 +37,6 @@ MOVED = {
     "airflow.hooks.postgres_hook": (
         "`from airflow.providers.postgres.hooks.postgres import PostgresHook`"
     ),
-    "airflow.notifications.basenotifier": "`from airflow.sdk import BaseNotifier`",
     "airflow.operators.bash_operator": f"{_STANDARD}.operators.bash",
     "airflow.operators.branch_operator": "airflow.sdk.bases.branch",
     "airflow.operators.dagrun_operator": f"{_STANDARD}.operators.trigger_dagrun",
