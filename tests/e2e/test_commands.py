@@ -281,7 +281,7 @@ def test_a_scheduled_dag_that_is_paused_runs_only_what_was_asked_for(
         lambda: [each.state for each in environment.airflow.runs("daily")] == ["success"] * 2,
         "the run goes on, and what the schedule started is gone",
     )
-    assert environment.airflow.dag("daily").paused
+    eventually(lambda: environment.airflow.dag("daily").paused, "the DAG is paused again")
 
 
 def test_import_errors_are_shown_at_the_authors_line(environment: Project, folder: Folder) -> None:
