@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from windsock.terminal.remedies import remedy
@@ -28,7 +28,9 @@ MOST_DETAILS = 60
 TIMEOUT = re.compile(r"(AirflowTaskTimeout: )DagBag import timeout for .* after ([\d.]+)s\.")
 ADVICE = ("Please take a look at these docs to improve your DAG import time:", "* http")
 """How the lines begin that Airflow adds to the message of a timeout."""
-TYPE_ALONE = re.compile(r"[\w.]*[A-Z]\w*:")
+IN_A_FUNCTION = re.compile(r", line \d+, in ")
+"""Every frame has it; the place of a syntax error, and of an error in a template, has not."""
+TYPE_ALONE = re.compile(r"[\w.<>]+:")
 """The line of an exception whose message begins with an empty line."""
 MODULE_OF_AIRFLOW = re.compile(r"^airflow(\.\w+)+\.(?=[A-Z]\w*(:|$))")
 MODULE_OF_A_DAG_FILE = re.compile(r"\bunusual_prefix_[0-9a-f]{40}_")
@@ -70,21 +72,23 @@ def explain(trace: str, *, places: Places, path: str = "") -> Explained:
     files = [match["file"] for line in trace.splitlines() if (match := FRAME.match(line))]
     places = places.as_named_by(files, path=path)
     text = MODULE_OF_A_DAG_FILE.sub("", trace)
-    *causes, last = [_without_bars(link) for link in _chain(text.splitlines())]
+    *causes, last = [_without_bars(link) for link in _chain(text.splitlines(), places)]
     index = _headline(last)
+    headline, message = last[index].strip() if last else "", last[index + 1 :]
+    if index and TYPE_ALONE.fullmatch(headline):
+        while message and not message[0].strip():
+            del message[0]
+        headline = " ".join([headline, *(line.strip() for line in message[:1])])
+        del message[:1]
     found = [place for link in (last, *reversed(causes)) if (place := _place(link, places))]
-    shown = [*causes, last[:index] + last[index + 1 :]]
+    shown = [*causes, last[:index] + message]
     details = [line for link in shown for line in _without_empty(_own(link, places), bool(causes))]
     details = [places.in_text(line) for line in details if line.strip()]
-    headline = places.in_text(last[index].strip() if last else "").removeprefix(f"{path}: ")
+    headline = places.in_text(headline).removeprefix(f"{path}: ")
     headline = MODULE_OF_AIRFLOW.sub("", headline)
     if timeout := TIMEOUT.match(headline):
         headline = f"{timeout[1]}the import had not ended after {timeout[2]} s"
         details = [line for line in details if not line.startswith(ADVICE)]
-    elif TYPE_ALONE.fullmatch(headline) and index + 1 < len(last) and last[index + 1] in details:
-        # The message begins with an empty line: a message is more than a type.
-        details.remove(last[index + 1])
-        headline = f"{headline} {last[index + 1].strip()}"
     return Explained(
         place=found[0] if found else "",
         headline=headline or "import failed",
@@ -111,15 +115,28 @@ def _middle_left_out(lines: list[str]) -> list[str]:
     return [*lines[:begin], f"  [{count} lines left out]", *lines[begin + count :]]
 
 
-def _chain(lines: Sequence[str]) -> list[list[str]]:
-    """The tracebacks of a chain of exceptions; each after the first with the sentence before it."""
+def _chain(lines: Sequence[str], places: Places) -> list[list[str]]:
+    """The tracebacks of a chain of exceptions; each after the first with the sentence before it.
+
+    A message can quote a chain. The exception that reached Airflow comes from the file that loads
+    the DAG file, which is not the author's: what follows it is its message.
+    """
     starts = [
         index
         for index, line in enumerate(lines)
         if line in CHAINS and _begins(lines[index + 2 : index + 3])
     ]
     bounds = [0, *starts, len(lines)]
-    return [list(lines[start:end]) for start, end in pairwise(bounds)]
+    links = [list(lines[start:end]) for start, end in pairwise(bounds)]
+    loaded = [index for index, link in enumerate(links) if _begins_in_a_foreign_file(link, places)]
+    if loaded:
+        links[loaded[-1] :] = [[line for link in links[loaded[-1] :] for line in link]]
+    return links
+
+
+def _begins_in_a_foreign_file(link: Iterable[str], places: Places) -> bool:
+    frames = (match for line in link if (match := FRAME.match(line)))
+    return any(places.own(match["file"]) is None for match in islice(frames, 1))
 
 
 def _begins(lines: Iterable[str]) -> bool:
@@ -138,13 +155,19 @@ def _headline(lines: Sequence[str]) -> int:
     """The index of the line with the exception: the first after the frames."""
     start = lines.index(HEADER) + 1 if HEADER in lines else 0
     for index in range(start, len(lines)):
-        if lines[index].strip() and not lines[index].startswith(" "):
+        line = lines[index]
+        if line.strip() and not line.startswith(" ") and line not in CHAINS:
             return index
     return max(len(lines) - 1, 0)
 
 
-def _place(lines: Iterable[str], places: Places) -> str:
+def _place(link: Sequence[str], places: Places) -> str:
     """The innermost frame in the author's files, of the exception itself if it has one."""
+    # Below the headline are the frames of sub-exceptions, and what a message quotes.
+    return _innermost(link[: _headline(link)], places) or _innermost(link, places)
+
+
+def _innermost(lines: Iterable[str], places: Places) -> str:
     own = [match for line in lines if (match := FRAME.match(line)) and places.own(match["file"])]
     if not own:
         return ""
@@ -159,7 +182,7 @@ def _own(lines: Iterable[str], places: Places) -> Iterator[str]:
     for line in lines:
         match = FRAME.match(line)
         if match:
-            foreign = places.own(match["file"]) is None
+            foreign = places.own(match["file"]) is None and IN_A_FUNCTION.search(line)
             code = match["indent"] + "    " if foreign else ""
         elif code and not line.startswith((code, f"{code[:-4]}  [Previous line repeated ")):
             code = ""

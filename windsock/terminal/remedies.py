@@ -68,11 +68,12 @@ A test compares it with the Airflow that windsock installs.
 """
 
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_NO_PACKAGE = re.compile(r"ModuleNotFoundError: .*; '([\w.]+)' is not a package")
 _NO_NAME = re.compile(r"ImportError: cannot import name '(\w+)' from '([\w.]+)'")
 _PROVIDER_IMPORT = re.compile(r"\b(?:from|import)\s+airflow\.providers\.([\w.]+)")
 _MEMORY = re.compile(
-    r"MemoryError|Cannot allocate memory|can't start new thread|out of memory\?"
-    r"|failed to map segment|pthread_create failed|Resource temporarily unavailable"
+    r"^[\w.]*MemoryError\b|Cannot allocate memory|can't start new thread|out of memory\?"
+    r"|failed to map segment|\bpthread_create failed|\bfork: .*Resource temporarily unavailable"
 )
 
 
@@ -84,13 +85,16 @@ def remedy(headline: str, details: Sequence[str], *, places: Places) -> str:
         details: The lines below it.
         places: Where the author's files are.
     """
+    if found := _NO_PACKAGE.match(headline):
+        file = found[1].replace(".", "/") + ".py"
+        return f"Is a file {file} of yours in the way of the package? Rename it."
     if found := _MISSING.match(headline):
         return _missing(found[1], details, places)
     if (found := _NO_NAME.match(headline)) and (new := MOVED.get(f"{found[2]}.{found[1]}")):
         return f"Airflow 3 has moved it. Use {new}."
     if "AirflowTaskTimeout" in headline or "did not end within" in headline:
         return "Move slow work into a task, or allow more time: `parse.import_timeout`."
-    if any(_MEMORY.search(line) for line in (headline, *details)):
+    if _MEMORY.search(headline):
         return "The import may have no more memory: `parse.memory_limit_mb` is the limit."
     return ""
 

@@ -227,3 +227,66 @@ def test_of_an_endless_recursion_the_begin_and_the_end_are_shown() -> None:
 
 def test_the_place_of_a_file_is_named_once() -> None:
     assert explain("a.py: it hangs", places=Places("/dags"), path="a.py").headline == "it hangs"
+
+
+def test_a_place_without_a_function_is_part_of_what_is_said() -> None:
+    error = explained(
+        '  File "/home/me/dags/slow.py", line 1, in <module>',
+        "    import foo",
+        '  File "/venv/lib/python3.11/site-packages/foo.py", line 7',
+        "    def load(:",
+        "             ^",
+        "SyntaxError: invalid syntax",
+    )
+    assert error.details[2:] == [
+        '  File "/venv/lib/python3.11/site-packages/foo.py", line 7',
+        "    def load(:",
+        "             ^",
+    ]
+    error = explained("jinja2.TemplateError: no end", '  File "a.html", line 2', "    {% if day %}")
+    assert error.details == ['  File "a.html", line 2', "    {% if day %}"]
+
+
+QUOTES = """\
+def one():
+    try:
+        {}["day"]
+    except KeyError as error:
+        raise ValueError("no day") from error
+
+import traceback
+try:
+    one()
+except ValueError:
+    text = traceback.format_exc()
+raise RuntimeError("child failed:\\n" + text)
+"""
+
+
+def test_frames_and_chains_that_a_message_quotes_are_its_message(
+    fail: Callable[..., Explained],
+) -> None:
+    error = fail(QUOTES)
+    assert (error.place, error.headline) == ("sales.py:12", "RuntimeError: child failed:")
+    assert "KeyError: 'day'" in error.details
+    assert error.details[-1] == "ValueError: no day"
+    indented = QUOTES.replace("    text = ", "    raise RuntimeError('again:\\n' + ").replace(
+        "format_exc()", "format_exc())"
+    )
+    error = fail(indented)
+    assert (error.place, error.headline) == ("sales.py:11", "RuntimeError: again:")
+
+
+def test_a_message_can_begin_with_empty_lines_and_a_type_with_a_small_letter() -> None:
+    error = explained("f.My: ", "", "  ", "no day in /home/me/dags/slow.py", "no region")
+    assert error.headline == "f.My: no day in dags/slow.py"
+    assert error.details == ["no region"]
+    assert explained("mine.my_error:", "no day").headline == "mine.my_error: no day"
+
+
+def test_the_sentence_between_two_exceptions_is_no_headline() -> None:
+    trace = (
+        "KeyError: 1\n\nThe above exception was the direct cause of the following exception:\n\n"
+        '  File "/dags/slow.py", line 2\n    def load(:\nSyntaxError: invalid syntax\n'
+    )
+    assert explain(trace, places=Places("/dags")).headline == "SyntaxError: invalid syntax"

@@ -49,7 +49,13 @@ HIVE = "    from airflow.providers.apache.hive.operators.hive import HiveOperato
         ("ModuleNotFoundError: No module named 'pandsa'", [], "Is it a package?"),
         ("RuntimeError: can't start new thread", [], "`parse.memory_limit_mb`"),
         ("ImportError: libx.so: failed to map segment from shared object", [], "memory_limit_mb"),
-        ("the import ended", ["out of memory? The limit is 2048 MiB"], "memory_limit_mb"),
+        ("the import ended (out of memory? The limit is 2048 MiB)", [], "memory_limit_mb"),
+        ("numpy.exceptions._ArrayMemoryError: no room", [], "memory_limit_mb"),
+        (
+            "ModuleNotFoundError: No module named 'airflow.sdk'; 'airflow' is not a package",
+            [],
+            "Is a file airflow.py of yours in the way of the package? Rename it.",
+        ),
         ("AirflowTaskTimeout: the import had not ended after 3.0 s", [], "`parse.import_timeout`"),
     ],
 )
@@ -60,13 +66,17 @@ def test_an_error_says_what_to_do(headline: str, lines: list[str], words: str) -
 @pytest.mark.parametrize(
     "headline",
     [
+        "BlockingIOError: [Errno 11] Resource temporarily unavailable",
+        "OperationalError: the server answered: Resource temporarily unavailable",
+        "ValueError: a MemoryError came before",
         "NameError: name 'x' is not defined",
         "ImportError: cannot import name 'a' from 'half' (dags/half.py)",
         "import failed",
     ],
 )
 def test_where_there_is_nothing_to_say_nothing_is_said(headline: str) -> None:
-    assert remedy(headline, [], places=Places("/nowhere/dags")) == ""
+    lines = ["    except MemoryError:"]
+    assert remedy(headline, lines, places=Places("/nowhere/dags")) == ""
 
 
 def test_a_module_beside_the_dag_folder_is_named_with_the_setting(tmp_path: Path) -> None:
