@@ -15,7 +15,6 @@ import contextlib
 import json
 import threading
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -24,7 +23,7 @@ from windsock.errors import WindsockError
 from windsock.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from windsock.airflow.api import Airflow
@@ -33,6 +32,8 @@ FILE = "holds.json"
 """In the state folder."""
 LOOK_SECONDS = 0.5
 """Between two looks at the runs of the DAGs that are held."""
+_UNDER_WAY = ("queued", "running")
+"""The states of a run that has not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +56,13 @@ class _Held:
     """A DAG that was paused, and is not for a while.
 
     Attributes:
-        since: When it was unpaused: an ISO 8601 time by Airflow's clock, which is this machine's or
-            near to it.
+        before: The ids of the runs that were under way when it was unpaused; None if an older
+            windsock unpaused it, which did not keep them.
         holds: Owner → hold.
         unasked: The ids of runs that its schedule started meanwhile.
     """
 
-    since: str
+    before: list[str] | None
     holds: dict[str, Hold] = field(default_factory=dict)
     unasked: list[str] = field(default_factory=list)
 
@@ -94,7 +95,8 @@ class Holds:
             if held is None:
                 if not airflow.dag(dag_id).paused:
                     return False
-                held = self._held[dag_id] = _Held(since=datetime.now(tz=UTC).isoformat())
+                before = [run.run_id for run in airflow.runs(dag_id, states=_UNDER_WAY)]
+                held = self._held[dag_id] = _Held(before=before)
             held.holds[hold.owner] = hold
             self._save()  # First: whoever ends now finds out what is to be put back.
             airflow.pause(dag_id, paused=False)
@@ -110,38 +112,59 @@ class Holds:
             held = self._held.get(dag_id)
             if held is None or held.holds.pop(owner, None) is None:
                 return
-            with self._client() as airflow:
+            with self._client() as airflow, self._forgotten_if_gone(dag_id):
                 self._end_if_free(airflow, dag_id, held)
 
     def run(self, stop: threading.Event) -> None:
         """Look after the holds until `stop` is set."""
         while not stop.wait(LOOK_SECONDS):
-            # An Airflow that is away is asked again.
-            with contextlib.suppress(WindsockError):
+            # Whatever is the matter, and whatever answers in Airflow's place, it is asked again.
+            with contextlib.suppress(Exception):
                 self.look()
 
     def look(self) -> None:
         """End the holds whose run has ended or whose process is gone; stop what nobody asked for.
 
+        A DAG for which this fails does not keep the others from it.
+
         Raises:
-            WindsockError: Airflow does not answer.
+            WindsockError: No environment is up.
         """
         with self._lock:
             if not self._held:
                 return
             with self._client() as airflow:
                 for dag_id, held in list(self._held.items()):
-                    self._stop_unasked(airflow, dag_id, held)
-                    for hold in list(held.holds.values()):
-                        if _is_over(airflow, dag_id, hold):
-                            del held.holds[hold.owner]
-                    self._end_if_free(airflow, dag_id, held)
+                    with contextlib.suppress(Exception), self._forgotten_if_gone(dag_id):
+                        self._look_at(airflow, dag_id, held)
+
+    def _look_at(self, airflow: Airflow, dag_id: str, held: _Held) -> None:
+        self._stop_unasked(airflow, dag_id, held)
+        for hold in list(held.holds.values()):
+            if _is_over(airflow, dag_id, hold):
+                del held.holds[hold.owner]
+        self._end_if_free(airflow, dag_id, held)
+
+    @contextlib.contextmanager
+    def _forgotten_if_gone(self, dag_id: str) -> Iterator[None]:
+        """Forget a DAG that Airflow has no more: nothing of it can be put back."""
+        from windsock.airflow.api import NotFound  # noqa: PLC0415 - as in `_is_over`
+
+        try:
+            yield
+        except NotFound:
+            del self._held[dag_id]
+            self._save()
 
     def _stop_unasked(self, airflow: Airflow, dag_id: str, held: _Held) -> None:
-        since = datetime.fromisoformat(held.since)
-        for run in airflow.runs(dag_id, states=("queued", "running")):
-            if run.run_type == "scheduled" and run.queued is not None and run.queued >= since:
-                airflow.stop(dag_id, run.run_id)
+        from windsock.airflow.api import NotFound  # noqa: PLC0415 - as in `_is_over`
+
+        if held.before is None:
+            return
+        for run in airflow.runs(dag_id, states=_UNDER_WAY):
+            if run.run_type == "scheduled" and run.run_id not in held.before:
+                with contextlib.suppress(NotFound):  # Somebody has just deleted it.
+                    airflow.stop(dag_id, run.run_id)
                 held.unasked.append(run.run_id)
                 self._save()
 
@@ -167,7 +190,7 @@ class Holds:
             values: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
             return {
                 dag_id: _Held(
-                    since=item["since"],
+                    before=item.get("before"),
                     unasked=list(item["unasked"]),
                     holds={owner: Hold(**hold) for owner, hold in item["holds"].items()},
                 )

@@ -194,6 +194,8 @@ class FakeAirflow:
 
     @route("PATCH", "/dags/([^/]+)")
     def patch_dag(self, asked: Asked, dag_id: str) -> Answer:
+        if dag_id not in self.dags:
+            return refused(404, f"Dag with id: {dag_id} not found")
         self.dags[dag_id].paused = asked.body["is_paused"]
         return self._dag(self.dags[dag_id])
 
@@ -253,6 +255,8 @@ class FakeAirflow:
 
     @route("GET", "/dags/([^/]+)/dagRuns")
     def list_runs(self, asked: Asked, dag_id: str) -> Answer:
+        if dag_id not in ("~", *self.dags):
+            return refused(404, f"The Dag with ID: `{dag_id}` was not found")
         prefix, state = asked.query.get("run_id_prefix_pattern", ""), asked.query.get("state")
         runs = [
             run

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
+import re
+import threading
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, refused
-from windsock.errors import EnvironmentFailure
 from windsock.sync_process.holding import FILE, Hold, Holds
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ def test_what_the_schedule_starts_meanwhile_is_stopped_and_deleted(
     holds = make(tmp_path, fake)
     holds.hold("sales", of_run("first"))
     unasked = fake._start("sales", "scheduled__2026", conf={}, run_type="scheduled")
-    unasked["queued_at"] = "2999-01-01T00:00:00Z"  # After the hold began.
+    unasked["queued_at"] = "2020-01-01T00:00:00Z"  # The cluster's clock may be any other one.
     holds.look()
     assert unasked["state"] == "failed"
     holds.release("sales", "first")
@@ -87,9 +90,8 @@ def test_what_the_schedule_starts_meanwhile_is_stopped_and_deleted(
 
 
 def test_scheduled_runs_from_before_are_left_alone(tmp_path: Path, fake: FakeAirflow) -> None:
-    fake._start("sales", "scheduled__2020", conf={}, run_type="scheduled")["queued_at"] = (
-        "2020-01-01T00:00:00Z"
-    )
+    before = fake._start("sales", "scheduled__2020", conf={}, run_type="scheduled")
+    before["queued_at"] = "2999-01-01T00:00:00Z"  # The cluster's clock may be any other one.
     holds = make(tmp_path, fake)
     holds.hold("sales", of_run("first"))
     holds.look()
@@ -115,12 +117,94 @@ def test_an_airflow_that_is_away_is_asked_again(tmp_path: Path, fake: FakeAirflo
     fake.routes += [
         (method, pattern, lambda *_: refused(503, "away")) for method, pattern, _ in routes
     ]
-    with pytest.raises(EnvironmentFailure):
-        holds.look()
+    holds.look()
     fake.routes[:] = routes
     for _ in range(4):
         holds.look()
     assert fake.dags["sales"].paused
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_dag_that_is_gone_is_forgotten_and_the_others_are_looked_after(
+    tmp_path: Path, fake: FakeAirflow, restarted: bool
+) -> None:
+    fake.dags = {"gone": FakeDag("gone", paused=True), **fake.dags}
+    fake.client().trigger("gone", run_id="lost")
+    holds = make(tmp_path, fake)
+    holds.hold("gone", of_run("lost"))
+    holds.hold("sales", of_run("first"))
+    del fake.dags["gone"]
+    if restarted:
+        holds = make(tmp_path, fake)
+    for _ in range(4):
+        holds.look()
+    assert fake.dags["sales"].paused
+    assert (tmp_path / FILE).read_text() == "{}\n"
+
+
+def test_a_dag_that_is_gone_can_be_released(tmp_path: Path, fake: FakeAirflow) -> None:
+    holds = make(tmp_path, fake)
+    holds.hold("sales", of_run("first"))
+    del fake.dags["sales"]
+    holds.release("sales", "first")
+    assert (tmp_path / FILE).read_text() == "{}\n"
+
+
+def test_a_dag_that_airflow_fails_at_does_not_keep_the_others_unpaused(
+    tmp_path: Path, fake: FakeAirflow
+) -> None:
+    fake.dags = {"ill": FakeDag("ill", paused=True), **fake.dags}
+    holds = make(tmp_path, fake)
+    holds.hold("ill", of_run("lost"))
+    holds.hold("sales", of_run("first"))
+    failing = re.compile("/dags/ill/dagRuns")
+    fake.routes.insert(0, ("GET", failing, lambda *_: refused(500, "a bug")))
+    for _ in range(4):
+        holds.look()
+    assert fake.dags["sales"].paused
+    del fake.routes[0]
+    holds.look()
+    assert fake.dags["ill"].paused
+
+
+def test_what_is_no_airflow_at_its_port_does_not_end_the_looks(
+    tmp_path: Path, fake: FakeAirflow
+) -> None:
+    holds = make(tmp_path, fake)
+    holds.hold("sales", of_run("first"))
+    routes = list(fake.routes)
+    pages = 3
+
+    def page(*_: object) -> httpx.Response:
+        nonlocal pages
+        pages -= 1
+        if not pages:
+            fake.routes[:] = routes
+        return httpx.Response(200, text="<html>")
+
+    fake.routes[:] = [(method, pattern, page) for method, pattern, _ in routes]
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout
+            return fake.dags["sales"].paused
+
+    holds.run(Stop())
+    assert not pages
+
+
+def test_the_file_of_an_older_windsock_is_taken(tmp_path: Path, fake: FakeAirflow) -> None:
+    scheduled = fake._start("sales", "scheduled__2020", conf={}, run_type="scheduled")
+    make(tmp_path, fake).hold("sales", of_run("first"))
+    values = json.loads((tmp_path / FILE).read_text())
+    del values["sales"]["before"]
+    values["sales"]["since"] = "2020-01-01T00:00:00+00:00"
+    (tmp_path / FILE).write_text(json.dumps(values))
+    later = make(tmp_path, fake)
+    for _ in range(4):
+        later.look()
+    assert fake.dags["sales"].paused
+    assert scheduled["state"] == "queued"
 
 
 def test_a_damaged_file_holds_nothing(tmp_path: Path, fake: FakeAirflow) -> None:
