@@ -38,7 +38,12 @@ def dags_trigger(
     client = airflow_client(environment)
     run = _trigger(client, dag_id, configuration)
     # Also without --wait: the sync process pauses the DAG again when the run has ended.
-    held = control.hold(dag_id, run_id=run.run_id)
+    try:
+        held = control.hold(dag_id, run_id=run.run_id)
+    except BaseException:
+        with contextlib.suppress(WindsockError):  # Else it would start whenever it can.
+            client.stop(dag_id, run.run_id)
+        raise
     url = client.run_url(dag_id, run.run_id)
     answer = {"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": url}
     if not as_json:

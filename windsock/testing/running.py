@@ -146,9 +146,10 @@ class RunningAirflow:
             run_id=f"windsock__{self._test_name}__{uuid.uuid4().hex}",
             logical_date=logical_date,
         )
-        self._holder.hold(dag_id, run_id=record.run_id)
-        self._held.append((dag_id, record.run_id))
-        return self._watched(record)
+        run = self._watched(record)
+        self._held.append((dag_id, run.run_id))  # First: an interrupt must not lose it.
+        self._holder.hold(dag_id, run_id=run.run_id)
+        return run
 
     def wait_for_run(self, dag_id: str, *, after: Run, timeout: float = 60.0) -> Run:
         """The run that an asset change of another run starts, when it has finished.
@@ -190,8 +191,8 @@ class RunningAirflow:
         __tracebackhide__ = True
         self._parsed(dag_id)
         owner = f"test {uuid.uuid4().hex}"
+        self._held.append((dag_id, owner))  # First: an interrupt must not lose it.
         self._holder.hold(dag_id, owner=owner)
-        self._held.append((dag_id, owner))
 
     @contextmanager
     def variables(self, values: Mapping[str, str]) -> Iterator[None]:

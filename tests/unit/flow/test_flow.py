@@ -769,6 +769,19 @@ def test_a_dag_is_held_until_its_run_has_ended(
     assert held["run_id"] == released["owner"] == up.kept.answer["run_id"]
 
 
+def test_a_run_that_cannot_be_held_does_not_stay_queued(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    def fail(request: str) -> None:
+        if request == "hold":
+            raise EnvironmentFailure("Airflow is away")
+
+    sync.meanwhile = fail
+    with pytest.raises(EnvironmentFailure, match="Airflow is away"):
+        trigger(up)
+    assert [run["state"] for run in airflow.runs.values()] == ["failed"]
+
+
 def test_a_run_that_is_not_over_in_time_is_explained_and_stays_held(
     up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
 ) -> None:

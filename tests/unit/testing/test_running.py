@@ -97,6 +97,27 @@ def test_a_paused_dag_is_held_until_the_test_has_ended(tmp_path: Path) -> None:
     assert bench.holder.holds == []
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), EnvironmentFailure("the sync is away")])
+def test_what_ends_in_the_middle_of_a_hold_is_cleaned_up(
+    tmp_path: Path, end: BaseException
+) -> None:
+    bench = Bench(tmp_path, FakeDag("sales", paused=True))
+    hold = bench.holder.hold
+
+    def hold_and_end(*arguments: Any, **options: Any) -> bool:
+        hold(*arguments, **options)
+        raise end
+
+    bench.holder.hold = hold_and_end  # type: ignore[method-assign] # the failing edge
+    with pytest.raises(type(end)):
+        bench.airflow.trigger("sales")
+    with pytest.raises(type(end)):
+        bench.airflow.unpause("sales")
+    assert bench.airflow.clean_up(keep_finished=False) == []
+    assert bench.fake.runs == {}
+    assert bench.holder.holds == []
+
+
 def broken(folder: Path, file: str) -> str:
     """The traceback of a file whose last line of a message says nothing."""
     return (
