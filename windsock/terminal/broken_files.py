@@ -22,12 +22,10 @@ class _Cause:
 
     Attributes:
         first: The file that was shown.
-        remedy: What was said to be done.
         others: Path → place, of the files that were not.
     """
 
     first: str
-    remedy: str
     others: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,7 +51,7 @@ class BrokenFiles:
             seconds: Since the save that broke the file.
         """
         error = explain(trace, places=self._places, path=path)
-        cause = self._causes.setdefault(_cause(error, path), _Cause(path, error.remedy))
+        cause = self._causes.setdefault(_cause(error, path), _Cause(path))
         if cause.first != path:
             shown = self._places.shown(path)
             cause.others[path] = error.place if error.place.startswith(f"{shown}:") else shown
@@ -70,8 +68,6 @@ class BrokenFiles:
             names = ", ".join(shown) + (f" and {more} more" if more else "")
             self._console.failure(f"{len(cause.others) + 1} files: {headline}")
             self._console.detail(f"    also {names}")
-            if cause.remedy:
-                self._console.line(f"  {cause.remedy}")
         self._causes.clear()
 
     def _show(self, path: str, error: Explained, seconds: float | None) -> None:

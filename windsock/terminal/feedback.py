@@ -47,28 +47,41 @@ class Save:
         paths: The first few paths that changed.
         count: How many paths changed.
         affected: The DAG files that are parsed because of the save; None until that is known.
-        dags: DAG id → number of tasks, from the files that are parsed already.
-        files: DAG file that is parsed already → whether it is broken.
-        removed: The ids of DAGs that no longer exist.
-        still_broken: The files that were parsed because of the save, and are broken as before.
+        files: DAG file that is parsed already → its last parse.
+        removed: DAG file → the ids of DAGs that are gone from it, or with it.
         told: When it was last shown how far it is, in monotonic seconds.
-        paused: DAG id → its schedule, of those that a schedule would start if they were not paused.
     """
 
     paths: list[str]
     count: int
     affected: set[str] | None = None
-    dags: dict[str, int] = field(default_factory=dict)
-    files: dict[str, bool] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
-    still_broken: set[str] = field(default_factory=set)
+    files: dict[str, events.Parsed] = field(default_factory=dict)
+    removed: dict[str, set[str]] = field(default_factory=dict)
     told: float = 0.0
-    paused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dags(self) -> dict[str, int]:
+        """DAG id → number of tasks, from the files that are parsed already."""
+        return {dag: tasks for each in self.files.values() for dag, tasks in each.dags.items()}
+
+    @property
+    def paused(self) -> dict[str, str]:
+        """DAG id → its schedule, of those that a schedule would start if they were not paused."""
+        return {dag: when for each in self.files.values() for dag, when in each.paused.items()}
 
     @property
     def broken(self) -> int:
-        """How many files do not import."""
-        return sum(self.files.values())
+        """How many files do not import, and have shown why."""
+        return sum(bool(each.errors) and self.shows_errors_of(each) for each in self.files.values())
+
+    @property
+    def still_broken(self) -> int:
+        """How many files are broken as before."""
+        return sum(bool(each.errors) for each in self.files.values()) - self.broken
+
+    def shows_errors_of(self, parsed: events.Parsed) -> bool:
+        """What was broken before, in the same way, is only counted, unless it was just saved."""
+        return parsed.news or parsed.file in self.paths
 
 
 class Feedback:
@@ -88,6 +101,8 @@ class Feedback:
         self._places = places
         self._broken = BrokenFiles(console, places)
         self._saves: dict[str, Save] = {}
+        self._readers: set[str] = set()
+        """The files that are parsed because a variable or connection changed, without a save."""
 
     def show(self, event: Event) -> None:
         """Print the line of an event, if it has one yet."""
@@ -96,12 +111,11 @@ class Feedback:
                 self._saves.pop(snapshot, None)  # After an undone edit it is the newest again.
                 paths, now = list(event.paths), self._clock()
                 self._saves[snapshot] = Save(paths=paths, count=event.count, told=now)
-            case events.Parsing(snapshot=snapshot, files=files):
+            case events.Parsing():
+                self._note_parsing(event)
+            case events.Removed(snapshot=snapshot, file=file, dags=dags):
                 if save := self._saves.get(snapshot):
-                    save.affected = (save.affected or set()).union(files)
-            case events.Removed(snapshot=snapshot, dags=dags):
-                if save := self._saves.get(snapshot):
-                    save.removed += dags
+                    save.removed.setdefault(file, set()).update(dags)
             case events.Parsed():
                 self._show_parsed(event)
             case events.Settled(warnings=warnings):
@@ -165,22 +179,26 @@ class Feedback:
                 what = f"plugins changed, but the restart failed: {message}"
                 console.error(WindsockError(what, hint))
 
+    def _note_parsing(self, event: events.Parsing) -> None:
+        if save := self._saves.get(event.snapshot):
+            save.affected = (save.affected or set()).union(event.files)
+        elif event.settings:
+            self._readers.update(event.files)
+
     def _show_parsed(self, event: events.Parsed) -> None:
         save = self._saves.get(event.snapshot) if self._is_awaited(event.file) else None
-        shows_errors = event.news
         if save is not None:
-            # A file that was broken before, in the same way, is counted, unless it was just saved.
-            shows_errors = event.news or event.file in save.paths
-            save.dags.update(event.dags)
-            save.paused.update(event.paused)
-            save.files[event.file] = bool(event.errors) and shows_errors
-            if event.errors and not shows_errors:
-                save.still_broken.add(event.file)
+            save.files[event.file] = event
             self._show_progress(save)
-        if shows_errors:
-            broken = self._broken if save else BrokenFiles(self._console, self._places)
+        if save.shows_errors_of(event) if save else event.news:
+            is_one_of_many = save is not None or event.file in self._readers
+            broken = self._broken if is_one_of_many else BrokenFiles(self._console, self._places)
             for path, trace in event.errors.items():
                 broken.show(path, trace, seconds=event.since_save)
+        if event.file in self._readers:
+            self._readers.remove(event.file)
+            if not self._readers:
+                self._broken.summarize()
         if save is None and event.news and not event.errors:
             self._console.success(f"{self._places.shown(event.file)} imports again")
 
@@ -201,8 +219,9 @@ class Feedback:
         # Airflow parsed older saves together with this one.
         save = _together([self._saves.pop(snapshot) for snapshot in settled])
         self._broken.summarize()
-        nothing = not save.dags and not save.removed
-        if nothing and (save.broken or any(each.file in save.paths for each in event.warnings)):
+        nothing = not save.dags and not any(save.removed.values())
+        is_told = save.broken or any(each.file in save.paths for each in event.warnings)
+        if nothing and is_told and not save.still_broken:
             return
         self._console.success(
             f"{_saved(save, self._places)} → {_outcome(save)}{_time(event.since_save)}"
@@ -211,15 +230,22 @@ class Feedback:
 
 def _together(saves: list[Save]) -> Save:
     """Several saves as one."""
-    paths = sorted({path for save in saves for path in save.paths})
+    files: dict[str, events.Parsed] = {}
+    removed: dict[str, set[str]] = {}
+    for save in saves:
+        files = {file: each for file, each in files.items() if file not in save.removed}
+        files |= save.files
+        for file, dags in save.removed.items():
+            removed[file] = removed.get(file, set()) | dags
+    named = [path for save in saves for path in save.paths]
+    paths = sorted(set(named))
+    counts = [save.count for save in saves]
     return Save(
         paths=paths,
-        count=max(len(paths), *(save.count for save in saves)),
-        dags={dag: tasks for save in saves for dag, tasks in save.dags.items()},
-        removed=[dag for save in saves for dag in save.removed],
-        paused={dag: schedule for save in saves for dag, schedule in save.paused.items()},
-        files={file: broken for save in saves for file, broken in save.files.items()},
-        still_broken={file for save in saves for file in save.still_broken},
+        # Of many files only the first are named: saves that share none of those share no others.
+        count=sum(counts) if len(paths) == len(named) else max(len(paths), *counts),
+        files=files,
+        removed=removed,
     )
 
 
@@ -231,18 +257,19 @@ def _saved(save: Save, places: Places) -> str:
 
 def _outcome(save: Save) -> str:
     parts = []
+    paused = save.paused
     if save.dags:
         tasks = [
-            f"{dag} ({count} {'task' if count == 1 else 'tasks'}{_paused(save.paused.get(dag))})"
+            f"{dag} ({count} {'task' if count == 1 else 'tasks'}{_paused(paused.get(dag))})"
             for dag, count in sorted(save.dags.items())
         ]
         parts.append(_some(tasks))
-    gone = sorted(set(save.removed) - set(save.dags))
+    gone = sorted(set().union(*save.removed.values()) - set(save.dags))
     if gone:
         parts.append(f"removed {_some(gone)}")
     if save.broken:
         parts.append(f"{save.broken} broken")
-    if count := len(save.still_broken):
+    if count := save.still_broken:
         parts.append(f"{count} {'file is' if count == 1 else 'files are'} still broken")
     return "; ".join(parts) or "no DAG affected"
 

@@ -182,7 +182,6 @@ def test_a_cause_that_breaks_many_files_is_shown_once_and_counted(terminal: Term
         "✗ dags/other.py  no such table",
         f"✗ 7 files: {missing}",
         "    also dags/b.py, dags/c.py, dags/d.py, dags/e.py and 2 more",
-        f"  Is it a package? Add it to {REQUIREMENTS}",
     ]
     # With the next save it is told again.
     [first, *_] = terminal.after(sent("t", "b.py"), parsed("t", "b.py", error=missing))
@@ -239,6 +238,54 @@ def test_an_error_that_the_overtaking_save_mended_is_not_counted(terminal: Termi
     assert terminal.after(parsed("second", "a.py", {"a": 1}), settled("second")) == [
         "✓ dags/a.py → a (1 task)"
     ]
+
+
+def test_of_two_saves_that_settle_together_the_newer_one_counts(terminal: Terminal) -> None:
+    still_broken = parsed("first", "a.py", error="as before", news=False)
+    terminal.after(sent("first", "shop.py"), still_broken, parsed("first", "b.py", {"old": 1}))
+    terminal.after(parsed("first", "c.py", {"c": 1}), sent("second", "shop.py", "c.py"))
+    lines = terminal.after(
+        removed("second", "c.py", "c"),
+        parsed("second", "a.py", {"a": 1}),
+        parsed("second", "b.py", {"new": 1}),
+        settled("second"),
+    )
+    assert lines == ["✓ dags/c.py, dags/shop.py → a (1 task), new (1 task); removed c"]
+
+
+def test_many_files_of_two_saves_are_counted_together(terminal: Terminal) -> None:
+    terminal.after(sent("first", "a.py", count=20), sent("second", "b.py", count=20))
+    assert terminal.after(settled("second")) == ["✓ 40 files → no DAG affected"]
+    terminal.after(sent("first", "a.py", count=20), sent("second", "a.py", "b.py", count=30))
+    assert terminal.after(settled("second")) == ["✓ 30 files → no DAG affected"]
+
+
+def test_beside_a_file_that_breaks_those_that_stay_broken_are_counted(terminal: Terminal) -> None:
+    lines = terminal.after(
+        sent("s", "shop.py"),
+        parsed("s", "a.py", error="no such table"),
+        parsed("s", "b.py", error="as before", news=False),
+        settled("s"),
+    )
+    assert lines == [
+        "✗ dags/a.py  no such table",
+        "✓ dags/shop.py → 1 broken; 1 file is still broken",
+    ]
+
+
+def test_what_a_changed_variable_breaks_is_shown_once_and_counted(terminal: Terminal) -> None:
+    files = ["a.py", "b.py", "c.py"]
+    error = "KeyError: 'Variable day does not exist'"
+    trace = TRACE.replace("NameError: name 'Parm' is not defined", error)
+    first, *lines = terminal.after(
+        events.Parsing(snapshot="s", files=tuple(files), settings=("variables/day",)),
+        *(parsed("s", file, error=trace) for file in files),
+    )
+    assert first == f"✗ dags/shop/till.py:12  {error}"
+    assert lines[-2:] == [f"✗ 3 files: {error}", "    also dags/b.py, dags/c.py"]
+    assert sum(error in line for line in lines) == 1
+    # Later ones have nothing to do with it.
+    assert terminal.after(parsed("s", "d.py", error=trace))[0] == first
 
 
 def test_an_edit_and_its_undoing_are_one_line(terminal: Terminal) -> None:
