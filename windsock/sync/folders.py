@@ -22,7 +22,7 @@ from windsock.sync.times import EMPTY_PATIENCE
 from windsock.sync.watch import POLL, Hints, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 
 class Folder:
@@ -118,6 +118,12 @@ class Folder:
         left_out = (self._rules.own_line(path, is_directory=is_directory) for path, is_directory
                     in self._walk(self._rules))  # fmt: skip
         return next(filter(None, left_out), "")
+
+    def line_against(self, paths: Iterable[str]) -> str:
+        """The line of `.windsockignore` that leaves out one of these files, if it still exists."""
+        there = (path for path in paths if os.path.lexists(self.root / path))
+        lines = (self._rules.own_line_above(path) for path in there if self._rules is not None)
+        return next(filter(None, lines), "")
 
     def _walk(self, rules: Rules) -> Iterator[tuple[str, bool]]:
         """All paths down to those that are ignored, each with whether it is a folder."""
@@ -288,24 +294,27 @@ class Folders:
         """
         reasons = dict(self._missing)
         for folder in self._all:
-            before = self._count(folder, old)
-            if before and folder.name not in reasons and not self._count(folder, new):
-                line = folder.left_out_by()
+            before = self._paths(folder, old)
+            if before and folder.name not in reasons and not self._paths(folder, new):
+                line = folder.line_against(before)
                 why = (
                     f"line `{line}` of {folder.root / IGNORE_FILE} leaves out everything in "
                     f"{folder.title}"
                     if line
                     else f"{folder.title} is empty"
                 )
-                reasons[folder.name] = f"{why}, the store holds {before} files"
+                reasons[folder.name] = f"{why}, the store holds {len(before)} files"
         return reasons
 
-    def _count(self, folder: Folder, tree: Tree) -> int:
+    def _paths(self, folder: Folder, tree: Tree) -> Collection[str]:
+        """The files of a folder, by their paths there."""
         if not self._further:
-            return len(tree)
-        if folder.name:
-            return sum(path.startswith(folder.prefix) for path in tree.entries)
-        return sum(not self._is_hidden(path) for path in tree.entries)
+            return tree.entries
+        return [
+            path[len(folder.prefix) :]
+            for path in tree.entries
+            if (path.startswith(folder.prefix) if folder.name else not self._is_hidden(path))
+        ]
 
     def place(self, path: str) -> bytes:
         """The file of a path of the tree, on this machine."""

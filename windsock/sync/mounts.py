@@ -32,6 +32,11 @@ def is_silent(fstype: str) -> bool:
     return fstype in SILENT or fstype.startswith("fuse.")
 
 
+def reports_nothing(place: str, fstype: str) -> str:
+    """The sentence about a silent file system."""
+    return f"{place} is a {fstype} file system, which reports no changes"
+
+
 def silent_file_system(root: Path) -> str:
     """Why the folder's file system causes no events; empty if it causes some."""
     place = root.resolve()
@@ -40,20 +45,18 @@ def silent_file_system(root: Path) -> str:
     mount = max(reversed(mounts), key=lambda each: len(each.mountpoint), default=None)
     if mount is None or not is_silent(mount.fstype):
         return ""
-    return f"{mount.mountpoint} is a {mount.fstype} file system, which reports no changes"
+    return reports_nothing(mount.mountpoint, mount.fstype)
 
 
-def inner_mount(root: Path, rules: Rules) -> str:
-    """A file system inside the folder, as a sentence; empty if there is none.
-
-    It may be a silent one, or be mounted later over a folder that is watched.
-    """
+def inner_mounts(root: Path, rules: Rules) -> list[tuple[str, str]]:
+    """The file systems that are mounted inside the folder: the place and the type of each."""
     place = root.resolve()
+    found = []
     for mount in _partitions():
         inside = os.path.relpath(mount.mountpoint, place)
         if inside != "." and inside.split("/")[0] != ".." and not rules.ignores_below(inside):
-            return f"{mount.mountpoint} is another file system ({mount.fstype}) inside the folder"
-    return ""
+            found.append((mount.mountpoint, mount.fstype))
+    return found
 
 
 def _partitions() -> list[Any]:

@@ -160,6 +160,15 @@ class Rules:
                 return line if pattern.include and line in own else ""
         return ""
 
+    def own_line_above(self, path: str) -> str:
+        """The same of a file, or of a folder above it."""
+        parts = path.split("/")
+        lines = (
+            self.own_line("/".join(parts[:end]), is_directory=end < len(parts))
+            for end in range(1, len(parts) + 1)
+        )
+        return next(filter(None, lines), "")
+
     def ignores_below(self, path: str) -> bool:
         """Whether a file, or a folder above it, is ignored."""
         parts = path.split("/")

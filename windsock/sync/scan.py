@@ -263,6 +263,8 @@ class _Scanner:
 
     def look_again(self, paths: Collection[str]) -> Scan | None:
         """The previous scan with these files read again; None if everything must be scanned."""
+        if "" in paths:
+            return None  # The folder itself could not be read.
         self._entries = dict(self._previous.tree.entries)
         self._index = dict(self._previous.index)
         self._problems = [each for each in self._previous.problems if each.path not in paths]
@@ -330,7 +332,8 @@ class _Scanner:
     def _blame(self, path: str, error: OSError) -> None:
         if isinstance(error, FileNotFoundError):
             return
-        self._problems.append(Problem(path, f"it cannot be read: {error.strerror or error}"))
+        reason = f"it cannot be read: {error.strerror or error}"
+        self._problems.append(Problem(path or ".", reason))
         if not isinstance(error, NotADirectoryError):
             self._unread.add(path)
 

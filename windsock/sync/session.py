@@ -75,11 +75,12 @@ def _kept(found: Scan, store: Tree, unknown: Collection[str]) -> Scan:
     """What was found; of these files and folders also what is in the store and was not found."""
     if not unknown:
         return found
-    below = tuple(f"{path}/" for path in unknown)
+    names = {path.rstrip("/") for path in unknown}
+    below = tuple(f"{name}/" if name else "" for name in names)  # "" is all of the DAG folder.
     kept = {
         path: entry
         for path, entry in store.entries.items()
-        if path in unknown or path.startswith(below)
+        if path in names or path.startswith(below)
     }
     return dataclasses.replace(found, tree=Tree(kept | found.tree.entries))
 
@@ -169,8 +170,10 @@ class SyncSession:
         self._equal = False
         self._halted: events.Halted | None = None
         self._empty_allowed = False
+        self._allowed: set[str] = set()
         self._moved: dict[str, int] = {}
-        self._emptied: dict[str, float] = {}
+        self._emptied: frozenset[str] = frozenset()
+        self._emptied_since: float | None = None
 
         self._waiters: queue.SimpleQueue[Waiter] = queue.SimpleQueue()
         self._settings: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
@@ -257,7 +260,8 @@ class SyncSession:
         """Do one round: connect, scan, send.
 
         Args:
-            wake: The hints of the watcher; None to look at everything.
+            wake: The hints of the watcher; None to look at everything, or, while the save waits
+                for files that were just emptied, at these.
 
         Raises:
             StoreBusy: Another session syncs the store, or took it over.
@@ -265,10 +269,12 @@ class SyncSession:
         if wake is not None and self._since is None:
             self._since = wake.since
         waiters = self._take_waiters()
-        if wake is None or wake.paths is None or self._hinted is None or waiters:
+        emptied, self._emptied = self._emptied, frozenset()
+        paths = wake.paths if wake is not None else emptied or None
+        if paths is None or self._hinted is None or waiters:
             self._hinted = None
         else:
-            self._hinted |= wake.paths
+            self._hinted |= paths
         settled = False
         try:
             settled = self._work(waiters)
@@ -311,7 +317,8 @@ class SyncSession:
         if self._halted is not None and not self._halted.folders:
             _answer(waiters, EnvironmentFailure(self._halted.reason, HALT_HINT))
             return True
-        if self._just_emptied(found, store):
+        self._emptied = self._just_emptied(found, store)
+        if self._emptied:
             self._since, self._due = since, self._clock() + SOON
             return False
         if not self._bring_up(link, found, store, since=since, urgent=bool(waiters)):
@@ -437,21 +444,27 @@ class SyncSession:
             found, tree=Tree(entries), unsettled=found.unsettled.union(moving)
         )
 
-    def _just_emptied(self, found: Scan, store: Tree) -> bool:
-        """Whether there is a file that was not empty a moment ago, and may be written in a moment.
+    def _just_emptied(self, found: Scan, store: Tree) -> frozenset[str]:
+        """The files that were not empty a moment ago, and may be written in a moment.
 
-        The whole save waits for that: a part of it would be a state that never was.
+        The whole save waits for that: a part of it would be a state that never was. It does not
+        wait longer if more and more files are emptied.
         """
-        now = self._clock()
-        self._emptied = {
-            path: self._emptied.get(path, now)
+        emptied = frozenset(
+            path
             for path, entry in found.tree.entries.items()
             if entry.kind == "file"
             and entry.size == 0
             and (before := store.entries.get(path)) is not None
             and before.size > 0
-        }
-        return any(now - since < EMPTY_PATIENCE for since in self._emptied.values())
+        )
+        if not emptied:
+            self._emptied_since = None
+        elif self._emptied_since is None:
+            self._emptied_since = self._clock()
+        elif self._clock() - self._emptied_since >= EMPTY_PATIENCE:
+            return frozenset()
+        return emptied
 
     def _halts(self, found: Scan, store: Tree) -> Collection[str]:
         """Tell which folders would be emptied in the store, and nobody has allowed that.
@@ -460,16 +473,17 @@ class SyncSession:
             The names of those that are further folders.
         """
         reasons = self._folders.halted(found.tree, store)
-        if not reasons:
-            self._empty_allowed = False
         if self._empty_allowed:
-            reasons = {}
+            self._empty_allowed = False
+            self._allowed |= reasons.keys()
+        self._allowed &= reasons.keys()
+        reasons = {name: why for name, why in reasons.items() if name not in self._allowed}
         before, self._halted = self._halted, None
         if reasons:
             # Without the DAG folder nothing is sent.
             names = () if "" in reasons else tuple(sorted(reasons))
             self._halted = events.Halted(reason="; ".join(reasons.values()), folders=names)
-            if before is None or before.folders != names:
+            if before != self._halted:
                 self._publish(self._halted)
         elif before is not None:
             self._publish(events.Resumed())
@@ -512,6 +526,7 @@ class SyncSession:
             self._store, self._store_id = found.tree, found.tree.id
             self._reconnect.succeed()
             self._publish_sent(upload, since, size)
+        self._emptied_since = None
         self._moved.clear()
         self._resend.succeed()
         self._refusal, self._repairs = "", 0

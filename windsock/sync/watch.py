@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
-from windsock.sync.mounts import MountChanges, inner_mount, silent_file_system
+from windsock.sync.mounts import (
+    MountChanges,
+    inner_mounts,
+    is_silent,
+    reports_nothing,
+    silent_file_system,
+)
 from windsock.sync.rules import IGNORE_FILE
 
 if sys.platform == "linux":
@@ -200,6 +206,7 @@ class Watcher:
         self._backend: Backend | None = None
         self._watched: tuple[int, int, Rules] | None = None
         self._mounts: MountChanges | None = None
+        self._inner: list[tuple[str, str]] = []
         self._blind = ""
         self._noted = ""
         self.interval = ABSENT
@@ -250,24 +257,24 @@ class Watcher:
         *here, rules = self._watched
         try:
             status = self._root.stat()
+            there = [status.st_dev, status.st_ino]
         except OSError:
-            return True
+            there = []
         changed = self._mounts is not None and self._mounts.happened()
-        if changed and self._blind != self._blind_spot(rules):
-            self._watched = None
+        if there != here or (changed and self._inner != inner_mounts(self._root, rules)):
+            self._watched = None  # It is told once.
             return True
-        return [status.st_dev, status.st_ino] != here
-
-    def _blind_spot(self, rules: Rules) -> str:
-        """Why hints do not come for all changes; empty if they do."""
-        return silent_file_system(self._root) or inner_mount(self._root, rules)
+        return False
 
     def _start(self, rules: Rules) -> None:
         self._mounts = MountChanges()
-        self._blind = self._blind_spot(rules)
-        if silent_file_system(self._root):
+        self._inner = inner_mounts(self._root, rules)
+        self._blind = silent_file_system(self._root)
+        if self._blind:
             self._slow_down(self._blind)
             return
+        silent = [reports_nothing(*mount) for mount in self._inner if is_silent(mount[1])]
+        self._blind = next(iter(silent), "")
         backend: Backend | None = None
         try:
             backend = self._make_backend(self._root, rules, self._hint)

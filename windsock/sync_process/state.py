@@ -77,6 +77,8 @@ class SyncState:
                 news = before is None or before.reason != event.reason
             case events.Busy():
                 self.connected, self.settled, self.busy = False, None, event
+                self.halted = None  # The session has ended; the next one tells what it finds.
+                self.problems.clear()
             case events.Behind(count=count):
                 self.behind = count
                 news = self._catching_up

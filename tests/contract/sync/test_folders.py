@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.sync.rig import SESSION, content_of, wait_until
+from tests.contract.sync.rig import SESSION, Rig, content_of, wait_until
 from windsock import events
 from windsock.errors import EnvironmentFailure
-from windsock.sync.watch import POLL
+from windsock.sync import folders
+from windsock.sync.scan import Scan, scan
+from windsock.sync.times import EMPTY_PATIENCE
+from windsock.sync.watch import POLL, Wake
 
 if TYPE_CHECKING:
-    from tests.contract.sync.rig import Rig
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -129,6 +133,70 @@ def test_a_folder_that_vanishes_halts_the_sync_until_it_is_back(rig: Rig, includ
         wait_until(lambda: synced(rig, include), "it is watched again")
 
 
+def test_what_was_allowed_of_one_folder_is_not_allowed_of_another(rig: Rig, include: Path) -> None:
+    file = rig.write("a.py", "a")
+    (include / "prices.py").write_text("x")
+    with rig.running(further={"include": include}) as session:
+        session.request_scan()
+        include.rename(include.with_name("away"))
+        rig.wait_for(events.Halted)
+        session.allow_empty()
+        rig.wait_for(events.Resumed)
+        session.request_scan()
+        assert set(content_of(rig.current)) == {"a.py"}
+        file.unlink()
+        assert rig.wait_for(events.Halted, count=2).folders == ()
+        assert set(content_of(rig.current)) == {"a.py"}
+
+
+def test_a_halt_is_told_again_when_its_reason_changes(rig: Rig) -> None:
+    rig.write("a.py", "a")
+    with rig.running() as session:
+        session.request_scan()
+        (rig.root / "a.py").unlink()
+        assert "is empty" in rig.wait_for(events.Halted).reason
+        rig.root.rmdir()
+        assert "cannot be read" in rig.wait_for(events.Halted, count=2).reason
+
+
+def test_a_listing_that_ends_too_early_takes_nothing_away(
+    rig: Rig, include: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the DAG folder and of a further one: a network or a disk that fails for a moment."""
+    really, broken = os.scandir, threading.Event()
+
+    def fail(path: Any) -> Any:
+        fails = broken.is_set() and threading.current_thread().name == SESSION
+        return half(path) if fails and os.fsencode(path) in roots else really(path)
+
+    @contextlib.contextmanager
+    def half(path: Any) -> Iterator[Any]:
+        def items() -> Iterator[Any]:
+            yield next(all_items)
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+        with really(path) as all_items:
+            yield items()
+
+    roots = (os.fsencode(rig.root), os.fsencode(include))
+    monkeypatch.setattr(os, "scandir", fail)
+    for name in ("a.py", "b.py"):
+        rig.write(name, name)
+        (include / name).write_text(name)
+    with rig.running(further={"include": include}) as session:
+        session.request_scan()
+        broken.set()
+        rig.write("a.py", "new")
+        session.request_scan()
+        assert len(content_of(rig.current)) == 4
+        told = {each.path for each in rig.of(events.NotSynced)}
+        assert told == {".", "include/."}
+        broken.clear()
+        rig.wait_for(events.SyncedAgain, count=2)
+        session.request_scan()
+        assert synced(rig, include)
+
+
 def test_a_link_that_is_swapped_leads_to_the_new_folder_within_a_moment(
     rig: Rig, include: Path
 ) -> None:
@@ -229,6 +297,20 @@ def test_a_rule_that_leaves_out_everything_is_named(rig: Rig) -> None:
         assert set(content_of(rig.current)) == {"a.py"}
 
 
+def test_a_rule_is_not_blamed_for_files_that_are_gone(rig: Rig) -> None:
+    rig.write("team/a.py", "a")
+    rig.write("data.csv", "x")
+    rig.write(".windsockignore", "*.csv\n")
+    with rig.running() as session:
+        session.request_scan()
+        (rig.root / "team/a.py").rename(rig.root.parent / "a.py")
+        assert "is empty" in rig.wait_for(events.Halted).reason
+        rig.write("team/a.py", "a")
+        rig.wait_for(events.Resumed)
+        rig.write(".windsockignore", "*.csv\nteam/\n")
+        assert "line `team/`" in rig.wait_for(events.Halted, count=2).reason
+
+
 def test_an_unreadable_subfolder_stays_as_it_was_and_is_told(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +361,40 @@ def test_a_file_that_is_emptied_and_then_written_is_never_empty_in_the_store(rig
         (rig.root / "a.py").write_text("")  # It is meant.
         session.request_scan()
         assert (rig.current / "a.py").read_text() == ""
+
+
+def test_files_that_are_emptied_one_by_one_hold_nothing_back_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Any] = []
+
+    def look(*arguments: Any, only: Any, **options: Any) -> Scan:
+        looked_at.append(only)
+        return scan(*arguments, only=only, **options)
+
+    monkeypatch.setattr(folders, "scan", look)
+    rig = Rig(tmp_path, "memory")
+    names = [f"{number}.py" for number in range(6)]
+    for name in names:
+        rig.write(name, name)
+    clock = [0.0]
+    session = rig.session(clock=lambda: clock[0])
+    try:
+        session.step()
+        for before, name in zip(["", *names], names, strict=False):
+            rig.write(name, "")
+            if before:  # Each is empty for a moment only.
+                rig.write(before, f"# {before}")
+            session.step(Wake(clock[0], frozenset(filter(None, (before, name)))))
+            clock[0] += EMPTY_PATIENCE / 8
+            session.step()
+            clock[0] += EMPTY_PATIENCE / 8
+        assert len(rig.of(events.Sent)) == 2
+        assert (rig.current / names[0]).read_text() == f"# {names[0]}"
+        assert frozenset(names[:1]) in looked_at
+        assert None not in looked_at[1:9]  # Until the wait ends, only these files.
+    finally:
+        session.close()
 
 
 def test_a_file_that_is_too_large_to_keep_is_read_from_its_own_folder(

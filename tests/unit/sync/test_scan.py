@@ -15,6 +15,7 @@ from windsock.sync.rules import Rules
 from windsock.sync.scan import Entry, Scan, Tree, difference, scan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -223,6 +224,28 @@ def test_a_folder_that_cannot_be_read_is_not_known_and_is_read_again(
     monkeypatch.setattr(os, "scandir", really)
     again = scan(tmp_path, RULES, found, only={"b.py"})
     assert set(again.tree.entries) == {"b.py", "sub/deep/a.py"}
+    assert not again.unread
+
+
+def test_a_root_that_was_listed_in_part_is_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.py").write_text("x")
+    really, calls = os.scandir, iter([False, True])
+
+    @contextlib.contextmanager
+    def fail(path: Any) -> Iterator[Any]:
+        with really(path) as items:
+            if next(calls, False):  # The first call only sees whether there is a folder.
+                raise OSError(errno.EIO, "Input/output error")
+            yield items
+
+    monkeypatch.setattr(os, "scandir", fail)
+    found = scan(tmp_path, RULES)
+    assert found.unread == {""}
+    assert list(reasons(found)) == ["."]
+    again = scan(tmp_path, RULES, found, only=())
+    assert set(again.tree.entries) == {"a.py"}
     assert not again.unread
 
 

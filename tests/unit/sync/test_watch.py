@@ -354,7 +354,7 @@ def test_file_systems_that_report_no_changes_are_known(fstype: str) -> None:
     assert not mounts.is_silent("ext4")
 
 
-def test_a_file_system_inside_the_folder_is_scanned_often_unless_it_is_ignored(
+def test_a_file_system_inside_the_folder_is_watched_or_scanned_often_unless_it_is_ignored(
     tmp_path: Path, hints: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = [
@@ -373,9 +373,15 @@ def test_a_file_system_inside_the_folder_is_scanned_often_unless_it_is_ignored(
     assert watcher.is_elsewhere()
     assert watcher.watch(RULES) is False
     assert not watcher.is_elsewhere()
+    assert watcher.watch(RULES) is True
+    assert (watcher.interval, notes) == (CHECK, [])
+    places.append(SimpleNamespace(mountpoint=str(tmp_path / "share"), fstype="9p"))
+    assert watcher.is_elsewhere()
+    assert watcher.watch(RULES) is False
+    assert not watcher.is_elsewhere()
     assert watcher.watch(RULES) is False
     assert watcher.interval == POLL
-    assert str(tmp_path / "sub") in notes[0]
+    assert str(tmp_path / "share") in notes[0]
     watcher.stop()
 
 
@@ -389,11 +395,11 @@ def test_a_mount_is_noticed_when_it_is_made(tmp_path: Path) -> None:
     try:
         assert changes.happened()
         assert not changes.happened()
-        assert "tmpfs" in mounts.inner_mount(tmp_path, RULES)
+        assert mounts.inner_mounts(tmp_path, RULES) == [(str(tmp_path / "sub"), "tmpfs")]
     finally:
         subprocess.run(["umount", str(tmp_path / "sub")], check=True)  # noqa: S607 - of the system
     assert changes.happened()
-    assert mounts.inner_mount(tmp_path, RULES) == ""
+    assert mounts.inner_mounts(tmp_path, RULES) == []
     changes.close()
 
 
@@ -407,10 +413,12 @@ def test_a_link_that_is_swapped_is_elsewhere(tmp_path: Path, hints: Counted) -> 
     (tmp_path / "new").symlink_to("two")
     (tmp_path / "new").rename(tmp_path / "dags")
     assert watcher.is_elsewhere()
+    assert not watcher.is_elsewhere()  # It is told once: a link that is cut looks only later.
     watcher.watch(RULES)
     assert not watcher.is_elsewhere()
     (tmp_path / "dags").unlink()
     assert watcher.is_elsewhere()
+    assert not watcher.is_elsewhere()
     watcher.stop()
 
 

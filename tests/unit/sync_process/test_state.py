@@ -237,6 +237,14 @@ def test_somebody_else_who_syncs_is_shown_until_we_are_connected() -> None:
     assert rig.state.take_over() == ""
 
 
+def test_what_a_session_found_is_forgotten_when_somebody_else_syncs(rig: Rig) -> None:
+    rig.take(events.NotSynced(path="x.sock", reason="a socket"), EMPTY, ANNA)
+    rig.state.take_over()
+    rig.take(events.NotSynced(path="y.sock", reason="a socket"), connected("old"), caught_up("new"))
+    state = rig.state.as_json()
+    assert (state["halted"], list(state["problems"])) == ("", ["y.sock"])
+
+
 def test_what_stops_saves_is_the_state_until_it_is_over(rig: Rig) -> None:
     assert rig.state.as_json()["troubles"] == []
     assert rig.state.as_json()["healthy"] is True
@@ -261,7 +269,7 @@ def test_each_trouble_is_shown_as_it_was_published(rig: Rig) -> None:
         assert events.to_json(rig.last) in rig.state.as_json()["troubles"]
         assert rig.state.as_json()["healthy"] is False
     types = [each["type"] for each in rig.state.as_json()["troubles"]]
-    assert types == ["busy", "halted"]  # Who is busy is not connected; that goes without saying.
+    assert types == ["busy"]  # Who is busy is not connected; that goes without saying.
 
 
 def test_what_was_parsed_during_a_cut_is_published_after_it(rig: Rig) -> None:
