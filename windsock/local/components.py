@@ -16,6 +16,7 @@ from windsock.errors import ConfigurationError
 from windsock.files import cannot
 from windsock.local.programs import LOGS, RUN, Program
 from windsock.local.sockets import socket_path
+from windsock.local.variables import WINDSOCKS_OWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -289,7 +290,7 @@ def inherited_variables(own: Mapping[str, str], *, scripts: Path | None = None) 
     inherited = {
         name: value
         for name, value in own.items()
-        if not name.startswith(("AIRFLOW__", "AIRFLOW_HOME", "PYTHON", "VIRTUAL_ENV", "WINDSOCK_"))
+        if not name.startswith(("AIRFLOW__", *WINDSOCKS_OWN))
     }
     if scripts is not None:
         inherited["PATH"] = f"{scripts}{os.pathsep}{own.get('PATH', os.defpath)}"

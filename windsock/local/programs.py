@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError
 from windsock.local.remote import USER
+from windsock.local.variables import WINDSOCKS_OWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,7 +89,8 @@ class Program:
     def description_file(self) -> str:
         """Where its description lies, relative to the state folder.
 
-        What it inherits does not count: a second `up` from another terminal restarts nothing.
+        What it inherits does not count: a second `up` from another terminal restarts nothing,
+        unless the project's variables, which are the program's own, differ there.
         """
         digest = hashlib.sha256(self.describe({}).encode()).hexdigest()[:16]
         return f"{RUN}/programs/{self.name}-{digest}.json"
@@ -153,10 +155,6 @@ def _escaped(value: str) -> str:
     return value.replace("%", "%%")
 
 
-WINDSOCKS_OWN = ("AIRFLOW__", "AIRFLOW_HOME", "PYTHON", "WINDSOCK_")
-"""What the names of variables begin with that windsock sets for programs."""
-
-
 def changed_variables(state: Path, programs: Iterable[Program]) -> list[str]:
     """The names of the variables that programs would get, and that those which run do not have.
 
@@ -182,4 +180,5 @@ def changed_variables(state: Path, programs: Iterable[Program]) -> list[str]:
         if running != wanted:
             return []
         names |= {name for name in {*before, *after} if before.get(name) != after.get(name)}
-    return [] if any(name.startswith(WINDSOCKS_OWN) for name in names) else sorted(names)
+    ours = ("AIRFLOW__", *WINDSOCKS_OWN)
+    return [] if any(name.startswith(ours) for name in names) else sorted(names)

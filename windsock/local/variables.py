@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
+from dotenv.variables import parse_variables
 
 from windsock.errors import ConfigurationError
 
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from dotenv.parser import Binding
+
 SHELL_PREFIXES = ("AIRFLOW_VAR_", "AIRFLOW_CONN_")
 """Airflow's own names of variables and connections: of the shell, these alone go to Airflow."""
 
 WINDSOCKS_OWN = ("AIRFLOW_HOME", "PYTHON", "VIRTUAL_ENV", "WINDSOCK_")
 """What the names of variables begin with that windsock alone sets for Airflow's processes."""
+
+THE_MACHINES = ("HOME", "HOSTNAME", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER")
+"""Variables of the machine, or the container, that a process runs on: those of the author's shell
+are wrong elsewhere, and another PATH here is one without Airflow's programs."""
 
 
 def read_env_file(path: Path, shell: Mapping[str, str]) -> dict[str, str]:
@@ -40,15 +46,26 @@ def read_env_file(path: Path, shell: Mapping[str, str]) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}", "It must be UTF-8.") from error
+    found: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             raise ConfigurationError(
                 f"{path}:{binding.original.line}: this is no line of an environment file",
                 "Write NAME=value, one a line; quote a value that has spaces or quotes in it.",
             )
-    found = dotenv_values(stream=io.StringIO(text))
-    wanted = {name: shell.get(name, value) for name, value in found.items()}
-    return {name: value for name, value in wanted.items() if value is not None}
+        if binding.key is not None:
+            value = shell.get(binding.key, _value(binding, {**found, **shell}))
+            if value is not None:
+                found[binding.key] = value
+    return found
+
+
+def _value(binding: Binding, variables: Mapping[str, str]) -> str | None:
+    """The value of a line, with `${NAME}` replaced; in single quotes it is literal."""
+    literal = binding.original.string.partition("=")[2].lstrip().startswith("'")
+    if binding.value is None or literal:
+        return binding.value
+    return "".join(atom.resolve(variables) for atom in parse_variables(binding.value))
 
 
 def project_variables(path: Path, shell: Mapping[str, str]) -> dict[str, str]:
@@ -63,11 +80,11 @@ def project_variables(path: Path, shell: Mapping[str, str]) -> dict[str, str]:
     """
     given = {name: value for name, value in shell.items() if name.startswith(SHELL_PREFIXES)}
     found = {**given, **read_env_file(path, shell)}
-    return {name: found[name] for name in sorted(found) if not name.startswith(WINDSOCKS_OWN)}
+    return {name: found[name] for name in sorted(found) if not _taken(name)}
 
 
 def ignored(path: Path, shell: Mapping[str, str], *, own: Collection[str]) -> list[str]:
-    """The names in the file that have no effect: windsock sets them itself.
+    """The names in the file that have no effect: windsock or the machine sets them.
 
     Args:
         path: Of the environment file.
@@ -75,4 +92,8 @@ def ignored(path: Path, shell: Mapping[str, str], *, own: Collection[str]) -> li
         own: The names that windsock sets.
     """
     names = read_env_file(path, shell)
-    return sorted(name for name in names if name in own or name.startswith(WINDSOCKS_OWN))
+    return sorted(name for name in names if name in own or _taken(name))
+
+
+def _taken(name: str) -> bool:
+    return name.startswith(WINDSOCKS_OWN) or name in THE_MACHINES

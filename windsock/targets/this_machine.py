@@ -78,7 +78,8 @@ class ThisMachine:
             own: The names that windsock sets.
         """
         if names := ignored(self.env_file, self.variables, own=own):
-            console.warning(f"{self.env_file.name}: windsock sets {', '.join(names)} itself")
+            console.warning(f"{self.env_file.name}: without effect: {', '.join(names)}")
+            console.detail("windsock, or the machine that Airflow runs on, sets them.")
             console.detail("Settings of Airflow stand below `airflow` in invoke.yaml.")
 
     @property

@@ -49,6 +49,23 @@ def test_nothing_in_it_is_run(tmp_path: Path) -> None:
     assert read_env_file(path, {}) == {"A": "$(touch ran)", "B": "`touch ran`"}
 
 
+def test_single_quotes_are_literal_and_the_shell_wins_within_values_too(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text(
+        "HOST=here\nA='pa${ss}word'\nexport B = 'x${HOST}' # '\n"
+        """C="${HOST}'s"\nD=${HOST}\nE=${NOWHERE:-there}\nF=a'${HOST}'\n"""
+    )
+    assert read_env_file(path, {"HOST": "away"}) == {
+        "HOST": "away",
+        "A": "pa${ss}word",
+        "B": "x${HOST}",
+        "C": "away's",
+        "D": "away",
+        "E": "there",
+        "F": "a'away'",
+    }
+
+
 @pytest.mark.parametrize("text", ["\ufeffA=1\r\nB=2\r\n", "A=1\nB=2"])
 def test_how_windows_writes_it_does_not_matter(tmp_path: Path, text: str) -> None:
     path = tmp_path / ".env"
@@ -69,10 +86,16 @@ def test_the_shell_wins(file: Path) -> None:
 
 def test_what_windsock_sets_itself_has_no_effect_and_is_named(tmp_path: Path) -> None:
     path = tmp_path / ".env"
-    path.write_text("AIRFLOW_HOME=/usr/local/airflow\nAIRFLOW__CORE__EXECUTOR=X\nA=1\n")
-    assert list(project_variables(path, {})) == ["A", "AIRFLOW__CORE__EXECUTOR"]
-    own = {"AIRFLOW__CORE__EXECUTOR"}
-    assert ignored(path, {}, own=own) == ["AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR"]
+    path.write_text(
+        "AIRFLOW_HOME=/usr/local/airflow\nAIRFLOW__CORE__EXECUTOR=X\nA=1\n"
+        "PATH=/mine:$PATH\nHOME=/root\nPYTHONPATH=/lib\nPATH_OF_EXPORTS=/exports\n"
+    )
+    shell = {"PATH": "/home/me/bin", "HOME": "/home/me"}
+    wanted = ["A", "AIRFLOW__CORE__EXECUTOR", "PATH_OF_EXPORTS"]
+    assert list(project_variables(path, shell)) == wanted
+    assert ignored(path, shell, own={"AIRFLOW__CORE__EXECUTOR"}) == [
+        *("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "HOME", "PATH", "PYTHONPATH")
+    ]
 
 
 @pytest.mark.parametrize(
