@@ -660,6 +660,14 @@ def test_a_check_finds_further_folders_by_their_names(rig: Rig) -> None:
     assert outcome == {"file": "prices.py", "errors": errors}
 
 
+def test_a_check_asks_no_database_that_the_project_names(rig: Rig) -> None:
+    lines = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgresql://host/airflow", "CURRENCY=EUR"]
+    (rig.project / ".env").write_text("\n".join(lines))
+    rig.python("""echo "{\\"found\\": \\"$CURRENCY $AIRFLOW__DATABASE__SQL_ALCHEMY_CONN\\"}\"""")
+    [outcome] = LocalChecker(rig.parts()).check("/dags", progress=lambda _: None)
+    assert outcome == {"found": "EUR "}
+
+
 def test_a_check_that_breaks_shows_its_last_words(rig: Rig) -> None:
     rig.python("""echo '{"file": "a.py"}'; echo 'no airflow here' >&2; exit 3""")
     outcomes = rig.checker.check("/dags", progress=lambda _: None)
