@@ -193,7 +193,10 @@ def test_images_go_to_the_registry_of_the_settings_but_not_for_kind(tmp_path: Pa
 def test_a_build_sees_what_its_image_is_made_of(tilt: Tilt, target: str) -> None:
     call = tilt.named("docker_build", {"airflow": AIRFLOW, "postgres": POSTGRES}[target])
     assert (call["dockerfile"], call["target"]) == (recipe.DOCKERFILE, target)
-    for name in [*recipe.content(DEFAULTS, target), recipe.CERTIFICATES]:
+    files = [*recipe.content(DEFAULTS, target), recipe.CERTIFICATES]
+    if target == "airflow":
+        files.append("docker/constraints.txt")  # `-c constraints.txt` of requirements.txt
+    for name in files:
         assert any(Path(name).is_relative_to(seen) for seen in call["only"]), name
     for seen in call["only"]:
         assert (ROOT / seen).exists(), seen
