@@ -171,6 +171,20 @@ def settings_of(objects: Sequence[Manifest]) -> Manifest:
     )
 
 
+def variables_of(objects: Sequence[Manifest]) -> set[str]:
+    """The names that manifests set themselves, over the project's variables."""
+    pods = [(item.get("spec") or {}).get("template") for item in objects]
+    containers = [
+        each for pod in pods if isinstance(pod, dict) for each in pod["spec"]["containers"]
+    ]
+    return {
+        variable["name"]
+        for container in containers
+        if f'"{VARIABLES}"' in json.dumps(container.get("envFrom"))
+        for variable in container.get("env") or []
+    }
+
+
 def render(project: Path, overlay: str) -> list[Manifest]:
     """What `kubectl kustomize` makes of an overlay alone."""
     folder = _overlay(project, overlay)

@@ -11,11 +11,12 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from windsock.cluster.api.client import MANAGED
 from windsock.cluster.api.failures import CONFLICT, Refusal
-from windsock.errors import EnvironmentFailure
+from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.local.secrets import ADMIN, Secrets
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ DATABASE = "airflow"
 WAREHOUSE = "warehouse"
 WAREHOUSE_VARIABLE = "AIRFLOW_CONN_WAREHOUSE"
 HOST = "postgres"
+
+KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+"""A key of a Secret."""
 
 _KEYS = {
     "fernet_key": "AIRFLOW__CORE__FERNET_KEY",
@@ -70,7 +74,15 @@ def ensure_variables(cluster: Cluster, variables: Mapping[str, str]) -> list[str
 
     Returns:
         The names of those that have changed.
+
+    Raises:
+        ConfigurationError: A name cannot be a key of a Secret; nothing is changed then.
     """
+    if refused := sorted(name for name in variables if not KEY.fullmatch(name)):
+        raise ConfigurationError(
+            f"Kubernetes refuses these names of variables: {', '.join(map(repr, refused))}",
+            "Give them others, in `.env` or your shell: letters, digits, `_`, `-` and `.`.",
+        )
     found = cluster.get("v1", "Secret", VARIABLES)
     before = (found.get("data") or {}) if found else {}
     wanted = {

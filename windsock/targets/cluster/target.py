@@ -175,7 +175,7 @@ class ClusterTarget:
                 ensure_secret(parts)
                 stack.enter_context(parts.lease.for_change())
                 objects = parts.objects()
-                own = manifests.settings_of(objects)["data"]
+                own = {*manifests.settings_of(objects)["data"], *manifests.variables_of(objects)}
                 parts.warn_of_ignored_variables(console, own)
                 if names := secrets.ensure_variables(parts.cluster, parts.project_variables):
                     console.line(f"variables changed: {', '.join(names)}; Airflow restarts")

@@ -208,6 +208,16 @@ def test_pods_keep_to_the_restricted_profile(objects: Objects) -> None:
 
 
 @needs_kubectl
+def test_the_variables_are_known_that_manifests_set_over_those_of_the_project(
+    objects: Objects,
+) -> None:
+    found = manifests.variables_of(list(objects.values()))
+    assert found >= {"AIRFLOW_CONN_WAREHOUSE", "AIRFLOW__CORE__FERNET_KEY"}
+    assert found >= {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__API_AUTH__JWT_SECRET"}
+    assert not [name for name in found if name.startswith("POSTGRES_")]
+
+
+@needs_kubectl
 def test_only_the_scheduler_has_a_token(objects: Objects) -> None:
     with_token = {
         name for name, pod in pods(objects) if pod["spec"]["automountServiceAccountToken"]

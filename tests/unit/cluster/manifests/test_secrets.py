@@ -7,7 +7,7 @@ import pytest
 
 from windsock.cluster.api.failures import CONFLICT, FORBIDDEN, Refusal
 from windsock.cluster.manifests import secrets
-from windsock.errors import EnvironmentFailure
+from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.local.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -134,6 +134,15 @@ def test_the_variables_of_the_project_are_a_secret_that_follows_them() -> None:
     assert ensure() == ["AIRFLOW_VAR_A", "B"]
     assert namespace.secret is None
     assert namespace.writes == ["create", "delete", "create", "delete"]
+
+
+def test_a_name_that_kubernetes_refuses_is_told_before_anything_is_deleted() -> None:
+    namespace = Namespace()
+    secrets.ensure_variables(namespace, {"A": "1"})  # type: ignore[arg-type] # a fake
+    with pytest.raises(ConfigurationError, match="'A/B', 'PRIX_É'") as caught:
+        secrets.ensure_variables(namespace, {"A": "2", "PRIX_É": "x3", "A/B": ""})  # type: ignore[arg-type] # a fake
+    assert "x3" not in str(caught.value)
+    assert namespace.writes == ["create"]
 
 
 def test_the_digest_of_variables_is_keyed(tmp_path: Path) -> None:
