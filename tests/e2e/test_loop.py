@@ -36,7 +36,8 @@ def tasks_of(environment: Project, dag_id: str) -> list[str]:
 def test_a_new_file_an_edit_and_a_deletion_each_show_at_once(
     environment: Project, folder: Folder
 ) -> None:
-    folder.save("trade.py", dag_source("trade", ["buy"]))
+    top = "import importlib.metadata\nassert importlib.metadata.version('apache-airflow-core')"
+    folder.save("trade.py", dag_source("trade", ["buy"], top=top))
     assert_in_step(environment, dags=["trade"])
     assert tasks_of(environment, "trade") == ["buy"]
 

@@ -107,9 +107,9 @@ class NotingFinder:
                 return
             self._note(candidate)
 
-    def invalidate_caches(self) -> None:
-        """Forget what the folders held."""
-        importlib.machinery.PathFinder.invalidate_caches()
+    def __getattr__(self, name: str) -> Any:
+        """All else that Python's own finder can do, such as to find installed distributions."""
+        return getattr(importlib.machinery.PathFinder, name)
 
 
 def note_modules(note: Callable[[str], object], watches: Callable[[str], bool]) -> None:

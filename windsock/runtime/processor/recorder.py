@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import sys
 import tempfile
@@ -88,11 +89,10 @@ class Recording:
         self._write(RESULT + b"%.4f " % seconds + result)
 
     def _write(self, item: bytes) -> None:
-        with contextlib.suppress(OSError, ValueError):  # The DAG file may have closed our file,
-            if (
-                os.fstat(self._file.fileno()).st_ino == self._inode
-            ):  # and have one of its own there.
-                self._file.write(item + SEPARATOR)
+        # The DAG file may have closed our file, and have one of its own there.
+        with contextlib.suppress(OSError, ValueError):
+            if os.fstat(self._file.fileno()).st_ino == self._inode:
+                self._file.write(item.replace(SEPARATOR, b"") + SEPARATOR)
 
     def read(self) -> Notes:
         """What was noted; closes the recording."""
@@ -106,14 +106,14 @@ class Recording:
         *items, _ = os.pread(descriptor, os.fstat(descriptor).st_size, 0).split(SEPARATOR)
         notes = Notes(
             paths=set(_texts(items, USED)),
-            begun=next((float(text) for text in _texts(items, BEGUN)), None),
+            begun=next(filter(None, map(_number, _texts(items, BEGUN))), None),
             settings=frozenset(_texts(items, READ)),
             outside=frozenset(_texts(items, OUTSIDE)),
         )
         for item in items:
             if item.startswith(RESULT):
                 seconds, _, result = item[1:].partition(b" ")
-                return replace(notes, seconds=float(seconds), result=result)
+                return replace(notes, seconds=_number(os.fsdecode(seconds)) or 0.0, result=result)
         return notes
 
     def close(self) -> None:
@@ -123,6 +123,15 @@ class Recording:
 
 def _texts(items: list[bytes], kind: bytes) -> Iterator[str]:
     return (os.fsdecode(item[1:]) for item in items if item.startswith(kind))
+
+
+def _number(text: str) -> float | None:
+    """The number that a text is; None if it is none: a DAG file may write into our file."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def setting_of(request: Any) -> str:
@@ -216,8 +225,10 @@ class _Uses:
         if path[len(self._prefix) :] not in self._seen:
             self._note(path[len(self._prefix) :])
             self._resolving = True
-            real = os.path.realpath(path)  # A link: what it leads to is used as well.
-            self._resolving = False
+            try:
+                real = os.path.realpath(path)  # A link: what it leads to is used as well.
+            finally:
+                self._resolving = False
             if real.startswith(self._prefix):
                 self._note(real[len(self._prefix) :])
         return True
@@ -264,4 +275,5 @@ def _source(bytecode: str) -> str:
 
 def _called_by_import_system() -> bool:
     caller = sys._getframe(2)  # noqa: SLF001 - an audit hook has no other way to see its caller
-    return "importlib._bootstrap" in caller.f_code.co_filename
+    name = caller.f_code.co_filename
+    return "importlib._bootstrap" in name or "/importlib/metadata/" in name

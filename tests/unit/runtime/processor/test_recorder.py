@@ -174,6 +174,17 @@ def test_a_module_that_is_found_elsewhere_is_looked_for_only_in_earlier_places(
     assert record(bundle, early) == {"wsgiref", "wsgiref.py", "wsgiref/__init__.py"}
 
 
+def test_installed_distributions_are_found_and_are_no_use_of_the_folder(bundle: Path) -> None:
+    code = f"""
+        import importlib, importlib.metadata
+        assert importlib.metadata.version("pytest")
+        assert importlib.metadata.entry_points(group="console_scripts")
+        importlib.invalidate_caches()
+        open({str(bundle / "unused.py")!r})
+        """
+    assert record(bundle, code) == {"unused.py"}
+
+
 def test_a_folder_that_is_a_package_without_its_file_may_get_one(bundle: Path) -> None:
     (bundle / "sql" / "names.py").write_text("")
     assert "sql/__init__.py" in record(bundle, "import sql.names")
@@ -240,6 +251,15 @@ def test_a_name_that_is_no_utf_8_survives(bundle: Path) -> None:
         """
     used = record(bundle, code)
     assert os.fsdecode(b"caf\xe9.sql") in used
+
+
+def test_a_nul_in_a_name_does_not_split_what_is_noted(bundle: Path) -> None:
+    code = f"""
+        for name in ("/nope\\0r 1", {str(bundle)!r} + "/nope\\0b0"):
+            assert not os.path.exists(name)
+        assert os.path.exists({str(bundle / "sql/load.sql")!r}), "status is noted afterwards, too"
+        """
+    assert notes_of(bundle, code) == ({"nopeb0", "sql/load.sql"}, {"/noper 1"})
 
 
 def test_odd_opens_do_not_disturb_the_dag(bundle: Path) -> None:
@@ -313,6 +333,15 @@ def test_a_recording_is_read_once_with_its_result() -> None:
     recording.note("too late.py")
 
 
+@pytest.mark.parametrize("forged", [b"bx\0", b"bnan\0", b"r x\0", b"rinf x\0"])
+def test_what_a_dag_file_writes_into_a_recording_raises_nothing(forged: bytes) -> None:
+    recording = Recording()
+    recording.note("a.py")
+    os.write(recording._file.fileno(), forged)
+    notes = recording.read()
+    assert (notes.paths, notes.begun, notes.seconds) == ({"a.py"}, None, 0.0)
+
+
 def test_where_there_are_no_files_in_memory_a_temporary_one_serves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -352,7 +381,8 @@ def test_what_is_asked_of_airflow_is_noted_and_answered() -> None:
     comms = Comms()
     record_settings(comms, recording)
     assert comms.send(request("GetVariable", key="é")) == "answer to GetVariable"
+    assert comms.send(request("GetVariable", key="a\0rx")) == "answer to GetVariable"
     assert comms.send(msg=request("PutVariable", key="b")) == "answer to PutVariable"
     recording.note("a.py")
     notes = recording.read()
-    assert notes == Notes(paths={"a.py"}, settings=frozenset({"variables/é"}))
+    assert notes == Notes(paths={"a.py"}, settings=frozenset({"variables/é", "variables/arx"}))
