@@ -23,13 +23,21 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 0x1, 0x20, 0x1000, 0x4000, 0x
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-CHANGES = frozenset(
-    {
-        *("os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"),
-        *("os.truncate", "os.utime"),
-    }
-)
-"""Python's audit events of what changes a folder; their first two arguments may be paths."""
+CHANGES = {
+    "os.chmod": ((0, 2),),
+    "os.link": ((0, 2), (1, 3)),
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+    "os.utime": ((0, 3),),
+    "shutil.rmtree": ((0, 1),),
+}
+"""Python's audit events of what changes a folder → where the arguments have each path that is
+changed, and the descriptor of the folder that it is relative to. What a new symbolic link leads to
+is not changed; a file that gets a hard link can be changed through it."""
 
 REASON = (
     "this is a snapshot of the DAG folder, which other runs use too, so it cannot be written. "
@@ -47,11 +55,14 @@ def mount_read_only(folder: Path) -> bool:
         folder: It is made if it does not exist.
 
     Returns:
-        Whether it is read-only now: a container may not allow it.
+        Whether it is read-only now: a container may not allow it, or the folder cannot be made.
     """
     if sys.platform != "linux" or os.geteuid() != 0:
         return False
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
     library = ctypes.CDLL(None, use_errno=True)
     path = os.fsencode(folder.resolve())
     if library.unshare(CLONE_NEWNS) != 0:
@@ -82,18 +93,22 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         if not (isinstance(arguments[2], int) and arguments[2] & WRITING):
             return
-        paths = arguments[:1]
-    elif event in CHANGES:
-        paths = arguments[:2]
+        places: tuple[tuple[int, int | None], ...] = ((0, None),)
     else:
-        return
-    for path in paths:
-        if isinstance(path, (str, bytes)) and _is_refused(path, event):
-            raise OSError(errno.EROFS, REASON, os.fsdecode(path))
+        places = CHANGES.get(event, ())
+    for position, folder in places:
+        path = arguments[position]
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            continue
+        name = os.fsdecode(path)
+        descriptor = arguments[folder] if folder is not None and folder < len(arguments) else None
+        if descriptor not in {None, -1} and not name.startswith("/"):
+            continue  # It is not relative to the working folder: so `shutil.rmtree` removes files.
+        if _is_refused(name, event):
+            raise OSError(errno.EROFS, REASON, name)
 
 
-def _is_refused(path: str | bytes, event: str) -> bool:
-    text = os.fsdecode(path)
+def _is_refused(text: str, event: str) -> bool:
     try:
         if event == "open":
             place = os.path.realpath(text)

@@ -24,7 +24,7 @@ def snapshot(tmp_path: Path) -> Path:
 def run(folder: Path, code: str, *, guard: str = "refuse_writes") -> str:
     """What code prints that runs, in a process of its own, where `snapshots` is guarded."""
     script = f"""
-        import os, shutil, subprocess, sys
+        import os, shutil, subprocess, sys, tempfile
         from pathlib import Path
         from windsock.runtime.read_only import {guard}
         print({guard}(Path("snapshots")))
@@ -56,6 +56,10 @@ def run(folder: Path, code: str, *, guard: str = "refuse_writes") -> str:
         "os.truncate('current/limits.txt', 0)",
         "os.chmod('current/limits.txt', 0o777)",
         "shutil.rmtree('snapshots/one/sub')",
+        "shutil.rmtree(Path('snapshots/one'))",
+        "os.link('snapshots/one/limits.txt', 'outside/x')",
+        "os.symlink('/dev/null', 'current/x')",
+        "os.remove(os.path.abspath('current/limits.txt'), dir_fd=os.open('outside', 0))",
         "shutil.copy('/dev/null', 'current/limits.txt')",
     ],
 )
@@ -77,10 +81,25 @@ def test_python_reads_snapshots_and_writes_elsewhere(snapshot: Path) -> None:
         os.rename('outside/x', 'outside/y')
         shutil.copytree('current/', 'copy')
         Path('copy/limits.txt').write_text('2')
+        os.symlink(Path('current/limits.txt').resolve(), 'outside/link')
+        outside = os.open('outside', os.O_RDONLY)
+        os.chdir('snapshots/one')
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, 'x').write_text('3')
+            Path(folder, 'below').mkdir()
+        os.rename('link', 'limits.txt', src_dir_fd=outside, dst_dir_fd=outside)
+        os.utime('limits.txt', dir_fd=outside)
+        os.chdir('../..')
+        assert Path('outside/limits.txt').is_symlink()
         os.remove('current')
         print('done')
     """
     assert run(snapshot.parents[1], code).splitlines()[-1] == "done"
+
+
+def test_a_folder_that_cannot_be_made_is_not_read_only(tmp_path: Path) -> None:
+    (tmp_path / "snapshots").write_text("")
+    assert run(tmp_path, "", guard="mount_read_only") == "False\n"
 
 
 @pytest.mark.skipif(
