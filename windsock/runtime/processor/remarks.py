@@ -81,15 +81,18 @@ class Remarks:
             In the order of their files; `news` are those that were not told, or whose file was
             saved again.
         """
-        self._of_airflow = {file: own for file, own in self._of_airflow.items() if file in parses}
+        by_file: tuple[dict[str, Any], ...] = (self._of_airflow, self._reasons, self._words)
+        for known in by_file:
+            for file in known.keys() - parses.keys():
+                del known[file]
         standing = [
             *(each for own in self._of_airflow.values() for each in own),
             *_duplicates(parses),
             *self._without_dag(folder, listing, parses),
         ]
-        known = {replace(each, news=False) for each in self.told}
+        before = {replace(each, news=False) for each in self.told}
         self.told = tuple(
-            replace(each, news=each not in known or each.file in self._fresh)
+            replace(each, news=each not in before or each.file in self._fresh)
             for each in sorted(standing, key=lambda each: (each.file, each.line or 0))
         )
         self._fresh.clear()
@@ -104,8 +107,8 @@ class Remarks:
             for file in self._saved
             if not (file in parses and (parses[file].dags or parses[file].errors))
         }
-        for name, parse in parses.items():
-            silent -= {used for used in parse.used if used != name}
+        if silent:
+            silent = silent.difference(*({*parse.used} - {name} for name, parse in parses.items()))
         if not silent:
             return
         imported = self._imported_words(folder, parses)

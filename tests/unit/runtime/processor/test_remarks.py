@@ -10,6 +10,7 @@ from windsock.runtime.processor.listing import Listing
 from windsock.runtime.processor.remarks import Remarks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 UNCALLED = "@dag\ndef sales(): ...\n"
@@ -79,6 +80,30 @@ def test_what_a_dag_file_uses_or_imports_when_a_task_runs_is_no_matter(folder: F
 
     folder.delete("lib/lonely.py")
     assert folder.told() == []
+
+
+class Unread(tuple[str, ...]):
+    """What a parse used, which nobody is to look at."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError
+
+
+def test_uses_are_only_looked_at_if_a_saved_file_is_silent(folder: Folder) -> None:
+    folder.save("sales.py", dags={"sales": 1}, used=Unread(("lib.py",)))
+    assert folder.told() == []
+
+
+def test_nothing_is_kept_of_a_file_that_is_gone(folder: Folder) -> None:
+    folder.save("sales.py", UNCALLED, dags={})
+    assert folder.told() == [("sales.py", 2, True)]
+    assert set(folder.remarks._reasons) == set(folder.remarks._words) == {"sales.py"}
+    folder.delete("sales.py")
+    assert folder.told() == []
+    assert not folder.remarks._reasons
+    assert not folder.remarks._words
 
 
 def test_files_of_before_are_not_asked_about(folder: Folder) -> None:
