@@ -72,7 +72,7 @@ class SnapshotDagBundle(BaseDagBundle):
     def path(self) -> Path:
         """The folder of the snapshot: fixed until the next refresh, so a parse never mixes two."""
         if self._snapshot is None:
-            return self.store / "snapshots" / "none-yet"
+            return self.store / SNAPSHOTS / "none-yet"
         return snapshot_folder(self.store, self._snapshot)
 
     def get_current_version(self) -> BundleVersion | None:

@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windsock.runtime.store import current_snapshot, manifest, snapshot_folder
+from windsock.runtime.store import SNAPSHOTS, current_snapshot, manifest, snapshot_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ Source: `get_unique_dag_module_name` in airflow/utils/file.py.
 """
 
 
-class DagFiles:
+class DagFileModules:
     """Finds the module of a DAG file, as Airflow names it, in a process that has not parsed it.
 
     A trigger or a callback that is defined in a DAG file is known by such a name.
@@ -55,7 +55,7 @@ class DagFiles:
 
     def _of_name(self, name: str) -> Iterator[tuple[str, str]]:
         """The snapshots and paths of files whose modules have this name."""
-        for folder in sorted((self._store / "snapshots").iterdir()):
+        for folder in sorted((self._store / SNAPSHOTS).iterdir()):
             try:
                 paths = manifest(self._store, folder.name)
             except (OSError, ValueError):  # It was just collected.
@@ -120,7 +120,7 @@ class FolderModules:
         sys.dont_write_bytecode = True
         sys.path.append(self._folder)
         use_folder(self._folder)
-        sys.meta_path.append(DagFiles(self._store))
+        sys.meta_path.append(DagFileModules(self._store))
 
     def renew(self) -> bool:
         """Forget the modules of the snapshot before, if there is a newer one.
@@ -143,7 +143,7 @@ class FolderModules:
         return any(self._changed(before, now, file) for file in files)
 
     def _is_inside(self, place: object) -> bool:
-        roots = (f"{self._folder}/", f"{self._store}/snapshots/")
+        roots = (f"{self._folder}/", f"{self._store}/{SNAPSHOTS}/")
         return isinstance(place, str) and (place == self._folder or place.startswith(roots))
 
     def _changed(self, before: str | None, now: str | None, file: str) -> bool:

@@ -57,7 +57,7 @@ def snapshot_folder(store: Path, snapshot: str) -> Path:
     """
     if not TREE_ID.fullmatch(snapshot):
         raise ValueError(f"{snapshot!r} is no snapshot id")
-    return store / "snapshots" / snapshot
+    return store / SNAPSHOTS / snapshot
 
 
 @lru_cache(maxsize=8)

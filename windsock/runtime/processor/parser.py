@@ -111,7 +111,7 @@ def entrypoint(
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What an author wants to know: Airflow fails to log a message that holds half a character."""
+    """What an author wants to know: Airflow cannot log half a character (a lone surrogate)."""
     if isinstance(error, UnicodeEncodeError) and error.__context__ is not None:
         return error.__context__
     return error
