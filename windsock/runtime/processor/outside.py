@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CLOCK_AND_CHANCE = frozenset(
     {
         *("now", "utcnow", "today", "time", "time_ns", "localtime", "gmtime", "strftime"),
+        *("yesterday", "tomorrow", "ctime"),
         *("random", "secrets", "urandom", "uuid"),
     }
 )
@@ -43,7 +45,8 @@ EVENTS = {
 SYSTEM = ("/dev/", "/proc/", "/sys/", "/usr/", "/lib/", "/lib64/")
 """Folders of the system, which libraries read by themselves."""
 
-CODE = (".py", ".pyc", ".so")
+OF_AIRFLOW = ("airflow.cfg", "webserver_config.py", "logs/")
+"""What Airflow itself reads below AIRFLOW_HOME."""
 
 
 class Outside:
@@ -58,7 +61,10 @@ class Outside:
         self._bundle = bundle
         self._note = note
         self._noted: set[str] = set()
-        self._ours = (bundle, *SYSTEM, *installed_folders())
+        home = os.environ.get("AIRFLOW_HOME", "").rstrip("/")
+        of_airflow = (f"{home}/{name}" for name in OF_AIRFLOW)
+        self._ours = (bundle, *SYSTEM, *installed_folders(), *of_airflow)
+        self._searched = frozenset(sys.path)  # For distributions, by `importlib.metadata`.
 
     def _take(self, reason: str) -> None:
         if reason not in self._noted:
@@ -80,15 +86,20 @@ class Outside:
 
     def take_path(self, path: str) -> None:
         """Take an absolute path that is read, or looked for."""
-        if path.startswith("/") and not path.startswith(self._ours) and not path.endswith(CODE):
+        searched = path.rstrip("/") in self._searched
+        if path.startswith("/") and not path.startswith(self._ours) and not searched:
             self._take(path)
 
 
 @functools.cache
 def installed_folders() -> tuple[str, ...]:
-    """The folders of Python, its packages and Airflow; called once before the first fork."""
-    home = os.environ.get("AIRFLOW_HOME", "")
-    named = {*sys.path, sys.prefix, sys.base_prefix, sys.pycache_prefix or "", home} - {"", "/"}
+    """The folders of Python, its packages and this program; called once before the first fork.
+
+    What else is on `sys.path` may be edited: a package that is installed from its source, say.
+    """
+    prefixes = {sys.prefix, sys.base_prefix, sys.pycache_prefix or ""}
+    program = str(Path(__file__).parents[2])
+    named = {*sysconfig.get_paths().values(), *prefixes, program} - {"", "/"}
     real = {str(Path(folder).resolve()) for folder in named}
     return tuple(f"{folder.rstrip('/')}/" for folder in sorted(named | real))
 

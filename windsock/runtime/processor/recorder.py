@@ -31,6 +31,10 @@ BEGUN, USED, READ, OUTSIDE, RESULT = b"b", b"u", b"s", b"o", b"r"
 setting that was read; what was read outside the bundle; seconds and the result as JSON."""
 
 
+IMPORT_SYSTEM = ("importlib._bootstrap", "/importlib/metadata/", "/importlib_metadata/")
+"""What its source files have in their names; the last is the one that Airflow brings along."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notes:
     """What was noted of one parse.
@@ -275,5 +279,4 @@ def _source(bytecode: str) -> str:
 
 def _called_by_import_system() -> bool:
     caller = sys._getframe(2)  # noqa: SLF001 - an audit hook has no other way to see its caller
-    name = caller.f_code.co_filename
-    return "importlib._bootstrap" in name or "/importlib/metadata/" in name
+    return any(name in caller.f_code.co_filename for name in IMPORT_SYSTEM)

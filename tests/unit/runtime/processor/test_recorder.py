@@ -36,9 +36,9 @@ def record(bundle: Path, code: str, **variables: str) -> set[str]:
     return notes_of(bundle, code, **variables)[0]
 
 
-def reasons(bundle: Path, code: str) -> set[str]:
+def reasons(bundle: Path, code: str, **variables: str) -> set[str]:
     """What it is seen to read beside the bundle."""
-    return notes_of(bundle, code)[1]
+    return notes_of(bundle, code, **variables)[1]
 
 
 def notes_of(bundle: Path, code: str, **variables: str) -> tuple[set[str], set[str]]:
@@ -304,6 +304,9 @@ def test_a_parse_that_reads_the_bundle_alone_reads_nothing_outside(bundle: Path)
     [
         ("from datetime import datetime; datetime.now()", "the name 'now'"),
         ("def make(): return date.today()", "the name 'today'"),
+        ("def make(): return p.yesterday()", "the name 'yesterday'"),
+        ("def make(): return p.tomorrow()", "the name 'tomorrow'"),
+        ("def make(): return clock.ctime()", "the name 'ctime'"),
         ("import random", "the name 'random'"),
         ("import time; time.time()", "the name 'time'"),
         ("import subprocess; subprocess.run(['true'])", "another program"),
@@ -318,6 +321,40 @@ def test_the_clock_the_network_and_other_files_are_reasons(
 ) -> None:
     (bundle / "module.py").write_text(f"{line}\n")
     assert reasons(bundle, "import module") == {reason}
+
+
+@pytest.mark.parametrize("name", ["config/tables.yaml", "include/prices.py", "flag"])
+def test_a_file_below_airflow_home_is_a_reason(bundle: Path, tmp_path: Path, name: str) -> None:
+    home = tmp_path.resolve() / "home"
+    file = home / name
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    assert reasons(bundle, f"open({str(file)!r})", AIRFLOW_HOME=str(home)) == {str(file)}
+
+
+def test_what_airflow_itself_reads_below_its_home_is_no_reason(
+    bundle: Path, tmp_path: Path
+) -> None:
+    home = str(tmp_path / "home")
+    code = f"""
+        for name in ("airflow.cfg", "webserver_config.py", "logs/scheduler/latest"):
+            assert not os.path.exists({home!r} + "/" + name)
+        """
+    assert reasons(bundle, code, AIRFLOW_HOME=home) == set()
+
+
+def test_a_module_that_is_not_installed_is_a_reason(bundle: Path, tmp_path: Path) -> None:
+    shared = tmp_path.resolve() / "shared"
+    shared.mkdir()
+    (shared / "prices.py").write_text("")
+    found = {str(shared / "prices.py")}
+    assert reasons(bundle, f"sys.path.insert(0, {str(shared)!r}); import prices") == found
+    assert reasons(bundle, "import prices", PYTHONPATH=f"{ROOT}:{shared}") == found
+
+
+def test_the_search_for_distributions_is_no_reason(bundle: Path) -> None:
+    code = "import importlib.metadata; importlib.metadata.entry_points()"
+    assert reasons(bundle, code, PYTHONPATH=f"{ROOT}:{bundle.parent}:/nowhere") == set()
 
 
 # --- the dag-processor's end ----------------------------------------------------------------------
