@@ -116,7 +116,7 @@ def test_windsocks_own_kind_cluster_is_always_allowed_and_is_its_target(tmp_path
     ("settings", "variable"),
     [
         ({}, None),
-        ({"dags": "d", "tests": "t", "state": "s"}, None),
+        ({"dags": "d", "tests": "t", "state": "s", "env_file": "e"}, None),
         ({"state": "s"}, "elsewhere"),
         ({"state": "s"}, "/tmp/elsewhere"),
     ],
@@ -130,6 +130,8 @@ def test_folders_are_those_of_the_settings(
         {**settings, **({} if variable is None else {"state": variable})}, project=tmp_path
     )
     assert tilt.named("local_resource", "dag-tests")["deps"] == [wanted.dags, wanted.tests]
+    assert tilt.named("local_resource", "secret")["deps"] == [wanted.env_file]
+    assert {"file_path": wanted.env_file} in tilt.calls["watch_file"]
     probe = tilt.named("local_resource", "sync")["readiness_probe"]["exec"]["command"]
     assert Path(probe[-1]) == wanted.state_folder / ENVIRONMENT_FILE
 

@@ -13,6 +13,7 @@ from windsock.flow.following import follow, show_dags
 from windsock.flow.rebuild import Rebuilder, in_background
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
+from windsock.sync_process.settings_file import import_with, remember_shell
 from windsock.targets import choose, settings_record
 from windsock.targets.folder import check_folders
 from windsock.targets.plan import Action, run_steps
@@ -64,9 +65,11 @@ def up(work: Workspace, *, detach: bool, dry_run: bool = False, replace: bool = 
 def _may_change(work: Workspace, *, replace: bool) -> bool:
     """Whether what runs may be changed to the settings of now, which are said."""
     differences = work.differences()
-    if not differences:
+    variables = [f"variable {name} is another one" for name in work.changed_variables()]
+    # Where nobody can be asked, a change of variables is taken and said: `.env` is to be edited.
+    if not differences and not (variables and work.console.interactive):
         return True
-    say_differences(work, differences)
+    say_differences(work, [*differences, *variables])
     if replace:
         return True
     before = work.as_it_is_up().settings.dags
@@ -181,7 +184,7 @@ def brought_up(
             run_steps(target.deploy(), console)
             environment = target.wait(console)
             import_settings(work, environment)
-            settings_record.save(work.settings)
+            settings_record.save(work.settings, work.variables())
             environment.save(work.settings.state_folder)  # From here on others use it.
             show_dags(work, environment)
             lock.close()
@@ -234,28 +237,21 @@ def join(work: Workspace) -> int:
 
 
 def secret(work: Workspace) -> None:
-    """Make the namespace and its Secret, for what others deploy."""
-    from windsock.targets.cluster.target import ensure_secret  # noqa: PLC0415 - heavy
+    """Make the namespace, its Secret and that of `.env`, for what others deploy."""
+    from windsock.targets.cluster.target import ensure_secret, ensure_variables  # noqa: PLC0415 - heavy
 
     target = choose.cluster_target(work.settings)
     with target.locked(), work.console.step("namespace and Secret"):
         ensure_secret(target.parts)
+        ensure_variables(target.parts, work.console)
 
 
 def import_settings(work: Workspace, environment: Environment) -> None:
     """Import connections, variables and pools, if their file changed since the last time."""
-    from windsock.airflow.settings_import import import_settings as import_file  # noqa: PLC0415 - httpx, yaml
-    from windsock.local.variables import read_env_file  # noqa: PLC0415 - only here
-
     settings = work.settings
-    path = settings.path(settings.airflow_settings)
-    variables = read_env_file(settings.path(settings.env_file), os.environ)
-    changes = import_file(
-        path,
-        environment,
-        state_folder=settings.state_folder,
-        variables={**variables, **os.environ},
-    )
+    path, env_file = settings.path(settings.airflow_settings), settings.path(settings.env_file)
+    changes = import_with(path, environment, settings.state_folder, env_file, os.environ)
+    remember_shell(settings.state_folder, os.environ)
     if changes is None:
         return
     if names := changes.names():

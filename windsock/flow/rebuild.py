@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
 from windsock.flow.following import show_dags
+from windsock.targets import settings_record
 from windsock.targets.folder import check_folders
 from windsock.targets.plan import run_steps
 
@@ -209,6 +210,7 @@ class Rebuilder:
                     return
             self._running = target
             self._watch.built(content)
+            settings_record.save(self._work.settings, self._work.variables())
             self._console.success(f"rebuilt and rolled out in {self._clock() - started:.1f} s")
             show_dags(self._work, self._work.environment())
         except WindsockError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from windsock.local.variables import project_variables
 from windsock.model import ENVIRONMENT_FILE, Environment
 from windsock.targets import choose, settings_record
 from windsock.terminal.places import Places
@@ -60,6 +62,21 @@ class Workspace:
         """The settings with which something runs that are other ones now, in words."""
         up = self.as_it_is_up().settings
         found = [] if up is self.settings else settings_record.differences(up, self.settings)
+        return found if found and self.runs() else []
+
+    def variables(self) -> dict[str, str]:
+        """What Airflow gets from `.env` and from this shell.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        return project_variables(self.settings.path(self.settings.env_file), os.environ)
+
+    def changed_variables(self) -> list[str]:
+        """The names of the variables with which something runs that are other ones now."""
+        if not self.was_up:
+            return []
+        found = settings_record.changed_variables(self.settings, self.variables())
         return found if found and self.runs() else []
 
     def runs(self, *, whole: bool = False) -> bool:

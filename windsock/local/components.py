@@ -49,6 +49,7 @@ OWN = {
     "runtime",
     "secrets",
     "settings.json",
+    "shell.json",
     "store",
     "target.json",
     "venv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError, WindsockError, explained
 from windsock.events import Event, SettingsFailed, SettingsImported
+from windsock.files import write_whole
 from windsock.model import ENVIRONMENT_FILE, Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from windsock.airflow.settings_import import Changes
@@ -21,19 +23,47 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 5.0
 """Until an import is tried again that failed because Airflow did not answer."""
 
+SHELL = "shell.json"
+"""Below the state folder: the variables of the shell of the last `up`."""
+
 Stamp = tuple[int, ...]
 
 
 def import_file(path: Path, state_folder: Path, env_file: Path | None) -> Changes | None:
     """Import the file into the running environment; None if nothing in it has changed."""
+    environment = Environment.load(state_folder)
+    return import_with(path, environment, state_folder, env_file, last_shell(state_folder))
+
+
+def import_with(
+    path: Path,
+    environment: Environment,
+    state_folder: Path,
+    env_file: Path | None,
+    shell: Mapping[str, str],
+) -> Changes | None:
+    """Import the file with the variables of `.env` and of a shell, which wins, for `${NAME}`."""
     from windsock.airflow.settings_import import import_settings  # noqa: PLC0415 - only on a change
     from windsock.local.variables import read_env_file  # noqa: PLC0415 - the same
 
-    variables = read_env_file(env_file, os.environ) if env_file else {}
-    environment = Environment.load(state_folder)
+    variables = read_env_file(env_file, shell) if env_file else {}
     return import_settings(
-        path, environment, state_folder=state_folder, variables={**variables, **os.environ}
+        path, environment, state_folder=state_folder, variables={**variables, **shell}
     )
+
+
+def remember_shell(state_folder: Path, shell: Mapping[str, str]) -> None:
+    """Keep the variables of this `up` for imports to come; only their owner may read them."""
+    write_whole(state_folder / SHELL, json.dumps(dict(shell)))
+
+
+def last_shell(state_folder: Path) -> Mapping[str, str]:
+    """The variables of the last `up`: this process may have been started by an earlier one."""
+    try:
+        found: dict[str, str] = json.loads((state_folder / SHELL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return os.environ
+    return found
 
 
 class SettingsFile:

@@ -15,9 +15,13 @@ from windsock.files import write_whole
 from windsock.targets.location import Location
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from windsock.config import Settings
 
 FILE = "settings.json"
+VARIABLES = "variables"
+"""In the record, besides the settings: the project's variables."""
 
 OF_A_COMMAND = ("state", "target", "rebuild", "tests", "up_timeout")
 """What each command decides for itself: it changes nothing that runs."""
@@ -26,13 +30,18 @@ OF_A_COMMAND_ON_A_CLUSTER = ("context", "allowed_contexts", "skip_unserved", "ta
 PATHS = ("dags", "airflow_settings", "requirements")
 
 
-def save(settings: Settings) -> None:
+def save(settings: Settings, variables: Mapping[str, str]) -> None:
     """Record the settings of what is up. They may contain secrets: only their owner may read them.
+
+    Args:
+        settings: Of what is up.
+        variables: What its Airflow got from the project and its author.
 
     Raises:
         EnvironmentFailure: They cannot be written.
     """
-    write_whole(settings.state_folder / FILE, json.dumps(_values(settings), indent=2) + "\n")
+    values = {**_values(settings), VARIABLES: dict(variables)}
+    write_whole(settings.state_folder / FILE, json.dumps(values, indent=2) + "\n")
 
 
 def load(settings: Settings) -> Settings | None:
@@ -43,11 +52,22 @@ def load(settings: Settings) -> Settings | None:
     now = _values(settings)
     try:
         values = json.loads((settings.state_folder / FILE).read_text(encoding="utf-8"))
+        values.pop(VARIABLES, None)
         values |= {name: now[name] for name in OF_A_COMMAND}
         values["cluster"] |= {name: now["cluster"][name] for name in OF_A_COMMAND_ON_A_CLUSTER}
         return config.load(values, project=settings.project)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, WindsockError):
         return None
+
+
+def changed_variables(settings: Settings, wanted: Mapping[str, str]) -> list[str]:
+    """The names of the project's variables that what is up has otherwise; none without a record."""
+    try:
+        values = json.loads((settings.state_folder / FILE).read_text(encoding="utf-8"))
+        up: dict[str, str] = values[VARIABLES]
+        return sorted(name for name in {*up, *wanted} if up.get(name) != wanted.get(name))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
 
 
 def differences(up: Settings, wanted: Settings) -> list[str]:

@@ -287,7 +287,7 @@ def up_elsewhere(up: FakeWorkspace, tmp_path: Path) -> FakeWorkspace:
     """The environment is up with another DAG folder than the settings of now name."""
     (tmp_path / "elsewhere").mkdir()
     settings_record.save(
-        config.load({"state": str(tmp_path / "state"), "dags": "elsewhere"}, project=tmp_path)
+        config.load({"state": str(tmp_path / "state"), "dags": "elsewhere"}, project=tmp_path), {}
     )
     up.fake.is_running = False  # As the settings want it now.
     return up
@@ -316,6 +316,25 @@ def test_up_with_other_settings_asks_first(
     assert flow.up(up_elsewhere, detach=True) == 0
     assert target.verbs == (BRING_UP if yes else [])
     assert ("left as it is" in up_elsewhere.kept.said) is not yes
+
+
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_up_with_other_variables_asks_where_it_can_and_else_takes_them(
+    up: FakeWorkspace,
+    target: FakeTarget,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bool | None,
+) -> None:
+    settings_record.save(up.settings, {"AIRFLOW_VAR_OLD": "secret-1"})
+    up.fake.is_running = False
+    if answer is not None:
+        monkeypatch.setattr(KeptConsole, "interactive", True)
+        monkeypatch.setattr(KeptConsole, "confirm", lambda *_: answer)
+    assert flow.up(up, detach=True) == 0
+    assert target.verbs == ([] if answer is False else BRING_UP)
+    assert ("variable AIRFLOW_VAR_OLD is another one" in up.kept.said) is (answer is not None)
+    assert "secret-1" not in up.kept.said
+    assert up.changed_variables() == (["AIRFLOW_VAR_OLD"] if answer is False else [])
 
 
 def test_up_replaces_the_settings_and_says_so(
@@ -1266,6 +1285,10 @@ def cluster(tmp_path: Path, sync: FakeSync, monkeypatch: pytest.MonkeyPatch) -> 
     fake = ClusterFake(environment(tmp_path / "state", socket=sync.path))
     monkeypatch.setattr("windsock.targets.choose.cluster_target", lambda *_, **__: fake)
     monkeypatch.setattr("windsock.targets.cluster.target.ensure_secret", ClusterFake.ensure_secret)
+    monkeypatch.setattr(
+        "windsock.targets.cluster.target.ensure_variables",
+        lambda parts, _console: parts._do("variables"),
+    )
     return fake
 
 
@@ -1310,7 +1333,7 @@ def test_what_a_killed_sync_left_does_not_look_like_one_that_is_up(
 
 def test_a_secret_is_made_under_the_lock(tmp_path: Path, cluster: ClusterFake) -> None:
     flow.secret(FakeWorkspace.of(tmp_path, cluster))
-    assert cluster.verbs == ["lock", "secret", "unlock"]
+    assert cluster.verbs == ["lock", "secret", "variables", "unlock"]
 
 
 # --- images ---------------------------------------------------------------------------------------

@@ -10,7 +10,13 @@ from windsock.airflow.settings_import import Change, Changes
 from windsock.errors import ConfigurationError, EnvironmentFailure
 from windsock.events import Event, SettingsFailed, SettingsImported
 from windsock.model import ENVIRONMENT_FILE
-from windsock.sync_process.settings_file import RETRY_SECONDS, SettingsFile
+from windsock.sync_process.settings_file import (
+    RETRY_SECONDS,
+    SHELL,
+    SettingsFile,
+    import_file,
+    remember_shell,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,3 +206,21 @@ def test_a_failure_that_nobody_expected_says_where_it_was(watched: Watched) -> N
     assert isinstance(failed, SettingsFailed)
     assert failed.message == "could not import airflow_settings.yaml: KeyError('conn_id')"
     assert "test_settings_file.py" in failed.hint
+
+
+def test_an_import_has_the_variables_of_the_last_up_and_those_of_env_below_them(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, str] = {}
+    monkeypatch.setattr(
+        "windsock.airflow.settings_import.import_settings",
+        lambda *_, variables, **__: given.update(variables),
+    )
+    watched.env_file.write_text("PW=of-the-file\nOTHER=${PW}\n")
+    monkeypatch.setenv("PW", "of-the-first-up")
+    import_file(watched.path, watched.state, watched.env_file)
+    assert (given["PW"], given["OTHER"]) == ("of-the-first-up", "of-the-first-up")
+    remember_shell(watched.state, {"PW": "of-the-second-up"})
+    import_file(watched.path, watched.state, watched.env_file)
+    assert (given["PW"], given["OTHER"]) == ("of-the-second-up", "of-the-second-up")
+    assert (watched.state / SHELL).stat().st_mode & 0o077 == 0

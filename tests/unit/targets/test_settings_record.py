@@ -29,7 +29,7 @@ def test_the_settings_of_what_is_up_are_found_again_with_those_of_the_command(
         cluster={"allowed_contexts": ["old"], "namespace": "anna"},
         tests="old",
     )
-    settings_record.save(up)
+    settings_record.save(up, {})
     now = settings(tmp_path, tests="new", up_timeout=7, cluster={"allowed_contexts": ["new"]})
     found = settings_record.load(now)
     assert found is not None
@@ -43,7 +43,7 @@ def test_the_settings_of_what_is_up_are_found_again_with_those_of_the_command(
 def test_a_record_that_cannot_be_used_is_none(tmp_path: Path, text: str) -> None:
     now = settings(tmp_path)
     assert settings_record.load(now) is None
-    settings_record.save(now)
+    settings_record.save(now, {})
     path = tmp_path / "state" / settings_record.FILE
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "later": 1}) if "later" in text else text)

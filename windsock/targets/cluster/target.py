@@ -177,8 +177,7 @@ class ClusterTarget:
                 objects = parts.objects()
                 own = {*manifests.settings_of(objects)["data"], *manifests.variables_of(objects)}
                 parts.warn_of_ignored_variables(console, own)
-                if names := secrets.ensure_variables(parts.cluster, parts.project_variables):
-                    console.line(f"variables changed: {', '.join(names)}; Airflow restarts")
+                ensure_variables(parts, console)
                 parts.applied.clear()
                 skip_unserved = parts.settings.cluster.skip_unserved
                 done = apply.apply(
@@ -254,6 +253,12 @@ def ensure_secret(parts: Parts) -> None:
     """Make the namespace and its Secret, or copy the passwords that the Secret has."""
     parts.cluster.ensure_namespace()
     secrets.ensure(parts.cluster, parts.layout.secrets)
+
+
+def ensure_variables(parts: Parts, console: Console) -> None:
+    """Make the Secret of the project's variables, and name those that have changed."""
+    if names := secrets.ensure_variables(parts.cluster, parts.project_variables):
+        console.line(f"variables changed: {', '.join(names)}; Airflow restarts")
 
 
 def _remove(parts: Parts, *, volumes: bool, progress: Callable[[str], None]) -> str:
