@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from windsock.airflow.api import Airflow
+    from windsock.airflow.waiting import Reason
     from windsock.model import Environment
     from windsock.sync_process.control import ControlClient
     from windsock.testing.affected import Known
@@ -32,6 +33,8 @@ _AFFECTED = pytest.StashKey[list[str]]()
 _KNOWN = pytest.StashKey["Known"]()
 _FROM_WORKERS = "windsock_affected"
 """What xdist's main process gives to its workers and gets from them."""
+_NEEDED = ("scheduler", "api-server")
+"""The components without which no run goes on."""
 _NO_AIRFLOW = "No module named 'airflow'"
 
 
@@ -101,6 +104,20 @@ class Session:
         control = ControlClient(environment.control_socket)
         return cls(environment, Airflow.of(environment), control)
 
+    def failing(self) -> list[Reason]:
+        """The components that end again and again, and without which no run goes on."""
+        from windsock.airflow.waiting import Reason  # noqa: PLC0415 - as in `open`
+
+        try:
+            troubles = self.control.status()["troubles"]
+        except WindsockError:  # That says nothing about the runs.
+            return []
+        return [
+            Reason(code="failing", message=each["message"], hint=each["hint"])
+            for each in troubles
+            if each["type"] == "component-failing" and each["component"] in _NEEDED
+        ]
+
 
 @pytest.fixture(scope="session")
 def windsock_session(pytestconfig: pytest.Config) -> Iterator[Session]:
@@ -138,6 +155,7 @@ def airflow(
         further=session.environment.further,
         test_name=item.name,
         parallelism=session.environment.parallelism,
+        failing=session.failing,
         on_run=record,
     )
     item.stash[_RUNNING] = running

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import AssetEvent, Dag, DagRun
+    from windsock.airflow.waiting import Reason
     from windsock.model import ParsedSnapshot
 
 BARRIER_TIMEOUT = 60.0
@@ -67,6 +68,7 @@ class RunningAirflow:
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
         parallelism: How many task instances run at once; 0 if that is not known.
+        failing: Says which components, without which no run goes on, end again and again.
         on_run: Called with each run when it has started.
     """
 
@@ -82,6 +84,7 @@ class RunningAirflow:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         parallelism: int = 0,
+        failing: Callable[[], list[Reason]] = list,
         on_run: Callable[[Run], None] = lambda _: None,
     ) -> None:
         self.api = api
@@ -96,6 +99,7 @@ class RunningAirflow:
         self._clock = clock
         self._sleep = sleep
         self._parallelism = parallelism
+        self._failing = failing
         self._on_run = on_run
 
     @property
@@ -283,6 +287,7 @@ class RunningAirflow:
             clock=self._clock,
             sleep=self._sleep,
             parallelism=self._parallelism,
+            failing=self._failing,
         )
         self.runs.append(run)
         self._on_run(run)

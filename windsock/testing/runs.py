@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 from windsock.airflow.api import NotFound, StillGoing
 from windsock.airflow.failure import explain_failure
 from windsock.airflow.task_log import LOG_SETTLING, whole_log
-from windsock.airflow.waiting import reasons
-from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, WindsockError
+from windsock.airflow.waiting import Watch, reasons
+from windsock.errors import (
+    ConfigurationError,
+    DagError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,12 +24,18 @@ if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
     from windsock.airflow.failure import AuthorsFiles, Failure
     from windsock.airflow.records import DagRun, LogLine, TaskInstance
+    from windsock.airflow.waiting import Reason
 
 _SEVERITY = (
     *("failed", "upstream_failed", "up_for_retry", "running", "restarting", "deferred"),
     *("up_for_reschedule", "awaiting_input", "queued", "scheduled"),
 )
 """The states of which the first one found among mapped instances is the state of the whole."""
+
+
+def _end(found: list[Reason]) -> None:
+    __tracebackhide__ = True
+    raise EnvironmentFailure(found[0].message, found[0].hint)
 
 
 class Run:
@@ -37,12 +49,14 @@ class Run:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         parallelism: int = 0,
+        failing: Callable[[], list[Reason]] = list,
     ) -> None:
         self._api = api
         self._record = record
         self._clock = clock
         self._sleep = sleep
         self._parallelism = parallelism
+        self._failing = failing
         self._finished_at: float | None = None
         self._instances: list[TaskInstance] | None = None
 
@@ -95,10 +109,14 @@ class Run:
         Raises:
             DeadlineExceeded: It has not finished in time. The error names the states of its tasks,
                 and the run is stopped.
+            EnvironmentFailure: A component without which no run goes on ends again and again.
         """
         __tracebackhide__ = True
+        watch = Watch(self._failing, _end, clock=self._clock)
         try:
-            self._record = self._api.wait(self.dag_id, self.run_id, timeout=timeout)
+            self._record = self._api.wait(
+                self.dag_id, self.run_id, timeout=timeout, meanwhile=watch
+            )
         except StillGoing:
             states = ", ".join(
                 f"{item.label} {item.state or 'not yet scheduled'}" for item in self.instances()

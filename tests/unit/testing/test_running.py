@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
 from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, EnvironmentFailure
+from windsock.events import ComponentFailing, to_json
 from windsock.model import ParsedSnapshot
+from windsock.testing.plugin import Session
 from windsock.testing.running import RunningAirflow
 
 if TYPE_CHECKING:
@@ -47,7 +51,9 @@ class FakeHolder:
 class Bench:
     """A `RunningAirflow` on a fake."""
 
-    def __init__(self, folder: Path, *dags: FakeDag, test_name: str = "test_sales") -> None:
+    def __init__(
+        self, folder: Path, *dags: FakeDag, test_name: str = "test_sales", **options: Any
+    ) -> None:
         self.fake = FakeAirflow(*dags)
         self.fake.has_wait = False
         self.barrier = FakeBarrier(self.fake)
@@ -64,6 +70,7 @@ class Bench:
             clock=self.clock,
             sleep=self.clock.sleep,
             on_run=lambda run: self.started.append(run.dag_id),
+            **options,
         )
 
 
@@ -84,6 +91,22 @@ def test_every_trigger_waits_at_the_barrier_first(tmp_path: Path) -> None:
     bench.airflow.run("sales")
     bench.airflow.trigger("sales")
     assert bench.barrier.passed == 2
+
+
+def test_a_component_that_fails_again_and_again_ends_the_wait(tmp_path: Path) -> None:
+    event = ComponentFailing(component="triggerer", message="triggerer ends again", hint="")
+    troubles = [to_json(event)]
+    control = SimpleNamespace(status=lambda: {"troubles": troubles})
+    session = Session(*cast("Any", (None, None, control)))
+    bench = Bench(tmp_path, FakeDag("sales", looks=10**9), failing=session.failing)
+    with pytest.raises(DeadlineExceeded):
+        bench.airflow.run("sales", timeout=20)
+    before = bench.clock.now
+    troubles.append(to_json(replace(event, component="scheduler", message="it ends again")))
+    with pytest.raises(EnvironmentFailure, match="it ends again"):
+        bench.airflow.run("sales", timeout=600)
+    assert bench.clock.now - before < 60
+    assert bench.airflow.clean_up(keep_finished=False) == []
 
 
 def test_a_paused_dag_is_held_until_the_test_has_ended(tmp_path: Path) -> None:
