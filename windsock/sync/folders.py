@@ -48,6 +48,7 @@ class Folder:
         self._complaint = ""
         self._emptied_at = 0.0
         self._last = NOTHING
+        self._had: Collection[str] = ()
 
     @property
     def title(self) -> str:
@@ -97,6 +98,7 @@ class Folder:
             only = {path[len(self.prefix) :] for path in hinted if path.startswith(self.prefix)}
         found = scan(self.root, self._rules, self._last, only=only, elsewhere=elsewhere)
         self._last = dataclasses.replace(found, contents={})
+        self._had = found.tree.entries or self._had
         if line := self.left_out_by():
             reason = f"its line `{line}` leaves out everything in {self.title}"
             problems.append(Problem(IGNORE_FILE, reason))
@@ -115,6 +117,8 @@ class Folder:
         """The line of `.windsockignore` that leaves out all there is; empty if none does."""
         if self._rules is None or len(self._last.tree) or self._last.missing:
             return ""
+        if self._had:  # Its files may be gone: then no rule took them.
+            return self.line_against(self._had)
         left_out = (self._rules.own_line(path, is_directory=is_directory) for path, is_directory
                     in self._walk(self._rules))  # fmt: skip
         return next(filter(None, left_out), "")

@@ -305,6 +305,7 @@ def test_a_rule_is_not_blamed_for_files_that_are_gone(rig: Rig) -> None:
         session.request_scan()
         (rig.root / "team/a.py").rename(rig.root.parent / "a.py")
         assert "is empty" in rig.wait_for(events.Halted).reason
+        assert not rig.of(events.NotSynced)
         rig.write("team/a.py", "a")
         rig.wait_for(events.Resumed)
         rig.write(".windsockignore", "*.csv\nteam/\n")
