@@ -8,7 +8,6 @@ from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, Virt
 from windsock.airflow.api import NoAnswer
 from windsock.airflow.waiting import FIRST_LOOK, LOOK_EVERY, Reason, Watch, reasons
 
-
 UNTOUCHED = ("Task Instance State", "Task is in the 'None' state.")
 PAST = "1 previous task instance(s) are not in a successful state."
 RULE = "Task's trigger rule 'all_success' requires all, but found 1 non-success(es)"
