@@ -9,23 +9,27 @@ SESSION = """
 import os, signal, subprocess, sys
 from windsock.runtime.leftovers import end_leftovers
 
-def member(*, group):
-    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+def member(*title, group):
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", *title]
     process = subprocess.Popen(command, process_group=group, stdout=subprocess.PIPE)
     process.stdout.readline()
     return process
 
 killed = member(group=0)
-left = member(group=killed.pid)
+left = member("windsock.runtime.start", group=killed.pid)
+worker = member("airflow worker -- LocalExecutor: <idle>", group=killed.pid)
+of_a_task = member("airflow worker -- 0199", group=killed.pid)
+server = member("serve", group=killed.pid)
 killed.kill()
 killed.wait()
 leader = member(group=0)
-fork = member(group=leader.pid)
+fork = member("windsock.runtime.start", group=leader.pid)
 
 end_leftovers()
 
-print(left.wait(10), leader.poll(), fork.poll())
-for process in (leader, fork):
+living = (leader, fork, of_a_task, server)
+print(left.wait(10), worker.wait(10), *(process.poll() for process in living))
+for process in living:
     process.kill()
     process.wait()
 """
@@ -44,7 +48,7 @@ def test_only_the_forks_of_a_component_that_was_killed_are_ended() -> None:
             timeout=60,
             start_new_session=True,
         )
-        assert done.stdout.split() == ["-9", "None", "None"]
+        assert done.stdout.split() == ["-9", "-9", "None", "None", "None", "None"]
         assert psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
     finally:
         stranger.kill()
