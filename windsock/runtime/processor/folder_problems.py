@@ -32,6 +32,7 @@ class FolderProblems:
     def __init__(self, bundle: str) -> None:
         self._bundle = bundle
         self.told: dict[str, Parsed] = {}
+        self._stored: dict[str, str] = {}
 
     def take(self, found: Mapping[str, str], snapshot: str) -> tuple[list[Parsed], list[str]]:
         """Take what the last search has found.
@@ -50,13 +51,19 @@ class FolderProblems:
             if path not in self.told or self.told[path].errors[path] != text
         }
         healed = [path for path in self.told if path not in texts]
-        if news or healed:
-            self._store({path: texts[path] for path in news}, healed)
+        self._store(texts)
         self.told = {path: news.get(path) or self.told[path] for path in texts}
         return list(news.values()), healed
 
-    def _store(self, errors: Mapping[str, str], healed: list[str]) -> None:
+    def _store(self, texts: dict[str, str]) -> None:
+        """Store what differs; what cannot be stored is stored with the next search."""
+        fresh = {path: text for path, text in texts.items() if self._stored.get(path) != text}
+        gone = self._stored.keys() - texts
+        if not fresh and not gone:
+            return
         try:
-            database.replace_errors(self._bundle, errors, gone=healed)
+            database.replace_errors(self._bundle, fresh, gone=gone)
         except Exception:
             log.exception("Could not store the problems of the DAG folder.")
+        else:
+            self._stored = texts
