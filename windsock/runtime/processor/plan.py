@@ -98,6 +98,10 @@ class ParsePlan:
         }
         for name in removed:
             self._forget(name)
+        # What is still being parsed of a file that is gone must not count as starved.
+        since = self._waiting_since.items()
+        self._waiting_since = {name: waited for name, waited in since if name in files}
+        self._saved.intersection_update(files)
         owners = self._owners(dag_id for dag_ids in removed.values() for dag_id in dag_ids)
         work = list(dict.fromkeys([*saved, *users, *owners]))
         # One that its author has just saved may hang; of many, most will not.

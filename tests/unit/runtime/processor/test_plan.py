@@ -236,6 +236,19 @@ def test_a_file_that_is_saved_faster_than_it_is_parsed_is_starved_after_a_while(
     assert plan.settled() is not None
 
 
+def test_a_file_that_is_gone_is_neither_starved_nor_just_saved(
+    plan: ParsePlan, store: Store, clock: Clock
+) -> None:
+    plan.begin(ONE, store.save(ONE, dag_a="1"))
+    plan.begin(TWO, store.save(TWO, dag_a="2", dag_b="1"))
+    assert plan.is_just_saved("dag_b")
+    plan.begin(THREE, store.save(THREE, dag_a="2"))
+    clock.now += 2 * plans.STARVED_SECONDS
+    assert plan.is_starved("dag_a")
+    assert not plan.is_starved("dag_b"), "its parse was never stored"
+    assert not plan.is_just_saved("dag_b")
+
+
 # --- files that share a parser --------------------------------------------------------------------
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="files share a parser on Linux only")
