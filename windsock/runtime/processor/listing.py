@@ -293,6 +293,20 @@ def _rule_type(syntax: str) -> Any:
     return getattr(file_discovery, name)
 
 
+def missing_rules() -> list[str]:
+    """What this Airflow lacks of the rules of an `.airflowignore`; empty if they work."""
+    folder = Path(os.sep)
+    try:
+        for syntax in ("glob", "regexp"):
+            kind = _rule_type(syntax)
+            rule = kind.compile("a", folder, folder / IGNORE_FILE)
+            if not kind.match(folder / "a", [rule]):
+                return [f"{syntax} rules of {IGNORE_FILE}"]
+    except Exception as error:  # noqa: BLE001 - however another Airflow differs
+        return [f"rules of {IGNORE_FILE} ({error})"]
+    return []
+
+
 class MatchesNothing(ValueError):
     """A line that Airflow takes, but that cannot mean what its author wanted."""
 

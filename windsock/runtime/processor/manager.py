@@ -49,8 +49,8 @@ from windsock.runtime.processor import database, stock
 from windsock.runtime.processor.channel import Channel
 from windsock.runtime.processor.direct import DirectClient
 from windsock.runtime.processor.folder_problems import FolderProblems
-from windsock.runtime.processor.listing import DagFiles, Listing, names_inside
-from windsock.runtime.processor.parser import entrypoint
+from windsock.runtime.processor.listing import DagFiles, Listing, missing_rules, names_inside
+from windsock.runtime.processor.parser import callback_entrypoint, entrypoint
 from windsock.runtime.processor.plan import ParsePlan
 from windsock.runtime.processor.planted import STOCK_VARIABLE, PlantedFile, become_stock
 from windsock.runtime.processor.recorder import Notes, Recording
@@ -60,7 +60,7 @@ from windsock.runtime.processor.texts import describe
 from windsock.runtime.store import changed_paths, current_snapshot, entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.callbacks.callback_requests import CallbackRequest
     from airflow.dag_processing.bundles.base import BaseDagBundle
@@ -80,6 +80,7 @@ SEAMS = (
     "_collect_results",
     "_start_new_processes",
     "fetch_callbacks",
+    "prepare_callback_bundle",
     "claim_priority_files",
     "purge_inactive_dag_warnings",
     "deactivate_deleted_dags",
@@ -95,6 +96,7 @@ SEAMS = (
     "_create_process",
     "_add_files_to_queue",
     "_get_logger_for_dag_file",
+    "_resort_file_queue",
 )
 """The methods of Airflow's manager that this module overrides or calls."""
 
@@ -113,6 +115,9 @@ those that there are. A result alone takes 30 ms of CPU; of 25 each takes 15."""
 
 UNFINISHED = frozenset({"it did not come to its end"})
 """The reason to parse a file again by the clock, although it read nothing outside the bundle."""
+
+LOST_SECONDS = 300.0
+"""How often, at a save, the DAGs of deleted files are looked for although no file is gone."""
 
 HOUSEKEEPING_SECONDS = 0.9
 """How often Airflow's housekeeping runs: each second, as in a loop that no save wakes.
@@ -167,6 +172,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             },
             selector=self.selector,
         )
+        self.planted.watch()  # Now: Airflow may have waited for the database.
 
     def _state(self) -> ProcessorState:
         state = self._plan.state()
@@ -176,7 +182,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     # --- what must not end the loop ------------------------------------------------------------
 
     def _run_parsing_loop(self) -> Any:
-        """Go on after an exception that no file is known for; one after the other ends it."""
+        """Go on after an exception that no file is known for; too many in a minute end it."""
         recent: deque[float] = deque(maxlen=RECOVERIES)
         while True:
             try:
@@ -250,7 +256,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """
         settings = tuple(str(name) for name in request["names"])
         # What is being parsed may have read them before they changed.
-        running = {file for files in self._recordings.values() for file in files}
+        parsed = {file for files in self._recordings.values() for file in files}
+        running = {file for file in parsed if not self._is_planted(file)}
         running.update(result.file for result, _ in self._unstored)
         self._unstored.clear()
         for file in running:
@@ -301,9 +308,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def deactivate_deleted_dags(self, bundle_name: str, present: set[DagFileInfo]) -> None:
         """Deactivate the DAGs of files that are gone: Airflow looks at all that there are."""
         ours = bundle_name == self._bundle.name
-        self._lost = not (ours and self._listed and self._listed <= present) or any(
-            file.rel_path.suffix != ".py"
-            for file in present  # A zip may have lost one inside it.
+        self._lost = (
+            not (ours and self._listed and self._listed <= present)
+            # A zip may have lost one inside it.
+            or any(file.rel_path.suffix != ".py" for file in present)
+            # Airflow only logs that it did not get the lock that it needs.
+            or self._is_due("deleted", seconds=LOST_SECONDS)
         )
         if self._lost:
             super().deactivate_deleted_dags(bundle_name, present)
@@ -356,6 +366,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             self.request_bundle_refresh(bundle.name)
         poked = bundle.name in self._force_refresh_bundles
         super()._refresh_dag_bundles(known_files)
+        # Airflow has ended the parsers of deleted files.
+        for own in [each for each in self._recordings if each not in self._processors]:
+            self._forget_recordings(own)
         if not self.planted.waits:
             known_files.get(bundle.name, set()).discard(self._file(str(self.planted.path)))
         snapshot = self._bundle_versions.get(bundle.name)
@@ -384,7 +397,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._add_files_to_queue([present[name] for name in reversed(work.files)], mode="frontprio")
         if self.planted.waits:  # It has to come through in time, however many files there are.
             self._add_files_to_queue([self._file(str(self.planted.path))], mode="frontprio")
-        self._start_new_processes()  # They parse while the database is busy with us.
+        self._start_new_processes()  # They parse while we wait for the database.
         if before is not None:
             database.point_to(self._bundle.name, snapshot, except_files=work.files)
         self._settle_if_done()
@@ -427,9 +440,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     # --- housekeeping -------------------------------------------------------------------------
 
-    def _is_due(self, what: str) -> bool:
+    def _is_due(self, what: str, *, seconds: float = HOUSEKEEPING_SECONDS) -> bool:
         now = time.monotonic()
-        if now - self._housekeeping_at.get(what, -HOUSEKEEPING_SECONDS) < HOUSEKEEPING_SECONDS:
+        if now - self._housekeeping_at.get(what, -seconds) < seconds:
             return False
         self._housekeeping_at[what] = now
         return True
@@ -437,6 +450,22 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def fetch_callbacks(self) -> list[CallbackRequest]:
         """The callbacks to run."""
         return super().fetch_callbacks() if self._is_due("callbacks") else []
+
+    def prepare_callback_bundle(self, request: CallbackRequest) -> BaseDagBundle | None:
+        """The bundle of a callback. Airflow would also initialize it, in this process.
+
+        That prepares a process for what is in the snapshot: see `callback_entrypoint`.
+        """
+        if request.bundle_name != self._bundle.name or not request.bundle_version:
+            prepared: BaseDagBundle | None = super().prepare_callback_bundle(request)
+            return prepared
+        version = request.bundle_version
+        with contextlib.suppress(ValueError):  # It is no snapshot: the bundle was another one.
+            bundle = DagBundlesManager().get_bundle(name=request.bundle_name, version=version)
+            if bundle.path.is_dir():
+                return bundle
+        log.error("The snapshot of a callback was removed.", snapshot=version)
+        return None
 
     def claim_priority_files(self) -> list[DagFileInfo]:
         """The files that somebody has asked Airflow to parse again."""
@@ -450,8 +479,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     # --- a parse ------------------------------------------------------------------------------
 
     def _create_process(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
-        if self._is_foreign(dag_file) or dag_file in self._callback_to_execute:
+        if self._is_foreign(dag_file):
             return super()._create_process(dag_file)
+        if dag_file in self._callback_to_execute:
+            return self._start_callbacks(dag_file)
         try:
             return self._start_parser(dag_file)
         except Exception as error:
@@ -461,29 +492,46 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         others = [] if self._is_planted(dag_file) else self._take_along(dag_file)
         files = [*others, dag_file]
         recordings = self._recordings[dag_file] = {file: Recording() for file in files}
+        target = entrypoint(
+            bundle=str(dag_file.bundle_path),
+            recording=recordings[dag_file],
+            others={str(file.absolute_path): recordings[file] for file in files[:-1]},
+            memory_limit=0 if self._is_planted(dag_file) else self._memory_limit,
+            before=self._channel.close,
+            strict=self._is_planted(dag_file),
+        )
+        process = self._start(dag_file, target=target, callbacks=[], client=self._direct)
+        wake_when_it_ends(self.selector, process.pid)
+        return process
+
+    def _start_callbacks(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
+        target = callback_entrypoint(bundle=str(dag_file.bundle_path), before=self._channel.close)
+        callbacks = self._callback_to_execute.pop(dag_file)
+        return self._start(dag_file, target=target, callbacks=callbacks, client=self.client)
+
+    def _start(
+        self,
+        dag_file: DagFileInfo,
+        *,
+        target: Callable[[], None],
+        callbacks: list[CallbackRequest],
+        client: Any,
+    ) -> DagFileProcessorProcess:
         logger, filehandle = self._get_logger_for_dag_file(dag_file)
-        process = DagFileProcessorProcess.start(
+        return DagFileProcessorProcess.start(
             id=uuid7(),
-            target=entrypoint(
-                bundle=str(dag_file.bundle_path),
-                recording=recordings[dag_file],
-                others={str(file.absolute_path): recordings[file] for file in files[:-1]},
-                memory_limit=self._memory_limit,
-                before=self._channel.close,
-            ),
+            target=target,
             path=dag_file.absolute_path,
             bundle_path=dag_file.bundle_path,
             bundle_name=dag_file.bundle_name,
             dag_file_rel_path=str(dag_file.rel_path),
-            callbacks=[],
+            callbacks=callbacks,
             selector=self.selector,
             logger=logger,
             logger_filehandle=filehandle,
             subprocess_logs_to_stdout=conf.get("logging", "dag_processor_log_target") == "stdout",
-            client=self._direct,
+            client=client,
         )
-        wake_when_it_ends(self.selector, process.pid)
-        return process
 
     def _is_planted(self, file: DagFileInfo) -> bool:
         return bool(file.rel_path == self.planted.path)
@@ -597,8 +645,9 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 if not made:
                     break
                 recordings.pop(file).close()
-                version = self._bundle_versions[file.bundle_name]
-                result = Result(file=file, parsed=made, seconds=notes.seconds, version=version)
+                result = Result(
+                    file=file, parsed=made, seconds=notes.seconds, version=self._version(file)
+                )
                 self._unstored.append((result, notes))
 
     def _made(self, notes: Notes) -> DagFileParsingResult | None:
@@ -613,8 +662,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             file=file,
             parsed=_failure(file, reason),
             seconds=seconds,
-            version=self._bundle_versions.get(file.bundle_name),
+            version=self._version(file),
         )
+
+    def _version(self, file: DagFileInfo) -> str:
+        """What the parse of a file is stored with; after a recovery there is no last refresh."""
+        return self._bundle_versions.get(file.bundle_name) or _snapshot_of(file)
 
     def _collect_results(self) -> None:
         """Start the next parsers, which work while the results of the last ones are stored."""
@@ -812,6 +865,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     path = os.environ.get(SOCKET_VARIABLE)
     missing = [seam for seam in SEAMS if not hasattr(DagFileProcessorManager, seam)]
+    missing += missing_rules()
     if reason := os.environ.pop(STOCK_VARIABLE, ""):
         missing.append(reason)
     if missing:
@@ -827,7 +881,6 @@ def main(arguments: Sequence[str]) -> None:
             )
     elif path:
         LiveDagFileProcessorManager.planted = PlantedFile(partial(become_stock, arguments))
-        LiveDagFileProcessorManager.planted.watch()
         dag_processor_command.DagFileProcessorManager = LiveDagFileProcessorManager
     from airflow.__main__ import main as airflow  # noqa: PLC0415 - parses sys.argv when it runs
 

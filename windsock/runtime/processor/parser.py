@@ -50,6 +50,7 @@ def entrypoint(
     others: Mapping[str, Recording],
     memory_limit: int,
     before: Callable[[], None],
+    strict: bool = False,
 ) -> Callable[[], None]:
     """What the forked parser runs instead of Airflow's own entry point, which it wraps.
 
@@ -62,6 +63,7 @@ def entrypoint(
         others: Path → recording, of the files to parse before it.
         memory_limit: In MiB; 0 for none.
         before: Called first: closes what the fork inherited and must not use.
+        strict: Whether an exception that Airflow lets through ends the parser, without a result.
     """
     installed_folders()
 
@@ -80,7 +82,9 @@ def entrypoint(
             relative = os.path.relpath(message.file, message.bundle_path)
             try:
                 return sendable(original(message, log), relative)
-            except (SystemExit, Exception) as error:  # noqa: BLE001 - the file's, or Airflow's own
+            except (SystemExit, Exception) as error:
+                if strict:
+                    raise
                 limit_memory(memory_limit and memory_limit + SPARE_MEBIBYTES)
                 trace = storable("".join(traceback.format_exception(_cause(error), limit=-1000)))
             return processor.DagFileParsingResult(
@@ -106,6 +110,25 @@ def entrypoint(
         name_params_in_errors()
         processor._parse_file = parse  # noqa: SLF001 - as above
         processor._parse_file_entrypoint()  # noqa: SLF001 - as above
+
+    return run
+
+
+def callback_entrypoint(*, bundle: str, before: Callable[[], None]) -> Callable[[], None]:
+    """What a process runs that was forked for callbacks, around Airflow's own entry point.
+
+    Args:
+        bundle: The real path of the snapshot that their run is pinned to.
+        before: As for `entrypoint`.
+    """
+
+    def run() -> None:
+        from airflow.dag_processing import processor  # noqa: PLC0415 - only Airflow has it
+
+        before()
+        refuse_writes(Path(bundle).parent)
+        use_folder(bundle)
+        processor._parse_file_entrypoint()  # noqa: SLF001 - see `windsock.runtime.processor`
 
     return run
 

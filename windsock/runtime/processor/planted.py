@@ -3,7 +3,8 @@
 That the methods have the names we know proves little: another Airflow may call them in another way,
 log what they raise, and never list a DAG. So a file is planted beside the folder: it is listed,
 queued, and parsed in a forked parser as any other one. Only its DAG is not stored, so nobody sees
-it. If it does not come through, this process becomes a stock dag-processor.
+it. If it does not come through, this process becomes a stock dag-processor. Whatever a parser sends
+of it will do: a cluster policy of the user may refuse the DAG, and all works as it should.
 """
 
 from __future__ import annotations
@@ -29,9 +30,6 @@ STOCK_VARIABLE = "WINDSOCK_STOCK_DAG_PROCESSOR"
 PLANTED_SECONDS = 120.0
 """Until the planted file must have come through; a busy machine starts slowly."""
 
-ATTEMPTS = 3
-"""How often its parser may fail: it may be killed for what others do to the machine."""
-
 
 class PlantedFile:
     """The file, and what has become of it.
@@ -41,44 +39,49 @@ class PlantedFile:
 
     Attributes:
         path: The file; not in the DAG folder.
-        waits: Whether it has not come through yet.
+        waits: Whether it has not come through yet; never if there is no folder to plant it in.
         parsers: Gives the processes of the parsers, which end with the live dag-processor.
     """
 
     def __init__(self, become_stock: Callable[[str], None]) -> None:
         self._become_stock = become_stock
-        self._folder = Path(tempfile.mkdtemp(prefix="windsock-planted-")).resolve()
-        self._failures: list[str] = []
+        self._last = "nothing came of it"
+        self._folder = Path(os.devnull)
+        self.waits = False
+        with contextlib.suppress(OSError):
+            self._folder = Path(tempfile.mkdtemp(prefix="windsock-planted-")).resolve()
+            (self._folder / "planted.py").write_text(SMALL_DAG, encoding="utf-8")
+            self.waits = True
         self.path = self._folder / "planted.py"
-        self.path.write_text(SMALL_DAG, encoding="utf-8")
-        self.waits = True
         self.parsers: Callable[[], Iterable[int]] = tuple
 
     def watch(self) -> None:
         """Give up when the time is over; the alarm of this process is ours until then."""
-        signal.signal(signal.SIGALRM, lambda *_: self._too_late())
+        if not self.waits:
+            return
+        ours = os.getpid()  # A parser, a fork, inherits what answers the alarm.
+        signal.signal(signal.SIGALRM, lambda *_: self._too_late() if os.getpid() == ours else None)
         signal.setitimer(signal.ITIMER_REAL, PLANTED_SECONDS)
 
     def take(self, result: Any, reason: str) -> None:
         """Take what a parser made of the file.
 
         Args:
-            result: Airflow's; None if the parser ended without one.
+            result: Airflow's; None if the parser ended without one: it may be killed for what
+                others do to the machine, so another one gets the file.
             reason: Why, in that case.
         """
-        if result is not None and result.serialized_dags and not result.import_errors:
-            self.waits = False
-            self._forget()
+        if not self.waits:
             return
-        errors = (result.import_errors or {}) if result is not None else {}
-        self._failures.append(next(iter(errors.values()), reason).strip().splitlines()[-1])
-        if len(self._failures) >= ATTEMPTS:
-            self._give_up(f"a parse of it failed: {self._failures[-1]}")
+        if result is None:
+            self._last = reason
+            return
+        self.waits = False
+        self._forget()
 
     def _too_late(self) -> None:
         if self.waits:
-            last = self._failures[-1] if self._failures else "nothing came of it"
-            self._give_up(f"not within {PLANTED_SECONDS:.0f} s: {last}")
+            self._give_up(f"not within {PLANTED_SECONDS:.0f} s: {self._last}")
 
     def _give_up(self, reason: str) -> None:
         for pid in self.parsers():

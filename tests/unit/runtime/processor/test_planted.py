@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from windsock.runtime.processor.planted import ATTEMPTS, PlantedFile
+from windsock.runtime.processor.planted import PlantedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,17 +30,18 @@ def planted(reasons: list[str]) -> Iterator[PlantedFile]:
     made = PlantedFile(reasons.append)
     made.watch()
     yield made
-    made.take(SOUND, "")
+    signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("result", [SOUND, EMPTY, BROKEN])
 def test_a_file_that_comes_through_is_gone_and_not_waited_for(
-    planted: PlantedFile, reasons: list[str]
+    planted: PlantedFile, reasons: list[str], result: object
 ) -> None:
     assert planted.waits
     assert "@dag" in planted.path.read_text()
 
-    planted.take(SOUND, "")
+    planted.take(result, "")
 
     assert not planted.waits
     assert not planted.path.parent.exists()
@@ -45,19 +49,24 @@ def test_a_file_that_comes_through_is_gone_and_not_waited_for(
     assert reasons == []
 
 
-@pytest.mark.parametrize(
-    ("result", "reason"),
-    [(BROKEN, "KeyError: 1"), (EMPTY, "it was killed"), (None, "it was killed")],
-)
-def test_a_file_that_fails_too_often_gives_the_live_processor_up(
-    planted: PlantedFile, reasons: list[str], result: object, reason: str
+def test_killed_parsers_do_not_count_before_the_time_is_over(
+    planted: PlantedFile, reasons: list[str]
 ) -> None:
-    for _ in range(ATTEMPTS - 1):
-        planted.take(result, "it was killed")
+    for _ in range(10):
+        planted.take(None, "it was killed")
+    assert planted.waits
+    assert planted.path.exists()
     assert reasons == []
-    planted.take(result, "it was killed")
-    [given] = reasons
-    assert reason in given
+
+
+def test_what_comes_after_the_file_has_come_through_changes_nothing(
+    planted: PlantedFile, reasons: list[str]
+) -> None:
+    planted.take(SOUND, "")
+    for _ in range(10):
+        planted.take(None, "it is gone")
+    signal.raise_signal(signal.SIGALRM)
+    assert reasons == []
 
 
 def test_a_file_that_does_not_come_in_time_gives_the_live_processor_up(
@@ -67,3 +76,29 @@ def test_a_file_that_does_not_come_in_time_gives_the_live_processor_up(
     signal.raise_signal(signal.SIGALRM)
     [given] = reasons
     assert "not within 120 s: it was killed" in given
+
+
+def test_the_alarm_of_a_fork_is_not_ours(
+    planted: PlantedFile, reasons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    signal.raise_signal(signal.SIGALRM)
+    assert planted.waits
+    assert reasons == []
+
+
+def test_without_a_folder_to_plant_it_in_nothing_is_waited_for(
+    reasons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: str) -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    before = signal.getsignal(signal.SIGALRM)
+    planted = PlantedFile(reasons.append)
+    planted.watch()
+    assert not planted.waits
+    assert signal.getsignal(signal.SIGALRM) == before
+    planted.take(None, "")
+    assert Path(os.devnull).exists()
+    assert reasons == []
