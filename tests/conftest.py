@@ -135,3 +135,14 @@ def folder(environment: Project) -> Iterator[Folder]:
                 environment.airflow.stop(run.dag_id, run.run_id)
         folder.restore()
         folder.settle()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of windsock's own tests."""
+    parser.addoption(
+        "--random-trees",
+        type=int,
+        default=25,
+        metavar="N",
+        help="how many random trees test_random_trees.py drops into the DAG folder",
+    )
