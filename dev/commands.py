@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from invoke import Collection, Context
 
     from dev import pictures, troubleshooting
-    from dev.benchmarks import kube, large, reload, sync, up
+    from dev.benchmarks import busy, kube, large, reload, sync, up
     from tests.cluster.debian import cluster
 else:
+    busy = LateModule("dev.benchmarks.busy")
     kube = LateModule("dev.benchmarks.kube")
     large = LateModule("dev.benchmarks.large")
     reload = LateModule("dev.benchmarks.reload")
@@ -31,7 +32,14 @@ def add_to(commands: Collection) -> None:
         group("cluster", **{"debian-up": cluster_debian_up, "debian-down": cluster_debian_down})
     )
     commands.add_collection(
-        group("bench", kube=bench_kube, reload=bench_reload, sync=bench_sync, up=bench_up)
+        group(
+            "bench",
+            busy=bench_busy,
+            kube=bench_kube,
+            reload=bench_reload,
+            sync=bench_sync,
+            up=bench_up,
+        )
     )
     commands.add_collection(
         group("docs", pictures=docs_pictures, troubleshooting=docs_troubleshooting)
@@ -69,6 +77,17 @@ def bench_reload(
         work = workspace(context)
         return large.run(work, files=files, as_json=json, rounds=rounds, peers=peers)
     return reload.run(workspace(context), as_json=json, rounds=rounds, peers=peers)
+
+
+@command(
+    help={
+        "json": "For scripts: one JSON document on stdout.",
+        "spinning": "How many processes keep the cores busy.",
+    }
+)
+def bench_busy(context: Context, json: bool = False, spinning: int = 8) -> int:
+    """Measure `up` and `test` on a machine whose cores are all busy."""
+    return busy.run(workspace(context), as_json=json, spinning=spinning)
 
 
 @command(
