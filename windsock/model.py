@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Environment:
 
     @classmethod
     def load(cls, state_folder: Path) -> Environment:
-        """Read what `save` wrote.
+        """Read what `save` wrote; what a newer windsock has added is left out.
 
         Raises:
             EnvironmentFailure: Nothing is up, or the file is damaged.
@@ -74,7 +74,8 @@ class Environment:
             values: dict[str, Any] = json.loads(
                 (state_folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")
             )
-            return cls(**values)
+            known = [each.name for each in fields(cls)]
+            return cls(**{name: values[name] for name in known if name in values})
         except FileNotFoundError:
             raise EnvironmentFailure(
                 "no environment is up here", "Run `invoke up` (or `invoke up --detach`) first."

@@ -41,6 +41,14 @@ def test_an_environment_is_read_as_it_was_saved(
     assert [path.name for path in place.iterdir()] == [ENVIRONMENT_FILE]
 
 
+def test_what_a_newer_windsock_has_added_is_left_out(tmp_path: Path) -> None:
+    saved = _environment()
+    saved.save(tmp_path)
+    file = tmp_path / ENVIRONMENT_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), "of_tomorrow": 1}))
+    assert Environment.load(tmp_path) == saved
+
+
 def test_no_environment_says_how_to_bring_one_up(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="no environment is up here") as caught:
         Environment.load(tmp_path)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from windsock.airflow.health import (
     AIRFLOW,
-    ASK_SECONDS,
     airflow_health,
     is_healthy,
     loopback_client,
@@ -85,8 +84,7 @@ def restart_processes(
 
     def unhealthy() -> list[str]:
         supervisor.check(*AIRFLOW)
-        health = airflow_health(client, url, seconds=ASK_SECONDS)
-        now = supervisor.states()
+        health, now = airflow_health(client, url), supervisor.states()
         return [
             name
             for name in AIRFLOW
