@@ -214,9 +214,11 @@ def test_dags_are_listed(environment: Project, folder: Folder) -> None:
         dag: f"{dag}.py" for dag in {*EXAMPLE_DAGS, "trade"}
     }
     text = environment.invoke("dags.list").stdout
-    assert [line.split() for line in text.splitlines()] == [
-        [row["dag_id"], row["file"]] for row in rows
-    ]
+    shown = dict(line.split() for line in text.splitlines())
+    # Paths are as a terminal can open them; tests run the commands in ROOT.
+    assert {dag: (ROOT / path).resolve() for dag, path in shown.items()} == {
+        row["dag_id"]: folder.path / row["file"] for row in rows
+    }
 
 
 def test_a_triggered_run_tells_by_its_exit_code_how_it_went(
@@ -297,8 +299,10 @@ def test_import_errors_are_shown_at_the_authors_line(environment: Project, folde
     assert f'File "{folder.path}/broken.py", line {number}' in errors["broken.py"]
     done = environment.invoke("dags.errors")
     assert done.returncode == 1
-    shown = os.path.relpath(folder.path, ROOT)  # Tests run the commands there.
-    assert f"{shown}/broken.py:{number}" in done.stdout
+    place = re.search(r"✗ (\S+):(\d+) ", done.stdout)
+    assert place is not None, done.stdout
+    assert (ROOT / place[1]).resolve() == folder.path / "broken.py"
+    assert int(place[2]) == number
     assert "No module named 'no_such_package'" in done.stdout + done.stderr
 
 

@@ -161,7 +161,7 @@ import pathlib, time
 def test_how_many_tasks_there_are(airflow):
     runs = pathlib.Path(__file__).with_name("runs.txt")
     with runs.open("a") as file:
-        file.write(f"{len(airflow.run('price').tasks)} ")
+        file.write(f"{len(airflow.run('counted').tasks)} ")
     while not pathlib.Path(__file__).with_name("go").exists():
         time.sleep(0.05)
 """
@@ -170,8 +170,8 @@ def test_how_many_tasks_there_are(airflow):
 def test_watching_runs_the_tests_for_the_newest_state_after_saves_and_edits_of_tests(
     environment: Project, folder: Folder, tmp_path: Path
 ) -> None:
-    folder.save("price.py", dag_source("price", ["a"]))
-    test = tmp_path / "test_price.py"
+    folder.save("counted.py", dag_source("counted", ["a"]))
+    test = tmp_path / "test_counted.py"
     test.write_text(WATCHED)
 
     def tested(expected: str) -> None:
@@ -191,7 +191,7 @@ def test_watching_runs_the_tests_for_the_newest_state_after_saves_and_edits_of_t
     with environment.start("test", "--watch", str(test)) as watching:
         tested("1 ")
         for tasks in (["a", "b"], ["a"], ["a", "b"], ["a", "b", "c"]):  # The first run goes on.
-            folder.save("price.py", dag_source("price", tasks))
+            folder.save("counted.py", dag_source("counted", tasks))
         (tmp_path / "go").touch()
         tested("1 3 ")
         waits(watching, 2)
@@ -199,10 +199,10 @@ def test_watching_runs_the_tests_for_the_newest_state_after_saves_and_edits_of_t
         tested("1 3 3 ")
         waits(watching, 3)
         kill_9(component_pid(environment, "sync"))
-        folder.write("price.py", dag_source("price", ["a", "b"]))
+        folder.write("counted.py", dag_source("counted", ["a", "b"]))
         tested("1 3 3 2 ")
         waits(watching, 4)
         watching.interrupt()
         assert watching.end() == 0
         assert "Traceback" not in watching.text()
-    assert environment.airflow.runs("price") == []
+    assert environment.airflow.runs("counted") == []
