@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.airflow.api import Airflow
+    from windsock.airflow.records import DagRun
 
 FILE = "holds.json"
 """In the state folder."""
 LOOK_SECONDS = 0.5
 """Between two looks at the runs of the DAGs that are held."""
-_UNDER_WAY = ("queued", "running")
-"""The states of a run that has not ended."""
+_SCHEDULED = "scheduled__"
+"""How the id of a run begins that the schedule has started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ class _Held:
     """A DAG that was paused, and is not for a while.
 
     Attributes:
-        before: The ids of the runs that were under way when it was unpaused; None if an older
-            windsock unpaused it, which did not keep them.
+        before: The ids of its scheduled runs when it was unpaused; None if an older windsock
+            unpaused it, which did not keep them.
         holds: Owner → hold.
         unasked: The ids of runs that its schedule started meanwhile.
     """
@@ -95,7 +96,7 @@ class Holds:
             if held is None:
                 if not airflow.dag(dag_id).paused:
                     return False
-                before = [run.run_id for run in airflow.runs(dag_id, states=_UNDER_WAY)]
+                before = [run.run_id for run in _scheduled(airflow, dag_id)]
                 held = self._held[dag_id] = _Held(before=before)
             held.holds[hold.owner] = hold
             self._save()  # First: whoever ends now finds out what is to be put back.
@@ -161,12 +162,14 @@ class Holds:
 
         if held.before is None:
             return
-        for run in airflow.runs(dag_id, states=_UNDER_WAY):
-            if run.run_type == "scheduled" and run.run_id not in held.before:
+        for run in _scheduled(airflow, dag_id):
+            if run.run_id in (*held.before, *held.unasked):
+                continue
+            if not run.finished:  # A short one may have ended since the last look.
                 with contextlib.suppress(NotFound):  # Somebody has just deleted it.
                     airflow.stop(dag_id, run.run_id)
-                held.unasked.append(run.run_id)
-                self._save()
+            held.unasked.append(run.run_id)
+            self._save()
 
     def _end_if_free(self, airflow: Airflow, dag_id: str, held: _Held) -> None:
         """Pause a DAG that nobody holds any more, then delete what it started by itself."""
@@ -198,6 +201,10 @@ class Holds:
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
+
+
+def _scheduled(airflow: Airflow, dag_id: str) -> list[DagRun]:
+    return airflow.runs(dag_id, run_id_prefix=_SCHEDULED)
 
 
 def _is_over(airflow: Airflow, dag_id: str, hold: Hold) -> bool:

@@ -89,6 +89,17 @@ def test_what_the_schedule_starts_meanwhile_is_stopped_and_deleted(
     assert list(fake.runs) == [("sales", "first"), ("sales", "second")]
 
 
+def test_a_scheduled_run_that_has_ended_between_two_looks_is_deleted(
+    tmp_path: Path, fake: FakeAirflow
+) -> None:
+    holds = make(tmp_path, fake)
+    holds.hold("sales", of_run("first"))
+    unasked = fake._start("sales", "scheduled__2026", conf={}, run_type="scheduled")
+    unasked["state"] = "success"
+    holds.release("sales", "first")
+    assert list(fake.runs) == [("sales", "first"), ("sales", "second")]
+
+
 def test_scheduled_runs_from_before_are_left_alone(tmp_path: Path, fake: FakeAirflow) -> None:
     before = fake._start("sales", "scheduled__2020", conf={}, run_type="scheduled")
     before["queued_at"] = "2999-01-01T00:00:00Z"  # The cluster's clock may be any other one.
