@@ -1,4 +1,4 @@
-"""The page of all errors that windsock tells, each with its remedy: docs/troubleshooting.md.
+"""The page of all errors that windsock tells, with their remedies: docs/troubleshooting.md.
 
 It is made from the source. An error is a call of `WindsockError`, or of a class below it, whose
 message is written there. What is put in at run time is shown by its name: `<path>`.
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windsock import errors
+from windsock.runtime.processor.reasons import NO_DAG
+from windsock.sync.scan import OUTSIDE
+from windsock.sync.watch import LIMIT_HINT
 from windsock.terminal import remedies
 
 if TYPE_CHECKING:
@@ -46,8 +49,9 @@ ROOMS = {
 
 INTRODUCTION = f"""# Troubleshooting
 
-Every error that windsock tells, and what to do about it. `<name>` stands for what is put in.
-This page is made from the code by `invoke docs.troubleshooting`; a test compares them.
+Every error that windsock tells. Below it stands what to do, unless the error itself says that, or
+the terminal shows there what the program that failed has written. `<name>` stands for what is put
+in. This page is made from the code by `invoke docs.troubleshooting`; a test compares them.
 
 The exit code of a command says whose turn it is:
 
@@ -63,6 +67,37 @@ The exit code of a command says whose turn it is:
 The terminal shows the exception and your own file and line. Where that does not say what to do, one
 of these lines stands below it:
 
+"""
+
+NO_ERRORS = f"""
+## What the terminal tells while you work
+
+Lines that begin with `!` are no errors: all else goes on.
+
+- **\\<path> is not synced: {OUTSIDE}**\\
+  Put a copy there, or sync the folder that it leads to as well: `sync.folders` in invoke.yaml.
+- **the limit of inotify watches is reached … \\<folder> is scanned every second**\\
+  {LIMIT_HINT} Until then a save is noticed up to a second later.
+- **\\<reason>: \\<folder> is scanned every second**\\
+  The kernel does not report changes there, as in a network folder. A save is noticed up to a
+  second later; there is nothing to do.
+- **\\<file>  no DAG is looked for in it: it is ignored by line \\<line> of \\<.airflowignore>**\\
+  Change that line if the file is to have DAGs.
+- **\\<file>  no DAG is looked for in it: it does not have the words "airflow" and "dag" in it**\\
+  A comment with both is enough: `# airflow dag`.
+- **\\<file>  {NO_DAG}**\\
+  A function with `@dag` must be called. A DAG must have a name at the top of the module, or be made
+  by `with DAG(…):`.
+- **\\<file>  DAG \\<dag id> is also defined in \\<others>**\\
+  Give one of them another `dag_id`: Airflow shows the one that it has parsed last.
+
+These keep a part of your work from Airflow until they are mended:
+
+- **\\<.airflowignore>:\\<line>  no pattern that Airflow can use**\\
+  Mend the line. The rules of this file stay as they were until then.
+- **\\<component> ends again and again: \\<reason>**\\
+  The end of its log stands below it. `invoke logs <component>` shows more;
+  `invoke restart <component>` tries again.
 """
 
 
@@ -86,6 +121,7 @@ def page() -> str:
     parts = [INTRODUCTION, *(f"- {_text(hint)}\n" for hint in sorted(set(_import_hints())))]
     parts += ["\nWhat Airflow 3 has moved:\n\n| Airflow 1 or 2 | use |\n|---|---|\n"]
     parts += [f"| `{old}` | {new} |\n" for old, new in sorted(remedies.MOVED.items())]
+    parts.append(NO_ERRORS)
     section = ""
     for told in sorted(set(collect())):
         if told.section != section:
@@ -180,6 +216,8 @@ def _words(value: ast.expr, names: dict[str, ast.expr]) -> str:
             words = _words(left, names) + _words(right, names)
         case ast.Name(id=name) if name in names:
             words = _words(names[name], {})
+        case ast.Call(func=ast.Attribute(attr="join"), args=[ast.List(elts=items)]):
+            words = " ".join(_words(item, names) for item in items)
         case _:
             words = _placeholder(value)
     return words
@@ -187,8 +225,13 @@ def _words(value: ast.expr, names: dict[str, ast.expr]) -> str:
 
 def _placeholder(value: ast.expr) -> str:
     """What stands for a value."""
-    if isinstance(value, ast.Call) and value.args:
-        return _placeholder(value.args[0])  # Of `", ".join(names)`: names
+    match value:
+        case ast.Call(args=[only]):
+            return _placeholder(only)  # Of `", ".join(names)`: names
+        case ast.Call(func=function, args=[_, _, *_]):
+            return _placeholder(function)  # Of `run_url(dag_id, run_id)`: run url
+        case ast.Starred(value=inner):
+            return _placeholder(inner)
     name = _name(value) or next(
         (_name(item) for item in ast.walk(value) if isinstance(item, ast.Attribute)), ""
     )

@@ -135,8 +135,9 @@ def _chain(lines: Sequence[str], places: Places) -> list[list[str]]:
 
 
 def _begins_in_a_foreign_file(link: Iterable[str], places: Places) -> bool:
-    frames = (match for line in link if (match := FRAME.match(line)))
-    return any(places.own(match["file"]) is None for match in islice(frames, 1))
+    # `<frozen runpy>` begins the traceback of a child process, which a message quotes.
+    files = (match["file"] for line in link if (match := FRAME.match(line)))
+    return any(places.own(file) is None and file[0] != "<" for file in islice(files, 1))
 
 
 def _begins(lines: Iterable[str]) -> bool:

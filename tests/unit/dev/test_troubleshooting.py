@@ -13,5 +13,7 @@ def test_an_error_is_there_with_its_remedy_and_with_names_for_what_is_put_in() -
     assert (
         "- **no environment is up here**\\\n  Run `invoke up` (or `invoke up --detach`) first.\n"
     ) in page
+    assert "See \\<run url>" in page
+    assert "It has been stopped. See \\<url>" in page
     assert "**the password file cannot be read: \\<error>**" in page
     assert len(set(troubleshooting.collect())) > 100

@@ -270,6 +270,10 @@ def test_frames_and_chains_that_a_message_quotes_are_its_message(
     assert (error.place, error.headline) == ("sales.py:12", "RuntimeError: child failed:")
     assert "KeyError: 'day'" in error.details
     assert error.details[-1] == "ValueError: no day"
+    child = "text.replace('Traceback (most recent call last):\\n', HEAD)"
+    head = "'Traceback (most recent call last):\\n  File \"<frozen runpy>\", line 9, in main\\n'"
+    error = fail(QUOTES.replace('" + text', f'" + {child.replace("HEAD", head)}'))
+    assert error.headline == "RuntimeError: child failed:"
     indented = QUOTES.replace("    text = ", "    raise RuntimeError('again:\\n' + ").replace(
         "format_exc()", "format_exc())"
     )
