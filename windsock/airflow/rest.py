@@ -166,7 +166,9 @@ class Rest:
                 if line.strip():
                     yield json.loads(line)
         except httpx.TimeoutException:
-            raise NoAnswerInTime(f"Airflow sent nothing for {silence:.0f} s") from None
+            raise NoAnswerInTime(
+                f"Airflow sent nothing for {silence:.0f} s", "`invoke status` shows its components."
+            ) from None
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         finally:

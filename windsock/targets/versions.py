@@ -20,7 +20,9 @@ def airflow_version(settings: Settings) -> str:
     try:
         text = settings.lock.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"{settings.lock} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            f"{settings.lock} cannot be read: {error.strerror}", "Compile it anew."
+        ) from error
     match = re.search(r"^apache-airflow==(\S+)", text, re.MULTILINE)
     if match is None:
         raise ConfigurationError(f"{settings.lock} pins no apache-airflow", "Compile it anew.")

@@ -93,7 +93,10 @@ class LocalOperations:
         wanted = list(command) or [parts.variables.get("SHELL") or "/bin/sh"]
         executable = shutil.which(wanted[0], path=variables["PATH"])
         if executable is None:
-            raise ConfigurationError(f"there is no command {wanted[0]!r} in Airflow's environment")
+            raise ConfigurationError(
+                f"there is no command {wanted[0]!r} in Airflow's environment",
+                "Add its package to your requirements: `invoke up` installs it.",
+            )
         return subprocess.call([executable, *wanted[1:]], env=variables)
 
 
