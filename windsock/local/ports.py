@@ -151,7 +151,9 @@ def is_free(port: int) -> bool:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
-            raise EnvironmentFailure(f"port {port} cannot be used: {error}") from error
+            raise EnvironmentFailure(
+                f"port {port} cannot be used: {error}", "Choose another one in invoke.yaml."
+            ) from error
     if sys.platform == "linux":
         return True
     # On BSD and macOS a bind succeeds even if a server listens on all interfaces.

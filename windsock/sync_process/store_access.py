@@ -176,7 +176,10 @@ class SyncAttempt:
 
     def _pause(self, seconds: float) -> None:
         if self._ended.wait(seconds):
-            raise EnvironmentFailure("the sync has ended")
+            raise EnvironmentFailure(
+                "the sync has ended",
+                "`invoke status` shows what runs; `invoke up` starts what is missing.",
+            )
 
     def _lose(self, busy: StoreBusy) -> None:
         self._lost = StoreBusy(busy.holder, lost=True)

@@ -218,7 +218,9 @@ def changes(
         EnvironmentFailure: git failed.
     """
     if reference.startswith("-"):
-        raise ConfigurationError(f"{reference!r} is no git ref")
+        raise ConfigurationError(
+            f"{reference!r} is no git ref", "Give a branch, a tag or a commit."
+        )
     commits: dict[Path, str] = {}
     for folder, what in folders.items():
         top = _top(folder, what)

@@ -313,7 +313,8 @@ class TaskOutcome:
             if key == "return_value" and self.state == "success":
                 return None  # Airflow stores no XCom for a task that returns None.
             raise DagError(
-                f"{self.label} of {self._run.dag_id} ({self.state}) pushed no XCom {key!r}"
+                f"{self.label} of {self._run.dag_id} ({self.state}) pushed no XCom {key!r}",
+                "Does it return a value, or call `xcom_push` with this key?",
             ) from None
 
     def logs(self, try_number: int | None = None) -> str:
