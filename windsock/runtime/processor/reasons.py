@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-IMPORTS = re.compile(rb"(?m)^[ \t]*(?:from|import)\b([^#\n]*)")
+IMPORTS = re.compile(rb"(?m)^[ \t]*(?:from|import)\b([^#\n(]*(?:\([^)]*\))?)")
 WORDS = re.compile(rb"\w+")
 
 NO_DAG = "it makes no DAG, and no DAG file imports it"
@@ -46,9 +46,20 @@ def no_dag(source: bytes) -> tuple[int | None, str]:
     return None, NO_DAG
 
 
-def imported_words(source: bytes) -> set[bytes]:
-    """All words of the import statements of a source, also of those that run with a task."""
-    return {word for line in IMPORTS.findall(source) for word in WORDS.findall(line)}
+def imported_words(source: bytes) -> dict[bytes, set[bytes]]:
+    """The import statements of a source, also those that run with a task.
+
+    Returns:
+        The first name of what is imported, empty for a relative import → all words of such
+        statements.
+    """
+    words: dict[bytes, set[bytes]] = {}
+    for line in IMPORTS.findall(source):
+        found = WORDS.findall(line)
+        relative = line.lstrip().startswith(b".")
+        if found:
+            words.setdefault(b"" if relative else found[0], set()).update(found)
+    return words
 
 
 def _dag_functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:

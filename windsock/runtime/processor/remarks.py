@@ -43,7 +43,7 @@ class Remarks:
         self._fresh: set[str] = set()
         self._of_airflow: dict[str, tuple[FileWarning, ...]] = {}
         self._reasons: dict[str, tuple[Parsed, Reason]] = {}
-        self._words: dict[str, tuple[Parsed, set[bytes]]] = {}
+        self._words: dict[str, tuple[Parsed, dict[bytes, set[bytes]]]] = {}
 
     def note_save(self, paths: Iterable[str]) -> None:
         """Note what a save has changed; what was there at the first parse is not asked about."""
@@ -131,9 +131,23 @@ class Remarks:
         return _of_source(no_dag, self._reasons, folder, parses[file]) or (None, "")
 
     def _imported_words(self, folder: Path, parses: Mapping[str, Parsed]) -> set[bytes]:
-        """The words of all imports of DAG files; some only run with a task: no parse uses them."""
-        found = (_of_source(imported_words, self._words, folder, each) for each in parses.values())
-        return set().union(*filter(None, found))
+        """The words of all imports of DAG files; some only run with a task: no parse uses them.
+
+        What comes from elsewhere has no words that name a file of the folder, but for the first.
+        """
+        imported: set[bytes] = set()
+        for parse in parses.values():
+            found = _of_source(imported_words, self._words, folder, parse) or {}
+            for first, words in found.items():
+                imported |= words if _is_here(folder, first) else {first}
+        return imported
+
+
+def _is_here(folder: Path, first: bytes) -> bool:
+    """Whether an import begins in the folder: `dags` is the folder itself, nothing is relative."""
+    name = first.decode(errors="replace")
+    here = folder.joinpath(name).is_dir() or folder.joinpath(f"{name}.py").is_file()
+    return here or name in {"", "dags"}
 
 
 def _of_source(

@@ -82,6 +82,14 @@ def test_what_a_dag_file_uses_or_imports_when_a_task_runs_is_no_matter(folder: F
     assert folder.told() == []
 
 
+def test_a_name_that_is_imported_from_elsewhere_is_no_file_of_the_folder(folder: Folder) -> None:
+    source = "from airflow.sdk import dag\nfrom .near import task\nimport helper\n"
+    folder.save("sales.py", source, dags={"sales": 1})
+    for name in ("dag", "near", "task", "helper"):
+        folder.save(f"{name}.py", dags={})
+    assert folder.told() == [("dag.py", None, True)]
+
+
 class Unread(tuple[str, ...]):
     """What a parse used, which nobody is to look at."""
 
