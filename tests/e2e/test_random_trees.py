@@ -61,6 +61,7 @@ def silent_files(project: Project) -> set[str]:
     """The files in the DAG folder that should define a DAG, yield none, and have no reason."""
     sync = project.control.status()
     told = {*sync["errors"], *sync["problems"], *(each["file"] for each in sync["warnings"])}
+    others = " ".join(each["message"] for each in sync["warnings"])  # Two files with one DAG.
     owners = {dag.file for dag in project.airflow.dags()}
     used = {path for file, paths in project.control.used().items() for path in {*paths} - {file}}
     return {
@@ -68,6 +69,7 @@ def silent_files(project: Project) -> set[str]:
         for name in dag_files(project.dags)
         if not told.intersection({name, *map(str, PurePosixPath(name).parents)})
         and name not in owners | used
+        and name not in others
     }
 
 
