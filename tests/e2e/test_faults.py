@@ -425,7 +425,7 @@ def test_killed_components_come_back(
 
     eventually(healthy, "everything is healthy again", timeout=120, every=0.5)
     assert all(component_pid(environment, name) != pid for name, pid in before.items())
-    assert not any(fork.is_running() for fork in forks)
+    eventually(lambda: not any(fork.is_running() for fork in forks), "the old forks have ended")
     run = environment.invoke("dags.trigger", "trade", "--wait")
     assert run.returncode == 0, run.stderr
 

@@ -6,6 +6,7 @@ windsock/errors.py lists the exit codes.
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:
                 signal.signal(name, signal.default_int_handler)
         try:
             code = body(*arguments, **options)
+            sys.stdout.flush()
         except WindsockError as error:
             console.Console().error(error)
             code = error.exit_code
@@ -66,7 +68,8 @@ def reports_errors(body: Callable[..., int | None]) -> Callable[..., None]:
             console.Console().line("interrupted")
             code = INTERRUPTED
         except BrokenPipeError:  # The reader of our output, say `head`, has gone: no failure.
-            sys.stderr.close()
+            # Python writes what is left to stdout when it ends, and would fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
         if code:
             raise Exit(code=code)

@@ -347,7 +347,11 @@ def test_a_reader_that_leaves_early_is_no_failure(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "invoke", "logs", "sync", "--lines", "200000"],
         cwd=PROJECT,
-        env={**os.environ, "INVOKE_WINDSOCK_STATE": str(tmp_path / "state")},
+        env={
+            **os.environ,
+            "INVOKE_WINDSOCK_STATE": str(tmp_path / "state"),
+            "PYTHONUNBUFFERED": "",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

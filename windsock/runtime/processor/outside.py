@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -41,6 +42,9 @@ EVENTS = {
     "os.posix_spawn": "another program",
 }
 """Audit event → what it reads."""
+
+METADATA = re.compile(r"\.(egg|dist)-info(/|$)")
+"""What is read in the search for installed distributions, also of one installed from its source."""
 
 SYSTEM = ("/dev/", "/proc/", "/sys/", "/usr/", "/lib/", "/lib64/")
 """Folders of the system, which libraries read by themselves."""
@@ -86,7 +90,7 @@ class Outside:
 
     def take_path(self, path: str) -> None:
         """Take an absolute path that is read, or looked for."""
-        searched = path.rstrip("/") in self._searched
+        searched = path.rstrip("/") in self._searched or METADATA.search(path)
         if path.startswith("/") and not path.startswith(self._ours) and not searched:
             self._take(path)
 
