@@ -337,10 +337,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             super().prepare_file_queue(known_files=others)
         running = {file for files in self._recordings.values() for file in files}
         running.update(self._processors, (result.file for result, _ in self._unstored))
-        planted = [str(self.planted.path)] if self.planted.waits else []
+        planted = self._planted_in(known_files.get(self._bundle.name, set()))
         by_clock = self._plan.due(interval=self._file_process_interval)
-        due = [*planted, *self._plan.awaited(), *by_clock]
-        waiting = [file for file in map(self._file, due) if file not in running]
+        due = [*planted, *map(self._file, [*self._plan.awaited(), *by_clock])]
+        waiting = [file for file in due if file not in running]
         if waiting:
             self._add_files_to_queue(waiting, mode="back")
 
@@ -395,8 +395,8 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         for name in work.files:
             self._end_outdated_parse(present[name])
         self._add_files_to_queue([present[name] for name in reversed(work.files)], mode="frontprio")
-        if self.planted.waits:  # It has to come through in time, however many files there are.
-            self._add_files_to_queue([self._file(str(self.planted.path))], mode="frontprio")
+        # First: it has to come through in time, however many files there are.
+        self._add_files_to_queue(self._planted_in(files), mode="frontprio")
         self._start_new_processes()  # They parse while we wait for the database.
         if before is not None:
             database.point_to(self._bundle.name, snapshot, except_files=work.files)
@@ -532,6 +532,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             subprocess_logs_to_stdout=conf.get("logging", "dag_processor_log_target") == "stdout",
             client=client,
         )
+
+    def _planted_in(self, files: set[DagFileInfo]) -> list[DagFileInfo]:
+        """The planted file, if Airflow has listed it, and nothing has come of it yet."""
+        planted = self._file(str(self.planted.path))
+        return [planted] if self.planted.waits and planted in files else []
 
     def _is_planted(self, file: DagFileInfo) -> bool:
         return bool(file.rel_path == self.planted.path)
