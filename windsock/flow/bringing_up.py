@@ -52,6 +52,8 @@ def up(work: Workspace, *, detach: bool, dry_run: bool = False, replace: bool = 
     environment = target.running()
     if environment is not None:
         import_settings(work, environment)
+        # What runs is as these settings want it, though some may be other ones than its own.
+        settings_record.save(work.settings, work.variables())
         work.console.success("already up")
         return _announce_and_follow(work, environment, rebuilder, detach=detach, started_here=False)
     if not _may_change(work, replace=replace):
