@@ -158,6 +158,8 @@ class DagFiles:
         if path.suffix != ".py":
             if zipfile.is_zipfile(path):
                 return ""
+            if path.suffix.lower() == ".zip":
+                return "it is no zip archive"
             if path.suffix.lower() != ".py":
                 return None
             return f"it ends in {path.suffix}: Airflow takes only .py, in small letters"
