@@ -95,6 +95,7 @@ class FakeTarget:
         self.fails = fails or {}
         self.meanwhile: dict[str, Callable[[], object]] = {}
         self.is_locked = False
+        self.asked_for_health: bool | None = None
         self.outcomes: list[Message] = []
         self.log_lines = ["one", "two"]
         self.asked: list[Any] = []
@@ -168,7 +169,8 @@ class FakeTarget:
         self._do("give up")
         self.is_running = False
 
-    def status(self) -> list[Component]:
+    def status(self, *, health: bool = True) -> list[Component]:
+        self.asked_for_health = health
         return self.components
 
     def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:

@@ -300,11 +300,18 @@ class Airflow:
         pages = self._rest.pages(path, "task_instances", parameters=parameters)
         return [TaskInstance.read(values) for values in pages]
 
-    def unmet(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> list[str]:
-        """What keeps a task from being queued, in Airflow's words; empty if it knows nothing."""
+    def unmet(
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1
+    ) -> list[tuple[str, str]]:
+        """What keeps a task from being queued; empty if Airflow knows nothing.
+
+        Returns:
+            (name, reason) of each dependency that is not met, in Airflow's words.
+        """
         mapped = (map_index,) if map_index >= 0 else ()
         path = _run_path(dag_id, run_id, "taskInstances", task_id, *mapped, "dependencies")
-        return [str(item["reason"]) for item in self._rest.request("GET", path)["dependencies"]]
+        answer = self._rest.request("GET", path)
+        return [(str(item["name"]), str(item["reason"])) for item in answer["dependencies"]]
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """The newest try of each task of a run, each instance of a mapped task on its own."""

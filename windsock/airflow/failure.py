@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windsock.airflow.rest import NotFound
 from windsock.airflow.task_log import LOG_SETTLING, whole_log, without_groups
 from windsock.errors import WindsockError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import DagRun, Json, LogLine, TaskInstance
 
+MOST_LINES = 100
+"""How many lines of a log are told at most; those in the middle are left out."""
 MOST_TASKS = 5
 """How many failed tasks are told: a hundred mapped failures are one failure."""
 _LONGEST_VALUE = 60
@@ -111,7 +114,8 @@ def explain_failure(
         run: A run that has ended.
         files: The author's files.
         snapshots: The store's folder of snapshots, if it is on this machine.
-        log_lines: How many lines of each log are told; the whole traceback always is.
+        log_lines: How many lines of each log are told, and all since its last exception, as far as
+            these are no more than `MOST_LINES`.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
 
@@ -127,9 +131,11 @@ def explain_failure(
     until = clock() + LOG_SETTLING
     tasks = []
     for item in failed[:MOST_TASKS]:
-        lines = whole_log(
-            airflow, item, try_number=item.try_number, until=until, clock=clock, sleep=sleep
-        )
+        lines: list[LogLine] = []
+        with suppress(NotFound):  # A log that is gone leaves those of the other tasks.
+            lines = whole_log(
+                airflow, item, try_number=item.try_number, until=until, clock=clock, sleep=sleep
+            )
         tasks.append(_failed_task(item, lines, files, log_lines=log_lines))
     green = None
     news: list[str] = []
@@ -146,9 +152,8 @@ def explain_failure(
 
 
 def log_text(lines: Sequence[LogLine], files: AuthorsFiles) -> list[str]:
-    """A log as a person reads it: without marks of groups, with paths of the author's files."""
-    texts = [line.text() for line in without_groups(list(lines))]
-    return [files.in_text(line) for text in texts for line in text.splitlines()]
+    """Lines of a log as a person reads them, with paths of the author's files."""
+    return [files.in_text(text) for line in lines for text in line.text().splitlines()]
 
 
 def seen_from_here(path: Path) -> str:
@@ -161,17 +166,15 @@ def seen_from_here(path: Path) -> str:
 def _failed_task(
     item: TaskInstance, lines: list[LogLine], files: AuthorsFiles, *, log_lines: int
 ) -> FailedTask:
-    details: list[Json] = next(
-        (
-            line.values["error_detail"]
-            for line in reversed(lines)
-            if line.values.get("error_detail")
-        ),
-        [],
-    )
+    said = list(without_groups(lines))
+    raised = [index for index, line in enumerate(said) if line.values.get("error_detail")]
+    last = raised[-1] if raised else len(said)
+    details: list[Json] = said[last].values["error_detail"] if raised else []
     # The exception that ended the task comes first, what caused it after it.
     places = [place for detail in details if (place := _place(detail, files))]
     headline = "it ended without an exception: its log says more"
+    if not lines:
+        headline = "Airflow has no log of it"
     if details:
         first = str(details[0].get("exc_value") or "").partition("\n")[0]
         headline = f"{details[0].get('exc_type')}: {first}".removesuffix(": ")
@@ -180,16 +183,18 @@ def _failed_task(
         try_number=item.try_number,
         place=places[0] if places else "",
         headline=headline,
-        log=tuple(_end_of(log_text(lines, files), log_lines)),
+        log=tuple(_end_of(log_text(said[:last], files), log_text(said[last:], files), log_lines)),
     )
 
 
-def _end_of(lines: list[str], count: int) -> list[str]:
-    """The last lines, and never less than the whole traceback."""
-    start = next(
-        (index for index, line in enumerate(lines) if line.startswith("Traceback ")), len(lines)
-    )
-    return lines[max(0, min(start - 1, len(lines) - count)) :]
+def _end_of(before: list[str], since: list[str], count: int) -> list[str]:
+    """The last lines of a log, and all since its last exception, unless these are very many."""
+    lines = [*before[max(0, len(before) + len(since) - count) :], *since]
+    left_out = len(lines) - MOST_LINES
+    if left_out <= 0:
+        return lines
+    half = MOST_LINES // 2
+    return [*lines[:half], f"({left_out} more lines)", *lines[-half:]]
 
 
 def _place(detail: Json, files: AuthorsFiles) -> str:

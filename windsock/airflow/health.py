@@ -28,7 +28,9 @@ AIRFLOW = tuple(HEALTH_NAMES)
 POLL_SECONDS = 0.2
 
 ASK_SECONDS = 30.0
-"""A busy machine answers late; whoever waits for health asks again."""
+"""For one answer, while health is waited for: a busy machine answers late."""
+GLANCE_SECONDS = 5.0
+"""For one answer, where somebody only wants to know how it is now."""
 WARM_UP_SECONDS = 30.0
 
 
@@ -39,17 +41,18 @@ def loopback_client() -> httpx.Client:
     return httpx.Client(trust_env=False)
 
 
-def airflow_health(client: httpx.Client, url: str) -> dict[str, dict[str, Any]]:
+def airflow_health(client: httpx.Client, url: str, *, seconds: float) -> dict[str, dict[str, Any]]:
     """Component → its entry in the health report; empty as long as the API does not answer.
 
     Args:
         client: See `loopback_client`.
         url: Of the API, on this machine.
+        seconds: Until it must have answered.
     """
     import httpx  # noqa: PLC0415 - only where it is used
 
     try:
-        answer = client.get(f"{url}/api/v2/monitor/health", timeout=ASK_SECONDS)
+        answer = client.get(f"{url}/api/v2/monitor/health", timeout=seconds)
         report = answer.json() if answer.status_code == httpx.codes.OK else {}
     except (httpx.HTTPError, ValueError):
         return {}

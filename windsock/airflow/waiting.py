@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from windsock.airflow.records import ACTIVE_TASK_STATES, FAILED_TASK_STATES
+from windsock.airflow.records import ACTIVE_TASK_STATES
 from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import Dag, DagRun, Json, TaskInstance
-
-    Pods = Callable[[DagRun, list[TaskInstance]], Sequence["Reason"]]
 
 SHOWN = 4
 """How many tasks or runs a sentence names; it counts the others."""
@@ -52,9 +50,7 @@ class Reason:
         return asdict(self)
 
 
-def reasons(
-    airflow: Airflow, dag_id: str, run_id: str, *, parallelism: int = 0, pods: Pods | None = None
-) -> list[Reason]:
+def reasons(airflow: Airflow, dag_id: str, run_id: str, *, parallelism: int = 0) -> list[Reason]:
     """Why a run has not ended yet; empty if it has.
 
     Args:
@@ -62,7 +58,6 @@ def reasons(
         dag_id: Of its DAG.
         run_id: Of the run.
         parallelism: How many task instances run at once; 0 if that is not known.
-        pods: Says why the pods of queued tasks do not start, where tasks run in pods.
 
     Raises:
         WindsockError: Airflow does not say.
@@ -82,11 +77,10 @@ def reasons(
     for item in instances:
         by_state.setdefault(item.state, []).append(item)
     found += _of_scheduled(airflow, dag, by_state, parallelism=parallelism)
-    queued = by_state.get("queued", [])
-    found += pods(run, queued) if pods and queued else _of_queued(queued)
+    found += _of_queued(by_state.get("queued", []))
     found += _of_started(by_state)
     if not any(state in by_state for state in ACTIVE_TASK_STATES):
-        found += _of_untouched(airflow, dag_id, instances)
+        found += _as_airflow_says(airflow, by_state.get(None, []))
     return found or [
         Reason(code="not-looked-at", message="the scheduler has not looked at the run again yet")
     ]
@@ -174,12 +168,13 @@ def _of_scheduled(
             code="no-executor-slot",
             message=f"{_some(labels)}: no slot of the executor is free; its {parallelism} are "
             f"held by {_some([_of_run(item) for item in everywhere])}",
-            hint="Wait for them, or raise `local.parallelism` in invoke.yaml.",
+            hint="Wait for them, or raise the limit in invoke.yaml: `core.parallelism` below "
+            "`airflow` if it is there, else `local.parallelism`.",
             tasks=labels,
             held_by=_runs_of(everywhere),
         )
     else:
-        yield from _as_airflow_says(airflow, dag.dag_id, left)
+        yield from _as_airflow_says(airflow, left)
 
 
 def _of_a_pool(
@@ -219,14 +214,33 @@ def _of_a_pool(
         )
 
 
-def _as_airflow_says(airflow: Airflow, dag_id: str, items: list[TaskInstance]) -> Iterator[Reason]:
-    """Airflow's own words, for the limits that are not told apart here."""
+def _as_airflow_says(airflow: Airflow, items: list[TaskInstance]) -> Iterator[Reason]:
+    """Airflow's own words, for what is not told apart here."""
     for item in items[:SHOWN]:
-        said = airflow.unmet(dag_id, item.run_id, item.task_id, map_index=item.map_index)
-        if said:
+        for name, reason in airflow.unmet(
+            item.dag_id, item.run_id, item.task_id, map_index=item.map_index
+        ):
+            if name in _TOLD_OTHERWISE:
+                continue
+            words = reason.partition(_LISTS)[0].rstrip(" .,:")
+            code, hint = _CODES.get(name, ("unmet", ""))
             yield Reason(
-                code="unmet", message=f"{item.label}: {'; '.join(said)}", tasks=(item.label,)
+                code=code, message=f"{item.label}: {words}", hint=hint, tasks=(item.label,)
             )
+
+
+_CODES = {
+    "Previous Dagrun State": (
+        "depends-on-past",
+        "Let it succeed in the run before, or mark it as success there in the UI.",
+    ),
+    "Trigger Rule": ("trigger-rule", ""),
+}
+"""Airflow's name of a dependency → code, hint."""
+_TOLD_OTHERWISE = ("Task Instance State", "Dag Not Paused")
+"""The first one is not met by any task before the scheduler has looked at it."""
+_LISTS = "upstream_states="
+"""Where Airflow's sentence about a trigger rule ends, and Python's text of its counts begins."""
 
 
 def _of_queued(items: list[TaskInstance]) -> Iterator[Reason]:
@@ -247,8 +261,10 @@ _STARTED = {
     "up_for_reschedule": "{} looks for what it waits for from time to time (mode=reschedule)",
     "up_for_retry": "{} failed, and is tried again after its retry_delay",
     "awaiting_input": "{} waits for the answer of a person",
+    "failed": "{} failed; the run ends when no other task can start",
+    "upstream_failed": "{} does not start, since a task before it failed",
 }
-"""State of a task instance → what it does."""
+"""State of a task instance → what it does, or did."""
 
 
 def _of_started(by_state: dict[str | None, list[TaskInstance]]) -> Iterator[Reason]:
@@ -257,45 +273,6 @@ def _of_started(by_state: dict[str | None, list[TaskInstance]]) -> Iterator[Reas
         if labels:
             code = state.replace("_", "-")
             yield Reason(code=code, message=words.format(_some(labels)), tasks=labels)
-    failed = [
-        item.label for state in sorted(FAILED_TASK_STATES) for item in by_state.get(state, [])
-    ]
-    if failed:
-        yield Reason(
-            code="upstream-failed",
-            message=f"{_some(failed)} failed; the run ends when no other task can start",
-            tasks=tuple(failed),
-        )
-
-
-def _of_untouched(airflow: Airflow, dag_id: str, instances: list[TaskInstance]) -> Iterator[Reason]:
-    """Why tasks are not scheduled although no other task is under way."""
-    states = {item.task_id: item.state for item in instances}
-    tasks = {task["task_id"]: task for task in airflow.task_details(dag_id)}
-    for task_id in dict.fromkeys(item.task_id for item in instances if item.state is None):
-        task = tasks.get(task_id)
-        if task is None:
-            continue
-        if task["depends_on_past"]:
-            yield Reason(
-                code="depends-on-past",
-                message=f"{task_id}: it did not succeed in the run before (depends_on_past)",
-                hint="Let it succeed there, or mark it as success in the UI.",
-                tasks=(task_id,),
-            )
-            continue
-        upstream = [
-            f"{other} {states.get(other) or 'not yet scheduled'}"
-            for other, details in tasks.items()
-            if task_id in (details["downstream_task_ids"] or ())
-        ]
-        if upstream:
-            yield Reason(
-                code="trigger-rule",
-                message=f"{task_id}: its trigger rule {task['trigger_rule']} is not met: "
-                f"{_some(upstream)}",
-                tasks=(task_id,),
-            )
 
 
 def _of_run(item: TaskInstance) -> str:

@@ -187,9 +187,9 @@ def brought_up(
             environment = target.wait(console)
             import_settings(work, environment)
             settings_record.save(work.settings, work.variables())
-            environment.save(work.settings.state_folder)  # From here on others use it.
+            environment.save(work.settings.state_folder)
+            lock.close()  # From here on others use it, and may change it.
             show_dags(work, environment)
-            lock.close()
             console.success(f"up in {time.monotonic() - started:.1f} s")
             stop = at_end
             yield environment
@@ -258,7 +258,8 @@ def import_settings(work: Workspace, environment: Environment) -> None:
         return
     if names := changes.names():
         # Airflow may have parsed DAG files before that read them.
-        ControlClient(environment.control_socket).settings_changed(names)
+        control = ControlClient(environment.control_socket)
+        control.settings_changed(names, timeout=settings.up_timeout)
     work.console.success(f"settings from {path.name}: {changes.summary() or 'nothing in it'}")
 
 

@@ -64,11 +64,11 @@ def _wait_for_first_parse(work: Workspace, client: ControlClient) -> ParsedSnaps
             return client.barrier(timeout=patience)
         except DeadlineExceeded:
             state = client.status()
-            gets_on = state["parsed"] != parsed
+            gets_on = state["parsed"] > parsed  # Saves meanwhile take it back, too.
             if not gets_on and patience == FIRST_PARSE_SECONDS:
                 raise
             patience = PROGRESS_SECONDS if gets_on else FIRST_PARSE_SECONDS
-            parsed = state["parsed"]
+            parsed = max(parsed, state["parsed"])
             if gets_on and state["awaited"]:
                 work.console.line(f"  {parsed} of {state['files']} files parsed")
 

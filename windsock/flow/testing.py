@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from windsock.errors import WindsockError
 from windsock.flow.bringing_up import bring_up, say_differences
 from windsock.targets.folder import check_folders
 
@@ -96,7 +97,7 @@ def _watch(work: Workspace, request: TestRequest, environment: Environment) -> i
     paths = request.paths_in(work.settings)
     files = WatchedFiles(paths, project=work.settings.project, report=request.junit)
     changes = Changes(work, environment, files)
-    code = 0
+    code = WindsockError.exit_code  # As long as no test has run.
     try:
         changes.attach()
         while True:
@@ -105,11 +106,15 @@ def _watch(work: Workspace, request: TestRequest, environment: Environment) -> i
                 changes.ran()
             work.console.line("waiting for the next save; Ctrl-C to stop")
             if not changes.wait():
-                work.console.line("the environment was stopped")
-                return code
+                break
     except KeyboardInterrupt:
         work.console.line()
         return code
+    if not work.was_up:
+        work.console.line("the environment was stopped")
+        return code
+    work.console.warning("the sync process is gone")
+    return WindsockError.exit_code
 
 
 def _run_pytest(work: Workspace, request: TestRequest) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -173,8 +174,9 @@ class Changes:
 
     def _listen(self) -> None:
         try:
-            for event in events_of(self._work, self._client):
-                self._take(event)
+            with contextlib.suppress(WindsockError):  # It is gone, which is told at the end.
+                for event in events_of(self._work, self._client):
+                    self._take(event)
         finally:
             with self._condition:
                 self._ended = True

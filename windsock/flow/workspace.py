@@ -81,7 +81,8 @@ class Workspace:
 
     def runs(self, *, whole: bool = False) -> bool:
         """Whether a component of the environment runs; with `whole`, whether all of them do."""
-        running = [item.state in {"running", "starting"} for item in self.operations().status()]
+        components = self.operations().status(health=False)
+        running = [item.state in {"running", "starting"} for item in components]
         return bool(running) and (all(running) if whole else any(running))
 
     def environment(self) -> Environment:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from windsock.airflow.health import (
     AIRFLOW,
+    ASK_SECONDS,
     airflow_health,
     is_healthy,
     loopback_client,
@@ -84,7 +85,8 @@ def restart_processes(
 
     def unhealthy() -> list[str]:
         supervisor.check(*AIRFLOW)
-        health, now = airflow_health(client, url), supervisor.states()
+        health = airflow_health(client, url, seconds=ASK_SECONDS)
+        now = supervisor.states()
         return [
             name
             for name in AIRFLOW

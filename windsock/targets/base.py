@@ -92,8 +92,12 @@ class Operations(Protocol):
     def component_names(self) -> Sequence[str]:
         """The names that `logs` and `restart` take."""
 
-    def status(self) -> list[Component]:
-        """The state of every component; none if nothing is up."""
+    def status(self, *, health: bool = True) -> list[Component]:
+        """The state of every component; none if nothing is up.
+
+        Args:
+            health: Whether Airflow is asked for it, which takes its time where it does not answer.
+        """
 
     def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:
         """Log lines of one component, or of all with their names before them."""

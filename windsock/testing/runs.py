@@ -122,12 +122,13 @@ class Run:
                 f"{item.label} {item.state or 'not yet scheduled'}" for item in self.instances()
             )
             why = self._why()
-            self.stop()
-            raise DeadlineExceeded(
-                f"the run of {self.dag_id} had not finished after {timeout:.3g} s: "
-                f"{states or 'no task was scheduled'}",
-                "\n".join([*why, f"It has been stopped. See {self.url}"]),
-            ) from None
+            if not self.record.finished:  # It may have ended while that was asked.
+                self.stop()
+                raise DeadlineExceeded(
+                    f"the run of {self.dag_id} had not finished after {timeout:.3g} s: "
+                    f"{states or 'no task was scheduled'}",
+                    "\n".join([*why, f"It has been stopped. See {self.url}"]),
+                ) from None
         self._finished_at = self._clock()
         return self
 

@@ -116,7 +116,7 @@ class FakeAirflow:
         self.wait_breaks = False
         self.late_log_lines: list[Json] = []
         self.tokens = 0
-        self.unmet: dict[str, str] = {}
+        self.unmet: dict[str, list[tuple[str, str]]] = {}
         self.health: Json = {
             name: {"status": "healthy", f"latest_{name}_heartbeat": MOMENT.format(10)}
             for name in ("scheduler", "triggerer")
@@ -396,8 +396,8 @@ class FakeAirflow:
 
     @route("GET", f"{RUN}/taskInstances/([^/]+)/dependencies")
     def list_dependencies(self, _: Asked, _dag_id: str, _run_id: str, task_id: str) -> Answer:
-        said = self.unmet.get(task_id)
-        return {"dependencies": [{"name": "A limit", "reason": said}] if said else []}
+        said = self.unmet.get(task_id, [])
+        return {"dependencies": [{"name": name, "reason": reason} for name, reason in said]}
 
     @route("GET", f"{RUN}/taskInstances/([^/]+)(?:/([0-9]+))?/tries")
     def list_tries(

@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, line_of
-from windsock.airflow.failure import AuthorsFiles, Failure, changed_files, explain_failure
+from tests.unit.airflow.fake_airflow import (
+    FakeAirflow,
+    FakeDag,
+    FakeTask,
+    VirtualClock,
+    line_of,
+    refused,
+)
+from windsock.airflow.failure import (
+    MOST_LINES,
+    AuthorsFiles,
+    Failure,
+    changed_files,
+    explain_failure,
+)
 
 if TYPE_CHECKING:
     import pytest
@@ -82,6 +96,44 @@ def test_the_headline_has_one_line_and_the_traceback_is_whole() -> None:
     assert task.headline == "ValueError: no day"
     assert task.log[1] == "Traceback (most recent call last):"
     assert len(task.log) > 40
+
+
+def test_what_the_log_says_long_after_an_exception_is_bounded() -> None:
+    fake = failing(
+        raised((f"{SNAPSHOT}/sales.py", 1), value="caught"),
+        *(line_of(f"row {number}") for number in range(20)),
+        raised((f"{SNAPSHOT}/sales.py", 2), value="no day"),
+        *(line_of(f"at the end {number}") for number in range(900)),
+    )
+    [task] = explain(fake).tasks
+    text = "\n".join(task.log)
+    assert len(task.log) == MOST_LINES + 1
+    assert "row 19" not in text
+    assert "ValueError: no day" in text
+    assert task.log[-1].endswith("at the end 899")
+    assert "(804 more lines)" in task.log
+
+
+def test_an_exception_that_was_caught_early_does_not_draw_in_the_whole_log() -> None:
+    fake = failing(
+        raised((f"{SNAPSHOT}/sales.py", 1), value="caught"),
+        *(line_of(f"row {number}") for number in range(50)),
+        raised((f"{SNAPSHOT}/sales.py", 2), value="no day"),
+    )
+    [task] = explain(fake).tasks
+    assert len(task.log) == 15
+    assert "caught" not in "\n".join(task.log)
+
+
+def test_a_log_that_is_gone_leaves_those_of_the_other_tasks() -> None:
+    fake = failing(raised((f"{SNAPSHOT}/sales.py", 1)))
+    fake.dags["sales"].tasks.append(FakeTask("gone", state="failed"))
+    fake.routes.insert(
+        0, ("GET", re.compile(".*/gone/logs/1"), lambda *_: refused(404, "TaskInstance not found"))
+    )
+    load, gone = explain(fake).tasks
+    assert load.headline == "ValueError: no day"
+    assert (gone.task, gone.headline, gone.log) == ("gone", "Airflow has no log of it", ())
 
 
 def test_a_task_that_was_killed_has_no_exception() -> None:

@@ -8,12 +8,24 @@ from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, Virt
 from windsock.airflow.api import NoAnswer
 from windsock.airflow.waiting import FIRST_LOOK, LOOK_EVERY, Reason, Watch, reasons
 
+UNTOUCHED = ("Task Instance State", "Task is in the 'None' state.")
+PAST = "1 previous task instance(s) are not in a successful state."
+RULE = "Task's trigger rule 'all_success' requires all, but found 1 non-success(es)"
+
 
 def reasons_of(*tasks: FakeTask, parallelism: int = 0, **of_the_dag: Any) -> list[Reason]:
     """Why a run of these tasks waits, in an Airflow with a pool of two slots, one of them free."""
     fake = FakeAirflow(FakeDag("sales", tasks=list(tasks), looks=10**9, **of_the_dag))
     fake.objects["pools"]["narrow"] = {"name": "narrow", "slots": 2, "open_slots": 1}
-    fake.unmet = {"limited": "Task concurrency has been reached"}
+    fake.unmet = {
+        "limited": [("A limit", "Task concurrency has been reached")],
+        "untouched": [UNTOUCHED],
+        "past": [
+            ("Previous Dagrun State", f"depends_on_past is true for this task, but {PAST}"),
+            UNTOUCHED,
+        ],
+        "after": [UNTOUCHED, ("Trigger Rule", f"{RULE}. upstream_states=_States(success=0), more")],
+    }
     api = fake.client()
     api.trigger("sales", run_id="r")
     return reasons(api, "sales", "r", parallelism=parallelism)
@@ -60,26 +72,24 @@ RUNS = FakeTask("extract", state="running")
         ([FakeTask("load", state="queued")], {}, "queued", "load: the executor has it"),
         ([RUNS], {}, "running", "extract runs"),
         ([FakeTask("wait", state="deferred")], {}, "deferred", "wait has handed its waiting"),
+        ([FakeTask("a", state="failed"), RUNS], {}, "failed", "a failed; the run ends"),
         (
-            [FakeTask("a", state="failed"), FakeTask("b", state="upstream_failed"), RUNS],
+            [FakeTask("b", state="upstream_failed"), RUNS],
             {},
             "upstream-failed",
-            "a, b failed",
+            "b does not start, since a task before it failed",
         ),
         (
-            [FakeTask("again", state=None, tries=0, depends_on_past=True)],
+            [FakeTask("past", state=None, tries=0)],
             {},
             "depends-on-past",
-            "again: it did not succeed in the run before",
+            f"past: depends_on_past is true for this task, but {PAST}".rstrip("."),
         ),
         (
-            [
-                FakeTask("a", state="success", downstream=("b",)),
-                FakeTask("b", state=None, tries=0),
-            ],
+            [FakeTask("a", state="failed"), FakeTask("after", state=None, tries=0)],
             {},
             "trigger-rule",
-            "b: its trigger rule all_success is not met: a success",
+            f"after: {RULE}",
         ),
         ([scheduled()], {}, "not-looked-at", "the scheduler has not looked at the run again"),
     ],
@@ -123,12 +133,14 @@ def test_a_run_that_has_ended_waits_for_nothing() -> None:
     assert reasons(api, "sales", "r") == []
 
 
-def test_the_pods_of_queued_tasks_are_asked_where_there_are_pods() -> None:
-    fake = FakeAirflow(FakeDag("sales", tasks=[FakeTask("a", state="queued")], looks=10**9))
-    api = fake.client()
-    api.trigger("sales", run_id="r")
-    why = Reason(code="pod", message="a: its image cannot be pulled", tasks=("a",))
-    assert reasons(api, "sales", "r", pods=lambda _run, items: [why] * len(items)) == [why]
+def test_of_a_task_that_is_not_looked_at_yet_no_rule_is_blamed() -> None:
+    before = FakeTask("a", state="success", downstream=("untouched",))
+    [reason] = reasons_of(before, FakeTask("untouched", state=None, depends_on_past=True))
+    assert reason.code == "not-looked-at"
+
+
+def test_pythons_text_is_no_part_of_a_reason() -> None:
+    assert "upstream_states" not in str(reasons_of(FakeTask("after", state=None)))
 
 
 def test_a_watch_tells_each_news_once_and_asks_seldom() -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import webbrowser
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,6 +47,7 @@ from windsock.flow import bringing_up, dags, following, triggering
 from windsock.flow import testing as flow_testing
 from windsock.local.locking import state_lock
 from windsock.model import ENVIRONMENT_FILE, Environment
+from windsock.sync_process.control import ControlClient
 from windsock.targets import settings_record
 
 if TYPE_CHECKING:
@@ -175,6 +177,50 @@ def test_a_long_first_parse_is_waited_for_as_long_as_it_gets_on(
         assert line in work.kept.said
 
 
+def test_a_first_parse_that_only_goes_back_and_forth_does_not_get_on(
+    work: FakeWorkspace, sync: FakeSync
+) -> None:
+    sync.barrier = DeadlineExceeded("still parsing huge.py")
+    counts = [400, 300] * 9
+
+    def go_back_and_forth(name: str) -> None:
+        if name == "status":
+            sync.state |= {"parsed": counts.pop(), "files": 1000, "awaited": ["huge.py"]}
+        elif not counts:
+            sync.barrier = dict(SETTLED)
+
+    sync.meanwhile = go_back_and_forth
+    assert flow.up(work, detach=True) == 0
+    assert "still parsing huge.py" in work.kept.said
+
+
+def test_the_first_parse_is_waited_for_without_the_lock(
+    work: FakeWorkspace, target: FakeTarget, sync: FakeSync
+) -> None:
+    locked: list[bool] = []
+    sync.meanwhile = lambda _: locked.append(target.is_locked)
+    assert flow.up(work, detach=True) == 0
+    assert locked == [False]
+
+
+def test_a_busy_sync_may_take_as_long_as_up_for_the_names_of_the_settings(
+    work: FakeWorkspace, sync: FakeSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(
+        ControlClient,
+        "settings_changed",
+        lambda _, names, *, timeout=5.0: waited.append(timeout) if list(names) else None,
+    )
+    changes = SimpleNamespace(names=lambda: ["variables/a"], summary=lambda: "variables +1")
+    monkeypatch.setattr(
+        "windsock.airflow.settings_import.import_settings", lambda *_, **__: changes
+    )
+    assert flow.up(work, detach=True) == 0
+    assert waited == [work.settings.up_timeout]
+    assert sync.asked == ["barrier"]
+
+
 def test_up_on_an_emptied_folder_comes_up_so_that_its_hint_can_be_followed(
     work: FakeWorkspace, target: FakeTarget, sync: FakeSync
 ) -> None:
@@ -191,7 +237,7 @@ def test_up_fails_if_the_sync_fails(
     sync.barrier = EnvironmentFailure("the sync agent is not connected")
     with pytest.raises(EnvironmentFailure, match="not connected"):
         flow.up(work, detach=True)
-    assert target.verbs == [*BRING_UP[:-1], "give up", "unlock"]
+    assert target.verbs == [*BRING_UP, "give up"]
 
 
 @pytest.mark.parametrize("verb", ["prepare", "deploy", "wait"])
@@ -213,7 +259,7 @@ def test_ctrl_c_in_the_moment_in_which_it_is_up_leaves_nothing_running(
     with pytest.raises(KeyboardInterrupt):
         flow.up(work, detach=detach)
     assert target.verbs == [*BRING_UP, "give up"]
-    assert sync.asked == ["barrier"]
+    assert sync.asked == []
 
 
 def test_what_is_up_goes_on_if_its_change_cannot_be_built(
@@ -959,6 +1005,7 @@ def test_test_uses_what_is_up(
     )
     assert flow.test(up, request) == 0
     assert target.verbs == []
+    assert target.asked_for_health is False  # An Airflow that does not answer is not waited for.
     assert runner.commands[0][1:] == [
         *("-m", "pytest", f"--windsock-state={up.settings.state_folder}"),
         *("-k", "load and not slow", "--junit-xml=out.xml"),
@@ -1194,6 +1241,21 @@ def test_watch_tells_why_a_save_cannot_be_tested_and_tests_it_later(watch: Watch
     watch.sync.publish(Resumed())
     watch.wait_for(lambda: len(watch.runner.commands) == 3)
     assert watch.stop() == 0
+
+
+def test_watch_without_a_sync_process_is_a_failure(watch: Watch) -> None:
+    watch.sync.stop()
+    watch.start()
+    assert watch.result() == WindsockError.exit_code
+    assert watch.runner.commands == []
+    assert "the sync process is gone" in watch.work.kept.said
+
+
+def test_watch_that_tested_nothing_is_no_success(watch: Watch) -> None:
+    watch.sync.barrier = EnvironmentFailure("the sync is halted", "say --allow-empty")
+    watch.start()
+    watch.wait_for(lambda: "waiting for the next save" in watch.work.kept.said)
+    assert watch.stop() == WindsockError.exit_code
 
 
 CLEANS_UP = """

@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.fakes import FakeSync, KeptConsole, environment
 from windsock.airflow import health
-from windsock.airflow.health import AIRFLOW
+from windsock.airflow.health import AIRFLOW, GLANCE_SECONDS
 from windsock.config import load
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure
 from windsock.local.components import CONTROL_SOCKET, PORTS, Layout
@@ -139,6 +139,7 @@ class Rig:
         self.settings = dataclasses.replace(settings, up_timeout=0.01)
         self.supervisor = FakeSupervisor(self.state)
         self.unhealthy: list[str] = []
+        self.patience: list[float] = []
         self.heartbeat = datetime.now(UTC)
         self.console = KeptConsole()
         self.bin = folder / "venv" / "bin"
@@ -183,6 +184,7 @@ class Rig:
         path.chmod(0o755)
 
     def _airflow(self, request: httpx.Request) -> httpx.Response:
+        self.patience.append(request.extensions["timeout"]["read"])
         if request.url.path != "/api/v2/monitor/health":
             return httpx.Response(404)
         names = {"metadatabase", "scheduler", "dag_processor", "triggerer"}
@@ -561,10 +563,17 @@ def test_status_is_in_the_order_of_the_components_with_their_health(rig: Rig) ->
         "triggerer": "failed",
         "sync": "stopped",
     }
+    assert rig.patience == [GLANCE_SECONDS]
     assert found["scheduler"].healthy is False
     assert found["api-server"].healthy is True
     assert found["sync"].healthy is True
     assert found["postgres"].healthy is None
+
+
+def test_airflow_is_not_asked_where_its_health_does_not_matter(rig: Rig) -> None:
+    rig.make_secrets()
+    assert {item.state for item in rig.operations.status(health=False)} == {"running"}
+    assert rig.patience == []
 
 
 def test_status_where_nothing_is_makes_nothing(rig: Rig) -> None:

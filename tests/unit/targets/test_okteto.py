@@ -91,6 +91,7 @@ def test_nobody_waits_for_what_okteto_up_has_replaced(
         cluster=SimpleNamespace(items=lambda *_, **__: there),
         loopback=answering(*(name for name in HEALTH_NAMES if name != "triggerer")),
     )
-    health = processes.health(here.parts, environment(tmp_path / "state", socket=sync.path))
+    up = environment(tmp_path / "state", socket=sync.path)
+    health = processes.health(here.parts, up, seconds=1)
     assert ("triggerer" in health) == waited_for
     assert all(health.values()) != waited_for

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, line_of
@@ -185,6 +187,18 @@ def test_a_run_that_does_not_finish_names_its_tasks_and_is_stopped(fake: FakeAir
         run.wait(timeout=2)
     assert run.url in caught.value.hint
     assert fake.runs["never", "r"]["state"] == "failed"
+
+
+def test_a_run_that_ends_while_its_lateness_is_explained_is_not_late(fake: FakeAirflow) -> None:
+    fake.has_wait = False
+    run = start(fake, "never")
+
+    def end_now(*_: object) -> dict[str, object]:
+        fake.runs["never", "r"]["state"] = "success"
+        return {"task_instances": [], "total_entries": 0}
+
+    fake.routes.insert(0, ("GET", re.compile(".*/taskInstances"), end_now))
+    assert run.wait(timeout=2).state == "success"
 
 
 def test_stopping_a_finished_run_changes_nothing(fake: FakeAirflow) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from windsock.airflow.health import GLANCE_SECONDS
 from windsock.cluster.access import logs, shell
 from windsock.cluster.rollout import follow as rollout
 from windsock.errors import ConfigurationError, WindsockError
@@ -32,21 +33,20 @@ class ClusterOperations:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
-    def status(self) -> list[Component]:
+    def status(self, *, health: bool = True) -> list[Component]:
         """The state of every component."""
         parts = self.parts
-        health: dict[str, bool] = {}
-        with contextlib.suppress(WindsockError):
-            environment = Environment.load(parts.layout.state)
-            health = {
-                **processes.health(parts, environment),
-                "sync": sync_says(environment, "healthy"),
-            }
+        healthy: dict[str, bool] = {}
+        if health:
+            with contextlib.suppress(WindsockError):
+                environment = Environment.load(parts.layout.state)
+                healthy = processes.health(parts, environment, seconds=GLANCE_SECONDS)
+                healthy["sync"] = sync_says(environment, "healthy")
         found = [
-            Component(name=name, state=state, detail=detail, healthy=health.get(name))
+            Component(name=name, state=state, detail=detail, healthy=healthy.get(name))
             for name, state, detail in rollout.states(parts.cluster)
         ]
-        return found and found + self._processes(health)
+        return found and found + self._processes(healthy)
 
     def _processes(self, health: dict[str, bool]) -> list[Component]:
         supervisor = self.parts.supervisor

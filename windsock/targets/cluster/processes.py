@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from windsock.airflow.health import HEALTH_NAMES, airflow_health, wait_until_healthy
+from windsock.airflow.health import ASK_SECONDS, HEALTH_NAMES, airflow_health, wait_until_healthy
 from windsock.cluster.access.forward import ForwardSettings
 from windsock.cluster.api import workloads
 from windsock.cluster.manifests import settings as manifest_settings
@@ -60,9 +60,15 @@ def stop(parts: Parts) -> None:
         parts.supervisor.shutdown()
 
 
-def health(parts: Parts, environment: Environment) -> dict[str, bool]:
-    """Component → whether Airflow calls it healthy; of the sync, whether it is connected."""
-    answer = airflow_health(parts.loopback, environment.url)
+def health(parts: Parts, environment: Environment, *, seconds: float) -> dict[str, bool]:
+    """Component → whether Airflow calls it healthy; of the sync, whether it is connected.
+
+    Args:
+        parts: Of the target.
+        environment: Which is up.
+        seconds: Until Airflow must have answered.
+    """
+    answer = airflow_health(parts.loopback, environment.url, seconds=seconds)
     found = {name: (answer.get(name) or {}).get("status") == "healthy" for name in HEALTH_NAMES}
     found["sync"] = sync_says(environment, "connected")
     if all(found.values()):  # Else the cluster is asked.
@@ -80,7 +86,8 @@ def wait_healthy(parts: Parts, environment: Environment, progress: Callable[[str
     def unhealthy() -> list[str]:
         parts.supervisor.check(*NAMES)
         check_sync_is_ours(parts, environment)
-        return [name for name, good in health(parts, environment).items() if not good]
+        found = health(parts, environment, seconds=ASK_SECONDS)
+        return [name for name, good in found.items() if not good]
 
     wait_until_healthy(
         unhealthy,

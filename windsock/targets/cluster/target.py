@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from windsock.airflow.health import GLANCE_SECONDS
 from windsock.cluster.api.failures import ClusterUnreachable
 from windsock.cluster.manifests import apply, inventory, removal, secrets
 from windsock.cluster.manifests import render as manifests
@@ -133,7 +134,9 @@ class ClusterTarget:
         step = parts.planned_processes(processes.programs(parts))
         if step.action is not Action.NONE:
             return step
-        health = processes.health(parts, Environment.load(parts.layout.state))
+        health = processes.health(
+            parts, Environment.load(parts.layout.state), seconds=GLANCE_SECONDS
+        )
         if bad := ", ".join(name for name, good in health.items() if not good):
             return PlannedStep(what=bad, action=Action.START, why="not healthy: waited for")
         return step

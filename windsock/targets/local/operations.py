@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from windsock.airflow.health import AIRFLOW
+from windsock.airflow.health import AIRFLOW, GLANCE_SECONDS
 from windsock.errors import ConfigurationError, WindsockError
 from windsock.local.components import ensure_runtime, inherited_variables
 from windsock.local.logs import follow_logs
@@ -44,18 +44,20 @@ class LocalOperations:
     def __init__(self, parts: LocalParts) -> None:
         self._parts = parts
 
-    def status(self) -> list[Component]:
+    def status(self, *, health: bool = True) -> list[Component]:
         """The state of every component; none if nothing is up."""
         parts = self._parts
         if not parts.has_secrets or not parts.supervisor.alive():
             return []
-        health: dict[str, bool] = {}
-        with contextlib.suppress(WindsockError):
-            environment = Environment.load(parts.layout.state)
-            health = {**parts.health(environment), "sync": sync_says(environment, "healthy")}
+        healthy: dict[str, bool] = {}
+        if health:
+            with contextlib.suppress(WindsockError):
+                environment = Environment.load(parts.layout.state)
+                healthy = parts.health(environment, seconds=GLANCE_SECONDS)
+                healthy["sync"] = sync_says(environment, "healthy")
         states = parts.supervisor.states()
         return [
-            _component(states[name], healthy=health.get(name)) for name in ALL if name in states
+            _component(states[name], healthy=healthy.get(name)) for name in ALL if name in states
         ]
 
     def logs(self, component: str | None, *, follow: bool, lines: int) -> Iterator[str]:

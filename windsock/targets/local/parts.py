@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from windsock.airflow.health import (
     AIRFLOW,
+    ASK_SECONDS,
     airflow_health,
     is_healthy,
     wait_until_healthy,
@@ -144,9 +145,14 @@ class LocalParts(ThisMachine):
             seconds=self.settings.up_timeout, check=lambda: self.supervisor.check("postgres")
         )
 
-    def health(self, environment: Environment) -> dict[str, bool]:
-        """Component → whether Airflow's health endpoint calls it healthy, or the sync answers."""
-        health = airflow_health(self.loopback, environment.url)
+    def health(self, environment: Environment, *, seconds: float) -> dict[str, bool]:
+        """Component → whether Airflow's health endpoint calls it healthy, or the sync answers.
+
+        Args:
+            environment: Which is up.
+            seconds: Until the endpoint must have answered.
+        """
+        health = airflow_health(self.loopback, environment.url, seconds=seconds)
         states = self.supervisor.states()
         healthy = {
             name: name in states
@@ -169,7 +175,7 @@ class LocalParts(ThisMachine):
         def unhealthy() -> list[str]:
             nonlocal warmed
             self._check(names, environment)
-            health = self.health(environment)
+            health = self.health(environment, seconds=ASK_SECONDS)
             if health["api-server"] and not warmed:
                 # In a thread: it takes a second or two, while the others still start.
                 threading.Thread(
