@@ -162,8 +162,9 @@ class Holds:
 
         if held.before is None:
             return
+        known = {*held.before, *held.unasked}
         for run in _scheduled(airflow, dag_id):
-            if run.run_id in (*held.before, *held.unasked):
+            if run.run_id in known:
                 continue
             if not run.finished:  # A short one may have ended since the last look.
                 with contextlib.suppress(NotFound):  # Somebody has just deleted it.

@@ -135,12 +135,14 @@ class Remarks:
 
         What comes from elsewhere has no words that name a file of the folder, but for the first.
         """
-        imported: set[bytes] = set()
+        by_first: dict[bytes, set[bytes]] = {}
         for parse in parses.values():
             found = _of_source(imported_words, self._words, folder, parse) or {}
             for first, words in found.items():
-                imported |= words if _is_here(folder, first) else {first}
-        return imported
+                by_first.setdefault(first, set()).update(words)
+        return set().union(
+            *(words if _is_here(folder, first) else {first} for first, words in by_first.items())
+        )
 
 
 def _is_here(folder: Path, first: bytes) -> bool:
