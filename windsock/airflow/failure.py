@@ -6,8 +6,6 @@ what the tasks before the failing one returned.
 
 from __future__ import annotations
 
-import filecmp
-import os
 import re
 import time
 from contextlib import suppress
@@ -18,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from windsock.airflow.rest import NotFound
 from windsock.airflow.task_log import LOG_SETTLING, whole_log, without_groups
 from windsock.errors import WindsockError
+from windsock.runtime.store import differing_files
+from windsock.terminal.words import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,7 +102,7 @@ def explain_failure(
     run: DagRun,
     *,
     files: AuthorsFiles,
-    snapshots: Path | None = None,
+    store: Path | None = None,
     log_lines: int = 15,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -113,7 +113,7 @@ def explain_failure(
         airflow: Where it ran.
         run: A run that has ended.
         files: The author's files.
-        snapshots: The store's folder of snapshots, if it is on this machine.
+        store: The snapshot store, if it is on this machine.
         log_lines: How many lines of each log are told, and all since its last exception, as far as
             these are no more than `MOST_LINES`.
         clock: Monotonic seconds.
@@ -142,7 +142,7 @@ def explain_failure(
     with suppress(WindsockError):
         green = airflow.last_success(run.dag_id)
         if green is not None:
-            news = list(_differences(airflow, run, green, failed, snapshots))
+            news = list(_differences(airflow, run, green, failed, store))
     return Failure(
         tasks=tuple(tasks),
         left_out=max(0, len(failed) - MOST_TASKS),
@@ -209,11 +209,11 @@ def _differences(
     run: DagRun,
     green: DagRun,
     failed: list[TaskInstance],
-    snapshots: Path | None,
+    store: Path | None,
 ) -> Iterator[str]:
     if run.bundle_version != green.bundle_version:
-        names = changed_files(snapshots, green.bundle_version, run.bundle_version)
-        yield f"code: {_some(names) if names else 'another snapshot'}"
+        names = changed_files(store, green.bundle_version, run.bundle_version)
+        yield f"code: {some(names) if names else 'another snapshot'}"
     for key in sorted({*run.conf, *green.conf}):
         before, now = green.conf.get(key, _NOTHING), run.conf.get(key, _NOTHING)
         if before != now:
@@ -244,39 +244,16 @@ def _returned(airflow: Airflow, run: DagRun, task_id: str) -> Any:
         return _NOTHING
 
 
-def changed_files(snapshots: Path | None, before: str | None, now: str | None) -> list[str]:
-    """The paths that differ between two snapshots; empty if one is not here (any more)."""
-    if snapshots is None or not before or not now:
+def changed_files(store: Path | None, before: str | None, now: str | None) -> list[str]:
+    """The files that differ between two snapshots; empty if one is not here (any more)."""
+    if store is None or not before or not now:
         return []
-    old, new = (snapshots / name for name in (before, now))
-    if not old.is_dir() or not new.is_dir():
-        return []
-    names = _files(old) | _files(new)
-    return sorted(name for name in names if not _same(old / name, new / name))
-
-
-def _files(folder: Path) -> set[str]:
-    return {
-        os.path.relpath(os.path.join(parent, name), folder)  # noqa: PTH118 - a thousand files
-        for parent, _, names in os.walk(folder)
-        for name in names
-    }
-
-
-def _same(old: Path, new: Path) -> bool:
-    """Whether two files are equal; an unchanged one is a hard link, which is not read."""
     try:
-        return old.samefile(new) or filecmp.cmp(old, new, shallow=False)
-    except OSError:
-        return False
+        return sorted(differing_files(store, before, now))
+    except (OSError, ValueError):
+        return []
 
 
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
-
-
-def _some(names: list[str]) -> str:
-    most = 4
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

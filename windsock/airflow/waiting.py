@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from windsock.airflow.records import ACTIVE_TASK_STATES
 from windsock.errors import WindsockError
+from windsock.terminal.words import some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import Dag, DagRun, Json, TaskInstance
 
-SHOWN = 4
-"""How many tasks or runs a sentence names; it counts the others."""
+MOST_ASKED = 4
+"""About how many tasks Airflow is asked for its own words."""
 FIRST_LOOK = 3.0
 """Seconds after which a run that has not ended may need an explanation."""
 LOOK_EVERY = 5.0
@@ -127,7 +128,7 @@ def _of_a_queued_run(airflow: Airflow, dag: Dag, run: DagRun) -> Iterator[Reason
         yield Reason(
             code="max-active-runs",
             message=f"{dag.dag_id} allows {dag.max_active_runs} active runs "
-            f"(max_active_runs), held by {_some(holders)}",
+            f"(max_active_runs), held by {some(holders)}",
             hint="Wait for its end, or mark it failed in the UI.",
             held_by=tuple(f"{dag.dag_id} {holder}" for holder in holders),
         )
@@ -159,15 +160,15 @@ def _of_scheduled(
         most = f"{dag.max_active_tasks} active task{'' if dag.max_active_tasks == 1 else 's'}"
         yield Reason(
             code="max-active-tasks",
-            message=f"{_some(labels)}: a run of {dag.dag_id} has {most} at most "
-            f"(max_active_tasks), now {_some([item.label for item in active])}",
+            message=f"{some(labels)}: a run of {dag.dag_id} has {most} at most "
+            f"(max_active_tasks), now {some([item.label for item in active])}",
             tasks=labels,
         )
     elif left and parallelism and len(everywhere) >= parallelism:
         yield Reason(
             code="no-executor-slot",
-            message=f"{_some(labels)}: no slot of the executor is free; its {parallelism} are "
-            f"held by {_some([_of_run(item) for item in everywhere])}",
+            message=f"{some(labels)}: no slot of the executor is free; its {parallelism} are "
+            f"held by {some([_of_run(item) for item in everywhere])}",
             hint="Wait for them, or raise the limit in invoke.yaml: `core.parallelism` below "
             "`airflow` if it is there, else `local.parallelism`.",
             tasks=labels,
@@ -184,7 +185,7 @@ def _of_a_pool(
     if pool is None:
         yield Reason(
             code="no-pool",
-            message=f"{_some(labels)}: there is no pool {name!r}",
+            message=f"{some(labels)}: there is no pool {name!r}",
             hint="Add it to `pools` in airflow_settings.yaml, or correct `pool` of the task.",
             tasks=labels,
         )
@@ -207,8 +208,8 @@ def _of_a_pool(
     if short:
         yield Reason(
             code="pool-full",
-            message=f"{_some(short)}: the pool {name!r} has {slots} slots and {free} free, held by "
-            f"{_some([_of_run(item) for item in held]) or 'deferred tasks'}",
+            message=f"{some(short)}: the pool {name!r} has {slots} slots and {free} free, held by "
+            f"{some([_of_run(item) for item in held]) or 'deferred tasks'}",
             tasks=short,
             held_by=_runs_of(held),
         )
@@ -216,7 +217,7 @@ def _of_a_pool(
 
 def _as_airflow_says(airflow: Airflow, items: list[TaskInstance]) -> Iterator[Reason]:
     """Airflow's own words, for what is not told apart here."""
-    for item in items[:SHOWN]:
+    for item in items[:MOST_ASKED]:
         for name, reason in airflow.unmet(
             item.dag_id, item.run_id, item.task_id, map_index=item.map_index
         ):
@@ -248,7 +249,7 @@ def _of_queued(items: list[TaskInstance]) -> Iterator[Reason]:
     if labels:
         yield Reason(
             code="queued",
-            message=f"{_some(labels)}: the executor has it, and has not started it yet",
+            message=f"{some(labels)}: the executor has it, and has not started it yet",
             hint="`invoke logs scheduler` shows what the executor does.",
             tasks=labels,
         )
@@ -272,7 +273,7 @@ def _of_started(by_state: dict[str | None, list[TaskInstance]]) -> Iterator[Reas
         labels = tuple(item.label for item in by_state.get(state, []))
         if labels:
             code = state.replace("_", "-")
-            yield Reason(code=code, message=words.format(_some(labels)), tasks=labels)
+            yield Reason(code=code, message=words.format(some(labels)), tasks=labels)
 
 
 def _of_run(item: TaskInstance) -> str:
@@ -281,11 +282,6 @@ def _of_run(item: TaskInstance) -> str:
 
 def _runs_of(items: list[TaskInstance]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{item.dag_id} {item.run_id}" for item in items))
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
 
 
 class Watch:

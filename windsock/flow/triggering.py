@@ -175,7 +175,7 @@ def _explain(
             run,
             files=AuthorsFiles(Path(environment.dags_folder), environment.further),
             # On a cluster this folder does not exist: the store is in a pod.
-            snapshots=work.settings.state_folder / "store" / "snapshots",
+            store=work.settings.state_folder / "store",
         )
     except WindsockError as error:
         work.console.error(error)

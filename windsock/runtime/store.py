@@ -82,6 +82,17 @@ def entry_of(store: Path, snapshot: str, path: str) -> tuple[object, ...] | None
         return None
 
 
+def differing_files(store: Path, old: str, new: str) -> set[str]:
+    """Every file that was added, changed or deleted between two snapshots.
+
+    Raises:
+        OSError: One of the two was collected.
+        ValueError: One of the two is no snapshot id.
+    """
+    before, after = manifest(store, old), manifest(store, new)
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
 def changed_paths(store: Path, old: str, new: str) -> set[str]:
     """Every path that was added, changed or deleted between two snapshots, be it of a folder.
 
@@ -89,7 +100,7 @@ def changed_paths(store: Path, old: str, new: str) -> set[str]:
         OSError: One of the two was collected.
     """
     before, after = manifest(store, old), manifest(store, new)
-    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    changed = differing_files(store, old, new)
     if not changed <= before.keys() & after.keys():
         changed |= folders_of(before) ^ folders_of(after)
     return changed

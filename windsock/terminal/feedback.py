@@ -14,6 +14,7 @@ from windsock import events
 from windsock.errors import WindsockError
 from windsock.terminal.broken_files import BrokenFiles
 from windsock.terminal.file_warnings import show_warning
+from windsock.terminal.words import MOST_NAMES, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +35,6 @@ PRESETS = {
     "0 0 1 1 *": "@yearly",
 }
 """What Airflow makes of these words in a DAG file → the words."""
-
-NAMES_SHOWN = 4
-"""How many files or DAG ids a line names; it counts the others."""
 
 
 @dataclass
@@ -250,7 +248,7 @@ def _together(saves: list[Save]) -> Save:
 
 
 def _saved(save: Save, places: Places) -> str:
-    if save.count > NAMES_SHOWN:
+    if save.count > MOST_NAMES:
         return f"{save.count} files"
     return ", ".join(map(places.shown, save.paths))
 
@@ -263,10 +261,10 @@ def _outcome(save: Save) -> str:
             f"{dag} ({count} {'task' if count == 1 else 'tasks'}{_paused(paused.get(dag))})"
             for dag, count in sorted(save.dags.items())
         ]
-        parts.append(_some(tasks))
+        parts.append(some(tasks))
     gone = sorted(set().union(*save.removed.values()) - set(save.dags))
     if gone:
-        parts.append(f"removed {_some(gone)}")
+        parts.append(f"removed {some(gone)}")
     if save.broken:
         parts.append(f"{save.broken} broken")
     if count := save.still_broken:
@@ -276,11 +274,6 @@ def _outcome(save: Save) -> str:
 
 def _paused(schedule: str | None) -> str:
     return "" if schedule is None else f", paused, {PRESETS.get(schedule, schedule)}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
 def _time(seconds: float | None) -> str:

@@ -208,11 +208,9 @@ def pytest_runtest_makereport(
             from windsock.testing.report import section  # noqa: PLC0415 - the same
 
             # On a cluster this folder does not exist: the store is in a pod.
-            snapshots = state_folder(item.config) / "store" / "snapshots"
+            store = state_folder(item.config) / "store"
             files = AuthorsFiles(running.dags_folder, running.further)
-            report.sections += [
-                section(run, files=files, snapshots=snapshots) for run in running.runs
-            ]
+            report.sections += [section(run, files=files, store=store) for run in running.runs]
     return report
 
 

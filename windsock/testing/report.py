@@ -22,9 +22,7 @@ _LOG_LINES = 60
 """Lines of a failed task's log that a report shows."""
 
 
-def section(
-    run: Run, *, files: AuthorsFiles = _HERE, snapshots: Path | None = None
-) -> tuple[str, str]:
+def section(run: Run, *, files: AuthorsFiles = _HERE, store: Path | None = None) -> tuple[str, str]:
     """The title and the text of a section in pytest's report.
 
     An error of Airflow's API is part of the text: the report of a failure must not fail.
@@ -32,14 +30,14 @@ def section(
     Args:
         run: A run of the test.
         files: The author's files.
-        snapshots: The store's folder of snapshots, if it is on this machine.
+        store: The snapshot store, if it is on this machine.
     """
     title = f"DAG run {run.dag_id}"
     try:
         record = run.record
         parts = [f"{record.state}  {run.url}", timeline(run.tries(), start=record.started)]
         if any(task.state in FAILED_TASK_STATES for task in run.tasks):
-            failure = run.failure(files=files, snapshots=snapshots, log_lines=_LOG_LINES)
+            failure = run.failure(files=files, store=store, log_lines=_LOG_LINES)
             parts += failed_tasks(failure)
     except WindsockError as error:
         return title, f"{run.url}\nAirflow shows no more of it: {error}"

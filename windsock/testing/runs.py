@@ -140,13 +140,13 @@ class Run:
             return [f"Why is not known: {error.message}"]
         return [line for item in found for line in (item.message, item.hint) if line]
 
-    def failure(self, *, files: AuthorsFiles, snapshots: Path | None, log_lines: int) -> Failure:
+    def failure(self, *, files: AuthorsFiles, store: Path | None, log_lines: int) -> Failure:
         """Why it failed; see `windsock.airflow.failure.explain_failure`."""
         return explain_failure(
             self._api,
             self.record,
             files=files,
-            snapshots=snapshots,
+            store=store,
             log_lines=log_lines,
             clock=self._clock,
             sleep=self._sleep,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,14 +168,16 @@ def test_a_run_is_compared_with_the_last_green_one() -> None:
 
 
 def test_the_code_is_compared_by_the_files_of_the_snapshots(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name / "shop").mkdir(parents=True)
-        (tmp_path / name / "same.py").write_text("same")
-        (tmp_path / name / "shop" / "sales.py").write_text(name)
-    (tmp_path / "new" / "added.py").write_text("")
-    assert changed_files(tmp_path, "old", "new") == ["added.py", "shop/sales.py"]
-    assert changed_files(tmp_path, "collected", "new") == []
-    assert changed_files(None, "old", "new") == []
+    old, new, collected = ("0a" * 16, "0b" * 16, "0c" * 16)
+    (tmp_path / "manifests").mkdir()
+    for snapshot, more in ((old, ()), (new, ("added.py",))):
+        files = {"same.py": "same", "shop/sales.py": snapshot, **dict.fromkeys(more, "")}
+        entries = {path: ["file", 0o644, len(text), text] for path, text in files.items()}
+        manifest = tmp_path / "manifests" / f"{snapshot}.json"
+        manifest.write_text(json.dumps({"version": 1, "entries": entries}))
+    assert changed_files(tmp_path, old, new) == ["added.py", "shop/sales.py"]
+    assert changed_files(tmp_path, collected, new) == []
+    assert changed_files(None, old, new) == []
 
 
 def test_a_hundred_failures_are_five_and_a_number() -> None:

@@ -10,6 +10,7 @@ from windsock.cluster.api.client import MANAGED, OURS, name_of
 from windsock.cluster.api.failures import FORBIDDEN, Refusal
 from windsock.cluster.dev_mode import is_clone
 from windsock.errors import EnvironmentFailure
+from windsock.terminal import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -177,5 +178,4 @@ def _without(fields: Object, *names: str) -> Object:
 
 def some(names: Sequence[str]) -> str:
     """The first few of some names, and how many more there are."""
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+    return words.some(names, most=_SHOWN)

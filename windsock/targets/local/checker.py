@@ -13,6 +13,7 @@ from windsock.errors import EnvironmentFailure
 from windsock.local.components import ensure_runtime, inherited_variables
 from windsock.targets.folder import links
 from windsock.targets.local.printed import Printed
+from windsock.terminal.words import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -97,11 +98,8 @@ class LocalChecker:
 
 
 def _progress(told: dict[str, Any]) -> str:
-    files = told["importing"]
-    more = f" and {len(files) - FILES_SHOWN} more" if len(files) > FILES_SHOWN else ""
-    return (
-        f"{told['done']} of {told['files']} files; importing {', '.join(files[:FILES_SHOWN])}{more}"
-    )
+    importing = some(told["importing"], most=FILES_SHOWN)
+    return f"{told['done']} of {told['files']} files; importing {importing}"
 
 
 def _in_their_folders(outcome: dict[str, Any], further: Path, settings: Settings) -> dict[str, Any]:
