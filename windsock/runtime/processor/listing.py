@@ -22,7 +22,7 @@ IGNORE_FILE = ".airflowignore"
 LARGEST_BYTES = 16 * 1024 * 1024
 """A larger `.py` file is not read: Airflow reads and parses all of it in its dag-processor."""
 
-WITHOUT_US = "Airflow without windsock ends its dag-processor at it."
+WITHOUT_US = "Without windsock, Airflow's dag-processor would end here."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +232,8 @@ class _Search:
         if first == name:
             return True
         self._problems[name] = (
-            f"a link leads to {first or 'the DAG folder itself'}, where DAG files are looked for "
-            f"already; here they are not looked for again. Imports by this path work.\n"
+            f"a link leads to {first or 'the DAG folder itself'}, which the search for DAG files "
+            f"has seen already. It does not look here again; imports by this path work.\n"
             f"{WITHOUT_US} Add a line `/{name}` to {IGNORE_FILE}."
         )
         return False
