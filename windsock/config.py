@@ -328,7 +328,7 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
         return converted
     if origin is tuple:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise ConfigurationError(f"{where} is {value!r}", "It must be a list.")
+            raise ConfigurationError(f"{where} is {value!r}", "It must be a list, in invoke.yaml.")
         return tuple(_scalar_text(item) for item in value)
     if origin is dict and value is None:
         return {}

@@ -160,6 +160,8 @@ def laptop(okteto: Installer, home: Path) -> Iterator[tuple[Project, Command]]:
             "DOCKER_HOST": "unix:///nowhere.sock",
             "OKTETO_FOLDER": str(home / "okteto"),
             "INVOKE_WINDSOCK_TARGET": "okteto",
+            # As it was deployed: else each `up` would roll Airflow.
+            "INVOKE_WINDSOCK_RUN_SCHEDULES": "false",
             "INVOKE_WINDSOCK_CLUSTER_PORT": str(free_port()),
         },
     )

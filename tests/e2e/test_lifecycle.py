@@ -135,6 +135,7 @@ def test_up_that_is_interrupted_in_any_phase_leaves_nothing_running(fresh: Proje
     try:
         assert "✗" not in fresh.up().stderr
         assert_in_step(fresh, dags=["reader"])
+        assert all(dag.paused for dag in fresh.airflow.dags())
     finally:
         (fresh.dags / "reader.py").unlink()
 

@@ -1,11 +1,11 @@
-"""What Invoke's command line lacks: optional positional arguments, and words for bad numbers.
+"""What Invoke's command line lacks: optional positional arguments, and words for wrong values.
 
 `invoke logs`, `invoke logs scheduler`: Invoke's parser (3.0) knows positional arguments only as
 required, single words. A task made with `@task(klass=LenientTask)` takes a positional parameter
 that has a default as optional, and one that is also in `iterable` any number of times.
 
-A flag or an `INVOKE_*` variable that should be a number and is none would end in Invoke's own
-traceback; here it becomes a sentence, whatever the class of the task.
+A flag or an `INVOKE_*` variable of the wrong type would end in Invoke's own traceback; here it
+becomes a sentence, whatever the class of the task.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from invoke import Exit, Task
 from invoke.env import Environment as VariableLoader
+from invoke.exceptions import UncastableEnvVar
 from invoke.parser import Argument
 from invoke.parser.parser import ParseMachine
 
@@ -98,10 +99,15 @@ _cast = VariableLoader._cast  # noqa: SLF001 - see below
 
 
 def cast_or_keep(loader: VariableLoader, old: Any, new: Any) -> Any:
-    """The value of an `INVOKE_*` variable; `windsock.config` refuses a wrong one later."""
+    """The value of an `INVOKE_*` variable; `windsock.config` reads it, or refuses it, later.
+
+    Invoke itself takes every word but `0` for true, `false` too.
+    """
+    if isinstance(old, bool) and new not in {"0", ""}:
+        return new
     try:
         return _cast(loader, old, new)
-    except ValueError:
+    except (ValueError, UncastableEnvVar):
         return new
 
 

@@ -220,8 +220,27 @@ def test_the_sync_is_taken_over_only_where_the_flag_says_so(
     assert [settings.cluster.take_over for settings in recorder.settings] == [False, True]
 
 
-@pytest.mark.parametrize("name", ["LOCAL_PORT", "UP_TIMEOUT", "SYNC_KEEP_SNAPSHOTS"])
-def test_a_variable_that_is_no_number_is_a_sentence(
+@pytest.mark.parametrize(
+    ("word", "runs"),
+    [("false", False), ("False", False), ("0", False), ("", False), ("1", True), ("true", True)],
+)
+def test_a_variable_is_read_as_the_word_it_is(
+    monkeypatch: pytest.MonkeyPatch, word: str, *, runs: bool
+) -> None:
+    recorder = Recorder(monkeypatch)
+    monkeypatch.setenv("INVOKE_WINDSOCK_RUN_SCHEDULES", word)
+    run("up")
+    assert recorder.settings[0].run_schedules is runs
+
+
+OF_A_TYPE = (
+    *("LOCAL_PORT", "UP_TIMEOUT", "SYNC_KEEP_SNAPSHOTS"),
+    *("RUN_SCHEDULES", "CLUSTER_ALLOWED_CONTEXTS"),
+)
+
+
+@pytest.mark.parametrize("name", OF_A_TYPE)
+def test_a_variable_of_the_wrong_type_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.setenv(f"INVOKE_WINDSOCK_{name}", "many")
