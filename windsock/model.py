@@ -88,6 +88,23 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WaitingPod:
+    """A queued task in a cluster whose pod has not started.
+
+    Attributes:
+        task_id: Of the task.
+        map_index: Of the task instance; -1 unless it is mapped.
+        why: Why it has not, one sentence without an end.
+        hint: What to do about it; may be empty.
+    """
+
+    task_id: str
+    map_index: int
+    why: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ParsedSnapshot:
     """The answer to a barrier: Airflow has parsed exactly this tree.
 

@@ -208,7 +208,7 @@ def test_a_task_has_what_it_imports_from_another_folder_and_plugins_are_loaded(
         task_id="TASK",
     )
     Folder(other).save("weekly.py", source.replace("schedule=None", "schedule=Weekdays()"))
-    assert other.control.status()["errors"] == []
+    assert other.control.status()["errors"] == {}
     assert schedule_of(other, "weekly") == "0 0 * * 1-5"
     run = other.invoke("dags.trigger", "weekly", "--wait", "--timeout=120", "--json")
     assert run.returncode == 0, run.stdout + run.stderr
@@ -223,4 +223,4 @@ def test_a_task_has_what_it_imports_from_another_folder_and_plugins_are_loaded(
 
     assert schedule_of(other, "weekly") == "0 6 * * 1-5"
     assert before.isdisjoint(pods.names("pods", schedulers))
-    assert other.control.status()["errors"] == []
+    assert other.control.status()["errors"] == {}

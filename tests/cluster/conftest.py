@@ -23,6 +23,10 @@ from windsock.cluster.kind import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Their cases are imported into test_environment.py: pytest shows no values of these otherwise.
+for name in ("another_environment", "breaking", "syncing"):
+    pytest.register_assert_rewrite(f"tests.cluster.{name}")
+
 HERE = Path(__file__).parent
 KIND_CLUSTER = "windsock-test"
 KIND_CONFIG = HERE.parents[1] / "kube" / "kind.yaml"

@@ -17,6 +17,7 @@ from tests.cluster.syncing import *  # noqa: F403 - cases of this environment
 from tests.e2e.folder import EXAMPLE_DAGS, dag_source, line_of_log
 from tests.e2e.machine import assert_nothing_runs, component_pid
 from tests.e2e.project import ROOT, eventually
+from windsock.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +131,42 @@ def test_a_failing_tasks_log_is_readable_when_its_pod_is_gone(
     log = deployed.airflow.log("failing", run.run_id, "explode", try_number=1)
     assert any("boom in the pod" in line.text() for line in log)
     (deployed.dags / "failing.py").unlink()
+    deployed.control.barrier(timeout=60)
+
+
+NO_IMAGE = """
+from airflow.sdk import dag, task
+from kubernetes.client import models as k8s
+
+container = k8s.V1Container(name="base", image="windsock.invalid/nothing:1")
+override = k8s.V1Pod(spec=k8s.V1PodSpec(containers=[container]))
+
+@dag(schedule=None)
+def without_image():
+    @task(executor_config={"pod_override": override})
+    def load():
+        pass
+
+    load()
+
+without_image()
+"""
+
+
+def test_a_run_whose_pod_does_not_start_says_why(deployed: Project) -> None:
+    (deployed.dags / "without_image.py").write_text(NO_IMAGE)
+    done = deployed.invoke("dags.trigger", "without_image", "--wait", "--timeout=40", "--json")
+    assert done.returncode == DeadlineExceeded.exit_code, done.stdout + done.stderr
+    answer = json.loads(done.stdout)
+    deployed.airflow.stop("without_image", answer["run_id"])
+    [reason] = answer["waiting"]
+    assert (reason["code"], reason["tasks"]) == ("pod", ["load"])
+    assert re.match(
+        r"load: its pod without-image-load-\S+ does not start: \S*Image", reason["message"]
+    )
+    assert "windsock.invalid/nothing:1" in reason["message"]
+    assert "registry" in reason["hint"]
+    (deployed.dags / "without_image.py").unlink()
     deployed.control.barrier(timeout=60)
 
 

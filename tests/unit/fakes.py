@@ -253,6 +253,7 @@ class FakeSync:
         barrier: The answer to a barrier, or what it raises.
         attached: Set once a terminal listens.
         holder: Who syncs instead of us.
+        pods: The queued tasks whose pods have not started.
         meanwhile: Called with the name of each request before its answer.
     """
 
@@ -263,6 +264,7 @@ class FakeSync:
         self.state: Message = dict(IN_STEP)
         self.attached = threading.Event()
         self.holder = ""
+        self.pods: list[Message] = []
         self.meanwhile: Callable[[str], object] = lambda _: None
         self._server: ControlServer | None = None
 
@@ -276,6 +278,7 @@ class FakeSync:
                 "take-over": self._on("take-over", lambda: {"from": self.holder}),
                 "hold": self._on("hold", lambda: {"held": True}),
                 "release": self._on("release", lambda: {"released": True}),
+                "waiting-pods": self._on("waiting-pods", lambda: {"pods": self.pods}),
             },
             attached=self.attached,
         )

@@ -15,10 +15,11 @@ from windsock.errors import WindsockError
 from windsock.terminal.words import some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import Dag, DagRun, Json, TaskInstance
+    from windsock.model import WaitingPod
 
 MOST_ASKED = 4
 """About how many tasks Airflow is asked for its own words."""
@@ -51,7 +52,20 @@ class Reason:
         return asdict(self)
 
 
-def reasons(airflow: Airflow, dag_id: str, run_id: str, *, parallelism: int = 0) -> list[Reason]:
+def no_pods(dag_id: str, run_id: str) -> Sequence[WaitingPod]:
+    """Where tasks run without pods."""
+    del dag_id, run_id
+    return ()
+
+
+def reasons(
+    airflow: Airflow,
+    dag_id: str,
+    run_id: str,
+    *,
+    parallelism: int = 0,
+    pods: Callable[[str, str], Sequence[WaitingPod]] = no_pods,
+) -> list[Reason]:
     """Why a run has not ended yet; empty if it has.
 
     Args:
@@ -59,6 +73,7 @@ def reasons(airflow: Airflow, dag_id: str, run_id: str, *, parallelism: int = 0)
         dag_id: Of its DAG.
         run_id: Of the run.
         parallelism: How many task instances run at once; 0 if that is not known.
+        pods: Of a DAG and a run: the queued tasks whose pods have not started.
 
     Raises:
         WindsockError: Airflow does not say.
@@ -78,7 +93,8 @@ def reasons(airflow: Airflow, dag_id: str, run_id: str, *, parallelism: int = 0)
     for item in instances:
         by_state.setdefault(item.state, []).append(item)
     found += _of_scheduled(airflow, dag, by_state, parallelism=parallelism)
-    found += _of_queued(by_state.get("queued", []))
+    if queued := by_state.get("queued", []):
+        found += _of_queued(queued, pods(dag_id, run_id))
     found += _of_started(by_state)
     if not any(state in by_state for state in ACTIVE_TASK_STATES):
         found += _as_airflow_says(airflow, by_state.get(None, []))
@@ -244,9 +260,20 @@ _LISTS = "upstream_states="
 """Where Airflow's sentence about a trigger rule ends, and Python's text of its counts begins."""
 
 
-def _of_queued(items: list[TaskInstance]) -> Iterator[Reason]:
-    labels = tuple(item.label for item in items)
-    if labels:
+def _of_queued(items: list[TaskInstance], pods: Sequence[WaitingPod]) -> Iterator[Reason]:
+    left = {(item.task_id, item.map_index): item.label for item in items}
+    alike: dict[str, list[str]] = {}
+    hints: dict[str, str] = {}
+    for pod in pods:
+        if label := left.pop((pod.task_id, pod.map_index), ""):
+            alike.setdefault(pod.why, []).append(label)
+            hints[pod.why] = pod.hint
+    for why, names in alike.items():
+        yield Reason(
+            code="pod", message=f"{some(names)}: {why}", hint=hints[why], tasks=tuple(names)
+        )
+    if left:
+        labels = tuple(left.values())
         yield Reason(
             code="queued",
             message=f"{some(labels)}: the executor has it, and has not started it yet",

@@ -8,9 +8,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, WindsockError
+from windsock.airflow.waiting import Watch
+from windsock.errors import (
+    ConfigurationError,
+    DagError,
+    DeadlineExceeded,
+    EnvironmentFailure,
+    WindsockError,
+)
 from windsock.flow.workspace import airflow_client
 from windsock.sync_process.control import ControlClient
+from windsock.sync_process.waiting_runs import FAILING, WaitingRuns
 
 if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
@@ -29,6 +37,7 @@ def dags_trigger(
 
     Raises:
         DeadlineExceeded: It has not ended in time; the hint says why, and the run goes on.
+        EnvironmentFailure: A component without which no run goes on ends again and again.
     """
     environment = work.environment()
     configuration = _json_object(conf)
@@ -53,13 +62,13 @@ def dags_trigger(
             work.console.json(answer)
         return 0
     left = max(0.0, deadline - time.monotonic())
-    try:
-        run = _wait(work.console, client, run, environment, timeout=left, tells=not as_json)
-    except _TooLate as late:
+    waiting = WaitingRuns(client, control, parallelism=environment.parallelism)
+    run, reasons = _wait(work.console, client, run, waiting, timeout=left, tells=not as_json)
+    if not run.finished:
         if as_json:
-            work.console.json({**answer, "state": late.state, "waiting": late.as_json()})
-        late.name(timeout)
-        raise
+            why = [reason.as_json() for reason in reasons]
+            work.console.json({**answer, "state": run.state, "waiting": why})
+        raise _unfinished(run, reasons, timeout=timeout, url=url)
     if held:
         with contextlib.suppress(WindsockError):  # The sync process tries it again.
             control.release(dag_id, run.run_id)
@@ -97,51 +106,28 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-class _TooLate(DeadlineExceeded):
-    """A run has not ended in time."""
-
-    def __init__(self, run: DagRun, reasons: list[Reason], *, url: str) -> None:
-        super().__init__("")
-        self.state = run.state
-        self._run = run
-        self._reasons = reasons
-        self._url = url
-
-    def as_json(self) -> list[dict[str, Any]]:
-        return [reason.as_json() for reason in self._reasons]
-
-    def name(self, timeout: float) -> None:
-        """Put the error into words.
-
-        Args:
-            timeout: The seconds that the run had, as the person gave them.
-        """
-        run = self._run
-        self.message = f"{run.dag_id}: the run is still {run.state} after {timeout:g} s"
-        lines = [line for item in self._reasons for line in (item.message, item.hint)]
-        if lines:
-            self.message += f": {lines.pop(0)}"
-        goes_on = f"The run goes on: {self._url}"
-        self.hint = "\n".join([*(line for line in lines if line), goes_on])
-
-
 def _wait(
     console: Console,
     client: Airflow,
     run: DagRun,
-    environment: Environment,
+    waiting: WaitingRuns,
     *,
     timeout: float,
     tells: bool,
-) -> DagRun:
-    """Wait for the end of a run, and say meanwhile why it takes so long."""
+) -> tuple[DagRun, list[Reason]]:
+    """Wait for the end of a run, and say meanwhile why it takes so long.
+
+    Returns:
+        The run, and why it has not ended if it has not: its time is up, or nothing will end it.
+    """
     from windsock.airflow.api import StillGoing  # noqa: PLC0415 - httpx only where it is used
-    from windsock.airflow.waiting import Watch, reasons  # noqa: PLC0415 - the same
 
     def look() -> list[Reason]:
-        return reasons(client, run.dag_id, run.run_id, parallelism=environment.parallelism)
+        return waiting.failing() or waiting.reasons(run.dag_id, run.run_id)
 
     def tell(found: list[Reason]) -> None:
+        if found[0].code == FAILING:
+            raise _Hopeless(found)
         for reason in found if tells else ():
             waits = "" if reason.code == "running" else "waits: "
             console.line(f"  {waits}{reason.message}")
@@ -149,15 +135,39 @@ def _wait(
                 console.detail(f"         {reason.hint}")
 
     try:
-        return client.wait(run.dag_id, run.run_id, timeout=timeout, meanwhile=Watch(look, tell))
+        ended = client.wait(run.dag_id, run.run_id, timeout=timeout, meanwhile=Watch(look, tell))
+    except _Hopeless as hopeless:
+        return run, hopeless.reasons
     except StillGoing:
         now = client.run(run.dag_id, run.run_id)
-        if now.finished:
-            return now
         found: list[Reason] = []
-        with contextlib.suppress(WindsockError):
-            found = look()
-        raise _TooLate(now, found, url=client.run_url(run.dag_id, run.run_id)) from None
+        if not now.finished:
+            with contextlib.suppress(WindsockError):
+                found = look()
+        return now, found
+    return ended, []
+
+
+class _Hopeless(Exception):
+    """A component without which no run goes on ends again and again."""
+
+    def __init__(self, reasons: list[Reason]) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
+def _unfinished(run: DagRun, reasons: list[Reason], *, timeout: float, url: str) -> WindsockError:
+    """The error of a run that has not ended in the seconds that the person gave it."""
+    lines = [line for item in reasons for line in (item.message, item.hint)]
+    first = f": {lines.pop(0)}" if lines else ""
+    if reasons and reasons[0].code == FAILING:
+        return EnvironmentFailure(
+            f"{run.dag_id}: the run does not go on{first}", "\n".join(filter(None, lines))
+        )
+    return DeadlineExceeded(
+        f"{run.dag_id}: the run is still {run.state} after {timeout:g} s{first}",
+        "\n".join([*filter(None, lines), f"The run goes on: {url}"]),
+    )
 
 
 def _explain(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.events import Event, from_line
 from windsock.json_lines import Client, decode, encode
-from windsock.model import ParsedSnapshot
+from windsock.model import ParsedSnapshot, WaitingPod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -112,6 +112,11 @@ class ControlClient:
     def release(self, dag_id: str, owner: str, *, timeout: float = 180.0) -> None:
         """End a hold now; `owner` is its owner or its run."""
         self._ask({"request": "release", "dag_id": dag_id, "owner": owner}, timeout=timeout)
+
+    def waiting_pods(self, dag_id: str, run_id: str, *, timeout: float = 30.0) -> list[WaitingPod]:
+        """The queued tasks of a run whose pods have not started; none on this machine."""
+        request = {"request": "waiting-pods", "dag_id": dag_id, "run_id": run_id}
+        return [WaitingPod(**each) for each in self._ask(request, timeout=timeout)["pods"]]
 
     def attach(self) -> Iterator[Event]:
         """Every event from now on, `Attached` first; ends when the sync process ends."""

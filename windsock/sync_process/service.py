@@ -11,6 +11,7 @@ import queue
 import signal
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ class Service:
                 "take-over": self._take_over,
                 "hold": self._hold,
                 "release": self._release,
+                "waiting-pods": self._waiting_pods,
             },
         )
         self._state = SyncState(self._publish)
@@ -269,6 +271,16 @@ class Service:
         owner = str(request.get("owner") or request.get("run_id") or "")
         self._holds.release(str(request.get("dag_id", "")), owner)
         return {"released": True}
+
+    def _waiting_pods(self, request: Message) -> Message:
+        """Why queued tasks of a run have not started, as far as a cluster knows."""
+        if self._settings.pod is None:
+            return {"pods": []}
+        from windsock.cluster.worker_pods import waiting_pods  # noqa: PLC0415 - heavy, and rare
+
+        dag_id, run_id = (str(request.get(key, "")) for key in ("dag_id", "run_id"))
+        found = waiting_pods(self._settings.pod.connect(), dag_id, run_id)
+        return {"pods": [asdict(each) for each in found]}
 
     def _take_over(self, request: Message) -> Message:
         """Take the sync over, and wait until it is ours."""

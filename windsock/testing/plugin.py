@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from windsock.airflow.api import Airflow
-    from windsock.airflow.waiting import Reason
     from windsock.model import Environment
     from windsock.sync_process.control import ControlClient
     from windsock.testing.affected import Known
@@ -33,8 +32,6 @@ _AFFECTED = pytest.StashKey[list[str]]()
 _KNOWN = pytest.StashKey["Known"]()
 _FROM_WORKERS = "windsock_affected"
 """What xdist's main process gives to its workers and gets from them."""
-_NEEDED = ("scheduler", "api-server")
-"""The components without which no run goes on."""
 _NO_AIRFLOW = "No module named 'airflow'"
 
 
@@ -104,20 +101,6 @@ class Session:
         control = ControlClient(environment.control_socket)
         return cls(environment, Airflow.of(environment), control)
 
-    def failing(self) -> list[Reason]:
-        """The components that end again and again, and without which no run goes on."""
-        from windsock.airflow.waiting import Reason  # noqa: PLC0415 - as in `open`
-
-        try:
-            troubles = self.control.status()["troubles"]
-        except WindsockError:  # That says nothing about the runs.
-            return []
-        return [
-            Reason(code="failing", message=each["message"], hint=each["hint"])
-            for each in troubles
-            if each["type"] == "component-failing" and each["component"] in _NEEDED
-        ]
-
 
 @pytest.fixture(scope="session")
 def windsock_session(pytestconfig: pytest.Config) -> Iterator[Session]:
@@ -149,13 +132,11 @@ def airflow(
 
     running = RunningAirflow(
         session.api,
-        barrier=lambda timeout: session.control.barrier(timeout=timeout),
-        holder=session.control,
+        control=session.control,
         dags_folder=Path(session.environment.dags_folder),
         further=session.environment.further,
         test_name=item.name,
         parallelism=session.environment.parallelism,
-        failing=session.failing,
         on_run=record,
     )
     item.stash[_RUNNING] = running

@@ -22,6 +22,8 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
+from windsock.sync_process import waiting_runs
+from windsock.sync_process.waiting_runs import WaitingRuns
 from windsock.terminal.import_error import explain
 from windsock.terminal.places import Places
 from windsock.testing.runs import Run
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import AssetEvent, Dag, DagRun
-    from windsock.airflow.waiting import Reason
     from windsock.model import ParsedSnapshot
 
 BARRIER_TIMEOUT = 60.0
@@ -45,8 +46,11 @@ _UNFIT_FOR_RUN_ID = re.compile(r"[^A-Za-z0-9_.~+-]+")
 """Airflow's `[scheduler] allowed_run_id_pattern` allows these and a colon."""
 
 
-class Holder(Protocol):
-    """Unpauses DAGs for a while; see `ControlClient`."""
+class Control(waiting_runs.Control, Protocol):
+    """What is asked of the sync process; see `ControlClient`."""
+
+    def barrier(self, *, timeout: float) -> ParsedSnapshot:
+        """Wait so many seconds until Airflow has parsed what is on disk."""
 
     def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
         """Until the run has ended, or the process; whether the DAG was paused."""
@@ -60,15 +64,13 @@ class RunningAirflow:
 
     Args:
         api: The client of its Airflow.
-        barrier: Waits, at most so many seconds, until Airflow has parsed what is on disk.
-        holder: Unpauses the DAGs that the test needs.
+        control: Asks the sync process: to wait for a parse, and to unpause a DAG for a while.
         dags_folder: The folder of the files that `ParsedSnapshot.errors` names.
         further: Name in Airflow → folder, of each further folder that is synced.
         test_name: Becomes part of the ids of the runs.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
         parallelism: How many task instances run at once; 0 if that is not known.
-        failing: Says which components, without which no run goes on, end again and again.
         on_run: Called with each run when it has started.
     """
 
@@ -76,21 +78,18 @@ class RunningAirflow:
         self,
         api: Airflow,
         *,
-        barrier: Callable[[float], ParsedSnapshot],
-        holder: Holder,
+        control: Control,
         dags_folder: Path,
         further: Mapping[str, str] | None = None,
         test_name: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         parallelism: int = 0,
-        failing: Callable[[], list[Reason]] = list,
         on_run: Callable[[Run], None] = lambda _: None,
     ) -> None:
         self.api = api
         self.runs: list[Run] = []
-        self._barrier = barrier
-        self._holder = holder
+        self._control = control
         self._held: list[tuple[str, str]] = []
         self.dags_folder = dags_folder
         self.further = further or {}
@@ -98,8 +97,7 @@ class RunningAirflow:
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
         self._clock = clock
         self._sleep = sleep
-        self._parallelism = parallelism
-        self._failing = failing
+        self._waiting = WaitingRuns(api, control, parallelism=parallelism)
         self._on_run = on_run
 
     @property
@@ -152,7 +150,7 @@ class RunningAirflow:
         )
         run = self._watched(record)
         self._held.append((dag_id, run.run_id))  # First: an interrupt must not lose it.
-        self._holder.hold(dag_id, run_id=run.run_id)
+        self._control.hold(dag_id, run_id=run.run_id)
         return run
 
     def wait_for_run(self, dag_id: str, *, after: Run, timeout: float = 60.0) -> Run:
@@ -169,7 +167,7 @@ class RunningAirflow:
         """
         __tracebackhide__ = True
         deadline = self._clock() + timeout
-        if self._listed(dag_id, self._barrier(BARRIER_TIMEOUT)).paused:
+        if self._listed(dag_id, self._control.barrier(timeout=BARRIER_TIMEOUT)).paused:
             raise ConfigurationError(
                 f"{dag_id} is paused, so the asset change of {after.dag_id} cannot start it",
                 f'Call airflow.unpause("{dag_id}") before the run that changes the asset.',
@@ -196,7 +194,7 @@ class RunningAirflow:
         self._parsed(dag_id)
         owner = f"test {uuid.uuid4().hex}"
         self._held.append((dag_id, owner))  # First: an interrupt must not lose it.
-        self._holder.hold(dag_id, owner=owner)
+        self._control.hold(dag_id, owner=owner)
 
     @contextmanager
     def variables(self, values: Mapping[str, str]) -> Iterator[None]:
@@ -243,7 +241,7 @@ class RunningAirflow:
                 problems.append(f"{dag_id} {run_id}: {error}")
         for dag_id, owner in self._held:
             try:
-                self._holder.release(dag_id, owner)
+                self._control.release(dag_id, owner)
             except WindsockError as error:
                 problems.append(f"{dag_id} could not be paused again: {error}")
         self._held.clear()
@@ -286,8 +284,7 @@ class RunningAirflow:
             record,
             clock=self._clock,
             sleep=self._sleep,
-            parallelism=self._parallelism,
-            failing=self._failing,
+            waiting=self._waiting,
         )
         self.runs.append(run)
         self._on_run(run)
@@ -296,7 +293,7 @@ class RunningAirflow:
     def _parsed(self, dag_id: str) -> Dag:
         """The DAG, as Airflow parsed it from what is on disk now."""
         __tracebackhide__ = True
-        settled = self._barrier(BARRIER_TIMEOUT)
+        settled = self._control.barrier(timeout=BARRIER_TIMEOUT)
         dag = self._listed(dag_id, settled)
         if dag.file in settled.errors:
             raise self._broken(dag_id, dag.file, settled.errors[dag.file])

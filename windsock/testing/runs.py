@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from windsock.airflow.api import NotFound, StillGoing
 from windsock.airflow.failure import explain_failure
 from windsock.airflow.task_log import LOG_SETTLING, whole_log
-from windsock.airflow.waiting import Watch, reasons
+from windsock.airflow.waiting import Watch
 from windsock.errors import (
     ConfigurationError,
     DagError,
@@ -16,6 +16,7 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
+from windsock.sync_process.waiting_runs import WaitingRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,15 +49,13 @@ class Run:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        parallelism: int = 0,
-        failing: Callable[[], list[Reason]] = list,
+        waiting: WaitingRuns | None = None,
     ) -> None:
         self._api = api
         self._record = record
         self._clock = clock
         self._sleep = sleep
-        self._parallelism = parallelism
-        self._failing = failing
+        self._waiting = waiting or WaitingRuns(api)
         self._finished_at: float | None = None
         self._instances: list[TaskInstance] | None = None
 
@@ -112,7 +111,7 @@ class Run:
             EnvironmentFailure: A component without which no run goes on ends again and again.
         """
         __tracebackhide__ = True
-        watch = Watch(self._failing, _end, clock=self._clock)
+        watch = Watch(self._waiting.failing, _end, clock=self._clock)
         try:
             self._record = self._api.wait(
                 self.dag_id, self.run_id, timeout=timeout, meanwhile=watch
@@ -135,7 +134,7 @@ class Run:
     def _why(self) -> list[str]:
         """Why it has not ended, as lines for a person."""
         try:
-            found = reasons(self._api, self.dag_id, self.run_id, parallelism=self._parallelism)
+            found = self._waiting.reasons(self.dag_id, self.run_id)
         except WindsockError as error:
             return [f"Why is not known: {error.message}"]
         return [line for item in found for line in (item.message, item.hint) if line]

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
 from windsock.airflow.api import NoAnswer
 from windsock.airflow.waiting import FIRST_LOOK, LOOK_EVERY, Reason, Watch, reasons
+from windsock.model import WaitingPod
 
 UNTOUCHED = ("Task Instance State", "Task is in the 'None' state.")
 PAST = "1 previous task instance(s) are not in a successful state."
@@ -99,6 +100,26 @@ def test_each_reason_is_told_apart(
 ) -> None:
     found = {reason.code: reason for reason in reasons_of(*tasks, **options)}
     assert words in found[code].message
+
+
+def test_a_queued_task_waits_for_its_pod_where_one_is_known() -> None:
+    tasks = [FakeTask(name, state="queued") for name in ("a", "b", "c")]
+    api = FakeAirflow(FakeDag("sales", tasks=tasks, looks=10**9)).client()
+    api.trigger("sales", run_id="r")
+    pods = [
+        WaitingPod(task_id=name, map_index=-1, why="its pod is refused", hint="free some")
+        for name in ("a", "c", "gone")
+    ]
+    asked: list[tuple[str, str]] = []
+
+    def look(dag_id: str, run_id: str) -> list[WaitingPod]:
+        asked.append((dag_id, run_id))
+        return pods
+
+    pod, queued = reasons(api, "sales", "r", pods=look)
+    assert (pod.code, pod.message, pod.hint) == ("pod", "a, c: its pod is refused", "free some")
+    assert (queued.code, queued.tasks) == ("queued", ("b",))
+    assert asked == [("sales", "r")]
 
 
 def test_the_run_that_holds_the_slot_is_named() -> None:

@@ -34,6 +34,7 @@ from windsock.errors import (
 )
 from windsock.events import (
     Busy,
+    ComponentFailing,
     Note,
     Parsed,
     Refused,
@@ -857,6 +858,29 @@ def test_a_run_that_is_not_over_in_time_is_explained_and_stays_held(
     assert up.kept.answer["state"] == "running"
     assert [reason["code"] for reason in up.kept.answer["waiting"]] == ["no-pool"]
     assert "release" not in sync.asked
+
+
+def test_a_run_that_waits_for_its_pod_says_so(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    airflow.dags["sales"].looks = 10**9
+    airflow.dags["sales"].tasks.append(FakeTask("load", state="queued"))
+    sync.pods = [{"task_id": "load", "map_index": -1, "why": "its pod may not be made", "hint": ""}]
+    with pytest.raises(DeadlineExceeded, match="after 5 s: load: its pod may not be made"):
+        trigger(up, wait=True)
+    assert [reason["code"] for reason in up.kept.answer["waiting"]] == ["pod"]
+
+
+def test_a_scheduler_that_ends_again_and_again_ends_the_wait(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    airflow.dags["sales"].looks = 10**9
+    event = ComponentFailing(component="scheduler", message="it ends again", hint="read its log")
+    sync.state = {**sync.state, "troubles": [to_json(event)]}
+    with pytest.raises(EnvironmentFailure, match="does not go on: it ends again") as told:
+        trigger(up, wait=True, timeout=10**6)
+    assert told.value.hint == "read its log"
+    assert [reason["code"] for reason in up.kept.answer["waiting"]] == ["failing"]
 
 
 def test_a_failed_run_is_explained(up: FakeWorkspace, airflow: FakeAirflow) -> None:

@@ -2,42 +2,43 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
 from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, EnvironmentFailure
 from windsock.events import ComponentFailing, to_json
-from windsock.model import ParsedSnapshot
-from windsock.testing.plugin import Session
+from windsock.model import ParsedSnapshot, WaitingPod
 from windsock.testing.running import RunningAirflow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class FakeBarrier:
-    """Counts how often it is waited at, and answers what was parsed."""
+class FakeControl:
+    """A sync process that has parsed the fake's DAGs, unpauses at once, and notes what it did."""
 
     def __init__(self, fake: FakeAirflow) -> None:
-        self.passed = 0
         self._fake = fake
+        self.barriers = 0
+        self.holds: list[tuple[str, str]] = []
+        self.troubles: list[dict[str, Any]] = []
+        self.pods: list[WaitingPod] = []
 
-    def __call__(self, timeout: float) -> ParsedSnapshot:
+    def barrier(self, *, timeout: float) -> ParsedSnapshot:
         assert timeout > 0
-        self.passed += 1
+        self.barriers += 1
         known = tuple(sorted(self._fake.dags))
         return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
 
+    def status(self) -> dict[str, Any]:
+        return {"troubles": self.troubles}
 
-class FakeHolder:
-    """Unpauses at once, and remembers who holds what."""
-
-    def __init__(self, fake: FakeAirflow) -> None:
-        self._fake = fake
-        self.holds: list[tuple[str, str]] = []
+    def waiting_pods(self, dag_id: str, run_id: str) -> list[WaitingPod]:
+        assert dag_id in self._fake.dags
+        assert run_id
+        return self.pods
 
     def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
         self.holds.append((dag_id, run_id or owner))
@@ -56,15 +57,13 @@ class Bench:
     ) -> None:
         self.fake = FakeAirflow(*dags)
         self.fake.has_wait = False
-        self.barrier = FakeBarrier(self.fake)
-        self.holder = FakeHolder(self.fake)
+        self.control = FakeControl(self.fake)
         self.clock = VirtualClock()
         self.started: list[str] = []
         self.folder = folder
         self.airflow = RunningAirflow(
             self.fake.client(self.clock),
-            barrier=self.barrier,
-            holder=self.holder,
+            control=self.control,
             dags_folder=folder,
             test_name=test_name,
             clock=self.clock,
@@ -90,19 +89,19 @@ def test_every_trigger_waits_at_the_barrier_first(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeDag("sales"))
     bench.airflow.run("sales")
     bench.airflow.trigger("sales")
-    assert bench.barrier.passed == 2
+    assert bench.control.barriers == 2
 
 
 def test_a_component_that_fails_again_and_again_ends_the_wait(tmp_path: Path) -> None:
     event = ComponentFailing(component="triggerer", message="triggerer ends again", hint="")
-    troubles = [to_json(event)]
-    control = SimpleNamespace(status=lambda: {"troubles": troubles})
-    session = Session(*cast("Any", (None, None, control)))
-    bench = Bench(tmp_path, FakeDag("sales", looks=10**9), failing=session.failing)
+    bench = Bench(tmp_path, FakeDag("sales", looks=10**9))
+    bench.control.troubles.append(to_json(event))
     with pytest.raises(DeadlineExceeded):
         bench.airflow.run("sales", timeout=20)
     before = bench.clock.now
-    troubles.append(to_json(replace(event, component="scheduler", message="it ends again")))
+    bench.control.troubles.append(
+        to_json(replace(event, component="scheduler", message="it ends again"))
+    )
     with pytest.raises(EnvironmentFailure, match="it ends again"):
         bench.airflow.run("sales", timeout=600)
     assert bench.clock.now - before < 60
@@ -114,10 +113,10 @@ def test_a_paused_dag_is_held_until_the_test_has_ended(tmp_path: Path) -> None:
     run = bench.airflow.run("sales")
     assert run.state == "success"
     bench.airflow.unpause("consumer")
-    assert bench.holder.holds[0] == ("sales", run.run_id)
-    assert bench.holder.holds[1][0] == "consumer"
+    assert bench.control.holds[0] == ("sales", run.run_id)
+    assert bench.control.holds[1][0] == "consumer"
     assert bench.airflow.clean_up(keep_finished=True) == []
-    assert bench.holder.holds == []
+    assert bench.control.holds == []
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), EnvironmentFailure("the sync is away")])
@@ -125,20 +124,20 @@ def test_what_ends_in_the_middle_of_a_hold_is_cleaned_up(
     tmp_path: Path, end: BaseException
 ) -> None:
     bench = Bench(tmp_path, FakeDag("sales", paused=True))
-    hold = bench.holder.hold
+    hold = bench.control.hold
 
     def hold_and_end(*arguments: Any, **options: Any) -> bool:
         hold(*arguments, **options)
         raise end
 
-    bench.holder.hold = hold_and_end  # type: ignore[method-assign] # the failing edge
+    bench.control.hold = hold_and_end  # type: ignore[method-assign] # the failing edge
     with pytest.raises(type(end)):
         bench.airflow.trigger("sales")
     with pytest.raises(type(end)):
         bench.airflow.unpause("sales")
     assert bench.airflow.clean_up(keep_finished=False) == []
     assert bench.fake.runs == {}
-    assert bench.holder.holds == []
+    assert bench.control.holds == []
 
 
 def broken(folder: Path, file: str) -> str:

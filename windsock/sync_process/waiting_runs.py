@@ -1,0 +1,72 @@
+"""Why runs wait: what Airflow knows, and what the sync process knows of components and pods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from windsock.airflow.waiting import Reason, reasons
+from windsock.errors import WindsockError
+
+if TYPE_CHECKING:
+    from windsock.airflow.api import Airflow
+    from windsock.model import WaitingPod
+
+NEEDED = ("scheduler", "api-server")
+"""The components without which no run goes on."""
+FAILING = "failing"
+"""The code of the reason that one of them ends again and again."""
+
+
+class Control(Protocol):
+    """What is asked of the sync process; see `ControlClient`."""
+
+    def status(self) -> dict[str, Any]:
+        """Its state."""
+
+    def waiting_pods(self, dag_id: str, run_id: str) -> list[WaitingPod]:
+        """The queued tasks of a run whose pods have not started."""
+
+
+class WaitingRuns:
+    """Says why runs of an environment have not ended.
+
+    Args:
+        airflow: Where they run.
+        control: Asks the sync process; None if there is none.
+        parallelism: How many task instances run at once; 0 if that is not known.
+    """
+
+    def __init__(
+        self, airflow: Airflow, control: Control | None = None, *, parallelism: int = 0
+    ) -> None:
+        self._airflow = airflow
+        self._control = control
+        self._parallelism = parallelism
+
+    def reasons(self, dag_id: str, run_id: str) -> list[Reason]:
+        """Why a run has not ended yet; empty if it has.
+
+        Raises:
+            WindsockError: Airflow does not say.
+        """
+        return reasons(
+            self._airflow, dag_id, run_id, parallelism=self._parallelism, pods=self._pods
+        )
+
+    def failing(self) -> list[Reason]:
+        """The components that end again and again, and without which no run goes on."""
+        try:
+            troubles = self._control.status()["troubles"] if self._control else []
+        except WindsockError:  # That says nothing about the runs.
+            return []
+        return [
+            Reason(code=FAILING, message=each["message"], hint=each["hint"])
+            for each in troubles
+            if each["type"] == "component-failing" and each["component"] in NEEDED
+        ]
+
+    def _pods(self, dag_id: str, run_id: str) -> list[WaitingPod]:
+        try:
+            return self._control.waiting_pods(dag_id, run_id) if self._control else []
+        except WindsockError:  # Airflow's own reasons are left.
+            return []
