@@ -88,13 +88,13 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaitingPod:
-    """A queued task in a cluster whose pod has not started.
+class TaskPod:
+    """What a cluster knows of the pod of a task that has not started, or has failed.
 
     Attributes:
         task_id: Of the task.
         map_index: Of the task instance; -1 unless it is mapped.
-        why: Why it has not, one sentence without an end.
+        why: Why it has not started, or what ended it: one sentence without an end.
         hint: What to do about it; may be empty.
     """
 

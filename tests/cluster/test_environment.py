@@ -134,39 +134,54 @@ def test_a_failing_tasks_log_is_readable_when_its_pod_is_gone(
     deployed.control.barrier(timeout=60)
 
 
-NO_IMAGE = """
+PODS = """
 from airflow.sdk import dag, task
 from kubernetes.client import models as k8s
 
-container = k8s.V1Container(name="base", image="windsock.invalid/nothing:1")
-override = k8s.V1Pod(spec=k8s.V1PodSpec(containers=[container]))
+def pod(**container):
+    spec = k8s.V1PodSpec(containers=[k8s.V1Container(name="base", **container)])
+    return {"pod_override": k8s.V1Pod(spec=spec)}
 
 @dag(schedule=None)
 def without_image():
-    @task(executor_config={"pod_override": override})
+    @task(executor_config=pod(image="windsock.invalid/nothing:1"))
+    def load():
+        pass
+
+    load()
+
+@dag(schedule=None)
+def without_room():
+    @task(executor_config=pod(resources=k8s.V1ResourceRequirements(requests={"memory": "9Ti"})))
     def load():
         pass
 
     load()
 
 without_image()
+without_room()
 """
 
 
 def test_a_run_whose_pod_does_not_start_says_why(deployed: Project) -> None:
-    (deployed.dags / "without_image.py").write_text(NO_IMAGE)
-    done = deployed.invoke("dags.trigger", "without_image", "--wait", "--timeout=40", "--json")
+    (deployed.dags / "pods.py").write_text(PODS)
+    done = deployed.invoke("dags.trigger", "without_room", "--wait", "--timeout=20", "--json")
     assert done.returncode == DeadlineExceeded.exit_code, done.stdout + done.stderr
     answer = json.loads(done.stdout)
-    deployed.airflow.stop("without_image", answer["run_id"])
+    deployed.airflow.stop("without_room", answer["run_id"])
     [reason] = answer["waiting"]
     assert (reason["code"], reason["tasks"]) == ("pod", ["load"])
-    assert re.match(
-        r"load: its pod without-image-load-\S+ does not start: \S*Image", reason["message"]
-    )
-    assert "windsock.invalid/nothing:1" in reason["message"]
-    assert "registry" in reason["hint"]
-    (deployed.dags / "without_image.py").unlink()
+    does_not = "does not start: it cannot be scheduled"
+    assert re.match(rf"load: its pod without-room-load-\S+ {does_not}", reason["message"])
+    assert "Insufficient memory" in reason["message"]
+    assert "requests" in reason["hint"]
+
+    done = deployed.invoke("dags.trigger", "without_image", "--wait", "--json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    [task] = json.loads(done.stdout)["failure"]["tasks"]
+    assert task["headline"].startswith("its pod without-image-load-")
+    assert 'Failed to pull image "windsock.invalid/nothing:1"' in task["headline"]
+    (deployed.dags / "pods.py").unlink()
     deployed.control.barrier(timeout=60)
 
 

@@ -253,7 +253,7 @@ class FakeSync:
         barrier: The answer to a barrier, or what it raises.
         attached: Set once a terminal listens.
         holder: Who syncs instead of us.
-        pods: The queued tasks whose pods have not started.
+        pods: What is known of the pods of tasks.
         meanwhile: Called with the name of each request before its answer.
     """
 
@@ -279,6 +279,7 @@ class FakeSync:
                 "hold": self._on("hold", lambda: {"held": True}),
                 "release": self._on("release", lambda: {"released": True}),
                 "waiting-pods": self._on("waiting-pods", lambda: {"pods": self.pods}),
+                "failed-pods": self._on("failed-pods", lambda: {"pods": self.pods}),
             },
             attached=self.attached,
         )

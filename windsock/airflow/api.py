@@ -41,6 +41,10 @@ def _run_path(dag_id: str, run_id: str, *parts: str | int) -> str:
     return _path("dags", dag_id, "dagRuns", run_id, *parts)
 
 
+_ENDED_BY_THE_SCHEDULER = ("state mismatch", "heartbeat timeout", "stuck in queued tries exceeded")
+"""Events of Airflow's log of events; `airflow.jobs.scheduler_job_runner` writes them."""
+
+
 class StillGoing(DeadlineExceeded):
     """A run has not finished in the time that it had."""
 
@@ -312,6 +316,19 @@ class Airflow:
         path = _run_path(dag_id, run_id, "taskInstances", task_id, *mapped, "dependencies")
         answer = self._rest.request("GET", path)
         return [(str(item["name"]), str(item["reason"])) for item in answer["dependencies"]]
+
+    def ends(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str]:
+        """(task, map index) → why the scheduler ended it, where it did so itself; its own words."""
+        query: dict[str, Any] = {
+            "dag_id": dag_id,
+            "run_id": run_id,
+            "order_by": "event_log_id",
+            "included_events": _ENDED_BY_THE_SCHEDULER,
+        }
+        return {
+            (str(each["task_id"]), int(each["map_index"])): str(each["extra"])
+            for each in self._rest.pages("/eventLogs", "event_logs", parameters=query)
+        }
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """The newest try of each task of a run, each instance of a mapped task on its own."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windsock.airflow.rest import NotFound
 from windsock.airflow.task_log import LOG_SETTLING, whole_log, without_groups
+from windsock.airflow.waiting import no_pods
 from windsock.errors import WindsockError
 from windsock.runtime.store import differing_files
 from windsock.terminal.words import some
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import DagRun, Json, LogLine, TaskInstance
+    from windsock.model import TaskPod
 
 MOST_LINES = 100
 """How many lines of a log are told at most; those in the middle are left out."""
 MOST_TASKS = 5
 """How many failed tasks are told: a hundred mapped failures are one failure."""
 _LONGEST_VALUE = 60
+_NO_EXCEPTION = "it ended without an exception: its log says more"
+_NO_LOG = "Airflow has no log of it"
 _SNAPSHOT = re.compile(r"""[^\s"']*/snapshots/[0-9a-f]{32}/(?P<top>[^\s"'/]+)""")
 """Where a task finds the author's files: below the snapshot of its run."""
 
@@ -103,6 +107,7 @@ def explain_failure(
     *,
     files: AuthorsFiles,
     store: Path | None = None,
+    pods: Callable[[str, str], Sequence[TaskPod]] = no_pods,
     log_lines: int = 15,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -114,6 +119,7 @@ def explain_failure(
         run: A run that has ended.
         files: The author's files.
         store: The snapshot store, if it is on this machine.
+        pods: Of a DAG and a run: what ended the pods of its tasks.
         log_lines: How many lines of each log are told, and all since its last exception, as far as
             these are no more than `MOST_LINES`.
         clock: Monotonic seconds.
@@ -137,6 +143,7 @@ def explain_failure(
                 airflow, item, try_number=item.try_number, until=until, clock=clock, sleep=sleep
             )
         tasks.append(_failed_task(item, lines, files, log_lines=log_lines))
+    tasks = _with_ends(airflow, run, failed, tasks, pods)
     green = None
     news: list[str] = []
     with suppress(WindsockError):
@@ -172,9 +179,10 @@ def _failed_task(
     details: list[Json] = said[last].values["error_detail"] if raised else []
     # The exception that ended the task comes first, what caused it after it.
     places = [place for detail in details if (place := _place(detail, files))]
-    headline = "it ended without an exception: its log says more"
-    if not lines:
-        headline = "Airflow has no log of it"
+    headline = _NO_EXCEPTION if lines else _NO_LOG
+    if critical := [line.event for line in said if line.values.get("level") == "critical"]:
+        # The supervisor's own words: "Process terminated by signal. …"
+        headline = critical[-1].partition(" For more information")[0].partition("\n")[0]
     if details:
         first = str(details[0].get("exc_value") or "").partition("\n")[0]
         headline = f"{details[0].get('exc_type')}: {first}".removesuffix(": ")
@@ -185,6 +193,42 @@ def _failed_task(
         headline=headline,
         log=tuple(_end_of(log_text(said[:last], files), log_text(said[last:], files), log_lines)),
     )
+
+
+def _with_ends(
+    airflow: Airflow,
+    run: DagRun,
+    failed: Sequence[TaskInstance],
+    tasks: list[FailedTask],
+    pods: Callable[[str, str], Sequence[TaskPod]],
+) -> list[FailedTask]:
+    """The tasks whose own logs do not say why they ended, with what others know of it."""
+    if not any(task.headline in (_NO_EXCEPTION, _NO_LOG) for task in tasks):
+        return tasks
+    known: dict[tuple[str, int], str] = {}
+    with suppress(WindsockError):
+        known |= {key: _shortened(text) for key, text in airflow.ends(*_key(run)).items()}
+    known |= {(pod.task_id, pod.map_index): pod.why for pod in pods(*_key(run))}
+    return [
+        replace(task, headline=known.get((item.task_id, item.map_index), task.headline))
+        if task.headline in (_NO_EXCEPTION, _NO_LOG)
+        else task
+        for item, task in zip(failed, tasks, strict=False)
+    ]
+
+
+def _key(run: DagRun) -> tuple[str, str]:
+    return run.dag_id, run.run_id
+
+
+def _shortened(text: str) -> str:
+    """What the scheduler said of a task that it ended, without the addresses of Airflow's pages."""
+    state = re.search(r"the task instance's state attribute is (\w+)", text)
+    if state:
+        info = text.partition("Extra info: ")[2]
+        words = f"its process ended while it was {state[1]}, and reported nothing"
+        return f"{words}: {info}" if info else words
+    return re.sub(r"(See|Learn more:) https?://\S+", "", text).strip()
 
 
 def _end_of(before: list[str], since: list[str], count: int) -> list[str]:

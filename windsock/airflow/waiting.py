@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import Dag, DagRun, Json, TaskInstance
-    from windsock.model import WaitingPod
+    from windsock.model import TaskPod
 
 MOST_ASKED = 4
 """About how many tasks Airflow is asked for its own words."""
@@ -52,7 +52,7 @@ class Reason:
         return asdict(self)
 
 
-def no_pods(dag_id: str, run_id: str) -> Sequence[WaitingPod]:
+def no_pods(dag_id: str, run_id: str) -> Sequence[TaskPod]:
     """Where tasks run without pods."""
     del dag_id, run_id
     return ()
@@ -64,7 +64,7 @@ def reasons(
     run_id: str,
     *,
     parallelism: int = 0,
-    pods: Callable[[str, str], Sequence[WaitingPod]] = no_pods,
+    pods: Callable[[str, str], Sequence[TaskPod]] = no_pods,
 ) -> list[Reason]:
     """Why a run has not ended yet; empty if it has.
 
@@ -260,7 +260,7 @@ _LISTS = "upstream_states="
 """Where Airflow's sentence about a trigger rule ends, and Python's text of its counts begins."""
 
 
-def _of_queued(items: list[TaskInstance], pods: Sequence[WaitingPod]) -> Iterator[Reason]:
+def _of_queued(items: list[TaskInstance], pods: Sequence[TaskPod]) -> Iterator[Reason]:
     left = {(item.task_id, item.map_index): item.label for item in items}
     alike: dict[str, list[str]] = {}
     hints: dict[str, str] = {}
@@ -283,16 +283,31 @@ def _of_queued(items: list[TaskInstance], pods: Sequence[WaitingPod]) -> Iterato
 
 
 _STARTED = {
-    "running": "{} runs",
-    "restarting": "{} is being restarted",
-    "deferred": "{} has handed its waiting to the triggerer",
-    "up_for_reschedule": "{} looks for what it waits for from time to time (mode=reschedule)",
-    "up_for_retry": "{} failed, and is tried again after its retry_delay",
-    "awaiting_input": "{} waits for the answer of a person",
-    "failed": "{} failed; the run ends when no other task can start",
-    "upstream_failed": "{} does not start, since a task before it failed",
+    "running": ("runs", "run"),
+    "restarting": ("is being restarted", "are being restarted"),
+    "deferred": (
+        "has handed its waiting to the triggerer",
+        "have handed their waiting to the triggerer",
+    ),
+    "up_for_reschedule": (
+        "looks for what it waits for from time to time (mode=reschedule)",
+        "look for what they wait for from time to time (mode=reschedule)",
+    ),
+    "up_for_retry": (
+        "failed, and is tried again after its retry_delay",
+        "failed, and are tried again after their retry_delay",
+    ),
+    "awaiting_input": ("waits for the answer of a person", "wait for the answers of a person"),
+    "failed": (
+        "failed; the run ends when no other task can start",
+        "failed; the run ends when no other task can start",
+    ),
+    "upstream_failed": (
+        "does not start, since a task before it failed",
+        "do not start, since a task before each failed",
+    ),
 }
-"""State of a task instance → what it does, or did."""
+"""State of a task instance → what one does, or did; what several do."""
 
 
 def _of_started(by_state: dict[str | None, list[TaskInstance]]) -> Iterator[Reason]:
@@ -300,7 +315,8 @@ def _of_started(by_state: dict[str | None, list[TaskInstance]]) -> Iterator[Reas
         labels = tuple(item.label for item in by_state.get(state, []))
         if labels:
             code = state.replace("_", "-")
-            yield Reason(code=code, message=words.format(some(labels)), tasks=labels)
+            message = f"{some(labels)} {words[len(labels) > 1]}"
+            yield Reason(code=code, message=message, tasks=labels)
 
 
 def _of_run(item: TaskInstance) -> str:

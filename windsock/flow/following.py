@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.events import Attached, from_json
+from windsock.local.crashes import LAST_WORDS
 from windsock.local.locking import locked_by
+from windsock.local.logs import last_lines
+from windsock.local.programs import LOGS
 from windsock.sync_process.control import ControlClient
 
 if TYPE_CHECKING:
@@ -135,8 +138,18 @@ def follow(
     if not stops or not work.was_up:
         work.console.line("the environment was stopped")
         return 0
-    work.console.warning("the sync process is gone")
-    return WindsockError.exit_code
+    work.console.error(sync_is_gone(work))
+    return EnvironmentFailure.exit_code
+
+
+def sync_is_gone(work: Workspace) -> EnvironmentFailure:
+    """The error of a sync process that has ended, with its last words."""
+    words = last_lines(work.settings.state_folder / LOGS / "sync.log", LAST_WORDS)
+    end = f"The end of its log:\n{words}\n" if words else ""
+    return EnvironmentFailure(
+        "the sync process is gone",
+        f"{end}`invoke logs sync` shows more; `invoke up` starts what is missing.",
+    )
 
 
 def events_of(work: Workspace, client: ControlClient) -> Iterator[Event]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
 from windsock.flow.bringing_up import bring_up, say_differences
+from windsock.flow.following import sync_is_gone
 from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _watch(work: Workspace, request: TestRequest, environment: Environment) -> i
     if not work.was_up:
         work.console.line("the environment was stopped")
         return code
-    work.console.warning("the sync process is gone")
+    work.console.error(sync_is_gone(work))
     return WindsockError.exit_code
 
 

@@ -18,7 +18,7 @@ from windsock.errors import (
 )
 from windsock.flow.workspace import airflow_client
 from windsock.sync_process.control import ControlClient
-from windsock.sync_process.waiting_runs import FAILING, WaitingRuns
+from windsock.sync_process.run_reasons import FAILING, RunReasons
 
 if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
@@ -62,8 +62,8 @@ def dags_trigger(
             work.console.json(answer)
         return 0
     left = max(0.0, deadline - time.monotonic())
-    waiting = WaitingRuns(client, control, parallelism=environment.parallelism)
-    run, reasons = _wait(work.console, client, run, waiting, timeout=left, tells=not as_json)
+    known = RunReasons(client, control, parallelism=environment.parallelism)
+    run, reasons = _wait(work.console, client, run, known, timeout=left, tells=not as_json)
     if not run.finished:
         if as_json:
             why = [reason.as_json() for reason in reasons]
@@ -72,7 +72,9 @@ def dags_trigger(
     if held:
         with contextlib.suppress(WindsockError):  # The sync process tries it again.
             control.release(dag_id, run.run_id)
-    failure = None if run.state == "success" else _explain(work, client, run, environment)
+    failure = None
+    if run.state != "success":
+        failure = _explain(work, client, run, environment, known)
     if as_json:
         explained = {"failure": failure.as_json()} if failure else {}
         work.console.json({**answer, "state": run.state, **explained})
@@ -110,7 +112,7 @@ def _wait(
     console: Console,
     client: Airflow,
     run: DagRun,
-    waiting: WaitingRuns,
+    known: RunReasons,
     *,
     timeout: float,
     tells: bool,
@@ -123,7 +125,7 @@ def _wait(
     from windsock.airflow.api import StillGoing  # noqa: PLC0415 - httpx only where it is used
 
     def look() -> list[Reason]:
-        return waiting.failing() or waiting.reasons(run.dag_id, run.run_id)
+        return known.failing() or known.reasons(run.dag_id, run.run_id)
 
     def tell(found: list[Reason]) -> None:
         if found[0].code == FAILING:
@@ -171,7 +173,11 @@ def _unfinished(run: DagRun, reasons: list[Reason], *, timeout: float, url: str)
 
 
 def _explain(
-    work: Workspace, client: Airflow, run: DagRun, environment: Environment
+    work: Workspace,
+    client: Airflow,
+    run: DagRun,
+    environment: Environment,
+    known: RunReasons,
 ) -> Failure | None:
     """Why a run failed; None if Airflow does not say."""
     from windsock.airflow.failure import (  # noqa: PLC0415 - httpx only where it is used
@@ -186,6 +192,7 @@ def _explain(
             files=AuthorsFiles(Path(environment.dags_folder), environment.further),
             # On a cluster this folder does not exist: the store is in a pod.
             store=work.settings.state_folder / "store",
+            pods=known.failed_pods,
         )
     except WindsockError as error:
         work.console.error(error)

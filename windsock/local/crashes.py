@@ -8,6 +8,9 @@ from datetime import datetime
 
 SUPERVISOR_LOG = "supervisor.log"
 
+LAST_WORDS = 12
+"""How many lines of the log of a component that fails are shown."""
+
 LINE = re.compile(
     r"(?P<time>\d+-\d+-\d+ \d+:\d+:\d+),\d+ \w+ (?P<what>exited|gave up|spawned|stopped|success): "
     r"'?(?P<name>[\w-]+)'?(?: \((?P<reason>[^;)]*))?"

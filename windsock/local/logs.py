@@ -65,6 +65,15 @@ class Tail:
             return False
 
 
+def last_lines(log: Path, lines: int) -> str:
+    """The end of a log; empty if there is none."""
+    tail = Tail(name=log.stem, path=log)
+    try:
+        return "\n".join(tail.last(lines))
+    finally:
+        tail.close()
+
+
 def follow_logs(
     files: Mapping[str, Path],
     *,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
 from windsock.events import Event, from_line
 from windsock.json_lines import Client, decode, encode
-from windsock.model import ParsedSnapshot, WaitingPod
+from windsock.model import ParsedSnapshot, TaskPod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,10 +113,13 @@ class ControlClient:
         """End a hold now; `owner` is its owner or its run."""
         self._ask({"request": "release", "dag_id": dag_id, "owner": owner}, timeout=timeout)
 
-    def waiting_pods(self, dag_id: str, run_id: str, *, timeout: float = 30.0) -> list[WaitingPod]:
+    def waiting_pods(self, dag_id: str, run_id: str, *, timeout: float = 30.0) -> list[TaskPod]:
         """The queued tasks of a run whose pods have not started; none on this machine."""
-        request = {"request": "waiting-pods", "dag_id": dag_id, "run_id": run_id}
-        return [WaitingPod(**each) for each in self._ask(request, timeout=timeout)["pods"]]
+        return self._ask_for_pods("waiting-pods", dag_id, run_id, timeout)
+
+    def failed_pods(self, dag_id: str, run_id: str, *, timeout: float = 30.0) -> list[TaskPod]:
+        """What ended the pods of tasks that failed; none on this machine."""
+        return self._ask_for_pods("failed-pods", dag_id, run_id, timeout)
 
     def attach(self) -> Iterator[Event]:
         """Every event from now on, `Attached` first; ends when the sync process ends."""
@@ -135,6 +138,10 @@ class ControlClient:
                 "the sync process does not answer",
                 "`invoke status` shows what runs; `invoke up` starts what is missing.",
             ) from error
+
+    def _ask_for_pods(self, name: str, dag_id: str, run_id: str, timeout: float) -> list[TaskPod]:
+        request = {"request": name, "dag_id": dag_id, "run_id": run_id}
+        return [TaskPod(**each) for each in self._ask(request, timeout=timeout)["pods"]]
 
     def _ask_for(self, name: str, timeout: float) -> Message:
         """Send a request that waits up to `timeout` seconds."""

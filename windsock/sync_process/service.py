@@ -19,8 +19,8 @@ from windsock import events
 from windsock.airflow.polling import Poll, Polling
 from windsock.airflow.settings import PLUGINS
 from windsock.errors import ConfigurationError, DeadlineExceeded, EnvironmentFailure, WindsockError
-from windsock.local.crashes import SUPERVISOR_LOG
-from windsock.local.logs import Tail
+from windsock.local.crashes import LAST_WORDS, SUPERVISOR_LOG
+from windsock.local.logs import Tail, last_lines
 from windsock.local.programs import LOGS
 from windsock.model import Environment
 from windsock.sync.protocol import HALT_HINT, StoreBusy
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 SETTINGS_LOOK = 1.0
 """Seconds between two looks at airflow_settings.yaml and the supervisor's log: a stat each."""
-
-LAST_WORDS = 12
-"""How many lines of the log of a component that fails are shown."""
 
 STOP, TAKE_OVER = "stop", "take over"
 """The orders that `run` takes while somebody else syncs."""
@@ -86,7 +83,8 @@ class Service:
                 "take-over": self._take_over,
                 "hold": self._hold,
                 "release": self._release,
-                "waiting-pods": self._waiting_pods,
+                "waiting-pods": self._pods,
+                "failed-pods": self._pods,
             },
         )
         self._state = SyncState(self._publish)
@@ -102,7 +100,7 @@ class Service:
         logs = state_folder / LOGS
         self._failing = FailingComponents(
             Tail(name="supervisor", path=logs / SUPERVISOR_LOG).new,
-            last_words=lambda name: _last_lines(logs / f"{name}.log"),
+            last_words=lambda name: last_lines(logs / f"{name}.log", LAST_WORDS),
             publish=self._state.take,
         )
         self._holds = Holds(state_folder / HOLDS, self._airflow)
@@ -272,14 +270,18 @@ class Service:
         self._holds.release(str(request.get("dag_id", "")), owner)
         return {"released": True}
 
-    def _waiting_pods(self, request: Message) -> Message:
-        """Why queued tasks of a run have not started, as far as a cluster knows."""
+    def _pods(self, request: Message) -> Message:
+        """What a cluster knows of the pods of a run's tasks that wait, or that failed."""
         if self._settings.pod is None:
             return {"pods": []}
-        from windsock.cluster.worker_pods import waiting_pods  # noqa: PLC0415 - heavy, and rare
+        from windsock.cluster.worker_pods import (  # noqa: PLC0415 - heavy, and rare
+            failed_pods,
+            waiting_pods,
+        )
 
+        look = waiting_pods if request["request"] == "waiting-pods" else failed_pods
         dag_id, run_id = (str(request.get(key, "")) for key in ("dag_id", "run_id"))
-        found = waiting_pods(self._settings.pod.connect(), dag_id, run_id)
+        found = look(self._settings.pod.connect(), dag_id, run_id)
         return {"pods": [asdict(each) for each in found]}
 
     def _take_over(self, request: Message) -> Message:
@@ -295,13 +297,6 @@ class Service:
                 "It is tried again; `invoke status` shows how far it is.",
             )
         return {"from": reason}
-
-
-def _last_lines(log: Path) -> str:
-    tail = Tail(name=log.stem, path=log)
-    lines = tail.last(LAST_WORDS)
-    tail.close()
-    return "\n".join(lines)
 
 
 def _timeout(request: Message) -> float:

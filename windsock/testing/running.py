@@ -22,8 +22,8 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
-from windsock.sync_process import waiting_runs
-from windsock.sync_process.waiting_runs import WaitingRuns
+from windsock.sync_process import run_reasons
+from windsock.sync_process.run_reasons import RunReasons
 from windsock.terminal.import_error import explain
 from windsock.terminal.places import Places
 from windsock.testing.runs import Run
@@ -46,7 +46,7 @@ _UNFIT_FOR_RUN_ID = re.compile(r"[^A-Za-z0-9_.~+-]+")
 """Airflow's `[scheduler] allowed_run_id_pattern` allows these and a colon."""
 
 
-class Control(waiting_runs.Control, Protocol):
+class Control(run_reasons.Control, Protocol):
     """What is asked of the sync process; see `ControlClient`."""
 
     def barrier(self, *, timeout: float) -> ParsedSnapshot:
@@ -97,7 +97,7 @@ class RunningAirflow:
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
         self._clock = clock
         self._sleep = sleep
-        self._waiting = WaitingRuns(api, control, parallelism=parallelism)
+        self._reasons = RunReasons(api, control, parallelism=parallelism)
         self._on_run = on_run
 
     @property
@@ -284,7 +284,7 @@ class RunningAirflow:
             record,
             clock=self._clock,
             sleep=self._sleep,
-            waiting=self._waiting,
+            reasons=self._reasons,
         )
         self.runs.append(run)
         self._on_run(run)

@@ -16,7 +16,7 @@ from windsock.errors import (
     EnvironmentFailure,
     WindsockError,
 )
-from windsock.sync_process.waiting_runs import WaitingRuns
+from windsock.sync_process.run_reasons import RunReasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,13 +49,13 @@ class Run:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        waiting: WaitingRuns | None = None,
+        reasons: RunReasons | None = None,
     ) -> None:
         self._api = api
         self._record = record
         self._clock = clock
         self._sleep = sleep
-        self._waiting = waiting or WaitingRuns(api)
+        self._reasons = reasons or RunReasons(api)
         self._finished_at: float | None = None
         self._instances: list[TaskInstance] | None = None
 
@@ -111,7 +111,7 @@ class Run:
             EnvironmentFailure: A component without which no run goes on ends again and again.
         """
         __tracebackhide__ = True
-        watch = Watch(self._waiting.failing, _end, clock=self._clock)
+        watch = Watch(self._reasons.failing, _end, clock=self._clock)
         try:
             self._record = self._api.wait(
                 self.dag_id, self.run_id, timeout=timeout, meanwhile=watch
@@ -134,7 +134,7 @@ class Run:
     def _why(self) -> list[str]:
         """Why it has not ended, as lines for a person."""
         try:
-            found = self._waiting.reasons(self.dag_id, self.run_id)
+            found = self._reasons.reasons(self.dag_id, self.run_id)
         except WindsockError as error:
             return [f"Why is not known: {error.message}"]
         return [line for item in found for line in (item.message, item.hint) if line]
@@ -146,6 +146,7 @@ class Run:
             self.record,
             files=files,
             store=store,
+            pods=self._reasons.failed_pods,
             log_lines=log_lines,
             clock=self._clock,
             sleep=self._sleep,

@@ -104,6 +104,7 @@ def test_logs_of_each_try(subject: Subject) -> None:
 
 def test_a_run_that_fails(subject: Subject) -> None:
     assert finished(subject, "contract_failing").state == "failed"
+    assert subject.api.ends("contract_failing", subject.run_id) == {}  # It ended by itself.
     instances = subject.api.task_instances("contract_failing", subject.run_id)
     assert {(item.task_id, item.state, item.try_number) for item in instances} == {
         ("explode", "failed", 1),

@@ -117,6 +117,7 @@ class FakeAirflow:
         self.late_log_lines: list[Json] = []
         self.tokens = 0
         self.unmet: dict[str, list[tuple[str, str]]] = {}
+        self.ends: dict[tuple[str, str, str], str] = {}
         self.health: Json = {
             name: {"status": "healthy", f"latest_{name}_heartbeat": MOMENT.format(10)}
             for name in ("scheduler", "triggerer")
@@ -393,6 +394,16 @@ class FakeAirflow:
             "operator_name": "@task",
             "dag_version": {"bundle_version": None},
         }
+
+    @route("GET", "/eventLogs")
+    def list_event_logs(self, asked: Asked) -> Answer:
+        wanted = (asked.query["dag_id"], asked.query["run_id"])
+        logs = [
+            {"task_id": task_id, "map_index": -1, "extra": extra}
+            for (*key, task_id), extra in self.ends.items()
+            if tuple(key) == wanted
+        ]
+        return {"event_logs": logs, "total_entries": len(logs)}
 
     @route("GET", f"{RUN}/taskInstances/([^/]+)/dependencies")
     def list_dependencies(self, _: Asked, _dag_id: str, _run_id: str, task_id: str) -> Answer:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from tests.unit.airflow.fake_airflow import (
     FakeAirflow,
@@ -20,9 +22,7 @@ from windsock.airflow.failure import (
     changed_files,
     explain_failure,
 )
-
-if TYPE_CHECKING:
-    import pytest
+from windsock.model import TaskPod
 
 SNAPSHOT = "/store/snapshots/" + "0f" * 16
 AIRFLOW = "/venv/lib/python3.11/site-packages/airflow/sdk/task_runner.py"
@@ -140,6 +140,50 @@ def test_a_log_that_is_gone_leaves_those_of_the_other_tasks() -> None:
 def test_a_task_that_was_killed_has_no_exception() -> None:
     [task] = explain(failing(line_of("was running"))).tasks
     assert (task.place, task.headline) == ("", "it ended without an exception: its log says more")
+
+
+def test_a_task_that_was_killed_is_headed_by_the_words_of_its_supervisor() -> None:
+    words = "Process terminated by signal. Likely out of memory error (OOM)."
+    killed = line_of(f"{words} For more information, see https://airflow.invalid", level="critical")
+    [task] = explain(failing(line_of("was running"), killed)).tasks
+    assert task.headline == words
+
+
+MISMATCH = (
+    "Executor K reported that the task instance <TaskInstance: x> finished with state failed, but "
+    "the task instance's state attribute is queued. Learn more: https://airflow.invalid/x#y"
+)
+HEARTBEAT = "Task did not emit heartbeat within time limit (300 seconds) and will be terminated."
+
+
+@pytest.mark.parametrize(
+    ("said", "headline"),
+    [
+        (MISMATCH, "its process ended while it was queued, and reported nothing"),
+        (
+            f"{MISMATCH} Extra info: out of room",
+            "its process ended while it was queued, and reported nothing: out of room",
+        ),
+        (
+            f"{HEARTBEAT} See https://airflow.invalid/x",
+            HEARTBEAT,
+        ),
+    ],
+)
+def test_what_the_scheduler_knows_heads_a_task_that_said_nothing(said: str, headline: str) -> None:
+    fake = failing(line_of("was running"))
+    fake.ends["sales", "r", "load"] = said
+    assert [task.headline for task in explain(fake).tasks] == [headline]
+
+
+def test_what_the_cluster_knows_of_the_pod_comes_before_what_the_scheduler_knows() -> None:
+    fake = failing(line_of("was running"))
+    fake.ends["sales", "r", "load"] = MISMATCH
+    pod = TaskPod(task_id="load", map_index=-1, why="its pod x failed: OOMKilled")
+    [task] = explain(fake, pods=lambda *_: [pod]).tasks
+    assert task.headline == "its pod x failed: OOMKilled"
+    [raised_one] = explain(failing(raised(("/a.py", 1))), pods=lambda *_: [pod]).tasks
+    assert raised_one.headline == "ValueError: no day"
 
 
 def test_a_run_is_compared_with_the_last_green_one() -> None:

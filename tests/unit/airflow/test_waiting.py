@@ -7,7 +7,7 @@ import pytest
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
 from windsock.airflow.api import NoAnswer
 from windsock.airflow.waiting import FIRST_LOOK, LOOK_EVERY, Reason, Watch, reasons
-from windsock.model import WaitingPod
+from windsock.model import TaskPod
 
 UNTOUCHED = ("Task Instance State", "Task is in the 'None' state.")
 PAST = "1 previous task instance(s) are not in a successful state."
@@ -107,12 +107,12 @@ def test_a_queued_task_waits_for_its_pod_where_one_is_known() -> None:
     api = FakeAirflow(FakeDag("sales", tasks=tasks, looks=10**9)).client()
     api.trigger("sales", run_id="r")
     pods = [
-        WaitingPod(task_id=name, map_index=-1, why="its pod is refused", hint="free some")
+        TaskPod(task_id=name, map_index=-1, why="its pod is refused", hint="free some")
         for name in ("a", "c", "gone")
     ]
     asked: list[tuple[str, str]] = []
 
-    def look(dag_id: str, run_id: str) -> list[WaitingPod]:
+    def look(dag_id: str, run_id: str) -> list[TaskPod]:
         asked.append((dag_id, run_id))
         return pods
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from windsock.cluster.api.client import MANAGED
-from windsock.cluster.worker_pods import waiting_pods
-from windsock.model import WaitingPod
+from windsock.cluster.worker_pods import failed_pods, waiting_pods
+from windsock.model import TaskPod
 
 if TYPE_CHECKING:
     from tests.unit.cluster.fake_api import FakeApi
@@ -95,5 +95,45 @@ def test_a_pod_that_is_refused_is_known_from_the_schedulers_log(
     ]
     why = f"its pod may not be made now: pods is forbidden: {QUOTA}"
     [found] = waiting_pods(cluster, "sales", "r")
-    assert found == WaitingPod(task_id="load", map_index=3, why=why, hint=found.hint)
+    assert found == TaskPod(task_id="load", map_index=3, why=why, hint=found.hint)
     assert "kubectl get quota" in found.hint
+
+
+def failure(task_id: str, words: str) -> bytes:
+    key = refusal(task_id).decode().partition("Task: (")[2].partition("). Reason")[0]
+    said = f"Task {key} failed in pod room/{task_id}-x{words} [airflow.providers.x] loc=y.py:1"
+    return f"2026-01-01T00:00:01Z [warning] {said}".encode()
+
+
+DETAILS = (
+    ". Pod phase: Failed, reason: {}, message: {}, container_type: main, container_name: base, "
+    "container_state: terminated, container_reason: {}, container_message: None, exit_code: 137"
+)
+
+
+def test_what_ended_a_pod_is_told_in_the_words_of_the_cluster(
+    api: FakeApi, cluster: Cluster
+) -> None:
+    api.put(pod("scheduler", "scheduler", phase="Running"))
+    api.logs["scheduler"] = [
+        failure("hungry", DETAILS.format("None", "None", "OOMKilled")),
+        failure("evicted", DETAILS.format("Evicted", "The node was low on memory.", "None")),
+        failure("image", " (no details available)"),
+        failure("unknown", " (no details available)"),
+    ]
+    for kind, message in [
+        ("Warning", "Failed to pull image: no such host"),
+        ("Warning", "Error: ErrImagePull"),
+        ("Normal", "Back-off pulling image of a registry that does not answer"),
+    ]:
+        event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": message[:5].lower()}}
+        about = {"involvedObject": {"name": "image-x"}}
+        api.put({**event, **about, "type": kind, "message": message})
+    found = {each.task_id: each.why for each in failed_pods(cluster, "sales", "r")}
+    assert found == {
+        "hungry": "its pod hungry-x failed: OOMKilled",
+        "evicted": "its pod evicted-x failed: Evicted: The node was low on memory.",
+        "image": "its pod image-x failed: Failed to pull image: no such host",
+        "unknown": "its pod unknown-x failed: the cluster does not say why",
+    }
+    assert failed_pods(cluster, "sales", "another") == []

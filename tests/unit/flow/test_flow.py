@@ -475,12 +475,16 @@ def test_a_sync_that_never_comes_back_ends_up_with_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(following, "RESTART_SECONDS", 0.0)
+    log = work.settings.state_folder / "logs" / "sync.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback\nMemoryError\n")
     result = in_a_thread(lambda: flow.up(work, detach=False))
     assert sync.attached.wait(20)
     sync.stop()
     assert result() == 3
     assert target.verbs == [*BRING_UP, "end"]
     assert "the sync process is gone" in work.kept.said
+    assert "MemoryError" in work.kept.said
 
 
 # --- following ------------------------------------------------------------------------------------
@@ -883,12 +887,15 @@ def test_a_scheduler_that_ends_again_and_again_ends_the_wait(
     assert [reason["code"] for reason in up.kept.answer["waiting"]] == ["failing"]
 
 
-def test_a_failed_run_is_explained(up: FakeWorkspace, airflow: FakeAirflow) -> None:
+def test_a_failed_run_is_explained(up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow) -> None:
     airflow.dags["bad"].tasks.append(FakeTask("load", state="failed"))
     assert trigger(up, "bad", wait=True) == 1
     assert [task["task"] for task in up.kept.answer["failure"]["tasks"]] == ["load"]
     assert trigger(up, "bad", wait=True, as_json=False) == 1
     assert "load: it ended without an exception" in up.kept.said
+    sync.pods = [{"task_id": "load", "map_index": -1, "why": "its pod failed: Evicted"}]
+    assert trigger(up, "bad", wait=True, as_json=False) == 1
+    assert "load: its pod failed: Evicted" in up.kept.said
 
 
 def test_waiting_for_a_run_tells_whether_it_succeeded(

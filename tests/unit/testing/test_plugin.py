@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock, line_of
-from windsock.model import Environment, ParsedSnapshot
+from tests.unit.testing.fake_control import FakeControl
+from windsock.model import Environment
 from windsock.testing import plugin
 
 if TYPE_CHECKING:
@@ -20,30 +21,6 @@ pytest_plugins = ["pytester"]
 ALREADY_IMPORTED = "Module already imported so cannot be rewritten"
 STRICT = ("-W", "error", "-W", f"ignore:{ALREADY_IMPORTED}:pytest.PytestAssertRewriteWarning")
 """The inner session shares this process, where windsock is imported long since."""
-
-
-class FakeControl:
-    """A sync process that has parsed everything."""
-
-    def __init__(self, fake: FakeAirflow, used: dict[str, list[str]]) -> None:
-        self._fake = fake
-        self._used = used
-
-    def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
-        assert timeout > 0
-        known = tuple(sorted(self._fake.dags))
-        return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
-
-    def used(self) -> dict[str, list[str]]:
-        return self._used
-
-    def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
-        assert dag_id
-        assert run_id or owner
-        return False
-
-    def release(self, dag_id: str, owner: str) -> None:
-        """Nothing is paused in the fake."""
 
 
 class Inner:

@@ -7,46 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.airflow.fake_airflow import FakeAirflow, FakeDag, FakeTask, VirtualClock
+from tests.unit.testing.fake_control import FakeControl
 from windsock.errors import ConfigurationError, DagError, DeadlineExceeded, EnvironmentFailure
 from windsock.events import ComponentFailing, to_json
-from windsock.model import ParsedSnapshot, WaitingPod
 from windsock.testing.running import RunningAirflow
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class FakeControl:
-    """A sync process that has parsed the fake's DAGs, unpauses at once, and notes what it did."""
-
-    def __init__(self, fake: FakeAirflow) -> None:
-        self._fake = fake
-        self.barriers = 0
-        self.holds: list[tuple[str, str]] = []
-        self.troubles: list[dict[str, Any]] = []
-        self.pods: list[WaitingPod] = []
-
-    def barrier(self, *, timeout: float) -> ParsedSnapshot:
-        assert timeout > 0
-        self.barriers += 1
-        known = tuple(sorted(self._fake.dags))
-        return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
-
-    def status(self) -> dict[str, Any]:
-        return {"troubles": self.troubles}
-
-    def waiting_pods(self, dag_id: str, run_id: str) -> list[WaitingPod]:
-        assert dag_id in self._fake.dags
-        assert run_id
-        return self.pods
-
-    def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
-        self.holds.append((dag_id, run_id or owner))
-        self._fake.dags[dag_id].paused = False
-        return True
-
-    def release(self, dag_id: str, owner: str) -> None:
-        self.holds.remove((dag_id, owner))
 
 
 class Bench:

@@ -1,4 +1,4 @@
-"""Why runs wait: what Airflow knows, and what the sync process knows of components and pods."""
+"""Why runs wait, and what ended their pods: by Airflow, and by what the sync process knows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
-    from windsock.model import WaitingPod
+    from windsock.model import TaskPod
 
 NEEDED = ("scheduler", "api-server")
 """The components without which no run goes on."""
@@ -23,12 +23,15 @@ class Control(Protocol):
     def status(self) -> dict[str, Any]:
         """Its state."""
 
-    def waiting_pods(self, dag_id: str, run_id: str) -> list[WaitingPod]:
+    def waiting_pods(self, dag_id: str, run_id: str) -> list[TaskPod]:
         """The queued tasks of a run whose pods have not started."""
 
+    def failed_pods(self, dag_id: str, run_id: str) -> list[TaskPod]:
+        """What ended the pods of a run's tasks that failed."""
 
-class WaitingRuns:
-    """Says why runs of an environment have not ended.
+
+class RunReasons:
+    """Says why runs of an environment have not ended, and what ended their pods.
 
     Args:
         airflow: Where they run.
@@ -65,7 +68,14 @@ class WaitingRuns:
             if each["type"] == "component-failing" and each["component"] in NEEDED
         ]
 
-    def _pods(self, dag_id: str, run_id: str) -> list[WaitingPod]:
+    def failed_pods(self, dag_id: str, run_id: str) -> list[TaskPod]:
+        """What ended the pods of a run's tasks, as far as that is known."""
+        try:
+            return self._control.failed_pods(dag_id, run_id) if self._control else []
+        except WindsockError:  # Airflow's own logs are left.
+            return []
+
+    def _pods(self, dag_id: str, run_id: str) -> list[TaskPod]:
         try:
             return self._control.waiting_pods(dag_id, run_id) if self._control else []
         except WindsockError:  # Airflow's own reasons are left.

@@ -1,0 +1,50 @@
+"""What the tests of DAG tests have in place of a sync process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from windsock.model import ParsedSnapshot, TaskPod
+
+if TYPE_CHECKING:
+    from tests.unit.airflow.fake_airflow import FakeAirflow
+
+
+class FakeControl:
+    """A sync process that has parsed the fake's DAGs, unpauses at once, and notes what it did."""
+
+    def __init__(self, fake: FakeAirflow, used: dict[str, list[str]] | None = None) -> None:
+        self._fake = fake
+        self._used = used or {}
+        self.barriers = 0
+        self.holds: list[tuple[str, str]] = []
+        self.troubles: list[dict[str, Any]] = []
+        self.pods: list[TaskPod] = []
+
+    def used(self) -> dict[str, list[str]]:
+        return self._used
+
+    def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
+        assert timeout > 0
+        self.barriers += 1
+        known = tuple(sorted(self._fake.dags))
+        return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
+
+    def status(self) -> dict[str, Any]:
+        return {"troubles": self.troubles}
+
+    def waiting_pods(self, dag_id: str, run_id: str) -> list[TaskPod]:
+        assert dag_id in self._fake.dags
+        assert run_id
+        return self.pods
+
+    def failed_pods(self, dag_id: str, run_id: str) -> list[TaskPod]:
+        return self.waiting_pods(dag_id, run_id)
+
+    def hold(self, dag_id: str, *, run_id: str = "", owner: str = "") -> bool:
+        self.holds.append((dag_id, run_id or owner))
+        self._fake.dags[dag_id].paused = False
+        return True
+
+    def release(self, dag_id: str, owner: str) -> None:
+        self.holds.remove((dag_id, owner))
