@@ -50,6 +50,7 @@ def dag_source(
 
 
 CALENDAR = """
+from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -62,14 +63,23 @@ class Weekdays(CronDataIntervalTimetable):
     def deserialize(cls, data):
         return cls()
 
+class Listener:
+    @hookimpl
+    def on_task_instance_running(self, previous_state, task_instance):
+        print("listened at {hour}:", task_instance.task_id)
+
 class Calendar(AirflowPlugin):
     name = "calendar"
     timetables = [Weekdays]
+    listeners = [Listener()]
 """
 
 
 def save_calendar(plugins: Path, *, hour: int) -> None:
-    """Save a plugin, `calendar_plugin.py`, whose timetable `Weekdays` is at this hour."""
+    """Save a plugin, `calendar_plugin.py`, with a timetable, `Weekdays`, and a listener.
+
+    Both name the hour: the listener in the log of each task.
+    """
     (plugins / "calendar_plugin.py").write_text(CALENDAR.format(hour=hour))
 
 

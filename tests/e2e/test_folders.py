@@ -129,7 +129,7 @@ def test_another_folder_that_is_away_holds_back_its_own_files_alone(project: Pro
 def test_a_plugin_is_there_from_the_start_and_a_save_of_it_restarts_airflow(
     project: Project,
 ) -> None:
-    source = dag_source("weekly", top="from calendar_plugin import Weekdays")
+    source = dag_source("weekly", ["buy"], top="from calendar_plugin import Weekdays")
     Folder(project).save("weekly.py", source.replace("schedule=None", "schedule=Weekdays()"))
     assert not project.control.status()["errors"]
     assert schedule_of(project, "weekly") == "0 0 * * 1-5"
@@ -141,5 +141,10 @@ def test_a_plugin_is_there_from_the_start_and_a_save_of_it_restarts_airflow(
     assert schedule_of(project, "weekly") == "0 6 * * 1-5"
     status = project.invoke("status")
     assert status.returncode == 0, status.stdout + status.stderr
+    run = project.invoke("dags.trigger", "weekly", "--wait", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    run_id = json.loads(run.stdout)["run_id"]
+    assert line_of_log(project, "weekly", run_id, "buy", "listened") == "listened at 6: buy"
+    project.close()
     again = project.up()
     assert "already up" in again.stderr

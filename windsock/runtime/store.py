@@ -49,8 +49,9 @@ def current_snapshot(store: Path) -> str | None:
     return name if TREE_ID.fullmatch(name) else None
 
 
+@lru_cache(maxsize=8)
 def snapshot_folder(store: Path, snapshot: str) -> Path:
-    """Where the files of a snapshot are.
+    """Where the files of a snapshot are; Airflow asks for each file.
 
     Raises:
         ValueError: `snapshot` is no tree id, so it must not become part of a path.

@@ -131,25 +131,28 @@ class DagFiles:
             rule = _rule_type(self.syntax).compile(line, folder, folder / name)
         return Rule(rule=rule, file=name, line=number)
 
-    def ignoring(self, path: Path, rules: Sequence[Rule]) -> str:
+    def ignoring(self, name: str, rules: Sequence[Rule]) -> str:
         """Which line makes Airflow ignore a path; empty if none does."""
-        kind = _rule_type(self.syntax)
-        if not rules or not kind.match(path, [each.rule for each in rules]):
+        if not rules:
+            return ""
+        kind, path = _rule_type(self.syntax), Path(name)
+        if not kind.match(path, [each.rule for each in rules]):
             return ""
         last = next(each for each in reversed(rules) if kind.match(path, [each.rule]))
         return f"it is ignored by line {last.line} of {last.file}"
 
-    def judge(self, path: Path, identity: object | None) -> str | None:
+    def judge(self, name: str, identity: object | None) -> str | None:
         """Why a file is no DAG file; empty if it is one; None if nobody would take it for one.
 
         Raises:
             Exception: Whatever reading it raises, or Airflow's own check of its content.
         """
         if identity is None:
-            return self._read(path)
-        key = (path.name, identity)
+            return self._read(Path(name))
+        # No `Path` for what is known: at each save there are as many as files.
+        key = (name.rpartition("/")[2], identity)
         if key not in self._verdicts:
-            self._verdicts[key] = self._read(path)
+            self._verdicts[key] = self._read(Path(name))
         return self._verdicts[key]
 
     def _read(self, path: Path) -> str | None:
@@ -257,14 +260,14 @@ class _Search:
                 is_folder = entry.is_dir()
             if entry.name == IGNORE_FILE and not is_folder:
                 return False
-            ignored = self._known.ignoring(Path(entry.path), rules)
+            ignored = self._known.ignoring(entry.path, rules)
             if ignored or is_folder:
                 if ignored and (is_folder or path.lower().endswith(".py")):
                     self._left_out[path] = ignored
                 return not ignored
             verdict = None
             if entry.is_file():
-                verdict = self._known.judge(Path(entry.path), self._identity(path))
+                verdict = self._known.judge(entry.path, self._identity(path))
         except Exception as error:  # noqa: BLE001 - of one path, whatever it is
             if is_folder or path.lower().endswith((".py", ".zip")):
                 self._problems[_printable(path)] = _reason(error)

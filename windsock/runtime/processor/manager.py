@@ -28,7 +28,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -90,6 +90,7 @@ SEAMS = (
     "_refresh_dag_bundles",
     "_find_files_in_bundle",
     "_get_observed_filelocs",
+    "handle_removed_files",
     "_run_parsing_loop",
     "_service_processor_sockets",
     "_kill_timed_out_processors",
@@ -129,6 +130,10 @@ would wait for the answers.
 
 class ParserNotStarted(Exception):
     """Arguments: the file, and the exception that its parser could not be started for."""
+
+
+_path = lru_cache(maxsize=2**16)(Path)
+"""The same objects at each save, whose hashes Python remembers."""
 
 
 class LiveDagFileProcessorManager(DagFileProcessorManager):
@@ -285,19 +290,21 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         if bundle is not self._bundle:
             found: list[Path] = super()._find_files_in_bundle(bundle)
             return found
-        self._listing = self._dag_files.search(
-            bundle.path, skip=self._further, identity=self._content_of
-        )
-        found = [Path(name) for name in self._listing.files]
-        return [*found, self.planted.path] if self.planted.waits else found
+        folder = bundle.path
 
-    def _content_of(self, name: str) -> object | None:
-        """What a path of the snapshot holds; None for a link, or what is not known."""
-        entry = entry_of(self._bundle.store, self._bundle.path.name, name)
-        return entry if entry is not None and entry[0] == "file" else None
+        def content_of(name: str) -> object | None:
+            """What a path holds; None for a link, or what is not known."""
+            entry = entry_of(bundle.store, folder.name, name)
+            return entry if entry is not None and entry[0] == "file" else None
+
+        self._listing = self._dag_files.search(folder, skip=self._further, identity=content_of)
+        found = [_path(name) for name in self._listing.files]
+        return [*found, self.planted.path] if self.planted.waits else found
 
     def _get_observed_filelocs(self, present: set[DagFileInfo]) -> set[str]:
         """What may have DAGs or import errors in the database: files, files in zips, problems."""
+        if not self._lost:  # Nobody asks, see below.
+            return set()
         observed: set[str] = set()
         for file in present:
             observed.update((str(file.rel_path), *names_inside(file.absolute_path, file.rel_path)))
@@ -326,6 +333,11 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         """Delete the errors of files that are gone. Airflow calls it right after the other one."""
         if self._lost:
             super().clear_orphaned_import_errors(bundle_name, observed_filelocs, **session)
+
+    def handle_removed_files(self, known_files: dict[str, set[DagFileInfo]]) -> None:
+        """Forget files that are gone, if there are any. Airflow calls it after those two."""
+        if self._lost or known_files.keys() != {self._bundle.name}:
+            super().handle_removed_files(known_files)
 
     def prepare_file_queue(self, known_files: dict[str, set[DagFileInfo]]) -> None:
         """Queue what is due by the clock. Airflow would look at every file, at each turn.

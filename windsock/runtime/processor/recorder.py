@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from windsock.runtime.processor.given_paths import GIVES, given_paths
 from windsock.runtime.processor.lookups import note_modules, note_status
 from windsock.runtime.processor.outside import Outside
 
@@ -216,6 +217,10 @@ class _Uses:
             else:
                 self._outside.take_path(path)
         else:
+            if event in GIVES:
+                with contextlib.suppress(Exception):  # As of a command that is none.
+                    for path in given_paths(event, arguments):
+                        self._take_given(path)
             self._outside.take_event(event, arguments)
 
     def is_inside(self, folder: str) -> bool:
@@ -245,6 +250,21 @@ class _Uses:
             name = _absolute(_text(os.fspath(path)).rstrip("/"))
             if not self.take(name) and not is_folder:
                 self._outside.take_path(name)
+
+    def _take_given(self, path: str) -> None:
+        """Take a path that something else may read; of a folder, all that is in it."""
+        name = _absolute(path.rstrip("/"))
+        if not (name + "/").startswith(self._prefix):
+            return
+        if name + "/" != self._prefix:
+            self.take(name)
+        self._resolving = True
+        try:
+            is_folder = os.path.isdir(name)  # noqa: PTH112 - the path need not be a valid one
+        finally:
+            self._resolving = False
+        if is_folder:
+            self._note((name + "/").removeprefix(self._prefix) or "./")
 
     def _note(self, name: str) -> None:
         if name not in self._seen:

@@ -175,6 +175,9 @@ def _may_be_dag_file(path: str) -> bool:
 
 
 def _duplicates(parses: Mapping[str, Parsed]) -> Iterator[FileWarning]:
+    dag_ids = [dag_id for parse in parses.values() for dag_id in parse.dags]
+    if len(set(dag_ids)) == len(dag_ids):
+        return
     owners: dict[str, list[str]] = {}
     for file, parse in parses.items():
         for dag_id in parse.dags:

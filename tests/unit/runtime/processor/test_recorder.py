@@ -36,6 +36,35 @@ def record(bundle: Path, code: str, **variables: str) -> set[str]:
     return notes_of(bundle, code, **variables)[0]
 
 
+@pytest.mark.parametrize(
+    ("code", "used"),
+    [
+        ("import subprocess; subprocess.run(['true', '{}/sql/load.sql'])", "sql/load.sql"),
+        ("import subprocess; subprocess.run(['true', '--file={}/sql/load.sql'])", "sql/load.sql"),
+        (
+            "import subprocess; subprocess.run('true \"{}/sql/load.sql\"', shell=True)",
+            "sql/load.sql",
+        ),
+        ("import subprocess; subprocess.run(['true', 'load.sql'], cwd='{}/sql')", "sql/load.sql"),
+        ("import subprocess; subprocess.run(['true'], cwd='{}/sql')", "sql/"),
+        ("import subprocess; subprocess.run(['true', '{}'])", "./"),
+        ("import os; os.system('true {}/sql/load.sql')", "sql/load.sql"),
+        ("import os; os.waitpid(os.posix_spawn('/bin/true', ['true', '{}/sql'], {{}}), 0)", "sql/"),
+        ("import sqlite3; sqlite3.connect('{}/rates.db')", "rates.db"),
+        ("import sqlite3; sqlite3.connect('file:{}/rates.db?mode=rwc', uri=True)", "rates.db"),
+    ],
+)
+def test_what_is_given_to_another_program_is_used(bundle: Path, code: str, used: str) -> None:
+    assert used in record(bundle, code.format(bundle))
+
+
+def test_what_is_given_to_another_program_need_not_be_a_path(bundle: Path) -> None:
+    plain = record(bundle, "import subprocess; subprocess.run(['true'])")
+    code = "import subprocess; subprocess.run(['true', '\\'', 'a=b=', '..', b'\\xff'])"
+    assert record(bundle, code) == plain
+    assert record(bundle, "import os; os.system('true \"')") == set()
+
+
 def reasons(bundle: Path, code: str, **variables: str) -> set[str]:
     """What it is seen to read beside the bundle."""
     return notes_of(bundle, code, **variables)[1]
