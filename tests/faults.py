@@ -293,6 +293,12 @@ FAULTS = {
         "ValueError: the schema of the param 'day' is not valid: "
         "'strin' is not valid under any of the given schemas (type)",
     ),
+    "param_of_a_wrong_schema_without_a_schedule": Fault(
+        'manual = DAG("manual", params={"day": Param(type="strin")})\n',
+        0,
+        "ValueError: the schema of the param 'day' is not valid: "
+        "'strin' is not valid under any of the given schemas (type)",
+    ),
     "param_that_is_no_json": Fault(
         'class Region:\n    def __repr__(self):\n        return "Region"\n'
         'DAG("region", params={"region": Region()})\n',

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from windsock.runtime.folder_modules import use_folder
-from windsock.runtime.params import name_params_in_errors
+from windsock.runtime.params import check_param_schemas
 from windsock.runtime.processor.listing import DagFiles
 from windsock.runtime.processor.parser import limit_memory
 from windsock.runtime.processor.texts import storable
@@ -112,7 +112,7 @@ def check_folder(
     import airflow.serialization.serialized_objects  # noqa: F401, PLC0415 - the same
     from airflow.sdk import DAG, task  # noqa: F401, PLC0415 - the same
 
-    name_params_in_errors()
+    check_param_schemas()
     listing = _listed(folder)
     waiting = [folder / name for name in listing.files]
     total, done = len(waiting), 0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windsock.runtime.folder_modules import use_folder
-from windsock.runtime.params import name_params_in_errors
+from windsock.runtime.params import check_param_schemas
 from windsock.runtime.processor.outside import installed_folders
 from windsock.runtime.processor.recorder import record_settings, record_uses
 from windsock.runtime.processor.texts import storable, unstorable
@@ -107,7 +107,7 @@ def entrypoint(
             return parse_one(message, log, recording)
 
         before()
-        name_params_in_errors()
+        check_param_schemas()
         processor._parse_file = parse  # noqa: SLF001 - as above
         processor._parse_file_entrypoint()  # noqa: SLF001 - as above
 
