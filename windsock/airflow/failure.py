@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from windsock.airflow import raised
 from windsock.airflow.rest import NotFound
 from windsock.airflow.task_log import LOG_SETTLING, whole_log, without_groups
 from windsock.airflow.waiting import no_pods
@@ -21,11 +21,13 @@ from windsock.runtime.store import differing_files
 from windsock.terminal.words import some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from windsock.airflow.api import Airflow
     from windsock.airflow.records import DagRun, Json, LogLine, TaskInstance
     from windsock.model import TaskPod
+    from windsock.terminal.places import Places
 
 MOST_LINES = 100
 """How many lines of a log are told at most; those in the middle are left out."""
@@ -34,30 +36,6 @@ MOST_TASKS = 5
 _LONGEST_VALUE = 60
 _NO_EXCEPTION = "it ended without an exception: its log says more"
 _NO_LOG = "Airflow has no log of it"
-_SNAPSHOT = re.compile(r"""[^\s"']*/snapshots/[0-9a-f]{32}/(?P<top>[^\s"'/]+)""")
-"""Where a task finds the author's files: below the snapshot of its run."""
-
-
-@dataclass(frozen=True)
-class AuthorsFiles:
-    """Where the files of a snapshot lie on this machine.
-
-    Attributes:
-        dags_folder: The DAG folder.
-        further: Name in Airflow → folder, of each further folder that is synced.
-    """
-
-    dags_folder: Path
-    further: Mapping[str, str] = field(default_factory=dict)
-
-    def in_text(self, text: str) -> str:
-        """A text in which paths name these files, not the copies in a snapshot."""
-        return _SNAPSHOT.sub(self._shown, text)
-
-    def _shown(self, match: re.Match[str]) -> str:
-        top = match["top"]
-        path = Path(self.further[top]) if top in self.further else self.dags_folder / top
-        return seen_from_here(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +83,7 @@ def explain_failure(
     airflow: Airflow,
     run: DagRun,
     *,
-    files: AuthorsFiles,
+    places: Places,
     store: Path | None = None,
     pods: Callable[[str, str], Sequence[TaskPod]] = no_pods,
     log_lines: int = 15,
@@ -117,7 +95,7 @@ def explain_failure(
     Args:
         airflow: Where it ran.
         run: A run that has ended.
-        files: The author's files.
+        places: Where the author's files are.
         store: The snapshot store, if it is on this machine.
         pods: Of a DAG and a run: what ended the pods of its tasks.
         log_lines: How many lines of each log are told, and all since its last exception, as far as
@@ -142,7 +120,7 @@ def explain_failure(
             lines = whole_log(
                 airflow, item, try_number=item.try_number, until=until, clock=clock, sleep=sleep
             )
-        tasks.append(_failed_task(item, lines, files, log_lines=log_lines))
+        tasks.append(_failed_task(item, lines, places, log_lines=log_lines))
     tasks = _with_ends(airflow, run, failed, tasks, pods)
     green = None
     news: list[str] = []
@@ -158,40 +136,32 @@ def explain_failure(
     )
 
 
-def log_text(lines: Sequence[LogLine], files: AuthorsFiles) -> list[str]:
+def log_text(lines: Sequence[LogLine], places: Places) -> list[str]:
     """Lines of a log as a person reads them, with paths of the author's files."""
-    return [files.in_text(text) for line in lines for text in line.text().splitlines()]
-
-
-def seen_from_here(path: Path) -> str:
-    """A path relative to the working folder if it is below it, so that a click opens it."""
-    here = Path.cwd()
-    resolved = path.resolve()
-    return str(resolved.relative_to(here)) if resolved.is_relative_to(here) else str(path)
+    return [places.in_text(text) for line in lines for text in line.text().splitlines()]
 
 
 def _failed_task(
-    item: TaskInstance, lines: list[LogLine], files: AuthorsFiles, *, log_lines: int
+    item: TaskInstance, lines: list[LogLine], places: Places, *, log_lines: int
 ) -> FailedTask:
     said = list(without_groups(lines))
-    raised = [index for index, line in enumerate(said) if line.values.get("error_detail")]
-    last = raised[-1] if raised else len(said)
-    details: list[Json] = said[last].values["error_detail"] if raised else []
-    # The exception that ended the task comes first, what caused it after it.
-    places = [place for detail in details if (place := _place(detail, files))]
+    errors = [index for index, line in enumerate(said) if line.values.get("error_detail")]
+    last = errors[-1] if errors else len(said)
+    details: list[Json] = said[last].values["error_detail"] if errors else []
+    frames = ((places.own(file), line) for file, line in raised.places(details))
+    place = next((f"{own}:{line}" for own, line in frames if own), "")
     headline = _NO_EXCEPTION if lines else _NO_LOG
     if critical := [line.event for line in said if line.values.get("level") == "critical"]:
         # The supervisor's own words: "Process terminated by signal. …"
         headline = critical[-1].partition(" For more information")[0].partition("\n")[0]
     if details:
-        first = str(details[0].get("exc_value") or "").partition("\n")[0]
-        headline = f"{details[0].get('exc_type')}: {first}".removesuffix(": ")
+        headline = raised.headline(details[0])
     return FailedTask(
         task=item.label,
         try_number=item.try_number,
-        place=places[0] if places else "",
+        place=place,
         headline=headline,
-        log=tuple(_end_of(log_text(said[:last], files), log_text(said[last:], files), log_lines)),
+        log=tuple(_end_of(log_text(said[:last], places), log_text(said[last:], places), log_lines)),
     )
 
 
@@ -239,13 +209,6 @@ def _end_of(before: list[str], since: list[str], count: int) -> list[str]:
         return lines
     half = MOST_LINES // 2
     return [*lines[:half], f"({left_out} more lines)", *lines[-half:]]
-
-
-def _place(detail: Json, files: AuthorsFiles) -> str:
-    for frame in reversed(detail.get("frames") or []):
-        if _SNAPSHOT.match(frame["filename"]):
-            return f"{files.in_text(frame['filename'])}:{frame['lineno']}"
-    return ""
 
 
 def _differences(

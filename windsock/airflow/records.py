@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from windsock.airflow.raised import as_lines
+
 Json = dict[str, Any]
 
-AIRFLOW_FILES = "/site-packages/airflow/"
 FAILED_TASK_STATES = frozenset({"failed", "upstream_failed"})
 ACTIVE_TASK_STATES = frozenset(
     {
@@ -225,7 +226,11 @@ class LogLine:
         parts += [str(self.values.get("level") or "").upper(), self.event]
         parts += [f"{key}={value!r}" for key, value in self.values.items() if key not in _SHOWN]
         errors = self.values.get("error_detail") or ()
-        return "\n".join([" ".join(filter(None, parts)), *map(_traceback, errors)])
+        shown = [
+            " ".join(filter(None, parts)),
+            *(line for each in errors for line in as_lines(each)),
+        ]
+        return "\n".join(shown)
 
 
 _SHOWN = {
@@ -234,19 +239,3 @@ _SHOWN = {
     *("filename", "lineno", "bundle_name", "bundle_version"),
 }
 """What `LogLine.text` shows in another way, or not at all, as each line repeats it."""
-
-
-def _traceback(exception: Json) -> str:
-    """A recorded exception as text; Airflow's own frames above the user's code are counted only."""
-    frames = exception.get("frames") or []
-    inside = [index for index, frame in enumerate(frames) if AIRFLOW_FILES in frame["filename"]]
-    # A traceback of Airflow's own frames alone is shown whole.
-    hidden = inside[-1] + 1 if inside and inside[-1] + 1 < len(frames) else 0
-    lines = ["Traceback (most recent call last):"]
-    lines += [f"  ({hidden} frames of Airflow)"] if hidden else []
-    lines += [
-        f'  File "{frame["filename"]}", line {frame["lineno"]}, in {frame["name"]}'
-        for frame in frames[hidden:]
-    ]
-    lines.append(f"{exception.get('exc_type')}: {exception.get('exc_value')}")
-    return "\n".join(lines)

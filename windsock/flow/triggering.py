@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windsock.airflow.waiting import Watch
@@ -181,7 +180,6 @@ def _explain(
 ) -> Failure | None:
     """Why a run failed; None if Airflow does not say."""
     from windsock.airflow.failure import (  # noqa: PLC0415 - httpx only where it is used
-        AuthorsFiles,
         explain_failure,
     )
 
@@ -189,7 +187,7 @@ def _explain(
         return explain_failure(
             client,
             run,
-            files=AuthorsFiles(Path(environment.dags_folder), environment.further),
+            places=work.places(environment),
             # On a cluster this folder does not exist: the store is in a pod.
             store=work.settings.state_folder / "store",
             pods=known.failed_pods,

@@ -1,8 +1,9 @@
 """Where the author's files are, as a terminal shows them: relative to where the person stands.
 
 Paths come from other places: the sync and Airflow name a file by its path in the snapshot, which
-has the DAG folder with each further folder below its name. A traceback names it below the DAG
-folder, or, where no snapshot was made, in the further folder itself.
+has the DAG folder with each further folder below its name. The traceback of a parse names it below
+the DAG folder, or, where no snapshot was made, in the further folder itself; that of a task names
+it in the snapshot.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 _NO_PATH_BEFORE = r"(?<![\w.~/-])"
 """A folder's path in a text begins here; else `/srv/dags/` would be found in `/old/srv/dags/`."""
+
+_SNAPSHOT = "/snapshots/[0-9a-f]{32}/"
+_IN_A_SNAPSHOT = re.compile(f".*{_SNAPSHOT}")
+_OF_A_SNAPSHOT = rf"""((?<=")/[^"\n]*?|(?<=')/[^'\n]*?|{_NO_PATH_BEFORE}/[^\s"']*?){_SNAPSHOT}"""
+"""In a text a path in quotes may have spaces. The store is where the task ran, maybe in a pod."""
 
 _OTHERS = re.compile(r"/(site|dist)-packages/|/lib/python3\.")
 """A file of Python or of a package."""
@@ -48,6 +54,8 @@ class Places:
 
     def own(self, file: str) -> str | None:
         """A file that a traceback names, as `shown`; None if it is not the author's."""
+        if in_a_snapshot := _IN_A_SNAPSHOT.match(file):
+            return self.shown(file[in_a_snapshot.end() :])
         for prefix, folder in self._prefixes.items():
             if file.startswith(prefix):
                 return self.relative(folder + file.removeprefix(prefix))
@@ -74,7 +82,7 @@ class Places:
     def in_text(self, text: str) -> str:
         """A text with the author's paths as `shown`."""
         either = "|".join(re.escape(prefix) for prefix in self._prefixes)
-        pattern = f"{_NO_PATH_BEFORE}({either})([^\\s\"':,;]*)"
+        pattern = f"({_OF_A_SNAPSHOT}|{_NO_PATH_BEFORE}({either}))([^\\s\"':,;]*)"
         return re.sub(pattern, lambda found: self.own(found[0]) or found[0], text)
 
     @property

@@ -183,15 +183,13 @@ def pytest_runtest_makereport(
         item.stash[_FAILED] = True
         running = item.stash.get(_RUNNING, None)
         if running is not None and running.runs:
-            from windsock.airflow.failure import (  # noqa: PLC0415 - only failures need it
-                AuthorsFiles,
-            )
-            from windsock.testing.report import section  # noqa: PLC0415 - the same
+            from windsock.testing.report import section  # noqa: PLC0415 - only failures need it
 
             # On a cluster this folder does not exist: the store is in a pod.
             store = state_folder(item.config) / "store"
-            files = AuthorsFiles(running.dags_folder, running.further)
-            report.sections += [section(run, files=files, store=store) for run in running.runs]
+            report.sections += [
+                section(run, places=running.places, store=store) for run in running.runs
+            ]
     return report
 
 

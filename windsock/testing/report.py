@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windsock.airflow.failure import AuthorsFiles
 from windsock.airflow.records import FAILED_TASK_STATES
 from windsock.errors import WindsockError
+from windsock.terminal.places import Places
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from windsock.airflow.failure import Failure
     from windsock.airflow.records import TaskInstance
     from windsock.testing.runs import Run
 
 _BAR_WIDTH = 32
-_HERE = AuthorsFiles(Path())
+_HERE = Places(".")
 _LOG_LINES = 60
 """Lines of a failed task's log that a report shows."""
 
 
-def section(run: Run, *, files: AuthorsFiles = _HERE, store: Path | None = None) -> tuple[str, str]:
+def section(run: Run, *, places: Places = _HERE, store: Path | None = None) -> tuple[str, str]:
     """The title and the text of a section in pytest's report.
 
     An error of Airflow's API is part of the text: the report of a failure must not fail.
 
     Args:
         run: A run of the test.
-        files: The author's files.
+        places: Where the author's files are.
         store: The snapshot store, if it is on this machine.
     """
     title = f"DAG run {run.dag_id}"
@@ -37,7 +37,7 @@ def section(run: Run, *, files: AuthorsFiles = _HERE, store: Path | None = None)
         record = run.record
         parts = [f"{record.state}  {run.url}", timeline(run.tries(), start=record.started)]
         if any(task.state in FAILED_TASK_STATES for task in run.tasks):
-            failure = run.failure(files=files, store=store, log_lines=_LOG_LINES)
+            failure = run.failure(places=places, store=store, log_lines=_LOG_LINES)
             parts += failed_tasks(failure)
     except WindsockError as error:
         return title, f"{run.url}\nAirflow shows no more of it: {error}"

@@ -92,8 +92,7 @@ class RunningAirflow:
         self._control = control
         self._held: list[tuple[str, str]] = []
         self.dags_folder = dags_folder
-        self.further = further or {}
-        self._places = Places(str(dags_folder), further or {})
+        self.places = Places(str(dags_folder), further or {})
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
         self._clock = clock
         self._sleep = sleep
@@ -316,8 +315,8 @@ class RunningAirflow:
         near = difflib.get_close_matches(dag_id, known, 3)
         hint = [f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(known)}."]
         for file, traceback in sorted(settled.errors.items()):
-            error = explain(traceback, places=self._places, path=file)
-            place = error.place or self._places.shown(file)
+            error = explain(traceback, places=self.places, path=file)
+            place = error.place or self.places.shown(file)
             hint.append(f"{place} does not import: {error.headline}")
         return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
 
@@ -330,8 +329,8 @@ class RunningAirflow:
         return re.search(rf"\b{re.escape(dag_id)}\b", text) is not None
 
     def _broken(self, dag_id: str, file: str, traceback: str) -> DagError:
-        error = explain(traceback, places=self._places, path=file)
-        shown = self._places.shown(file)
+        error = explain(traceback, places=self.places, path=file)
+        shown = self.places.shown(file)
         lines = [f"{error.place or shown}  {error.headline}", *error.details, error.remedy]
         hint = "\n".join(line for line in lines if line)
         return DagError(f"{dag_id}: its file {shown} does not import", hint)

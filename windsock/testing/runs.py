@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windsock.airflow.api import Airflow
-    from windsock.airflow.failure import AuthorsFiles, Failure
+    from windsock.airflow.failure import Failure
     from windsock.airflow.records import DagRun, LogLine, TaskInstance
     from windsock.airflow.waiting import Reason
+    from windsock.terminal.places import Places
 
 _SEVERITY = (
     *("failed", "upstream_failed", "up_for_retry", "running", "restarting", "deferred"),
@@ -139,12 +140,12 @@ class Run:
             return [f"Why is not known: {error.message}"]
         return [line for item in found for line in (item.message, item.hint) if line]
 
-    def failure(self, *, files: AuthorsFiles, store: Path | None, log_lines: int) -> Failure:
+    def failure(self, *, places: Places, store: Path | None, log_lines: int) -> Failure:
         """Why it failed; see `windsock.airflow.failure.explain_failure`."""
         return explain_failure(
             self._api,
             self.record,
-            files=files,
+            places=places,
             store=store,
             pods=self._reasons.failed_pods,
             log_lines=log_lines,

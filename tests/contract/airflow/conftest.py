@@ -12,7 +12,7 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DAG_IDS = (
     *("contract_consumer", "contract_counter", "contract_endless", "contract_failing"),
-    *("contract_producer", "contract_shapes"),
+    *("contract_group", "contract_producer", "contract_shapes"),
 )
 DAG_FILE = "windsock_contract_dags.py"
 BROKEN_FILE = "windsock_contract_broken.py"
@@ -128,12 +128,46 @@ def make_fake() -> FakeAirflow:
             ],
         ),
         FakeDag(
+            "contract_group",
+            file=DAG_FILE,
+            state="failed",
+            tasks=[FakeTask("explode", state="failed", log=[_line_with_a_group()])],
+        ),
+        FakeDag(
             "contract_endless",
             file=DAG_FILE,
             looks=10**9,
             tasks=[FakeTask("sleep", state="running")],
         ),
     )
+
+
+def line_of_the_group() -> int:
+    """Where contract_dags.py raises its group."""
+    lines = Path(__file__).with_name("contract_dags.py").read_text(encoding="utf-8").splitlines()
+    [index] = [index for index, line in enumerate(lines) if "raise ExceptionGroup" in line]
+    return index + 1
+
+
+def _line_with_a_group() -> dict[str, Any]:
+    def recorded(kind: str, value: str, **more: Any) -> dict[str, Any]:
+        fields: dict[str, Any] = {"exc_notes": [], "syntax_error": None, "is_cause": False}
+        fields |= {"frames": [], "is_group": False, "exceptions": []}
+        return {"exc_type": kind, "exc_value": value, **fields, **more}
+
+    held = [
+        [recorded("ValueError", "no day", exc_notes=["see the settings"])],
+        [recorded("KeyError", "'region'")],
+    ]
+    file = f"/store/snapshots/{'0f' * 16}/{DAG_FILE}"
+    group = recorded(
+        "ExceptionGroup",
+        "bad config (2 sub-exceptions)",
+        frames=[{"filename": file, "lineno": line_of_the_group(), "name": "explode"}],
+        is_group=True,
+        exceptions=held,
+    )
+    return line_of("Task failed with exception", level="error", error_detail=[group])
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.e2e)])

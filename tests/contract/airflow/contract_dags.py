@@ -102,6 +102,19 @@ def contract_failing() -> None:
 
 
 @dag(schedule=None, tags=["windsock-contract"])
+def contract_group() -> None:
+    """Fails with a group of exceptions that have notes."""
+
+    @task
+    def explode() -> None:
+        error = ValueError("no day")
+        error.add_note("see the settings")
+        raise ExceptionGroup("bad config", [error, KeyError("region")])
+
+    explode()
+
+
+@dag(schedule=None, tags=["windsock-contract"])
 def contract_endless() -> None:
     """Goes on for as long as nobody stops it."""
 
@@ -117,4 +130,5 @@ contract_consumer()
 contract_producer()
 contract_counter()
 contract_failing()
+contract_group()
 contract_endless()

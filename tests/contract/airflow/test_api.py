@@ -11,9 +11,12 @@ from tests.contract.airflow.conftest import (
     PATIENCE,
     Subject,
     eventually,
+    line_of_the_group,
 )
 from windsock.airflow.api import NotFound, RequestRefused
+from windsock.airflow.failure import explain_failure
 from windsock.errors import ConfigurationError, DeadlineExceeded
+from windsock.terminal.places import Places
 
 if TYPE_CHECKING:
     from windsock.airflow.records import DagRun
@@ -110,6 +113,22 @@ def test_a_run_that_fails(subject: Subject) -> None:
         ("explode", "failed", 1),
         ("after", "upstream_failed", 0),
     }
+
+
+def test_a_group_that_a_task_raised_is_explained(subject: Subject) -> None:
+    run = finished(subject, "contract_group")
+    failure = explain_failure(subject.api, run, places=Places("/home/me/dags"))
+    [task] = failure.tasks
+    assert task.headline == "ExceptionGroup: bad config (2 sub-exceptions)"
+    assert task.place == f"/home/me/dags/{DAG_FILE}:{line_of_the_group()}"
+    start = task.log.index(task.headline)
+    assert task.log[start + 1 : start + 6] == (
+        "  sub-exception 1 of 2:",
+        "    ValueError: no day",
+        "    see the settings",
+        "  sub-exception 2 of 2:",
+        "    KeyError: 'region'",
+    )
 
 
 def test_a_run_id_is_taken_once_and_must_fit(subject: Subject) -> None:

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,25 +16,59 @@ from tests.unit.airflow.fake_airflow import (
 )
 from windsock.airflow.failure import (
     MOST_LINES,
-    AuthorsFiles,
     Failure,
     changed_files,
     explain_failure,
 )
 from windsock.model import TaskPod
+from windsock.terminal.places import Places
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SNAPSHOT = "/store/snapshots/" + "0f" * 16
 AIRFLOW = "/venv/lib/python3.11/site-packages/airflow/sdk/task_runner.py"
 
 
-def raised(*frames: tuple[str, int], kind: str = "ValueError", value: str = "no day") -> Any:
-    """A line of a log with an exception."""
-    detail = {
+def recorded(
+    *frames: tuple[str, int], kind: str = "ValueError", value: str = "no day", **more: Any
+) -> dict[str, Any]:
+    """An exception as structlog's `ExceptionDictTransformer` records it."""
+    return {
         "exc_type": kind,
         "exc_value": value,
+        "exc_notes": [],
+        "syntax_error": None,
+        "is_cause": False,
         "frames": [{"filename": file, "lineno": line, "name": "f"} for file, line in frames],
+        "is_group": False,
+        "exceptions": [],
+        **more,
     }
-    return {**line_of("Task failed with exception"), "level": "error", "error_detail": [detail]}
+
+
+def group(*exceptions: list[dict[str, Any]], frames: tuple[tuple[str, int], ...] = ()) -> Any:
+    return recorded(
+        *frames,
+        kind="ExceptionGroup",
+        value=f"bad config ({len(exceptions)} sub-exceptions)",
+        is_group=True,
+        exceptions=exceptions,
+    )
+
+
+def told(*exceptions: dict[str, Any]) -> Any:
+    """A line of a log with an exception, and what caused it."""
+    return {
+        **line_of("Task failed with exception"),
+        "level": "error",
+        "error_detail": list(exceptions),
+    }
+
+
+def raised(*frames: tuple[str, int], **more: Any) -> Any:
+    """A line of a log with an exception."""
+    return told(recorded(*frames, **more))
 
 
 def explain(fake: FakeAirflow, run_id: str = "r", **options: Any) -> Failure:
@@ -44,10 +77,10 @@ def explain(fake: FakeAirflow, run_id: str = "r", **options: Any) -> Failure:
     if ("sales", run_id) not in fake.runs:
         api.trigger("sales", run_id=run_id, **options.pop("trigger", {}))
     run = api.wait("sales", run_id, timeout=10)
-    files = AuthorsFiles(
-        options.pop("dags_folder", Path("/home/ann/dags")), {"include": "/home/ann/shared"}
+    places = Places(
+        str(options.pop("dags_folder", "/home/ann/dags")), {"include": "/home/ann/shared"}
     )
-    return explain_failure(api, run, files=files, clock=clock, sleep=clock.sleep, **options)
+    return explain_failure(api, run, places=places, clock=clock, sleep=clock.sleep, **options)
 
 
 def failing(*log: Any) -> FakeAirflow:
@@ -86,6 +119,109 @@ def test_a_path_below_the_working_folder_is_relative(
     fake = failing(raised((f"{SNAPSHOT}/sales.py", 1)))
     [task] = explain(fake, dags_folder=tmp_path / "dags").tasks
     assert task.place == "dags/sales.py:1"
+
+
+def test_a_group_is_told_with_what_it_holds_in_order() -> None:
+    inner = group([recorded(kind="KeyError", value="'region'")])
+    cause = recorded((f"{SNAPSHOT}/shop/days.py", 3), kind="OSError", value="no file")
+    fake = failing(
+        told(
+            group(
+                [recorded((f"{SNAPSHOT}/shop/days.py", 7), exc_notes=["see the docs"]), cause],
+                [inner],
+                frames=((AIRFLOW, 9), (f"{SNAPSHOT}/sales.py", 12)),
+            )
+        )
+    )
+    [task] = explain(fake).tasks
+    assert task.headline == "ExceptionGroup: bad config (2 sub-exceptions)"
+    assert task.place == "/home/ann/dags/sales.py:12"
+    assert task.log[1:] == (
+        "Traceback (most recent call last):",
+        "  (1 frames of Airflow)",
+        '  File "/home/ann/dags/sales.py", line 12, in f',
+        "ExceptionGroup: bad config (2 sub-exceptions)",
+        "  sub-exception 1 of 2:",
+        "    Traceback (most recent call last):",
+        '      File "/home/ann/dags/shop/days.py", line 7, in f',
+        "    ValueError: no day",
+        "    see the docs",
+        "    Traceback (most recent call last):",
+        '      File "/home/ann/dags/shop/days.py", line 3, in f',
+        "    OSError: no file",
+        "  sub-exception 2 of 2:",
+        "    ExceptionGroup: bad config (1 sub-exceptions)",
+        "      sub-exception 1 of 1:",
+        "        KeyError: 'region'",
+    )
+
+
+def test_a_group_that_a_library_raised_is_at_the_line_of_what_it_holds() -> None:
+    held = recorded((f"{SNAPSHOT}/sales.py", 4), ("/usr/lib/json.py", 3))
+    cause = recorded((f"{SNAPSHOT}/sales.py", 99))
+    [task] = explain(
+        failing(told(group([held], frames=(("/usr/lib/python3.11/asyncio.py", 1),)), cause))
+    ).tasks
+    assert task.place == "/home/ann/dags/sales.py:4"
+
+
+def test_notes_stand_after_the_message() -> None:
+    fake = failing(
+        raised((f"{SNAPSHOT}/sales.py", 1), exc_notes=["see the settings\nor the docs", "row 7"])
+    )
+    [task] = explain(fake).tasks
+    assert task.headline == "ValueError: no day"
+    assert task.log[-4:] == ("ValueError: no day", "see the settings", "or the docs", "row 7")
+
+
+@pytest.mark.parametrize(
+    ("offset", "mark"), [(14, ["             ^"]), (0, []), (2, [])], ids=["there", "none", "odd"]
+)
+def test_a_syntax_error_is_told_at_its_own_line(offset: int, mark: list[str]) -> None:
+    error = {
+        "filename": f"{SNAPSHOT}/include/tax.py",
+        "lineno": 3,
+        "line": "    def load(:\n",
+        "offset": offset,
+        "msg": "invalid syntax",
+    }
+    fake = failing(
+        raised(
+            (f"{SNAPSHOT}/sales.py", 9),
+            kind="SyntaxError",
+            value="invalid syntax (tax.py, line 3)",
+            syntax_error=error,
+        )
+    )
+    [task] = explain(fake).tasks
+    assert (task.place, task.headline) == (
+        "/home/ann/shared/tax.py:3",
+        "SyntaxError: invalid syntax",
+    )
+    assert list(task.log[3:]) == [
+        '  File "/home/ann/shared/tax.py", line 3',
+        "    def load(:",
+        *mark,
+        "SyntaxError: invalid syntax",
+    ]
+
+
+def test_frames_that_were_not_recorded_are_counted() -> None:
+    frames = ((f"{SNAPSHOT}/sales.py", 1), ("", -1), (f"{SNAPSHOT}/sales.py", 2))
+    line = raised(*frames, kind="RecursionError")
+    line["error_detail"][0]["frames"][1]["name"] = "Skipped frames: 940"
+    assert "  (Skipped frames: 940)" in explain(failing(line)).tasks[0].log
+
+
+@pytest.mark.parametrize(
+    "folder", ["my project", "ann's", "(old) [a]", 'a "b" c', "a, b; c:d"], ids=str
+)
+def test_the_store_may_lie_below_a_folder_of_any_name(folder: str) -> None:
+    file = f"/home/me/{folder}/.windsock/store/snapshots/{'0f' * 16}/shop/sales.py"
+    [task] = explain(failing(raised((file, 12))), dags_folder=f"/home/me/{folder}/dags").tasks
+    assert task.place == f"/home/me/{folder}/dags/shop/sales.py:12"
+    if '"' not in folder:  # Then nothing tells where the path begins.
+        assert f'  File "/home/me/{folder}/dags/shop/sales.py", line 12, in f' in task.log
 
 
 def test_the_headline_has_one_line_and_the_traceback_is_whole() -> None:

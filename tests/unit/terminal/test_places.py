@@ -46,6 +46,9 @@ def test_it_is_relative_to_where_the_person_stands(here: str, shown: str) -> Non
         ("/home/me/work/shared/half.py", "shared/half.py"),
         ("/home/me/work/dags/many.zip/inner.py", "dags/many.zip/inner.py"),
         ("/home/me/work/dags2/trade.py", None),
+        (f"/srv/a b/store/snapshots/{'0f' * 16}/team/trade.py", "dags/team/trade.py"),
+        (f"/store/snapshots/{'0f' * 16}/include/half.py", "shared/half.py"),
+        ("/store/snapshots/0f/trade.py", None),
         ("/venv/airflow/models.py", None),
         ("<frozen importlib._bootstrap>", None),
     ],
@@ -63,6 +66,24 @@ def test_a_text_shows_paths_alike() -> None:
         "cannot import name 'a' from 'half' (shared/half.py), "
         "seen from dags/trade.py:3 and /old/home/me/work/dags/x.py"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("read {}/include/a.csv: gone", "read shared/a.csv: gone"),
+        ("'half' ({}/half.py)", "'half' (dags/half.py)"),
+        ("sys.path=['/lib', '{}']", "sys.path=['/lib', '{}']"),
+        ("in '/a b{}/x.py' and '{}/y.py'", "in 'dags/x.py' and 'dags/y.py'"),
+        ('File "/a\'s (b) c{}/x.py", line 1', 'File "dags/x.py", line 1'),
+        ("it's at {}/x.py, isn't it", "it's at dags/x.py, isn't it"),
+        ("from=a{}/x.py", "from=a{}/x.py"),
+    ],
+)
+def test_a_text_of_a_task_shows_paths_of_the_snapshot_alike(text: str, shown: str) -> None:
+    snapshot = "/store/snapshots/" + "0f" * 16
+    found = PLACES.in_text(text.replace("{}", snapshot))
+    assert found == shown.replace("{}", snapshot)
 
 
 @pytest.mark.parametrize("folder", ["/home/bob/dags", "dags"])
