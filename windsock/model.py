@@ -26,7 +26,8 @@ class Environment:
         dags_folder: The folder whose saves are synced.
         airflow: Airflow's version.
         further: Name in Airflow → folder, of each further folder that is synced.
-        patience: Seconds that Airflow may take to answer one request, on a busy machine.
+        patience: Seconds that Airflow may take to answer one request, or to parse what is on disk,
+            on a busy machine.
         parallelism: How many task instances run at once; 0 if that is not known.
     """
 

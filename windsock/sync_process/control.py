@@ -43,7 +43,7 @@ class ControlClient:
         """The state, see `SyncState.as_json`."""
         return self._ask({"request": "status"}, timeout=timeout)
 
-    def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
+    def barrier(self, *, timeout: float) -> ParsedSnapshot:
         """Wait until Airflow has parsed exactly the tree that is on disk now."""
         answer = self._ask_for("barrier", timeout)
         return ParsedSnapshot(

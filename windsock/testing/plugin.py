@@ -136,6 +136,7 @@ def airflow(
         dags_folder=Path(session.environment.dags_folder),
         further=session.environment.further,
         test_name=item.name,
+        patience=session.environment.patience,
         parallelism=session.environment.parallelism,
         on_run=record,
     )
@@ -219,7 +220,7 @@ def _known(config: pytest.Config) -> Known:
     try:
         session = Session.open(config)
         try:
-            settled = session.control.barrier()
+            settled = session.control.barrier(timeout=session.environment.patience)
             dags_folder = Path(session.environment.dags_folder).resolve()
             changed, notes = changes(
                 config.getoption("--affected"),

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from windsock.airflow.records import AssetEvent, Dag, DagRun
     from windsock.model import ParsedSnapshot
 
-BARRIER_TIMEOUT = 60.0
-"""Seconds that Airflow may take to parse what is on disk."""
 _POLL = 0.2
 _CLEAN_UP_ATTEMPTS = 5
 _LONGEST_TEST_NAME = 100
@@ -68,6 +66,7 @@ class RunningAirflow:
         dags_folder: The folder of the files that `ParsedSnapshot.errors` names.
         further: Name in Airflow → folder, of each further folder that is synced.
         test_name: Becomes part of the ids of the runs.
+        patience: Seconds that Airflow may take to parse what is on disk.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
         parallelism: How many task instances run at once; 0 if that is not known.
@@ -82,6 +81,7 @@ class RunningAirflow:
         dags_folder: Path,
         further: Mapping[str, str] | None = None,
         test_name: str,
+        patience: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         parallelism: int = 0,
@@ -94,6 +94,7 @@ class RunningAirflow:
         self.dags_folder = dags_folder
         self.places = Places(str(dags_folder), further or {})
         self._test_name = _UNFIT_FOR_RUN_ID.sub("-", test_name)[:_LONGEST_TEST_NAME]
+        self._patience = patience
         self._clock = clock
         self._sleep = sleep
         self._reasons = RunReasons(api, control, parallelism=parallelism)
@@ -166,7 +167,7 @@ class RunningAirflow:
         """
         __tracebackhide__ = True
         deadline = self._clock() + timeout
-        if self._listed(dag_id, self._control.barrier(timeout=BARRIER_TIMEOUT)).paused:
+        if self._listed(dag_id, self._control.barrier(timeout=self._patience)).paused:
             raise ConfigurationError(
                 f"{dag_id} is paused, so the asset change of {after.dag_id} cannot start it",
                 f'Call airflow.unpause("{dag_id}") before the run that changes the asset.',
@@ -292,7 +293,7 @@ class RunningAirflow:
     def _parsed(self, dag_id: str) -> Dag:
         """The DAG, as Airflow parsed it from what is on disk now."""
         __tracebackhide__ = True
-        settled = self._control.barrier(timeout=BARRIER_TIMEOUT)
+        settled = self._control.barrier(timeout=self._patience)
         dag = self._listed(dag_id, settled)
         if dag.file in settled.errors:
             raise self._broken(dag_id, dag.file, settled.errors[dag.file])

@@ -101,7 +101,7 @@ def test_an_error_arrives_as_what_it_was(
 ) -> None:
     process.answers["barrier"] = raises(error)
     with pytest.raises(type(error)) as caught:
-        ControlClient(path).barrier()
+        ControlClient(path).barrier(timeout=60)
     assert (caught.value.message, caught.value.hint) == (error.message, error.hint)
 
 

@@ -16,7 +16,7 @@ class FakeControl:
     def __init__(self, fake: FakeAirflow, used: dict[str, list[str]] | None = None) -> None:
         self._fake = fake
         self._used = used or {}
-        self.barriers = 0
+        self.barriers: list[float] = []
         self.holds: list[tuple[str, str]] = []
         self.troubles: list[dict[str, Any]] = []
         self.pods: list[TaskPod] = []
@@ -24,9 +24,8 @@ class FakeControl:
     def used(self) -> dict[str, list[str]]:
         return self._used
 
-    def barrier(self, *, timeout: float = 60.0) -> ParsedSnapshot:
-        assert timeout > 0
-        self.barriers += 1
+    def barrier(self, *, timeout: float) -> ParsedSnapshot:
+        self.barriers.append(timeout)
         known = tuple(sorted(self._fake.dags))
         return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
 

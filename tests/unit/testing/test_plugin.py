@@ -63,8 +63,9 @@ class Inner:
             dags_folder=str(self.folder / "dags"),
             further=self.further,
             airflow="3.3.2",
+            patience=240.0,
         )
-        control = FakeControl(self.fake, self.used)
+        self.control = control = FakeControl(self.fake, self.used)
         api = self.fake.client(VirtualClock())
         return plugin.Session(environment, api, control)  # type: ignore[arg-type] # a fake
 
@@ -117,6 +118,7 @@ def test_the_plugin_loads_without_anything_heavy() -> None:
 def test_a_passing_test_leaves_no_run(inner: Inner) -> None:
     inner.run(PASSING).assert_outcomes(passed=1)
     assert inner.fake.runs == {}
+    assert inner.control.barriers == [240.0]
 
 
 def test_runs_are_kept_if_asked_for(inner: Inner) -> None:
@@ -269,6 +271,7 @@ def affected(inner: Inner, *arguments: str) -> tuple[list[str], pytest.RunResult
 
 def test_without_a_change_no_test_is_affected(repository: Inner) -> None:
     names, result = affected(repository)
+    assert repository.control.barriers == [240.0]
     assert names == []
     result.stdout.fnmatch_lines(["windsock: 0 of 4 tests may be affected since HEAD"])
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+PATIENCE = 240.0
+
+
 class Bench:
     """A `RunningAirflow` on a fake."""
 
@@ -33,6 +36,7 @@ class Bench:
             control=self.control,
             dags_folder=folder,
             test_name=test_name,
+            patience=PATIENCE,
             clock=self.clock,
             sleep=self.clock.sleep,
             on_run=lambda run: self.started.append(run.dag_id),
@@ -52,11 +56,16 @@ def test_a_run_is_named_after_its_test_and_nothing_else(tmp_path: Path) -> None:
     assert bench.started == ["sales", "sales"]
 
 
-def test_every_trigger_waits_at_the_barrier_first(tmp_path: Path) -> None:
+def test_all_that_runs_waits_at_the_barrier_first_as_long_as_the_setting_says(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path, FakeDag("sales"))
     bench.airflow.run("sales")
-    bench.airflow.trigger("sales")
-    assert bench.control.barriers == 2
+    run = bench.airflow.trigger("sales")
+    bench.airflow.unpause("sales")
+    with pytest.raises(DeadlineExceeded):
+        bench.airflow.wait_for_run("sales", after=run, timeout=1)
+    assert bench.control.barriers == [PATIENCE] * 4
 
 
 def test_a_component_that_fails_again_and_again_ends_the_wait(tmp_path: Path) -> None:
