@@ -8,6 +8,8 @@ from windsock.airflow.waiting import Reason, reasons
 from windsock.errors import WindsockError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from windsock.airflow.api import Airflow
     from windsock.model import TaskPod
 
@@ -15,6 +17,9 @@ NEEDED = ("scheduler", "api-server")
 """The components without which no run goes on."""
 FAILING = "failing"
 """The code of the reason that one of them ends again and again."""
+TRIGGERER = "triggerer"
+DEFERRED, TRIGGERER_FAILING = "deferred", "triggerer-failing"
+"""The codes of the reasons that tasks wait for it, and that it ends again and again."""
 
 
 class Control(Protocol):
@@ -52,20 +57,27 @@ class RunReasons:
         Raises:
             WindsockError: Airflow does not say.
         """
-        return reasons(
+        found = reasons(
             self._airflow, dag_id, run_id, parallelism=self._parallelism, pods=self._pods
         )
+        if any(reason.code == DEFERRED for reason in found):
+            return [*self._ending((TRIGGERER,), code=TRIGGERER_FAILING), *found]
+        return found
 
     def failing(self) -> list[Reason]:
         """The components that end again and again, and without which no run goes on."""
+        return self._ending(NEEDED, code=FAILING)
+
+    def _ending(self, components: Collection[str], *, code: str) -> list[Reason]:
+        """Those of some components that end again and again."""
         try:
             troubles = self._control.status()["troubles"] if self._control else []
         except WindsockError:  # That says nothing about the runs.
             return []
         return [
-            Reason(code=FAILING, message=each["message"], hint=each["hint"])
+            Reason(code=code, message=each["message"], hint=each["hint"])
             for each in troubles
-            if each["type"] == "component-failing" and each["component"] in NEEDED
+            if each["type"] == "component-failing" and each["component"] in components
         ]
 
     def failed_pods(self, dag_id: str, run_id: str) -> list[TaskPod]:

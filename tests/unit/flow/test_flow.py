@@ -887,6 +887,22 @@ def test_a_scheduler_that_ends_again_and_again_ends_the_wait(
     assert [reason["code"] for reason in up.kept.answer["waiting"]] == ["failing"]
 
 
+@pytest.mark.parametrize(
+    ("state", "codes"),
+    [("deferred", ["triggerer-failing", "deferred"]), ("up_for_retry", ["up-for-retry"])],
+)
+def test_a_triggerer_that_ends_again_and_again_is_told_first_where_a_task_is_deferred(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow, state: str, codes: list[str]
+) -> None:
+    airflow.dags["sales"].looks = 10**9
+    airflow.dags["sales"].tasks.append(FakeTask("load", state=state))
+    event = ComponentFailing(component="triggerer", message="it ends again", hint="read its log")
+    sync.state = {**sync.state, "troubles": [to_json(event)]}
+    with pytest.raises(DeadlineExceeded, match="after 5 s: "):
+        trigger(up, wait=True)
+    assert [reason["code"] for reason in up.kept.answer["waiting"]] == codes
+
+
 def test_a_failed_run_is_explained(up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow) -> None:
     airflow.dags["bad"].tasks.append(FakeTask("load", state="failed"))
     assert trigger(up, "bad", wait=True) == 1

@@ -84,6 +84,18 @@ def test_a_component_that_fails_again_and_again_ends_the_wait(tmp_path: Path) ->
     assert bench.airflow.clean_up(keep_finished=False) == []
 
 
+def test_a_triggerer_that_ends_again_and_again_is_the_reason_that_a_deferred_task_waits(
+    tmp_path: Path,
+) -> None:
+    event = ComponentFailing(component="triggerer", message="it ends again", hint="read its log")
+    dag = FakeDag("sales", looks=10**9, tasks=[FakeTask("load", state="deferred")])
+    bench = Bench(tmp_path, dag)
+    bench.control.troubles.append(to_json(event))
+    with pytest.raises(DeadlineExceeded) as caught:
+        bench.airflow.run("sales", timeout=20)
+    assert caught.value.hint.splitlines()[:2] == ["it ends again", "read its log"]
+
+
 def test_a_paused_dag_is_held_until_the_test_has_ended(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeDag("sales", paused=True), FakeDag("consumer", paused=True))
     run = bench.airflow.run("sales")
