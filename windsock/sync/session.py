@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 STOP_TICK = 0.2
 """Seconds within which `run` notices that it is to stop."""
+CHECK_SECONDS = 1.0
+"""Seconds between two looks at whether a wait has become hopeless."""
 SOON = 0.1
 """Seconds until a file that changes again and again is looked at again."""
 EMPTY_TREE = NOTHING.tree
@@ -179,11 +181,14 @@ class SyncSession:
         self._settings: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         self._ended = ""
 
-    def request_scan(self, *, timeout: float = 60.0) -> str:
+    def request_scan(
+        self, *, timeout: float = 60.0, check: Callable[[], None] = lambda: None
+    ) -> str:
         """Wait until the store equals the folder as it is now; from any thread.
 
         Args:
             timeout: In seconds.
+            check: Called each second of the wait; what it raises ends it.
 
         Returns:
             The tree id that both have.
@@ -197,14 +202,20 @@ class SyncSession:
         if self._ended:  # `close` sets this before it answers those who wait.
             _answer(self._take_waiters(), EnvironmentFailure(self._ended, "Start the sync again."))
         self._hints.nudge()
+        deadline = time.monotonic() + timeout
         try:
-            return waiter.result(timeout)
-        except TimeoutError:
-            waiter.cancel()
-            raise DeadlineExceeded(
-                f"the DAG folder was not synced within {timeout:g} s: {self._state()}",
-                "See `invoke status`.",
-            ) from None
+            while True:
+                left = max(0.0, deadline - time.monotonic())
+                with contextlib.suppress(TimeoutError):
+                    return waiter.result(min(left, CHECK_SECONDS))
+                check()
+                if not left:
+                    raise DeadlineExceeded(
+                        f"the DAG folder was not synced within {timeout:g} s: {self._state()}",
+                        "See `invoke status`.",
+                    )
+        finally:
+            waiter.cancel()  # It does nothing to one that is done.
 
     def allow_empty(self) -> None:
         """The folder is empty, or gone, on purpose: empty the store too; from any thread."""

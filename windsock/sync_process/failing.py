@@ -25,6 +25,22 @@ RECOVERED_SECONDS = 60.0
 """How long a component must live to count as well again."""
 
 
+def failing(name: str, what: str, words: str) -> ComponentFailing:
+    """The event.
+
+    Args:
+        name: The component.
+        what: It does, and why, for example `ends again and again: exit status 1`.
+        words: The end of its log.
+    """
+    end = f"The end of its log:\n{words}\n" if words else "It wrote nothing.\n"
+    return ComponentFailing(
+        component=name,
+        message=f"{name} {what}",
+        hint=f"{end}`invoke logs {name}` shows more; `invoke restart {name}` tries again.",
+    )
+
+
 class FailingComponents:
     """Watches the supervisor's log.
 
@@ -93,12 +109,4 @@ class FailingComponents:
         if name in self._given_up:
             what = "ended at each start, and is not started again"
         reason = self._ends[name][-1].reason if self._ends[name] else "see its log"
-        words = self._last_words(name)
-        end = f"The end of its log:\n{words}\n" if words else "It wrote nothing.\n"
-        self._publish(
-            ComponentFailing(
-                component=name,
-                message=f"{name} {what}: {reason}",
-                hint=f"{end}`invoke logs {name}` shows more; `invoke restart {name}` tries again.",
-            )
-        )
+        self._publish(failing(name, f"{what}: {reason}", self._last_words(name)))

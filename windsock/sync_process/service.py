@@ -25,6 +25,7 @@ from windsock.local.programs import LOGS
 from windsock.model import Environment
 from windsock.sync.protocol import HALT_HINT, StoreBusy
 from windsock.sync_process.failing import FailingComponents
+from windsock.sync_process.failing_pods import FailingPods
 from windsock.sync_process.holding import FILE as HOLDS
 from windsock.sync_process.holding import Hold, Holds
 from windsock.sync_process.readers import SettingsReaders
@@ -103,6 +104,9 @@ class Service:
             last_words=lambda name: last_lines(logs / f"{name}.log", LAST_WORDS),
             publish=self._state.take,
         )
+        self._pods_failing: FailingPods | None = None
+        if settings.pod is not None:
+            self._pods_failing = FailingPods(settings.pod.connect, publish=self._state.take)
         self._holds = Holds(state_folder / HOLDS, self._airflow)
         self._settings_file = SettingsFile(
             Path(settings.airflow_settings),
@@ -118,6 +122,10 @@ class Service:
         threading.Thread(target=self._look_at_settings, daemon=True).start()
         threading.Thread(target=self._holds.run, args=(self._stop,), daemon=True).start()
         threading.Thread(target=self._restarts.run, name="plugins", daemon=True).start()
+        if self._pods_failing is not None:  # A cluster that does not answer delays nothing else.
+            threading.Thread(
+                target=self._pods_failing.run, args=(self._stop,), name="pods", daemon=True
+            ).start()
         try:
             while not self._stop.is_set():
                 try:
@@ -192,9 +200,8 @@ class Service:
             if self._state.halted and not self._state.halted.folders:
                 reason = f"the sync is halted: {self._state.halted.reason}"
                 raise EnvironmentFailure(reason, HALT_HINT)
-            if failing := self._state.failing.get(PROCESSOR):
-                raise EnvironmentFailure(failing.message, failing.hint)
-            snapshot = self._attempt.session.request_scan(timeout=left)
+            self._check_processor()
+            snapshot = self._attempt.session.request_scan(timeout=left, check=self._check_processor)
             if not self._restarts.wait(timeout=deadline - time.monotonic()):
                 break
             self._restarts.check()
@@ -205,6 +212,13 @@ class Service:
                 told = ("errors", "dags", "warnings")
                 return {"snapshot": snapshot, **{name: state[name] for name in told}}
         raise self._too_late(timeout)
+
+    def _check_processor(self) -> None:
+        """Raise if the dag-processor ends again and again; in a pod, the store's agent does too."""
+        if PROCESSOR in self._state.failing and self._pods_failing is not None:
+            self._pods_failing.look()  # It may have got a new pod since.
+        if failing := self._state.failing.get(PROCESSOR):
+            raise EnvironmentFailure(failing.message, failing.hint)
 
     def _settings_are_known(self, deadline: float) -> bool:
         """Import airflow_settings.yaml, and wait until the dag-processor knows of it.

@@ -12,6 +12,7 @@ import pytest
 from tests.contract.sync.rig import content_of, wait_until
 from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure, WindsockError
+from windsock.sync import session as session_module
 from windsock.sync.protocol import StoreBusy
 from windsock.sync.session import PATHS_SHOWN
 from windsock.sync.times import SyncTimes
@@ -330,6 +331,23 @@ def test_a_barrier_that_cannot_be_met_says_why(rig: Rig) -> None:
         rig.wait_for(events.Disconnected)
         with pytest.raises(DeadlineExceeded, match="no way"):
             session.request_scan(timeout=0.2)
+
+
+def test_a_barrier_that_has_become_hopeless_ends_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Transport:
+        raise EnvironmentFailure("no way")
+
+    def give_up() -> None:
+        raise EnvironmentFailure("the pod ends again and again")
+
+    monkeypatch.setattr(session_module, "CHECK_SECONDS", 0.01)
+    with (
+        rig.running(connect=fail) as session,
+        pytest.raises(EnvironmentFailure, match="the pod ends again"),
+    ):
+        session.request_scan(timeout=10**6, check=give_up)
 
 
 def test_after_the_end_nobody_waits(rig: Rig) -> None:

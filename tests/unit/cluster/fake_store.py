@@ -232,10 +232,15 @@ class Store:
 
 
 def matches(item: Object, selector: str) -> bool:
-    """Whether an object has all labels of a selector, of which only `a=b,c=d` is known."""
+    """Whether an object fits a selector, of which only `a=b,c!=d` is known."""
     labels = item["metadata"].get("labels") or {}
     wanted = [pair.split("=", 1) for pair in selector.split(",") if pair]
-    return all(labels.get(name) == value for name, value in wanted)
+    return all(
+        labels.get(name.removesuffix("!")) != value
+        if name.endswith("!")
+        else labels.get(name) == value
+        for name, value in wanted
+    )
 
 
 def merge(into: Object, change: Object) -> None:

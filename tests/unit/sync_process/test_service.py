@@ -14,15 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.cluster.fake_api import CONTEXT, NAMESPACE, FakeApi
 from tests.unit.fakes import environment
+from tests.unit.sync_process.test_failing_pods import pod as looping_pod
 from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
 from windsock.json_lines import Client, encode
 from windsock.sync.protocol import StoreBusy
 from windsock.sync.scan import Difference, Entry, Tree
+from windsock.sync_process import failing_pods
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.service import Service
-from windsock.sync_process.settings import VARIABLE, ServiceSettings
+from windsock.sync_process.settings import VARIABLE, PodSettings, ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +73,7 @@ class FakeAttempt:
     Attributes:
         snapshots: What it finds; the last one stays.
         settles: Whether Airflow parses the last one.
+        is_there: Whether the store's agent answers.
         ends: What `run` raises, or None: it returns.
     """
 
@@ -86,6 +90,7 @@ class FakeAttempt:
         self.takes_over = take_over
         self.snapshots = ["s1"]
         self.settles = True
+        self.is_there = True
         self.ends: queue.SimpleQueue[StoreBusy | None] = queue.SimpleQueue()
         self.timeouts: list[float] = []
         self.told: list[list[str]] = []
@@ -101,8 +106,10 @@ class FakeAttempt:
     def stop(self) -> None:
         self.ends.put(None)
 
-    def request_scan(self, *, timeout: float) -> str:
+    def request_scan(self, *, timeout: float, check: Callable[[], None] = lambda: None) -> str:
         self.timeouts.append(timeout)
+        while not self.is_there:
+            check()
         snapshot = self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
         self.on_event(events.CaughtUp(snapshot=snapshot))
         later: events.Event | None = None
@@ -250,6 +257,25 @@ def test_a_stock_dag_processor_is_reported_at_once_and_to_who_comes_later(rig: R
     assert events.to_json(note) in rig.client.status()["troubles"]
     rig.attempt.on_event(events.ProcessorState(snapshot=None, awaited=(), files=()))
     assert rig.client.status()["troubles"] == []
+
+
+def test_a_barrier_ends_when_the_pod_of_the_dag_processor_crashes_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing_pods, "LOOK_SECONDS", 0.01)
+    with FakeApi(tmp_path) as api:
+        pod = PodSettings(context=CONTEXT, namespace=NAMESPACE, kubeconfig=api.kubeconfig)
+        rig = Rig(tmp_path, pod=pod)
+        rig.attempt.is_there = False
+        crashing = looping_pod("processor-1", component="dag-processor")
+        api.put(crashing)
+        with pytest.raises(EnvironmentFailure, match="dag-processor ends again and again"):
+            rig.client.barrier(timeout=20)
+        monkeypatch.setattr(failing_pods, "LOOK_SECONDS", 10**6)
+        rig.attempt.is_there = True
+        api.remove(crashing)
+        assert rig.client.barrier(timeout=20).snapshot == "s1"
+        rig.stop()
 
 
 def test_a_barrier_waits_until_the_readers_of_a_changed_variable_are_known(rig: Rig) -> None:
