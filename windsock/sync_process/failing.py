@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from windsock.events import ComponentFailing, ComponentRecovered
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from windsock.events import Event
     from windsock.local.crashes import Record
 
-ENDS, WITHIN_SECONDS = 4, 120.0
-"""So many ends in so short a time are no accident."""
+ENDS = 4
+"""So many ends in a row are no accident."""
+
+HEALTHY_SECONDS = 600.0
+"""A component that lives as long between two ends is well: they are not of one row."""
 
 RECOVERED_SECONDS = 60.0
-"""How long a component must live to count as well again."""
+"""How long a component must live, at least, to count as well again."""
 
 
 def failing(name: str, what: str, words: str) -> ComponentFailing:
@@ -97,11 +101,15 @@ class FailingComponents:
                 self._ends[name].clear()
 
     def _is_loop(self, ends: deque[Record]) -> bool:
-        within = len(ends) == ENDS and ends[-1].time - ends[0].time < WITHIN_SECONDS
-        return within and self._has_just_ended(ends)
+        in_a_row = len(ends) == ENDS and max(_gaps(ends)) < HEALTHY_SECONDS
+        return in_a_row and self._has_just_ended(ends)
 
     def _has_just_ended(self, ends: deque[Record]) -> bool:
-        return bool(ends) and self._clock() - ends[-1].time < RECOVERED_SECONDS
+        """Whether it may end again soon: it has not lived twice as long as between its ends."""
+        if not ends:
+            return False
+        patience = max(RECOVERED_SECONDS, 2 * max(_gaps(ends), default=0.0))
+        return self._clock() - ends[-1].time < min(patience, HEALTHY_SECONDS)
 
     def _tell(self, name: str) -> None:
         self._failing.add(name)
@@ -110,3 +118,8 @@ class FailingComponents:
             what = "ended at each start, and is not started again"
         reason = self._ends[name][-1].reason if self._ends[name] else "see its log"
         self._publish(failing(name, f"{what}: {reason}", self._last_words(name)))
+
+
+def _gaps(ends: Iterable[Record]) -> list[float]:
+    """Seconds from each end to the next one."""
+    return [later.time - earlier.time for earlier, later in pairwise(ends)]

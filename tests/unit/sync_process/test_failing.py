@@ -82,10 +82,47 @@ def test_a_component_that_is_not_started_again_is_told_and_stays() -> None:
     assert supervised.after(3600) == []
 
 
-@pytest.mark.parametrize("seconds", [50, 600])
+@pytest.mark.parametrize("seconds", [600, 86_400])
 def test_an_end_now_and_then_is_no_loop(seconds: float) -> None:
     supervised = Supervised()
     assert not any(supervised.after(seconds, STARTED, RUNS, ENDED) for _ in range(6))
+
+
+@pytest.mark.parametrize("seconds", [45, 90, 300])
+def test_a_slow_loop_is_told_once_and_is_over_when_it_lives_twice_as_long(seconds: float) -> None:
+    supervised = Supervised()
+    told = []
+    for _ in range(8):
+        told += supervised.after(10, STARTED, RUNS)
+        told += supervised.after(seconds, ENDED)
+    [failing] = told
+    assert isinstance(failing, ComponentFailing)
+    supervised.after(10, STARTED, RUNS)
+    assert supervised.after(seconds) == []
+    assert supervised.after(seconds + 10) == [RECOVERED]
+
+
+def test_ends_in_a_row_are_counted_anew_after_a_long_life() -> None:
+    supervised = Supervised()
+    ends = [600, 90, 90, 600, 90, 90, 600]
+    assert not any(supervised.after(seconds, STARTED, RUNS, ENDED) for seconds in ends)
+
+
+def test_ends_before_a_restart_by_somebody_do_not_count() -> None:
+    supervised = Supervised()
+    for _ in range(3):
+        for lines in ([STARTED, RUNS, ENDED], [STARTED, RUNS, ENDED], [STARTED, STOPPED]):
+            assert supervised.after(45, *lines) == []
+
+
+def test_a_loop_that_has_become_slower_is_told_again_at_its_next_end() -> None:
+    supervised = Supervised()
+    supervised.after(0, *[ENDED] * 4)
+    assert supervised.after(70, STARTED, RUNS) == [RECOVERED]
+    [told] = supervised.after(1, ENDED)
+    assert isinstance(told, ComponentFailing)
+    supervised.after(5, STARTED, RUNS)
+    assert supervised.after(70) == []
 
 
 def test_restarts_on_purpose_are_no_loop() -> None:
