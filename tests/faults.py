@@ -141,6 +141,11 @@ FAULTS = {
         0,
         "the import ended its process by SIGKILL",
     ),
+    "kill_by_a_real_time_signal": Fault(
+        "import os\nos.kill(os.getpid(), 35)\n",
+        0,
+        "the import ended its process by signal 35",
+    ),
     "timeout": Fault(
         "import time\ntime.sleep(600)\n",
         3,

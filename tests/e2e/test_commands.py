@@ -330,6 +330,42 @@ def test_dags_are_checked_without_a_running_airflow(environment: Project, nowher
     assert_nothing_runs(nowhere)
 
 
+def test_what_stands_in_the_way_of_a_check_is_told_and_stops_nothing(
+    environment: Project, nowhere: Project
+) -> None:
+    """Links that Airflow's own search ends at, lines of .airflowignore, and a nameless signal."""
+    nowhere.state.mkdir()
+    (nowhere.state / "venv").symlink_to(environment.state / "venv")
+    rules = {"bang": b"!", "windows": b"ok\nhelpers\\\n", "utf16": "helpers\n".encode("utf-16")}
+    sound = ("sound", "left", "right", *rules)
+    for name in sound:
+        (nowhere.dags / name).mkdir()
+        (nowhere.dags / name / "its_dag.py").write_text(dag_source(name))
+    for name, content in rules.items():
+        (nowhere.dags / name / ".airflowignore").write_bytes(content)
+    (nowhere.dags / "left" / "right").symlink_to("../right")
+    (nowhere.dags / "right" / "left").symlink_to("../left")
+    kill = "import os\nos.kill(os.getpid(), 35)"
+    (nowhere.dags / "killed.py").write_text(dag_source("killed", top=kill))
+
+    checked = nowhere.invoke("dags.check", "--json")
+
+    assert checked.returncode == 1, checked.stderr
+    outcomes = json.loads(checked.stdout)
+    assert sorted(dag_id for each in outcomes for dag_id in each["dags"]) == sorted(sound)
+    errors = {path: trace for each in outcomes for path, trace in each["errors"].items()}
+    told = {
+        "left/right": "a link leads to right",
+        "right/left": "a link leads to left",
+        "bang/.airflowignore": "line 1",
+        "windows/.airflowignore": "line 2",
+        "utf16/.airflowignore": "it is not UTF-8",
+        "killed.py": "the import ended its process by signal 35",
+    }
+    assert errors.keys() == told.keys()
+    assert {path: text for path, text in told.items() if text not in errors[path]} == {}
+
+
 # --- settings -------------------------------------------------------------------------------------
 
 

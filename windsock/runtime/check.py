@@ -13,7 +13,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import signal
 import sys
 import time
 import traceback
@@ -26,6 +25,7 @@ from windsock.runtime.params import check_param_schemas
 from windsock.runtime.processor.listing import DagFiles
 from windsock.runtime.processor.parser import limit_memory
 from windsock.runtime.processor.texts import storable
+from windsock.runtime.signals import signal_name
 from windsock.runtime.zips import under_one_name
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ class Check:
             except EOFError:
                 self.process.join()
                 code = self.process.exitcode or 0
-                ended = (
-                    f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
-                )
+                ended = f"with exit code {code}" if code >= 0 else f"by {signal_name(-code)}"
                 outcome = self._failure(f"the import ended its process {ended}")
         elif seconds > timeout:
             outcome = self._failure(f"the import did not end within {timeout:.0f} s")
