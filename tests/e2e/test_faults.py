@@ -48,6 +48,11 @@ HARMFUL = {
         "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
         "killed by SIGKILL before the import was done",
     ),
+    # A real-time signal, for which Python has no name.
+    "kills_itself_namelessly": (
+        "import os\nos.kill(os.getpid(), 35)",
+        "killed by signal 35 before the import was done",
+    ),
     # Airflow handles this signal in Python, and returns to the instruction that crashed, for ever.
     "crashes": ("import ctypes\nctypes.string_at(0)", KILLED),
     "eats_memory": (f"hoard = [bytearray({1024 * MEBIBYTE}) for _ in range(8)]", MEMORY),

@@ -6,12 +6,15 @@ came of it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
 import signal
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,17 +31,23 @@ BUNDLES = [
 ]
 os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(BUNDLES)
 os.environ["WINDSOCK_DAG_PROCESSOR_SOCKET"] = str(FOLDER / "socket")
+LOGS = FOLDER / "logs"
+os.environ["AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY"] = str(LOGS)
 
 from airflow.dag_processing import processor  # noqa: E402
 from airflow.dag_processing.bundles.manager import DagBundlesManager  # noqa: E402
 from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager  # noqa: E402
 from airflow.dag_processing.processor import DagFileProcessorProcess  # noqa: E402
 from airflow.sdk.execution_time import task_runner  # noqa: E402
+from airflow.serialization.serialized_objects import LazyDeserializedDAG  # noqa: E402
+from sqlalchemy.exc import OperationalError  # noqa: E402
 
+from windsock.events import Parsed  # noqa: E402
+from windsock.runtime.processor import database  # noqa: E402
 from windsock.runtime.processor import manager as live  # noqa: E402
 from windsock.runtime.processor.listing import missing_rules  # noqa: E402
 from windsock.runtime.processor.planted import PlantedFile  # noqa: E402
-from windsock.runtime.processor.recorder import Recording  # noqa: E402
+from windsock.runtime.processor.recorder import Notes, Recording  # noqa: E402
 
 FILES = ("one.py", "two.py")
 for snapshot in (SNAPSHOT, OLDER):
@@ -195,6 +204,150 @@ def parse_with_another_airflow(target: Any, file: Any) -> None:
         target()
 
 
+class Ended(BaseException):
+    """Ends the parsing loop from outside."""
+
+
+def told_by(manager: Any, *turns: BaseException) -> tuple[list[str], BaseException]:
+    """What is told while each turn of Airflow's own loop raises, and what the loop ends with."""
+    told: list[str] = []
+    manager._channel.broadcast = lambda event: told.append(event.message)
+    manager.heartbeat = mock.Mock(side_effect=[*turns, Ended()])  # Each turn begins with it.
+    try:
+        manager._run_parsing_loop()
+    except (Ended, OperationalError, ValueError) as end:
+        return told, end
+    raise AssertionError("the loop has no end")
+
+
+def the_loop_goes_on_after_three_errors_in_a_minute() -> bool:
+    errors = [KeyError(name) for name in FILES] + [ValueError("a third one\nof two lines")]
+    manager = made()
+    told, end = told_by(manager, *errors)
+    return (
+        [message.split("goes on: ")[1].split(";")[0] for message in told]
+        == ["KeyError: 'one.py'", "KeyError: 'two.py'", "ValueError: a third one"]
+        and isinstance(end, Ended)
+        and manager._force_refresh_bundles == {"dags"}  # So all files are found anew.
+        and "dags" not in manager._bundle_versions
+    )
+
+
+def the_fourth_error_in_a_minute_ends_the_loop() -> bool:
+    errors = [ValueError(number) for number in range(5)]
+    told, end = told_by(made(), *errors)
+    with mock.patch.object(live, "RECOVERY_SECONDS", 0.0):  # They are further apart than that.
+        told_apart, end_apart = told_by(made(), *errors)
+    return (len(told), end) == (3, errors[3]) and (
+        len(told_apart) == 5 and isinstance(end_apart, Ended)
+    )
+
+
+def without_a_database_the_loop_ends_at_once() -> bool:
+    away = OperationalError("SELECT 1", {}, Exception("no connection"))
+    return told_by(made(), away) == ([], away)
+
+
+def parsed(manager: Any, **sources: str) -> dict[str, Any]:
+    """What real parsers made of DAG files, each by its own: file → its import error, or None."""
+    for name, source in sources.items():
+        (FOLDER / "snapshots" / SNAPSHOT / f"{name}.py").write_text(f"# airflow dag\n{source}\n")
+        file = manager._file(f"{name}.py")
+        manager._processors[file] = manager._create_process(file)
+    deadline = time.monotonic() + 30
+    with mock.patch.object(manager, "_store_results"):  # In the database.
+        while manager._processors and time.monotonic() < deadline:
+            manager._service_processor_sockets(timeout=0.1)
+            with contextlib.suppress(Exception):  # As the loop: it goes on.
+                manager._collect_results()
+    left = {file.rel_path.stem: "its parser is still there" for file in manager._processors}
+    return left | {
+        result.file.rel_path.stem: (result.parsed.import_errors or {}).get(result.name)
+        for result, _ in manager._unstored
+    }
+
+
+def a_parser_that_any_signal_ends_fails_its_own_file_alone() -> bool:
+    kill = "import os\nos.kill(os.getpid(), {})"
+    made_of = parsed(made(), sound="", real_time=kill.format(35), last=kill.format(64))
+    return made_of == {
+        "sound": None,
+        "real_time": "real_time.py: the parser was killed by signal 35 before the import was done",
+        "last": "last.py: the parser was killed by SIGRTMAX before the import was done",
+    }
+
+
+def an_error_about_one_result_fails_its_file_alone() -> bool:
+    manager = made()
+    describe = live._describe_exit
+
+    def raise_once(process: Any, limit: int) -> str:
+        if process.dag_file_rel_path == "odd.py":
+            raise LookupError("no such exit")
+        return describe(process, limit)
+
+    with mock.patch.object(live, "_describe_exit", raise_once):
+        made_of = parsed(manager, odd="", sound="")
+    reason = "odd.py: what came of it could not be handled: LookupError: no such exit"
+    return made_of == {"odd": reason, "sound": None} and manager._recordings == {}
+
+
+def what_cannot_be_stored_or_told_fails_its_file_alone() -> bool:
+    manager = made()
+    events: list[Any] = []
+    manager._channel.broadcast = events.append
+    odd = {"dag": {"serialized_dags": [LazyDeserializedDAG(data={})]}, "warning": {"warnings": [7]}}
+    for name, what in {"sound": {}, **odd}.items():
+        result = manager._failed(manager._file(f"{name}.py"), "", seconds=0.1)
+        update = {"import_errors": {}, **what}
+        made_of = result.parsed.model_copy(update=update)
+        manager._unstored.append((replace(result, parsed=made_of), Notes(paths=set())))
+    with (
+        mock.patch.object(live, "store", lambda results: [(r, errors_of(r)) for r in results]),
+        mock.patch.object(database, "keep_running"),
+        mock.patch.object(database, "deactivate_vanished", return_value={}),
+        mock.patch.object(database, "paused", return_value={}),
+    ):
+        while manager._unstored:
+            manager._store_results()
+    told = {each.file: each.errors for each in events if isinstance(each, Parsed)}
+    reason = "what came of it could not be handled: AttributeError: "
+    return told.pop("sound.py") == {} and all(
+        reason in told[name][name] for name in ("dag.py", "warning.py")
+    )
+
+
+def errors_of(result: Any) -> dict[str, str]:
+    return dict(result.parsed.import_errors or {})
+
+
+def what_a_parser_prints_goes_where_the_setting_says() -> bool:
+    printed: list[str] = []
+    for target in ("file", "stdout"):
+        os.environ["AIRFLOW__LOGGING__DAG_PROCESSOR_LOG_TARGET"] = target
+        with written() as output:
+            parsed(made(), noisy=f"print('a word to {target}')")
+        printed.append(output.read_text())
+    log = next(LOGS.glob("*/dags/noisy.py.log")).read_text()  # It has all of it.
+    return "a word" not in printed[0] and all(
+        "a word to stdout" in text for text in (printed[1], log)
+    )
+
+
+@contextlib.contextmanager
+def written() -> Any:
+    """The file that takes what this process writes to stdout."""
+    output, before = FOLDER / "output", os.dup(1)
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+    try:
+        yield output
+    finally:
+        sys.stdout.flush()
+        os.dup2(before, 1)
+        os.close(before)
+
+
 def airflow_has_all_seams() -> bool:
     return missing_rules() == [] and all(
         hasattr(DagFileProcessorManager, seam) for seam in live.SEAMS
@@ -211,6 +364,13 @@ CASES = (
     an_error_of_airflow_itself_is_no_result_of_the_planted_file,
     a_callback_prepares_only_its_own_process,
     a_callback_runs_in_a_process_that_is_prepared,
+    the_loop_goes_on_after_three_errors_in_a_minute,
+    the_fourth_error_in_a_minute_ends_the_loop,
+    without_a_database_the_loop_ends_at_once,
+    a_parser_that_any_signal_ends_fails_its_own_file_alone,
+    an_error_about_one_result_fails_its_file_alone,
+    what_cannot_be_stored_or_told_fails_its_file_alone,
+    what_a_parser_prints_goes_where_the_setting_says,
 )
 
 if __name__ == "__main__":

@@ -57,10 +57,11 @@ from windsock.runtime.processor.recorder import Notes, Recording
 from windsock.runtime.processor.remarks import Remarks
 from windsock.runtime.processor.results import Result, store
 from windsock.runtime.processor.texts import describe
+from windsock.runtime.signals import signal_name
 from windsock.runtime.store import changed_paths, current_snapshot, entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow.callbacks.callback_requests import CallbackRequest
     from airflow.dag_processing.bundles.base import BaseDagBundle
@@ -229,14 +230,32 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 return super()._start_new_processes()
             except ParserNotStarted as failed:
                 file, cause = failed.args
-                log.warning("A parser cannot be started.", file=str(file.rel_path), exc_info=cause)
-                reason = f"its parser could not be started: {describe(cause)}"
-                self._forget_recordings(file)
-                if self._is_planted(file):
-                    self.planted.take(None, reason)
-                    continue
-                failed_result = self._failed(file, reason, seconds=0.0)
-                self._unstored.append((failed_result, Notes(paths=set(), outside=UNFINISHED)))
+                self._fail(file, "its parser could not be started", cause)
+
+    @contextlib.contextmanager
+    def _failing_alone(self, file: DagFileInfo) -> Iterator[None]:
+        """Let what is raised while the result of a file is handled be the file's import error.
+
+        Raises:
+            DBAPIError: The database could not be asked.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, DBAPIError):
+                raise
+            self._fail(file, "what came of it could not be handled", error)
+
+    def _fail(self, file: DagFileInfo, what: str, cause: Exception) -> None:
+        """Let a file have an import error, instead of what its parser would have made of it."""
+        log.warning("A file has no parse.", file=str(file.rel_path), reason=what, exc_info=cause)
+        reason = f"{what}: {describe(cause)}"
+        self._forget_recordings(file)
+        if self._is_planted(file):
+            self.planted.take(None, reason)
+            return
+        failed = self._failed(file, reason, seconds=0.0)
+        self._unstored.append((failed, Notes(paths=set(), outside=UNFINISHED)))
 
     def _forget_recordings(self, file: DagFileInfo) -> None:
         """Close the recordings of a parser that does not run; what it took along waits again."""
@@ -579,10 +598,16 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     ) -> None:
         """Store what a parser made of its files, and report it."""
         if file in self._recordings:
-            reason = _describe_exit(proc, self._memory_limit)
-            self._finish_parser(file, proc, proc.parsing_result, reason=reason)
+            with self._failing_alone(file):
+                reason = _describe_exit(proc, self._memory_limit)
+                self._finish_parser(file, proc, proc.parsing_result, reason=reason)
             return
-        super().handle_parsing_result(file, proc, **session)
+        try:
+            super().handle_parsing_result(file, proc, **session)
+        except Exception as error:
+            if isinstance(error, DBAPIError):
+                raise
+            log.exception("What came of a process cannot be handled.", file=str(file.rel_path))
         if not self._is_foreign(file) and self._plan.is_awaited(str(file.rel_path)):
             self._queue(file)
 
@@ -632,26 +657,27 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
             return
         parser_ended_early = False
         for file, recording in self._recordings.pop(own).items():
-            notes = recording.read()
-            if notes.begun is None and (file != own or parser_ended_early):
-                self._queue(file)  # The parser had no time for it.
-                continue
-            made = parsed if file == own else self._made(notes)
-            if file == own:
-                seconds = time.monotonic() - (notes.begun or processor.start_time)
-            else:
-                seconds = notes.seconds
-            if not made and (file != own or parser_ended_early):
-                parser_ended_early = True
-                self._plan.parse_alone(str(file.rel_path))
-                self._queue(file)
-                continue
-            result = self._failed(file, reason, seconds=seconds)
-            if made:
-                result = replace(result, parsed=made)
-            else:
-                notes = replace(notes, outside=UNFINISHED)
-            self._unstored.append((result, notes))
+            with self._failing_alone(file):
+                notes = recording.read()
+                if notes.begun is None and (file != own or parser_ended_early):
+                    self._queue(file)  # The parser had no time for it.
+                    continue
+                made = parsed if file == own else self._made(notes)
+                if file == own:
+                    seconds = time.monotonic() - (notes.begun or processor.start_time)
+                else:
+                    seconds = notes.seconds
+                if not made and (file != own or parser_ended_early):
+                    parser_ended_early = True
+                    self._plan.parse_alone(str(file.rel_path))
+                    self._queue(file)
+                    continue
+                result = self._failed(file, reason, seconds=seconds)
+                if made:
+                    result = replace(result, parsed=made)
+                else:
+                    notes = replace(notes, outside=UNFINISHED)
+                self._unstored.append((result, notes))
 
     def _take_finished(self) -> None:
         """Take the results of files whose parser goes on: another one may hang there."""
@@ -669,7 +695,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
 
     def _made(self, notes: Notes) -> DagFileParsingResult | None:
         """The result of a file that shared a parser; None if there is none, or half of one."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(Exception):  # Whatever a DAG file has written there.
             return notes.result and DagFileParsingResult.model_validate_json(notes.result)
         return None
 
@@ -708,7 +734,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     def _store_results(self) -> None:
         unstored, self._unstored = self._unstored, []
         self._stored_at = time.monotonic()
-        checked = (self._checked(result, notes) for result, notes in unstored)
+        checked: list[Result | None] = []
+        for result, notes in unstored:
+            with self._failing_alone(result.file):
+                checked.append(self._checked(result, notes))
         self._store([result for result in checked if result is not None])
 
     def _checked(self, result: Result, notes: Notes) -> Result | None:
@@ -719,6 +748,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 self._queue(file)
                 return None
             result = replace(result, version=snapshot, overtaken=True)
+        result.listed(())  # It raises what is wrong with the form of a DAG.
         errors = result.parsed.import_errors
         if errors:
             result.parsed.import_errors = self._named(errors, folder=str(file.bundle_path))
@@ -748,9 +778,10 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         )
         paused = database.paused([dag_id for result, _ in stored for dag_id in result.dags])
         for result, errors in stored:
-            if result.name in vanished:
-                self._report_vanished(result, vanished[result.name])
-            self._report(result, errors, paused)
+            with self._failing_alone(result.file):
+                if result.name in vanished:
+                    self._report_vanished(result, vanished[result.name])
+                self._report(result, errors, paused)
         self._settle_if_done()
 
     def _report(self, result: Result, errors: dict[str, str], paused: dict[str, str]) -> None:
@@ -849,7 +880,7 @@ up the memory leaves none for the report of its `MemoryError`.
 def _describe_exit(process: DagFileProcessorProcess, memory_limit: int) -> str:
     code = process._exit_code  # noqa: SLF001 - Airflow shows it nowhere else
     if code is not None and code < 0:
-        ended = f"was killed by {signal.Signals(-code).name}"
+        ended = f"was killed by {signal_name(-code)}"
         cause = " (out of memory?)" if -code == signal.SIGKILL else ""
     else:
         ended, cause = f"ended with exit code {code}", ""
