@@ -7,6 +7,7 @@ came of it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -348,6 +349,43 @@ def written() -> Any:
         os.close(before)
 
 
+def a_callback_whose_process_cannot_be_started_is_tried_again() -> bool:
+    manager = made()
+    told: list[str] = []
+    manager._channel.broadcast = lambda event: told.append(event.message)
+    file = DagFileInfo(
+        rel_path=Path("one.py"),
+        bundle_name="dags",
+        bundle_path=FOLDER / "snapshots" / OLDER,
+        bundle_version=OLDER,
+    )
+    manager._callback_to_execute[file].append(mock.sentinel.callback)
+    started = []
+    with (
+        mock.patch.object(DagFileProcessorManager, "fetch_callbacks", return_value=[]),
+        mock.patch("os.fork", side_effect=BlockingIOError(errno.EAGAIN, "no more processes")),
+    ):
+        manager._add_files_to_queue([file], mode="front")
+        for _ in range(5):
+            manager._start_new_processes()
+            started.append(file in manager._processors)
+            manager._housekeeping_at.clear()  # A second has passed.
+            manager.fetch_callbacks()
+    with mock.patch.object(DagFileProcessorProcess, "start") as start:
+        manager._start_new_processes()
+    return (
+        not any(started)
+        and file in manager._processors
+        and start.call_args.kwargs["callbacks"] == [mock.sentinel.callback]
+        and file not in manager._callback_to_execute
+        and manager._unstored == []
+        and manager._postponed == set()
+        and len(told) == 1
+        and "callbacks of one.py could not be started" in told[0]
+        and "no more processes" in told[0]
+    )
+
+
 def airflow_has_all_seams() -> bool:
     return missing_rules() == [] and all(
         hasattr(DagFileProcessorManager, seam) for seam in live.SEAMS
@@ -364,6 +402,7 @@ CASES = (
     an_error_of_airflow_itself_is_no_result_of_the_planted_file,
     a_callback_prepares_only_its_own_process,
     a_callback_runs_in_a_process_that_is_prepared,
+    a_callback_whose_process_cannot_be_started_is_tried_again,
     the_loop_goes_on_after_three_errors_in_a_minute,
     the_fourth_error_in_a_minute_ends_the_loop,
     without_a_database_the_loop_ends_at_once,

@@ -130,7 +130,7 @@ would wait for the answers.
 
 
 class ParserNotStarted(Exception):
-    """Arguments: the file, and the exception that its parser could not be started for."""
+    """Arguments: the file, and the exception that its process could not be started for."""
 
 
 _path = lru_cache(maxsize=2**16)(Path)
@@ -154,6 +154,7 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         self._recordings: dict[DagFileInfo, dict[DagFileInfo, Recording]] = {}
         self._housekeeping_at: dict[str, float] = {}
         self._unstored: list[tuple[Result, Notes]] = []
+        self._postponed: set[DagFileInfo] = set()
         self._listed: set[DagFileInfo] = set()
         self._lost = True
         self._stored_at = 0.0
@@ -224,13 +225,33 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
                 peer.close()
 
     def _start_new_processes(self) -> Any:
-        """Start parsers; a file whose parser cannot be started has an import error."""
+        """Start parsers; a file whose parser cannot be started has an import error.
+
+        What is of another bundle, and callbacks, are tried again.
+        """
         while True:
             try:
                 return super()._start_new_processes()
             except ParserNotStarted as failed:
                 file, cause = failed.args
-                self._fail(file, "its parser could not be started", cause)
+                if self._is_foreign(file) or file in self._callback_to_execute:
+                    self._try_later(file, cause)
+                else:
+                    self._fail(file, "its parser could not be started", cause)
+
+    def _try_later(self, file: DagFileInfo, cause: Exception) -> None:
+        """Start a process again in a second: it may have callbacks, which nobody else would run."""
+        if file in self._postponed:
+            return
+        self._postponed.add(file)
+        log.warning("A process cannot be started.", file=str(file.rel_path), exc_info=cause)
+        what = "callbacks" if file in self._callback_to_execute else "the parser"
+        self._channel.broadcast(
+            Note(
+                message=f"{what} of {file.rel_path} could not be started, "
+                f"and will be as soon as possible: {describe(cause)}"
+            )
+        )
 
     @contextlib.contextmanager
     def _failing_alone(self, file: DagFileInfo) -> Iterator[None]:
@@ -479,8 +500,12 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
         return True
 
     def fetch_callbacks(self) -> list[CallbackRequest]:
-        """The callbacks to run."""
-        return super().fetch_callbacks() if self._is_due("callbacks") else []
+        """The callbacks to run; those whose process could not be started are tried again."""
+        if not self._is_due("callbacks"):
+            return []
+        self._add_files_to_queue(list(self._postponed), mode="front")
+        fetched: list[CallbackRequest] = super().fetch_callbacks()
+        return fetched
 
     def prepare_callback_bundle(self, request: CallbackRequest) -> BaseDagBundle | None:
         """The bundle of a callback. Airflow would also initialize it, in this process.
@@ -510,14 +535,20 @@ class LiveDagFileProcessorManager(DagFileProcessorManager):
     # --- a parse ------------------------------------------------------------------------------
 
     def _create_process(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
-        if self._is_foreign(dag_file):
-            return super()._create_process(dag_file)
-        if dag_file in self._callback_to_execute:
-            return self._start_callbacks(dag_file)
+        callbacks = self._callback_to_execute.get(dag_file)
         try:
-            return self._start_parser(dag_file)
+            if self._is_foreign(dag_file):
+                process = super()._create_process(dag_file)
+            elif callbacks:
+                process = self._start_callbacks(dag_file)
+            else:
+                process = self._start_parser(dag_file)
         except Exception as error:
+            if callbacks:  # They were taken for the process: the database has them no more.
+                self._callback_to_execute[dag_file] = callbacks
             raise ParserNotStarted(dag_file, error) from error
+        self._postponed.discard(dag_file)
+        return process
 
     def _start_parser(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
         others = [] if self._is_planted(dag_file) else self._take_along(dag_file)
