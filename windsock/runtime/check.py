@@ -24,7 +24,7 @@ from windsock.runtime.folder_modules import use_folder
 from windsock.runtime.params import check_param_schemas
 from windsock.runtime.processor.listing import DagFiles
 from windsock.runtime.processor.parser import limit_memory
-from windsock.runtime.processor.texts import storable
+from windsock.runtime.processor.texts import describe, storable
 from windsock.runtime.signals import signal_name
 from windsock.runtime.zips import under_one_name
 
@@ -89,6 +89,8 @@ class Check:
                 code = self.process.exitcode or 0
                 ended = f"with exit code {code}" if code >= 0 else f"by {signal_name(-code)}"
                 outcome = self._failure(f"the import ended its process {ended}")
+            except Exception as error:  # noqa: BLE001 - whatever a DAG file has written there
+                outcome = self._failure(f"its outcome cannot be read: {describe(error)}")
         elif seconds > timeout:
             outcome = self._failure(f"the import did not end within {timeout:.0f} s")
         else:
