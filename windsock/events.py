@@ -272,7 +272,7 @@ class ComponentFailing(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentRecovered(Event):
-    """A component that ended again and again has lived longer than before, or has got another pod."""
+    """A component that ended again and again has lived for longer, or has got another pod."""
 
     component: str
 
