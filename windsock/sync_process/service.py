@@ -33,7 +33,7 @@ from windsock.sync_process.restarts import LOADED, PluginRestarts, restart_airfl
 from windsock.sync_process.server import ControlServer
 from windsock.sync_process.settings import ServiceSettings
 from windsock.sync_process.settings_file import SettingsFile
-from windsock.sync_process.state import PROCESSOR, SyncState
+from windsock.sync_process.state import SyncState
 from windsock.sync_process.store_access import SyncAttempt
 
 if TYPE_CHECKING:
@@ -215,9 +215,9 @@ class Service:
 
     def _check_processor(self) -> None:
         """Raise if the dag-processor ends again and again; in a pod, the store's agent does too."""
-        if PROCESSOR in self._state.failing and self._pods_failing is not None:
+        if self._state.hopeless and self._pods_failing is not None:
             self._pods_failing.look()  # It may have got a new pod since.
-        if failing := self._state.failing.get(PROCESSOR):
+        if failing := self._state.hopeless:
             raise EnvironmentFailure(failing.message, failing.hint)
 
     def _settings_are_known(self, deadline: float) -> bool:

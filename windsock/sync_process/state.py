@@ -56,6 +56,7 @@ class SyncState:
         self.files: dict[str, Parsed] = {}
         self.warnings: tuple[events.FileWarning, ...] = ()
         self.failing: dict[str, events.ComponentFailing] = {}
+        self._has_processor = False
 
     def take(self, event: Event) -> None:
         """Change the state by an event, and publish what is news."""
@@ -72,7 +73,7 @@ class SyncState:
             case events.Connected():
                 news = self._fold_connected(event)
             case events.Disconnected():
-                self.connected, self.settled = False, None
+                self.connected, self.settled, self._has_processor = False, None, False
                 before, self._outage = self._outage, event
                 news = before is None or before.reason != event.reason
             case events.Busy():
@@ -115,6 +116,7 @@ class SyncState:
                 event = self._since_save(event)
             case events.ProcessorConnection(connected=connected):
                 self.settled = self.settled if connected else None
+                self._has_processor = connected
                 news = False
             case events.ComponentFailing(component=component):
                 self.failing[component] = event
@@ -139,6 +141,7 @@ class SyncState:
     def _fold_state(self, state: events.ProcessorState) -> list[Event]:
         """Take the dag-processor's state; the first one is no news, later ones follow a cut."""
         again, self._greeted = self._greeted, True
+        self._has_processor = True
         news: list[Event] = [
             self._fold_parsed(each) for each in state.files if each != self.files.get(each.file)
         ]
@@ -165,6 +168,14 @@ class SyncState:
             return event
         return replace(event, since_save=round(self._clock() - saved, 4))
 
+    @property
+    def hopeless(self) -> events.ComponentFailing | None:
+        """Why no parse can be waited for: the dag-processor ends again and again, and is away.
+
+        One that lives for minutes between its ends parses what is saved meanwhile.
+        """
+        return None if self._has_processor else self.failing.get(PROCESSOR)
+
     def wait_settled(self, snapshot: str, *, timeout: float) -> bool:
         """Wait until Airflow has parsed all of `snapshot`, the store has another one, or none will.
 
@@ -177,9 +188,7 @@ class SyncState:
         """
         with self._changed:
             self._changed.wait_for(
-                lambda: (
-                    self.settled == snapshot or self.store != snapshot or PROCESSOR in self.failing
-                ),
+                lambda: self.settled == snapshot or self.store != snapshot or self.hopeless,
                 timeout=timeout,
             )
             return self.settled == snapshot

@@ -395,3 +395,16 @@ def test_a_dag_processor_that_fails_ends_the_wait_and_is_a_trouble() -> None:
 
     state.take(events.ComponentRecovered(component="dag-processor"))
     assert state.as_json()["failing"] == []
+
+
+def test_one_that_lives_for_minutes_between_its_ends_is_waited_for() -> None:
+    state = SyncState(lambda _: None)
+    snapshot = "0f" * 16
+    state.take(FAILING)
+    assert state.hopeless == FAILING
+    state.take(events.ProcessorConnection(connected=True))
+    assert state.hopeless is None
+    state.take(settled(snapshot))
+    assert state.wait_settled(snapshot, timeout=0)
+    state.take(events.ProcessorConnection(connected=False))
+    assert state.hopeless == FAILING
