@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.e2e.folder import Folder, dag_source
 from tests.e2e.machine import component_pid
 from tests.e2e.random_trees import trees
+from windsock.runtime.store import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +92,7 @@ def dag_files(folder: Path) -> set[str]:
     return {
         bytes(path.relative_to(folder)).decode("utf-8", "backslashreplace")
         for path in folder.rglob("*")
-        if path.suffix.lower() in {".py", ".zip"} and path.name != "__init__.py" and path.is_file()
+        if path.suffix.lower() in {".py", ".zip"} and path.name != "__init__.py" and is_file(path)
     }
 
 

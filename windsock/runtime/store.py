@@ -10,6 +10,7 @@ The agent (`windsock.store.agent`) writes the store; Airflow's processes only re
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -81,6 +82,11 @@ def entry_of(store: Path, snapshot: str, path: str) -> tuple[object, ...] | None
         return manifest(store, snapshot).get(path)
     except (OSError, ValueError):  # There is none yet, or it was collected.
         return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, whatever a link leads to: `Path.is_file` raises at a long name."""
+    return os.path.isfile(path)  # noqa: PTH113 - as above
 
 
 def differing_files(store: Path, old: str, new: str) -> set[str]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windsock.runtime.store import is_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -244,7 +246,7 @@ class _Search:
     def _own_rules(self, name: str) -> list[Rule]:
         """The rules of a folder's own ignore file."""
         file = f"{name}/{IGNORE_FILE}" if name else IGNORE_FILE
-        if not (self._folder / file).is_file():
+        if not is_file(self._folder / file):
             return []
         rules, problem = self._known.rules_of(self._folder, file)
         if problem:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from windsock.events import FileWarning
 from windsock.runtime.processor.reasons import imported_words, no_dag
 from windsock.runtime.processor.texts import storable
+from windsock.runtime.store import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,7 +102,7 @@ class Remarks:
     def _without_dag(
         self, folder: Path, listing: Listing, parses: Mapping[str, Parsed]
     ) -> Iterator[FileWarning]:
-        self._saved = {file for file in self._saved if folder.joinpath(file).is_file()}
+        self._saved = {file for file in self._saved if is_file(folder / file)}
         silent = {
             file
             for file in self._saved
@@ -148,7 +149,7 @@ class Remarks:
 def _is_here(folder: Path, first: bytes) -> bool:
     """Whether an import begins in the folder: `dags` is the folder itself, nothing is relative."""
     name = first.decode(errors="replace")
-    here = folder.joinpath(name).is_dir() or folder.joinpath(f"{name}.py").is_file()
+    here = folder.joinpath(name).is_dir() or is_file(folder / f"{name}.py")
     return here or name in {"", "dags"}
 
 

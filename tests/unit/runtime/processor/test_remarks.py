@@ -104,6 +104,13 @@ def test_uses_are_only_looked_at_if_a_saved_file_is_silent(folder: Folder) -> No
     assert folder.told() == []
 
 
+def test_a_link_to_a_name_that_is_too_long_is_no_file(folder: Folder) -> None:
+    folder.save("sales.py", UNCALLED, dags={})
+    folder.path.joinpath("sales.py").unlink()
+    folder.path.joinpath("sales.py").symlink_to("x" * 300)
+    assert folder.told() == []
+
+
 def test_nothing_is_kept_of_a_file_that_is_gone(folder: Folder) -> None:
     folder.save("sales.py", UNCALLED, dags={})
     assert folder.told() == [("sales.py", 2, True)]
