@@ -114,9 +114,11 @@ class ParsedSnapshot:
         errors: Path relative to the DAG folder → traceback, of every file that does not import.
         dags: The DAG ids that Airflow found, in order.
         warnings: The events `file-warning` that stand, as JSON objects.
+        problems: Path → why it is not synced: it is not in the tree.
     """
 
     snapshot: str
     errors: dict[str, str]
     dags: tuple[str, ...]
     warnings: tuple[dict[str, Any], ...] = ()
+    problems: dict[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from windsock.errors import ConfigurationError
-from windsock.flow.following import follow, show_dags
+from windsock.flow.following import follow, show_dags, show_what_stands
 from windsock.flow.rebuild import Rebuilder, in_background
 from windsock.model import ENVIRONMENT_FILE
 from windsock.sync_process.control import ControlClient
@@ -130,6 +130,8 @@ def _announce_and_follow(
         An exit code.
     """
     try:
+        if detach:  # Else `follow` tells it.
+            show_what_stands(work, environment)
         _announce(work.console, environment, detach=detach)
         if detach:
             return 0
@@ -216,6 +218,7 @@ def deploy(work: Workspace) -> None:
     check_folders(work.settings)
     target = choose.cluster_target(work.settings)
     with brought_up(work, target, at_end=target.leave) as environment:
+        show_what_stands(work, environment)
         ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
 
 

@@ -40,9 +40,10 @@ def _remarks(row: dict[str, Any]) -> str:
 
 
 def dags_errors(work: Workspace, *, as_json: bool) -> int:
-    """Show import errors, and warnings; exit code 1 when there are errors."""
+    """Show import errors, warnings, and what is not synced; exit code 1 if there are errors."""
     from windsock.terminal.broken_files import show_errors  # noqa: PLC0415 - only here
     from windsock.terminal.file_warnings import show_warnings  # noqa: PLC0415 - only here
+    from windsock.terminal.unsynced import show_unsynced  # noqa: PLC0415 - only here
 
     environment = work.environment()
     settled = ControlClient(environment.control_socket).barrier(timeout=work.settings.up_timeout)
@@ -54,6 +55,7 @@ def dags_errors(work: Workspace, *, as_json: bool) -> int:
         if not settled.errors:
             answer.success(f"all files import ({len(settled.dags)} DAGs)")
         show_warnings(answer, settled.warnings, places=work.places(environment))
+        show_unsynced(answer, settled.problems, places=work.places(environment))
     return DagError.exit_code if settled.errors else 0
 
 

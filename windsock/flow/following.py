@@ -55,6 +55,15 @@ def show_dags(work: Workspace, environment: Environment) -> None:
     show_warnings(work.console, settled.warnings, places=work.places(environment))
 
 
+def show_what_stands(work: Workspace, environment: Environment) -> None:
+    """Print what is not synced, and why saves are noticed late, where no events are shown."""
+    from windsock.terminal.unsynced import show_standing  # noqa: PLC0415 - only here
+
+    with contextlib.suppress(WindsockError):  # The sync is away, which the commands tell.
+        state = ControlClient(environment.control_socket).status()
+        show_standing(work.console, state, places=work.places(environment))
+
+
 def _wait_for_first_parse(work: Workspace, client: ControlClient) -> ParsedSnapshot:
     """Wait for the first parse as long as it gets on, and tell how far it is.
 
@@ -165,11 +174,13 @@ def events_of(work: Workspace, client: ControlClient) -> Iterator[Event]:
 
 
 def _show_troubles(client: ControlClient, feedback: Feedback) -> None:
-    """Show the troubles of the time before this command attached, which still keep saves back."""
+    """Show what was told before this command attached, and still keeps saves or files back."""
     with contextlib.suppress(WindsockError):  # It has just ended; the caller finds out.
-        for trouble in client.status().get("troubles", []):
+        state = client.status()
+        for trouble in state.get("troubles", []):
             if (event := from_json(trouble)) is not None:
                 feedback.show(event)
+        feedback.show_unsynced(state.get("problems", {}))
 
 
 def _comes_back(work: Workspace, client: ControlClient) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def status(work: Workspace, *, as_json: bool) -> int:
     """Show every component, the sync, and how many DAGs there are."""
     from windsock.terminal.file_warnings import show_warnings  # noqa: PLC0415 - only here
+    from windsock.terminal.unsynced import show_standing  # noqa: PLC0415 - only here
 
     components = work.operations().status()
     sync: dict[str, Any] | None = None
@@ -59,6 +60,7 @@ def status(work: Workspace, *, as_json: bool) -> int:
     if environment is not None and sync is not None:
         answer.line(f"{sync['summary']}")
         answer.line(f"target {choose.wanted(work.settings)}, DAGs in {environment.dags_folder}")
+        show_standing(answer, sync, places=work.places(environment))
         show_warnings(answer, sync.get("warnings", ()), places=work.places(environment))
         answer.line(f"{environment.url}")
     return 0 if healthy else WindsockError.exit_code

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from windsock.errors import WindsockError
 from windsock.flow.bringing_up import bring_up, say_differences
-from windsock.flow.following import sync_is_gone
+from windsock.flow.following import show_what_stands, sync_is_gone
 from windsock.targets.folder import check_folders
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def test(work: Workspace, request: TestRequest) -> int:
         check_folders(work.settings)
         work.console.line("no environment is up: bringing it up first (it stays up)")
         environment = bring_up(work, work.target())
+    show_what_stands(work, environment)  # A test may miss a file for it.
     if request.watch:
         return _watch(work, request, environment)
     return _run_pytest(work, request)

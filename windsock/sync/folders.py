@@ -179,6 +179,11 @@ class Folders:
         """Seconds after which to look even without a wake."""
         return min(folder.interval for folder in self._all)
 
+    @property
+    def notes(self) -> list[str]:
+        """Why saves are noticed more slowly than usual now, a sentence for each such folder."""
+        return [note for folder in self._all if (note := folder.watcher.standing)]
+
     def is_elsewhere(self) -> bool:
         """Whether another folder is in the place of one that is watched; cheap."""
         return any(folder.watcher.is_elsewhere() for folder in self._all)

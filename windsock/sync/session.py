@@ -181,6 +181,11 @@ class SyncSession:
         self._settings: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         self._ended = ""
 
+    @property
+    def notes(self) -> list[str]:
+        """What stands of the events `Note` that it has published; from any thread."""
+        return self._folders.notes
+
     def request_scan(
         self, *, timeout: float = 60.0, check: Callable[[], None] = lambda: None
     ) -> str:

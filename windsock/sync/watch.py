@@ -211,6 +211,12 @@ class Watcher:
         self._noted = ""
         self.interval = ABSENT
 
+    @property
+    def standing(self) -> str:
+        """The sentence that `note` got last, as long as it holds; else empty."""
+        is_slow = self._watched is not None and self.interval == POLL
+        return self._noted if is_slow else ""
+
     def watch(self, rules: Rules) -> bool:
         """Watch the folder that exists now; cheap if it is watched already.
 
@@ -292,9 +298,10 @@ class Watcher:
 
     def _slow_down(self, reason: str) -> None:
         self.interval = POLL
-        if reason != self._noted:
-            self._noted = reason
-            self._note(f"{reason}: {self._root} is scanned every second")
+        sentence = f"{reason}: {self._root} is scanned every second"
+        if sentence != self._noted:
+            self._noted = sentence
+            self._note(sentence)
 
 
 class InotifyBackend:

@@ -51,6 +51,7 @@ class ControlClient:
             errors=answer["errors"],
             dags=tuple(answer["dags"]),
             warnings=tuple(answer.get("warnings", ())),
+            problems=answer.get("problems", {}),
         )
 
     def used(self, *, timeout: float = 5.0) -> dict[str, list[str]]:

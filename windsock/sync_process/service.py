@@ -186,8 +186,10 @@ class Service:
         failure = self._restarts.failure
         if failure is not None:
             state["troubles"].append(events.to_json(failure))
-        if note := self._polling.note:
-            state["troubles"].append(events.to_json(events.Note(message=note)))
+        notes = [*self._attempt.session.notes, self._polling.note]
+        state["troubles"] += [
+            events.to_json(events.Note(message=message)) for message in notes if message
+        ]
         return state
 
     def _barrier(self, request: Message) -> Message:
@@ -209,7 +211,7 @@ class Service:
                 break
             if self._state.wait_settled(snapshot, timeout=deadline - time.monotonic()):
                 state = self._state.as_json()
-                told = ("errors", "dags", "warnings")
+                told = ("errors", "dags", "warnings", "problems")
                 return {"snapshot": snapshot, **{name: state[name] for name in told}}
         raise self._too_late(timeout)
 

@@ -214,7 +214,11 @@ class SyncState:
             return {file: parsed.used for file, parsed in self.files.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """The state for `invoke status`."""
+        """The state for `invoke status`.
+
+        It is `healthy` as long as saves reach Airflow; `problems` are paths that never do, such as
+        a FIFO, with which a person may well go on.
+        """
         with self._changed:
             errors = {
                 path: trace
@@ -276,4 +280,7 @@ class SyncState:
                 done, files = self._progress()
                 parsed += f" ({done} of {files} files)"
         broken = f", {errors} files do not import" if errors else ""
-        return f"sync: in step with the folder; {dags} DAGs {parsed}{broken}"
+        left_out = len(self.problems)
+        but = f", but {left_out} {'path is' if left_out == 1 else 'paths are'} not synced"
+        step = "in step with the folder" + (but if left_out else "")
+        return f"sync: {step}; {dags} DAGs {parsed}{broken}"

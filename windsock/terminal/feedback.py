@@ -14,10 +14,11 @@ from windsock import events
 from windsock.errors import WindsockError
 from windsock.terminal.broken_files import BrokenFiles
 from windsock.terminal.file_warnings import show_warning
+from windsock.terminal.unsynced import show_unsynced, unsynced
 from windsock.terminal.words import MOST_NAMES, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from windsock.events import Event
     from windsock.terminal.console import Console
@@ -124,6 +125,10 @@ class Feedback:
             case _:
                 self._show_sync(event)
 
+    def show_unsynced(self, problems: Mapping[str, str]) -> None:
+        """Print the paths that were not synced before the first event, path → reason."""
+        show_unsynced(self._console, problems, places=self._places)
+
     def _show_sync(self, event: Event) -> None:
         console = self._console
         match event:
@@ -136,8 +141,8 @@ class Feedback:
             case events.CaughtUp():
                 console.success("caught up")
             case events.Busy(reason=reason, hint=hint):
-                unsynced = "Your saves are not synced, but your files stay as they are."
-                console.error(WindsockError(reason, f"{unsynced}\n{hint}"))
+                kept = "Your saves are not synced, but your files stay as they are."
+                console.error(WindsockError(reason, f"{kept}\n{hint}"))
             case events.Halted(reason=reason, folders=folders) if folders:
                 console.warning(f"not synced: {reason}")
                 console.line("  Its files in Airflow stay as they were, all else is synced. Put it")
@@ -158,7 +163,7 @@ class Feedback:
         console = self._console
         match event:
             case events.NotSynced(path=path, reason=reason):
-                console.warning(f"{self._places.shown(path)} is not synced: {reason}")
+                console.warning(unsynced(path, reason, places=self._places))
             case events.Note(message=message):
                 console.warning(message)
             case events.SettingsImported(summary=summary):

@@ -26,6 +26,7 @@ from windsock.sync_process import run_reasons
 from windsock.sync_process.run_reasons import RunReasons
 from windsock.terminal.import_error import explain
 from windsock.terminal.places import Places
+from windsock.terminal.unsynced import all_unsynced
 from windsock.testing.runs import Run
 
 if TYPE_CHECKING:
@@ -319,6 +320,7 @@ class RunningAirflow:
             error = explain(traceback, places=self.places, path=file)
             place = error.place or self.places.shown(file)
             hint.append(f"{place} does not import: {error.headline}")
+        hint += all_unsynced(settled.problems, places=self._places)
         return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
 
     def _names(self, file: str, dag_id: str) -> bool:

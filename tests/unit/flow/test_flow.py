@@ -135,7 +135,7 @@ def test_up_takes_its_steps_in_order_under_the_lock(
 ) -> None:
     assert flow.up(work, detach=True) == 0
     assert target.verbs == BRING_UP
-    assert sync.asked == ["barrier"]
+    assert sync.asked == ["barrier", "status"]
     assert Environment.load(work.settings.state_folder) == target.environment
     assert "1 DAGs parsed" in work.kept.said
     assert target.environment.url in work.kept.said
@@ -201,7 +201,7 @@ def test_the_first_parse_is_waited_for_without_the_lock(
     locked: list[bool] = []
     sync.meanwhile = lambda _: locked.append(target.is_locked)
     assert flow.up(work, detach=True) == 0
-    assert locked == [False]
+    assert set(locked) == {False}
 
 
 def test_a_busy_sync_may_take_as_long_as_up_for_the_names_of_the_settings(
@@ -219,7 +219,7 @@ def test_a_busy_sync_may_take_as_long_as_up_for_the_names_of_the_settings(
     )
     assert flow.up(work, detach=True) == 0
     assert waited == [work.settings.up_timeout]
-    assert sync.asked == ["barrier"]
+    assert sync.asked == ["barrier", "status"]
 
 
 def test_up_on_an_emptied_folder_comes_up_so_that_its_hint_can_be_followed(
@@ -613,6 +613,93 @@ def test_what_needs_an_environment_says_how_to_bring_it_up(
     with pytest.raises(EnvironmentFailure, match="no environment is up here") as caught:
         command(work)
     assert "invoke up" in caught.value.hint
+
+
+# --- what is not synced ---------------------------------------------------------------------------
+
+FAR = "/home/me/dags/far.py is not synced: it leads outside"
+SLOW = "virtiofs reports no changes: /home/me/dags is scanned every second"
+
+
+@pytest.fixture
+def partly(sync: FakeSync) -> FakeSync:
+    """A sync that left out a path, and scans, since before any command came."""
+    problems = {"far.py": "it leads outside"}
+    sync.state |= {"problems": problems, "troubles": [to_json(Note(message=SLOW))]}
+    sync.barrier = {**SETTLED, "problems": problems}
+    return sync
+
+
+def assert_told_once(said: str) -> None:
+    assert said.count(FAR) == 1
+    assert said.count(SLOW) == 1
+
+
+def test_a_detached_up_tells_what_is_not_synced(work: FakeWorkspace, partly: FakeSync) -> None:
+    assert partly.state["problems"]
+    assert flow.up(work, detach=True) == 0
+    assert_told_once(work.kept.said)
+    assert flow.up(work, detach=True) == 0
+    assert "already up" in work.kept.said
+    assert work.kept.said.count(FAR) == 2
+
+
+def test_who_follows_the_saves_is_told_once_what_is_not_synced(
+    work: FakeWorkspace, partly: FakeSync
+) -> None:
+    result = in_a_thread(lambda: flow.up(work, detach=False))
+    for _ in range(2000):
+        if FAR in work.kept.said:
+            break
+        time.sleep(0.01)
+    (work.settings.state_folder / ENVIRONMENT_FILE).unlink()
+    partly.stop()
+    assert result() == 0
+    assert_told_once(work.kept.said)
+
+
+def test_status_tells_what_is_not_synced_and_is_no_failure(
+    up: FakeWorkspace, partly: FakeSync
+) -> None:
+    assert flow.status(up, as_json=False) == 0
+    assert partly.asked == ["status"]
+    assert_told_once(up.kept.data.getvalue())
+
+
+def test_a_test_run_is_told_first_what_is_not_synced(
+    up: FakeWorkspace, partly: FakeSync, runner: FakePytest
+) -> None:
+    said: list[str] = []
+    runner.meanwhile = lambda _: said.append(up.kept.said)
+    assert flow.test(up, flow.TestRequest()) == 0
+    assert partly.asked == ["status"]
+    assert_told_once(said[0])
+
+
+def test_a_test_run_that_brings_the_environment_up_tells_it_once(
+    work: FakeWorkspace, partly: FakeSync, runner: FakePytest
+) -> None:
+    assert flow.ci(work, junit="") == 0
+    assert partly.state["problems"]
+    assert len(runner.commands) == 1
+    assert_told_once(work.kept.said)
+
+
+def test_a_deploy_tells_what_is_not_synced(
+    tmp_path: Path, cluster: ClusterFake, partly: FakeSync
+) -> None:
+    work = FakeWorkspace.of(tmp_path, cluster)
+    flow.deploy(work)
+    assert partly.state["problems"]
+    assert_told_once(work.kept.said)
+
+
+def test_below_the_import_errors_stands_what_is_not_synced(
+    up: FakeWorkspace, partly: FakeSync
+) -> None:
+    assert flow.dags_errors(up, as_json=False) == 0
+    assert partly.asked == ["barrier"]
+    assert FAR in up.kept.data.getvalue()
 
 
 # --- looking --------------------------------------------------------------------------------------
@@ -1406,7 +1493,7 @@ def test_deploy_leaves_the_environment_once_its_dags_are_parsed(
 ) -> None:
     flow.deploy(FakeWorkspace.of(tmp_path, cluster))
     assert cluster.verbs == [*BRING_UP, "leave"]
-    assert sync.asked == ["barrier", "barrier"]
+    assert sync.asked == ["barrier", "status", "barrier"]
 
 
 def test_a_deploy_whose_dags_are_not_parsed_in_time_is_a_failure_that_leaves_nothing_here(

@@ -287,6 +287,9 @@ def test_an_exhausted_limit_is_reported_once_and_the_folder_scanned_often(
     assert watcher.interval == POLL
     assert len(notes) == 1
     assert "sysctl" in notes[0]
+    assert watcher.standing == notes[0]
+    watcher.stop()
+    assert watcher.standing == ""
 
 
 def test_a_limit_that_a_new_folder_reaches_is_reported_too(tmp_path: Path, hints: Counted) -> None:
@@ -374,7 +377,7 @@ def test_a_file_system_inside_the_folder_is_watched_or_scanned_often_unless_it_i
     assert watcher.watch(RULES) is False
     assert not watcher.is_elsewhere()
     assert watcher.watch(RULES) is True
-    assert (watcher.interval, notes) == (CHECK, [])
+    assert (watcher.interval, notes, watcher.standing) == (CHECK, [], "")
     places.append(SimpleNamespace(mountpoint=str(tmp_path / "share"), fstype="9p"))
     assert watcher.is_elsewhere()
     assert watcher.watch(RULES) is False
@@ -382,6 +385,11 @@ def test_a_file_system_inside_the_folder_is_watched_or_scanned_often_unless_it_i
     assert watcher.watch(RULES) is False
     assert watcher.interval == POLL
     assert str(tmp_path / "share") in notes[0]
+    assert watcher.standing == notes[0]
+    places.pop()
+    assert watcher.is_elsewhere()
+    watcher.watch(RULES)
+    assert (watcher.interval, watcher.standing) == (CHECK, "")
     watcher.stop()
 
 

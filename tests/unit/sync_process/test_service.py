@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.unit.fakes import environment
 from tests.unit.sync_process.test_failing_pods import pod as looping_pod
 from windsock import events
 from windsock.errors import DeadlineExceeded, EnvironmentFailure
-from windsock.json_lines import Client, encode
+from windsock.json_lines import Client, decode, encode
 from windsock.sync.protocol import StoreBusy
 from windsock.sync.scan import Difference, Entry, Tree
 from windsock.sync_process import failing_pods
@@ -30,6 +31,7 @@ from windsock.sync_process.settings import VARIABLE, PodSettings, ServiceSetting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+EVENTS_PAGE = (Path(__file__).parents[3] / "docs/events.md").read_text(encoding="utf-8")
 ANNA = StoreBusy({"client": "anna@laptop#1", "since": 0.0})
 
 text = st.text()
@@ -95,6 +97,7 @@ class FakeAttempt:
         self.timeouts: list[float] = []
         self.told: list[list[str]] = []
         self.session = self
+        self.notes: list[str] = []
 
     def run(self) -> None:
         if self.takes_over:
@@ -174,6 +177,26 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def test_a_barrier_ends_when_airflow_has_what_is_on_disk(rig: Rig) -> None:
     assert rig.client.barrier(timeout=20).snapshot == "s1"
+
+
+def test_a_barrier_answers_what_its_page_says(rig: Rig, tmp_path: Path) -> None:
+    rig.attempt.on_event(events.NotSynced(path="far.py", reason="it leads outside"))
+    assert rig.client.barrier(timeout=20).problems == {"far.py": "it leads outside"}
+    with Client(tmp_path / "control.sock", timeout=20) as peer:
+        peer.send(encode({"request": "barrier", "timeout": 20}))
+        answer = decode(next(peer.lines()))
+    assert answer is not None
+    [row] = [line for line in EVENTS_PAGE.splitlines() if line.startswith("| `barrier` |")]
+    assert re.findall("`([^`]+)`", row.split(" | ")[2]) == list(answer)
+
+
+def test_a_note_that_holds_is_told_to_who_comes_later(rig: Rig) -> None:
+    rig.attempt.notes = ["virtiofs reports no changes: /dags is scanned every second"]
+    assert rig.client.status()["troubles"] == [
+        events.to_json(events.Note(message=rig.attempt.notes[0]))
+    ]
+    rig.attempt.notes = []
+    assert rig.client.status()["troubles"] == []
 
 
 def test_a_barrier_does_not_pass_over_plugins_that_could_not_be_loaded(rig: Rig) -> None:

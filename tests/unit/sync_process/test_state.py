@@ -199,6 +199,19 @@ def test_every_trouble_is_published_and_shown(rig: Rig) -> None:
     ]
 
 
+def test_the_summary_counts_what_is_not_synced_and_saves_still_count_as_healthy(rig: Rig) -> None:
+    rig.take(caught_up("old"), settled("old"))
+    assert rig.state.as_json()["summary"] == "sync: in step with the folder; 0 DAGs parsed"
+    rig.take(events.NotSynced(path="x.sock", reason="a socket"))
+    told = "sync: in step with the folder, but 1 path is not synced; 0 DAGs parsed"
+    assert rig.state.as_json()["summary"] == told
+    rig.take(events.NotSynced(path="far.py", reason="it leads outside"))
+    assert "but 2 paths are not synced" in rig.state.as_json()["summary"]
+    assert rig.state.as_json()["healthy"] is True
+    rig.take(events.SyncedAgain(path="x.sock"), events.SyncedAgain(path="far.py"))
+    assert "not synced" not in rig.state.as_json()["summary"]
+
+
 def test_the_first_connection_is_no_news() -> None:
     assert Rig().take(connected("old")).published == []
 

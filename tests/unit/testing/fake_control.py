@@ -20,6 +20,7 @@ class FakeControl:
         self.holds: list[tuple[str, str]] = []
         self.troubles: list[dict[str, Any]] = []
         self.pods: list[TaskPod] = []
+        self.problems: dict[str, str] = {}
 
     def used(self) -> dict[str, list[str]]:
         return self._used
@@ -27,7 +28,8 @@ class FakeControl:
     def barrier(self, *, timeout: float) -> ParsedSnapshot:
         self.barriers.append(timeout)
         known = tuple(sorted(self._fake.dags))
-        return ParsedSnapshot(snapshot="tree", errors=dict(self._fake.import_errors), dags=known)
+        errors = dict(self._fake.import_errors)
+        return ParsedSnapshot(snapshot="tree", errors=errors, dags=known, problems=self.problems)
 
     def status(self) -> dict[str, Any]:
         return {"troubles": self.troubles}

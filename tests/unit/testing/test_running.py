@@ -180,6 +180,17 @@ def test_an_unknown_dag_names_near_ones_and_files_with_errors(
     )
 
 
+def test_an_unknown_dag_names_what_is_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path, FakeDag("sales"))
+    bench.control.problems = {"far.py": "it leads outside"}
+    with pytest.raises(DagError, match="there is no DAG 'far'") as caught:
+        bench.airflow.run("far")
+    assert caught.value.hint == "There are: sales.\nfar.py is not synced: it leads outside"
+
+
 def test_a_dag_whose_file_lost_it_is_unknown(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeDag("sales", stale=True), FakeDag("stock"))
     with pytest.raises(DagError, match="there is no DAG 'sales'"):
