@@ -271,6 +271,40 @@ def test_up_in_the_foreground_that_is_killed_leaves_its_environment_usable(spare
     assert_in_step(spare)
 
 
+def test_what_is_not_synced_before_up_is_told_by_whatever_comes_later(spare: Project) -> None:
+    assert spare.invoke("down").returncode == 0
+    folder = Folder(spare)
+    (spare.home / "far.py").write_text(dag_source("far"))
+    (spare.dags / "far.py").symlink_to(spare.home / "far.py")
+    os.mkfifo(spare.dags / "pipe")
+    Path(os.fsdecode(os.fsencode(spare.dags) + b"/caf\xe9.py")).write_text(dag_source("cafe"))
+    told = [
+        "/dags/far.py is not synced: it is a link that leads outside the folder",
+        "/dags/pipe is not synced: it is no file",
+        r"/dags/caf\xe9.py is not synced: its name is not UTF-8",
+    ]
+    try:
+        up = spare.up()
+        assert [up.stderr.count(line) for line in told] == [1, 1, 1], up.stderr
+        status = spare.invoke("status")
+        assert status.returncode == 0, status.stdout
+        assert [status.stdout.count(line) for line in told] == [1, 1, 1], status.stdout
+        assert "in step with the folder, but 3 paths are not synced" in status.stdout
+
+        folder.write(".windsockignore", b"caf\xe9.py\n")
+        folder.settle()
+        with spare.start("sync") as terminal:
+            for line in [*told, "/dags/.windsockignore is not synced: the rules stay as they were"]:
+                terminal.wait_for(re.escape(line))
+            terminal.interrupt()
+            assert terminal.end() == 0, terminal.text()
+    finally:
+        folder.restore()
+        (spare.home / "far.py").unlink()
+    assert_in_step(spare)
+    assert "not synced" not in spare.invoke("status").stdout
+
+
 # --- the disk -------------------------------------------------------------------------------------
 
 

@@ -67,6 +67,23 @@ def test_a_save_in_it_is_seen_without_being_asked_for(rig: Rig, include: Path) -
         wait_until(lambda: synced(rig, include), "the save")
 
 
+def test_that_saves_in_it_are_noticed_late_is_told_and_stands_as_long_as_it_holds(
+    rig: Rig, include: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.write("a.py", "a")
+    (include / "prices.py").write_text("one")
+    monkeypatch.setattr(
+        "windsock.sync.watch.silent_file_system",
+        lambda root: "virtiofs reports no changes" if root == include else "",
+    )
+    with rig.running(further={"include": include}) as session:
+        session.request_scan()
+        [note] = rig.of(events.Note)
+        assert str(include) in note.message
+        assert session.notes == [note.message]
+    assert session.notes == []
+
+
 def test_what_has_its_name_in_the_dag_folder_is_left_out_and_told(rig: Rig, include: Path) -> None:
     rig.write("a.py", "a")
     rig.write("include/mine.py", "hidden")
