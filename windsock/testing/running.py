@@ -320,7 +320,7 @@ class RunningAirflow:
             error = explain(traceback, places=self.places, path=file)
             place = error.place or self.places.shown(file)
             hint.append(f"{place} does not import: {error.headline}")
-        hint += all_unsynced(settled.problems, places=self._places)
+        hint += all_unsynced(settled.problems, places=self.places)
         return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
 
     def _names(self, file: str, dag_id: str) -> bool:
