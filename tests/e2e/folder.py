@@ -135,7 +135,7 @@ class Folder:
         """Delete files or folders."""
         for name in names:
             path = self.path / name
-            if path.is_dir() and not path.is_symlink():
+            if not path.is_symlink() and path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()

@@ -99,7 +99,7 @@ def dag_files(folder: Path) -> set[str]:
 def clear(folder: Path) -> None:
     """Remove all but the file that is always there: an empty folder halts the sync."""
     for path in list(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
+        if not path.is_symlink() and path.is_dir():
             shutil.rmtree(path)
         elif path.name != "tiny.py":
             path.unlink()
