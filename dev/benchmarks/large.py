@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from dev.benchmarks.observer import Observer
 from dev.benchmarks.peers import STOCK, Peer
 from dev.benchmarks.reload import Bench
 from dev.benchmarks.report import OURS, Machine, Measurement, Report, Target
+from windsock.events import Event, Parsing, Sent
 from windsock.sync_process.control import ControlClient
 from windsock.targets.versions import airflow_version
 
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 FIRST = "files that nobody has parsed → all listed"
 TOLD = "edit → told"
 UNRELATED = "file that no DAG uses → told"
+STEPS: dict[type[Event], str] = {
+    Sent: "file that no DAG uses → in the store",
+    Parsing: "file that no DAG uses → listed and compared by the dag-processor",
+}
+"""The event that ends a step of such a save → what it is called."""
 STRUCTURE = "edit → new structure"
 REST = "at rest: CPU of the dag-processor and the sync"
 
@@ -91,20 +98,33 @@ def _measure_ours(bench: Bench, ours: BenchEnvironment, files: int) -> None:
                 client.barrier(timeout=60)
                 random_pause(observer, longest=0.3)
 
-            saves = _Saves(folder, terminal)
+            saves = _Saves(folder, terminal, client)
             for what, save in ((TOLD, saves.edit), (UNRELATED, saves.unrelated)):
                 bench.say(f"windsock: {what}, {bench.rounds} times")
                 samples, failures = repeat(save, times=bench.rounds, between=between)
                 _add(bench, what, OURS, samples, "s", failures)
+            for kind, what in STEPS.items():
+                _add(bench, what, OURS, tuple(saves.steps[kind]), "s")
 
 
 class _Saves:
-    """Saves in our folder, timed until the terminal has told what came of them."""
+    """Saves in our folder, timed until the terminal has told what came of them.
 
-    def __init__(self, folder: Folder, terminal: Terminal) -> None:
+    Attributes:
+        steps: Event → seconds from a save of a file that no DAG uses until it came.
+    """
+
+    def __init__(self, folder: Folder, terminal: Terminal, client: ControlClient) -> None:
+        self.steps: dict[type[Event], list[float]] = {kind: [] for kind in STEPS}
         self._folder = folder
         self._terminal = terminal
         self._numbers = itertools.count()
+        self._came: dict[type[Event], float] = {}
+        threading.Thread(target=self._listen, args=(client,), daemon=True).start()
+
+    def _listen(self, client: ControlClient) -> None:
+        for event in client.attach():
+            self._came.setdefault(type(event), time.monotonic())
 
     def edit(self) -> float:
         """A DAG gets another task."""
@@ -113,8 +133,13 @@ class _Saves:
 
     def unrelated(self) -> float:
         """A file that no DAG uses changes."""
+        self._came.clear()
+        since = time.monotonic()
         self._folder.save("notes.txt", f"{next(self._numbers)}\n")
-        return self._until_told("notes")
+        seconds = self._until_told("notes")
+        for kind, samples in self.steps.items():  # All came before the terminal's line.
+            samples.append(self._came[kind] - since)
+        return seconds
 
     def _until_told(self, name: str) -> float:
         since = time.monotonic()

@@ -51,7 +51,8 @@ class Entry:
     def _make(self, place: Path) -> None:
         match self.kind:
             case "file":
-                place.write_bytes(self.content)
+                with place.open("xb") as file:  # To open a FIFO of that name would wait for ever.
+                    file.write(self.content)
             case "link":
                 place.symlink_to(os.fsdecode(self.content))
             case "fifo":
