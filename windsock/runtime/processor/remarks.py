@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -134,7 +136,8 @@ class Remarks:
     def _imported_words(self, folder: Path, parses: Mapping[str, Parsed]) -> set[bytes]:
         """The words of all imports of DAG files; some only run with a task: no parse uses them.
 
-        What comes from elsewhere has no words that name a file of the folder, but for the first.
+        What is not at the top of the folder may be below it, by a path that the DAG file adds: then
+        the first word names it. What is installed is not below it.
         """
         by_first: dict[bytes, set[bytes]] = {}
         for parse in parses.values():
@@ -142,7 +145,11 @@ class Remarks:
             for first, words in found.items():
                 by_first.setdefault(first, set()).update(words)
         return set().union(
-            *(words if _is_here(folder, first) else {first} for first, words in by_first.items())
+            *(
+                words if _is_here(folder, first) else {first}
+                for first, words in by_first.items()
+                if _is_here(folder, first) or not _is_installed(first.decode(errors="replace"))
+            )
         )
 
 
@@ -151,6 +158,15 @@ def _is_here(folder: Path, first: bytes) -> bool:
     name = first.decode(errors="replace")
     here = folder.joinpath(name).is_dir() or is_file(folder / f"{name}.py")
     return here or name in {"", "dags"}
+
+
+@cache
+def _is_installed(name: str) -> bool:
+    """Whether a module comes from Python or a package: `airflow`, in every DAG file."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # Nothing, or what is no name.
+        return False
 
 
 def _of_source(

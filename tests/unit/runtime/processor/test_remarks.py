@@ -99,6 +99,16 @@ class Unread(tuple[str, ...]):
         raise AssertionError
 
 
+def test_a_file_that_is_called_like_a_package_is_told(folder: Folder) -> None:
+    folder.save(
+        "first.py", "import json\nimport helper\n" + UNCALLED + "sales()\n", dags={"sales": ()}
+    )
+    for name in ("team/json.py", "team/helper.py"):
+        folder.save(name)
+    folder.listing = Listing(left_out={f"team/{name}.py": "why" for name in ("json", "helper")})
+    assert [name for name, _, _ in folder.told()] == ["team/json.py"]
+
+
 def test_uses_are_only_looked_at_if_a_saved_file_is_silent(folder: Folder) -> None:
     folder.save("sales.py", dags={"sales": 1}, used=Unread(("lib.py",)))
     assert folder.told() == []
