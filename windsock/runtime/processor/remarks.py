@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from windsock.events import FileWarning
+from windsock.runtime.processor.outside import installed_folders
 from windsock.runtime.processor.reasons import imported_words, no_dag
 from windsock.runtime.processor.texts import storable
 from windsock.runtime.store import is_file
@@ -136,8 +137,8 @@ class Remarks:
     def _imported_words(self, folder: Path, parses: Mapping[str, Parsed]) -> set[bytes]:
         """The words of all imports of DAG files; some only run with a task: no parse uses them.
 
-        What is not at the top of the folder may be below it, by a path that the DAG file adds: then
-        the first word names it. What is installed is not below it.
+        What is installed is no file of the folder: Python finds it first. What is not at the top of
+        the folder may be deeper, by a path that the DAG file adds: then the first word names it.
         """
         by_first: dict[bytes, set[bytes]] = {}
         for parse in parses.values():
@@ -148,7 +149,7 @@ class Remarks:
             *(
                 words if _is_here(folder, first) else {first}
                 for first, words in by_first.items()
-                if _is_here(folder, first) or not _is_installed(first.decode(errors="replace"))
+                if not _is_installed(first.decode(errors="replace"))
             )
         )
 
@@ -164,9 +165,13 @@ def _is_here(folder: Path, first: bytes) -> bool:
 def _is_installed(name: str) -> bool:
     """Whether a module comes from Python or a package: `airflow`, in every DAG file."""
     try:
-        return importlib.util.find_spec(name) is not None
+        found = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # Nothing, or what is no name.
         return False
+    if found is None:
+        return False
+    place = found.origin or next(iter(found.submodule_search_locations or ()), "")
+    return place in {"built-in", "frozen"} or place.startswith(installed_folders())
 
 
 def _of_source(
