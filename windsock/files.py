@@ -20,12 +20,16 @@ BOMS = (
 )
 """Byte order mark → the encoding that it stands for."""
 
+LARGEST_BYTES = 16 * 1024**2
+"""Of a file that a person wrote."""
+
 
 def content(path: Path) -> bytes:
     """The bytes of a file that a person wrote.
 
     Raises:
-        OSError: It cannot be read, or is no file. A FIFO would be waited for.
+        OSError: It cannot be read, is no file, or is larger than a person writes. A FIFO would be
+            waited for, and `/dev/zero` has no end.
     """
 
     def without_waiting(name: str, flags: int) -> int:
@@ -35,7 +39,10 @@ def content(path: Path) -> bytes:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISBLK(mode):
             raise OSError("it is no file")
-        return file.read()
+        data = file.read(LARGEST_BYTES + 1)
+    if len(data) > LARGEST_BYTES:
+        raise OSError(f"it is larger than {LARGEST_BYTES // 1024**2} MiB")
+    return data
 
 
 def decoded(data: bytes) -> str:

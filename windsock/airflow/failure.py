@@ -36,6 +36,10 @@ MOST_TASKS = 5
 _LONGEST_VALUE = 60
 _NO_EXCEPTION = "it ended without an exception: its log says more"
 _NO_LOG = "Airflow has no log of it"
+_FAILED = "Task failed with exception"
+_EXITED = ("Task exited", "Process exited abnormally")
+"""What `airflow.sdk.execution_time` says of a task that raised, and of one that ended otherwise."""
+_LONGEST_LINE = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ def explain_failure(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Failure:
-    """Ask Airflow why a run failed.
+    """Ask Airflow why a run failed, or why tasks did of one that succeeded all the same.
 
     Args:
         airflow: Where it ran.
@@ -111,6 +115,8 @@ def explain_failure(
         for item in airflow.task_instances(run.dag_id, run.run_id)
         if item.state == "failed" and item.try_number
     ]
+    if run.state == "success" and not failed:
+        return Failure(tasks=(), left_out=0, since_green=(), green_run="")
     failed.sort(key=lambda item: item.ended.timestamp() if item.ended else 0.0)
     until = clock() + LOG_SETTLING
     tasks = []
@@ -138,24 +144,29 @@ def explain_failure(
 
 def log_text(lines: Sequence[LogLine], places: Places) -> list[str]:
     """Lines of a log as a person reads them, with paths of the author's files."""
-    return [places.in_text(text) for line in lines for text in line.text().splitlines()]
+    return [
+        text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"
+        for line in lines
+        for text in places.in_text(line.text()).splitlines()
+    ]
 
 
 def _failed_task(
     item: TaskInstance, lines: list[LogLine], places: Places, *, log_lines: int
 ) -> FailedTask:
     said = list(without_groups(lines))
-    errors = [index for index, line in enumerate(said) if line.values.get("error_detail")]
-    last = errors[-1] if errors else len(said)
-    details: list[Json] = said[last].values["error_detail"] if errors else []
+    last = _what_ended_it(said)
+    details: list[Json] = said[last].values.get("error_detail") or [] if last < len(said) else []
     frames = ((places.own(file), line) for file, line in raised.places(details))
     place = next((f"{own}:{line}" for own, line in frames if own), "")
     headline = _NO_EXCEPTION if lines else _NO_LOG
-    if critical := [line.event for line in said if line.values.get("level") == "critical"]:
-        # The supervisor's own words: "Process terminated by signal. …"
-        headline = critical[-1].partition(" For more information")[0].partition("\n")[0]
     if details:
-        headline = raised.headline(details[0])
+        headline = places.in_text(raised.headline(details[0]))
+    elif last < len(said):
+        code = said[last].values.get("exit_code")
+        # Or the supervisor's own words: "Process terminated by signal. …"
+        words = said[last].event.partition(" For more information")[0].partition("\n")[0]
+        headline = words if code is None else f"its process ended with exit code {code}"
     return FailedTask(
         task=item.label,
         try_number=item.try_number,
@@ -163,6 +174,23 @@ def _failed_task(
         headline=headline,
         log=tuple(_end_of(log_text(said[:last], places), log_text(said[last:], places), log_lines)),
     )
+
+
+def _what_ended_it(said: Sequence[LogLine]) -> int:
+    """Which line of a log tells what ended the task; the number of lines if none does.
+
+    Airflow's own line comes first. Any other exception may have been handled, or be of a callback.
+    """
+    ways: tuple[Callable[[LogLine], bool], ...] = (
+        lambda line: bool(line.values.get("error_detail")) and line.event == _FAILED,
+        lambda line: line.values.get("level") == "critical",
+        lambda line: "exit_code" in line.values and line.event in _EXITED,
+        lambda line: bool(line.values.get("error_detail")),
+    )
+    for is_end in ways:
+        if found := [index for index, line in enumerate(said) if is_end(line)]:
+            return found[-1]
+    return len(said)
 
 
 def _with_ends(

@@ -65,6 +65,12 @@ def _has_end(lines: list[LogLine]) -> bool:
     return f"{_GROUP}Post Execute" in events and events[-1] == _END_OF_GROUP
 
 
+def _prepares(line: LogLine) -> bool:
+    """Whether a line says no more than that Airflow finds the DAG."""
+    is_news = line.values.get("error_detail") or line.values.get("level") not in {"info", "debug"}
+    return line.values.get("logger") in _PREPARING and not is_news
+
+
 def without_groups(lines: list[LogLine]) -> Iterator[LogLine]:
     """What a person reads: without the marks by which Airflow's UI folds lines.
 
@@ -79,6 +85,6 @@ def without_groups(lines: list[LogLine]) -> Iterator[LogLine]:
             group = ""
         elif not (
             (group.startswith("Log message source") and "timestamp" not in line.values)
-            or (group == "Pre Execute" and line.values.get("logger") in _PREPARING)
+            or (group == "Pre Execute" and _prepares(line))
         ):
             yield line

@@ -140,12 +140,12 @@ def _of_a_queued_run(airflow: Airflow, dag: Dag, run: DagRun) -> Iterator[Reason
         for other in airflow.runs(dag.dag_id, states=("running",))
         if other.run_id != run.run_id
     ]
-    if dag.max_active_runs and len(holders) >= dag.max_active_runs:
+    if dag.max_active_runs is not None and len(holders) >= dag.max_active_runs:
+        by = f", held by {some(holders)}" if holders else ": none ever starts"
         yield Reason(
             code="max-active-runs",
-            message=f"{dag.dag_id} allows {dag.max_active_runs} active runs "
-            f"(max_active_runs), held by {some(holders)}",
-            hint="Wait for its end, or mark it failed in the UI.",
+            message=f"{dag.dag_id} allows {dag.max_active_runs} active runs (max_active_runs){by}",
+            hint="Wait for its end, or mark it failed in the UI." if holders else "Raise it.",
             held_by=tuple(f"{dag.dag_id} {holder}" for holder in holders),
         )
 

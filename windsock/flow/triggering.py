@@ -18,6 +18,7 @@ from windsock.errors import (
 from windsock.flow.workspace import airflow_client
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.run_reasons import FAILING, RunReasons
+from windsock.terminal.missing_dag import broken_dag, missing_dag
 
 if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from windsock.airflow.records import DagRun
     from windsock.airflow.waiting import Reason
     from windsock.flow.workspace import Workspace
-    from windsock.model import Environment
+    from windsock.model import Environment, ParsedSnapshot
     from windsock.terminal.console import Console
+    from windsock.terminal.places import Places
 
 
 def dags_trigger(
@@ -42,8 +44,9 @@ def dags_trigger(
     configuration = _json_object(conf)
     deadline = time.monotonic() + timeout
     control = ControlClient(environment.control_socket)
-    control.barrier(timeout=timeout)
+    settled = control.barrier(timeout=timeout)
     client = airflow_client(environment)
+    _check(client, dag_id, settled, work.places(environment))
     run = _trigger(client, dag_id, configuration)
     # Also without --wait: the sync process pauses the DAG again when the run has ended.
     try:
@@ -71,15 +74,28 @@ def dags_trigger(
     if held:
         with contextlib.suppress(WindsockError):  # The sync process tries it again.
             control.release(dag_id, run.run_id)
-    failure = None
-    if run.state != "success":
-        failure = _explain(work, client, run, environment, known)
+    # A run may succeed although tasks failed: what comes after them did not mind.
+    failure = _explain(work, client, run, environment, known)
     if as_json:
-        explained = {"failure": failure.as_json()} if failure else {}
+        explained = {"failure": failure.as_json()} if failure and failure.tasks else {}
         work.console.json({**answer, "state": run.state, **explained})
     else:
         _show_end(work.console, run, failure, url=url)
     return 0 if run.state == "success" else DagError.exit_code
+
+
+def _check(client: Airflow, dag_id: str, settled: ParsedSnapshot, places: Places) -> None:
+    """Raise, with the cause, if Airflow has no such DAG of what is on disk."""
+    from windsock.airflow.api import NotFound  # noqa: PLC0415 - as in `airflow_client`
+
+    dag = None
+    with contextlib.suppress(NotFound):
+        dag = client.dag(dag_id)
+    if dag is None or dag.stale:
+        known = (each.dag_id for each in client.dags())
+        raise missing_dag(dag_id, known, settled, places=places)
+    if dag.file in settled.errors:
+        raise broken_dag(dag_id, dag.file, settled.errors[dag.file], places=places)
 
 
 def _trigger(client: Airflow, dag_id: str, configuration: dict[str, Any]) -> DagRun:
@@ -178,7 +194,7 @@ def _explain(
     environment: Environment,
     known: RunReasons,
 ) -> Failure | None:
-    """Why a run failed; None if Airflow does not say."""
+    """Why tasks of a run failed; None if Airflow does not say."""
     from windsock.airflow.failure import (  # noqa: PLC0415 - httpx only where it is used
         explain_failure,
     )
@@ -199,10 +215,11 @@ def _explain(
 
 def _show_end(console: Console, run: DagRun, failure: Failure | None, *, url: str) -> None:
     if run.state == "success":
-        console.success(f"{run.dag_id}: success")
-        return
-    console.failure(f"{run.dag_id}: {run.state}  {url}")
-    if failure is None:
+        although = ", although tasks failed" if failure and failure.tasks else ""
+        console.success(f"{run.dag_id}: success{although}")
+    else:
+        console.failure(f"{run.dag_id}: {run.state}  {url}")
+    if failure is None or not failure.tasks:
         return
     for task in failure.tasks:
         place = f"{task.place}  " if task.place else ""

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 SHELL_PREFIXES = ("AIRFLOW_VAR_", "AIRFLOW_CONN_")
 """Airflow's own names of variables and connections: of the shell, these alone go to Airflow."""
 
-WINDSOCKS_OWN = ("AIRFLOW_HOME", "PYTHON", "VIRTUAL_ENV", "WINDSOCK_")
+WINDSOCKS_OWN = (
+    *("AIRFLOW_CONFIG", "AIRFLOW_HOME", "AIRFLOW_TEST_MODE"),
+    *("PYTHON", "VIRTUAL_ENV", "WINDSOCK_"),
+)
 """What the names of variables begin with that windsock alone sets for Airflow's processes."""
 
 THE_MACHINES = ("HOME", "HOSTNAME", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER")

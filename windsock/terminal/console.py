@@ -77,6 +77,7 @@ class Console:
         self.line(text, "detail")
 
     def _print(self, *parts: tuple[str, str]) -> None:
+        parts = tuple((printable(text), style) for text, style in parts)
         if self._status.isatty():
             self._screen.print_line(*parts)
         else:
@@ -93,7 +94,7 @@ class Console:
         """Print a table of status; each row is an outcome, one of `MARKS`, and its cells."""
         self._status.write(
             self._screen.columns(
-                [[_mark(outcome), (first, "")], *([(cell, "")] for cell in others)]
+                [[_mark(outcome), (first, "")], *([(printable(cell), "")] for cell in others)]
                 for outcome, (first, *others) in rows
             )
         )
@@ -102,7 +103,7 @@ class Console:
     def table(self, rows: Iterable[Sequence[str]]) -> None:
         """Print a table of data to stdout."""
         screen = _screen(self._data)
-        self._data.write(screen.columns([[(cell, "")] for cell in row] for row in rows))
+        self._data.write(screen.columns([[(printable(cell), "")] for cell in row] for row in rows))
         self._data.flush()
 
     def write(self, text: str) -> None:
@@ -195,6 +196,18 @@ class Step:
     def progress(self, text: str) -> None:
         """Show what the step is doing now."""
         self.doing = text
+
+
+_CONTROLS = {
+    number: f"\\x{number:02x}"
+    for number in (*range(32), *range(127, 160))
+    if chr(number) not in "\n\t"
+}
+
+
+def printable(text: str) -> str:
+    """A text that changes nothing on a terminal but what it says: authors' errors hold anything."""
+    return text.translate(_CONTROLS)
 
 
 def _mark(outcome: str) -> tuple[str, str]:

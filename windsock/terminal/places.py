@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NO_PATH_BEFORE = r"(?<![\w.~/-])"
 """A folder's path in a text begins here; else `/srv/dags/` would be found in `/old/srv/dags/`."""
 
-_SNAPSHOT = "/snapshots/[0-9a-f]{32}/"
+_SNAPSHOT = "/(?:snapshots/[0-9a-f]{32}|store/current)/"
 _IN_A_SNAPSHOT = re.compile(f".*{_SNAPSHOT}")
 _OF_A_SNAPSHOT = rf"""((?<=")/[^"\n]*?|(?<=')/[^'\n]*?|{_NO_PATH_BEFORE}/[^\s"']*?){_SNAPSHOT}"""
 """In a text a path in quotes may have spaces. The store is where the task ran, maybe in a pod."""

@@ -7,7 +7,6 @@ traceback. Runs are named after the test and cleaned up when it ends.
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
 import uuid
@@ -24,9 +23,8 @@ from windsock.errors import (
 )
 from windsock.sync_process import run_reasons
 from windsock.sync_process.run_reasons import RunReasons
-from windsock.terminal.import_error import explain
+from windsock.terminal.missing_dag import broken_dag, missing_dag
 from windsock.terminal.places import Places
-from windsock.terminal.unsynced import all_unsynced
 from windsock.testing.runs import Run
 
 if TYPE_CHECKING:
@@ -297,7 +295,7 @@ class RunningAirflow:
         settled = self._control.barrier(timeout=self._patience)
         dag = self._listed(dag_id, settled)
         if dag.file in settled.errors:
-            raise self._broken(dag_id, dag.file, settled.errors[dag.file])
+            raise broken_dag(dag_id, dag.file, settled.errors[dag.file], places=self.places)
         return dag
 
     def _listed(self, dag_id: str, settled: ParsedSnapshot) -> Dag:
@@ -306,34 +304,7 @@ class RunningAirflow:
         with suppress(NotFound):
             dag = self.api.dag(dag_id)
         if dag is None or dag.stale:
-            raise self._unknown(dag_id, settled)
+            known = (each.dag_id for each in self.api.dags())
+            why = missing_dag(dag_id, known, settled, places=self.places)
+            raise DagError(why.message, why.hint)
         return dag
-
-    def _unknown(self, dag_id: str, settled: ParsedSnapshot) -> DagError:
-        for file, traceback in sorted(settled.errors.items()):
-            if self._names(file, dag_id):
-                return self._broken(dag_id, file, traceback)
-        known = sorted({*settled.dags, *(dag.dag_id for dag in self.api.dags())})
-        near = difflib.get_close_matches(dag_id, known, 3)
-        hint = [f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(known)}."]
-        for file, traceback in sorted(settled.errors.items()):
-            error = explain(traceback, places=self.places, path=file)
-            place = error.place or self.places.shown(file)
-            hint.append(f"{place} does not import: {error.headline}")
-        hint += all_unsynced(settled.problems, places=self.places)
-        return DagError(f"there is no DAG {dag_id!r}", "\n".join(hint))
-
-    def _names(self, file: str, dag_id: str) -> bool:
-        """Whether a DAG file contains the id: then the file most likely defines the DAG."""
-        try:
-            text = (self.dags_folder / file).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return False
-        return re.search(rf"\b{re.escape(dag_id)}\b", text) is not None
-
-    def _broken(self, dag_id: str, file: str, traceback: str) -> DagError:
-        error = explain(traceback, places=self.places, path=file)
-        shown = self.places.shown(file)
-        lines = [f"{error.place or shown}  {error.headline}", *error.details, error.remedy]
-        hint = "\n".join(line for line in lines if line)
-        return DagError(f"{dag_id}: its file {shown} does not import", hint)

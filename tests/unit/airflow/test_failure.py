@@ -285,6 +285,50 @@ def test_a_task_that_was_killed_is_headed_by_the_words_of_its_supervisor() -> No
     assert task.headline == words
 
 
+def test_the_exception_that_ended_the_task_heads_it_not_one_that_came_after() -> None:
+    own = raised((f"{SNAPSHOT}/sales.py", 8), value="the task's own")
+    callback = raised((f"{SNAPSHOT}/sales.py", 3), value="the callback's")
+    callback["event"] = "Failed to run task callback"
+    [task] = explain(failing(own, callback)).tasks
+    assert (task.place, task.headline) == (
+        "/home/ann/dags/sales.py:8",
+        "ValueError: the task's own",
+    )
+    assert "the callback's" in "\n".join(task.log)
+
+
+@pytest.mark.parametrize("event", ["Task exited", "Process exited abnormally"])
+def test_a_process_that_ended_by_itself_says_its_exit_code(event: str) -> None:
+    handled = {**raised((f"{SNAPSHOT}/sales.py", 3)), "event": "handled, harmless"}
+    [task] = explain(failing(handled, line_of(event, level="error", exit_code=9))).tasks
+    assert (task.place, task.headline) == ("", "its process ended with exit code 9")
+
+
+def test_a_line_of_any_length_is_cut() -> None:
+    [task] = explain(failing(line_of("x" * 3_000_000))).tasks
+    assert len("".join(task.log)) < 3000
+
+
+def test_tasks_that_failed_in_a_run_that_succeeded_are_explained_too() -> None:
+    task = FakeTask("load", state="failed", log=[raised((f"{SNAPSHOT}/sales.py", 1))])
+    found = explain(FakeAirflow(FakeDag("sales", tasks=[task, FakeTask("after")])))
+    assert [each.task for each in found.tasks] == ["load"]
+    assert explain(FakeAirflow(FakeDag("sales", tasks=[FakeTask("load")]))).tasks == ()
+
+
+def test_what_airflow_says_of_an_error_before_the_task_begins_is_told() -> None:
+    fake = failing(
+        line_of("::group::Pre Execute"),
+        line_of("Filling up the DagBag", logger="task"),
+        line_of("Task failed with exception", logger="task", level="error",
+                error_detail=[{"exc_type": "ValueError", "exc_value": "pre", "frames": []}]),
+        line_of("::endgroup::"),
+    )  # fmt: skip
+    [task] = explain(fake).tasks
+    assert task.headline == "ValueError: pre"
+    assert "DagBag" not in "\n".join(task.log)
+
+
 MISMATCH = (
     "Executor K reported that the task instance <TaskInstance: x> finished with state failed, but "
     "the task instance's state attribute is queued. Learn more: https://airflow.invalid/x#y"

@@ -136,6 +136,15 @@ def test_the_run_that_holds_the_slot_is_named() -> None:
     assert reason.as_json()["code"] == "max-active-runs"
 
 
+def test_a_dag_that_allows_no_run_says_so() -> None:
+    fake = FakeAirflow(FakeDag("sales", max_active_runs=0))
+    api = fake.client()
+    api.trigger("sales", run_id="r")
+    fake._look = lambda identity: fake.runs[identity]  # type: ignore[method-assign] # time stands still
+    [reason] = reasons(api, "sales", "r")
+    assert reason.message == "sales allows 0 active runs (max_active_runs): none ever starts"
+
+
 def test_a_scheduler_that_is_away_comes_first() -> None:
     fake = FakeAirflow(FakeDag("sales", tasks=[RUNS], looks=10**9))
     fake.health["scheduler"]["status"] = "unhealthy"

@@ -951,6 +951,28 @@ def test_a_run_that_is_not_over_in_time_is_explained_and_stays_held(
     assert "release" not in sync.asked
 
 
+def test_a_dag_that_is_not_there_says_why(
+    up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
+) -> None:
+    with pytest.raises(ConfigurationError, match="no DAG 'sale'") as told:
+        trigger(up, "sale")
+    assert "Did you mean sales?" in told.value.hint
+    sync.barrier = {**SETTLED, "errors": {"sales.py": TRACE}}
+    with pytest.raises(DagError, match=r"its file .*sales\.py does not import") as broken:
+        trigger(up)
+    assert "NameError: name 'Parm' is not defined" in broken.value.hint
+    assert not airflow.runs
+
+
+def test_tasks_that_failed_in_a_run_that_succeeded_are_shown(
+    up: FakeWorkspace, airflow: FakeAirflow
+) -> None:
+    airflow.dags["sales"].tasks.append(FakeTask("load", state="failed"))
+    assert trigger(up, wait=True, as_json=False) == 0
+    assert "sales: success, although tasks failed" in up.kept.said
+    assert "load: it ended without" in up.kept.said
+
+
 def test_a_run_that_waits_for_its_pod_says_so(
     up: FakeWorkspace, sync: FakeSync, airflow: FakeAirflow
 ) -> None:

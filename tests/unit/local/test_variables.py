@@ -87,14 +87,14 @@ def test_the_shell_wins(file: Path) -> None:
 def test_what_windsock_sets_itself_has_no_effect_and_is_named(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text(
-        "AIRFLOW_HOME=/usr/local/airflow\nAIRFLOW__CORE__EXECUTOR=X\nA=1\n"
+        "AIRFLOW_HOME=/usr/local/airflow\nAIRFLOW_CONFIG=/x\nAIRFLOW__CORE__EXECUTOR=X\nA=1\n"
         "PATH=/mine:$PATH\nHOME=/root\nPYTHONPATH=/lib\nPATH_OF_EXPORTS=/exports\n"
     )
     shell = {"PATH": "/home/me/bin", "HOME": "/home/me"}
     wanted = ["A", "AIRFLOW__CORE__EXECUTOR", "PATH_OF_EXPORTS"]
     assert list(project_variables(path, shell)) == wanted
     assert ignored(path, shell, own={"AIRFLOW__CORE__EXECUTOR"}) == [
-        *("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "HOME", "PATH", "PYTHONPATH")
+        *("AIRFLOW_CONFIG", "AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "HOME", "PATH", "PYTHONPATH")
     ]
 
 

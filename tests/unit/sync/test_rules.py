@@ -107,6 +107,12 @@ def test_an_ignore_file_that_is_no_file_is_an_error_and_not_waited_for(tmp_path:
         Rules.load(tmp_path)
 
 
+def test_an_ignore_file_without_an_end_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".windsockignore").symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationError, match="cannot be read: it is larger than 16 MiB"):
+        Rules.load(tmp_path)
+
+
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=20))
 def test_any_bytes_are_rules_or_an_error_in_words(

@@ -85,6 +85,14 @@ def test_a_terminal_gets_each_line_as_it_is(text: str, monkeypatch: pytest.Monke
     assert status.getvalue() == f"{text}\n"
 
 
+def test_an_authors_text_changes_nothing_on_the_terminal() -> None:
+    data, status = io.StringIO(), io.StringIO()
+    Console(status=status).failure("a\x1b[2J\x07b\tc")
+    assert status.getvalue() == "✗ a\\x1b[2J\\x07b\tc\n"
+    Console(data=data, status=status).table([["\x1b]0;title\x07"]])
+    assert data.getvalue() == "\\x1b]0;title\\x07\n"
+
+
 def test_a_table_stands_in_columns_without_blanks_at_its_end() -> None:
     data, status = io.StringIO(), io.StringIO()
     console = Console(data=data, status=status)

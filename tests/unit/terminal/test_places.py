@@ -48,6 +48,7 @@ def test_it_is_relative_to_where_the_person_stands(here: str, shown: str) -> Non
         ("/home/me/work/dags2/trade.py", None),
         (f"/srv/a b/store/snapshots/{'0f' * 16}/team/trade.py", "dags/team/trade.py"),
         (f"/store/snapshots/{'0f' * 16}/include/half.py", "shared/half.py"),
+        ("/state/store/current/trade.py", "dags/trade.py"),
         ("/store/snapshots/0f/trade.py", None),
         ("/venv/airflow/models.py", None),
         ("<frozen importlib._bootstrap>", None),
