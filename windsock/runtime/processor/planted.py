@@ -49,7 +49,7 @@ class PlantedFile:
         self._folder = Path(os.devnull)
         self.waits = False
         with contextlib.suppress(OSError):
-            self._folder = Path(tempfile.mkdtemp(prefix="windsock-planted-")).resolve()
+            self._folder = _folder().resolve()
             (self._folder / "planted.py").write_text(SMALL_DAG, encoding="utf-8")
             self.waits = True
         self.path = self._folder / "planted.py"
@@ -93,6 +93,16 @@ class PlantedFile:
     def _forget(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _folder() -> Path:
+    """Where the file is planted: below AIRFLOW_HOME, where one that was killed leaves no litter."""
+    folder = Path(os.environ.get("AIRFLOW_HOME") or os.devnull, "planted")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:  # As in a container that may not write there.
+        return Path(tempfile.mkdtemp(prefix="windsock-planted-"))
+    return folder
 
 
 def become_stock(arguments: Sequence[str], reason: str) -> None:

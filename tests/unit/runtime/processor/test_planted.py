@@ -19,9 +19,21 @@ EMPTY = SimpleNamespace(serialized_dags=[], import_errors=None)
 BROKEN = SimpleNamespace(serialized_dags=[], import_errors={"planted.py": "Traceback\nKeyError: 1"})
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture
 def reasons() -> list[str]:
     return []
+
+
+def test_one_that_was_killed_leaves_its_file_to_the_next(home: Path) -> None:
+    first, second = PlantedFile(lambda _: None), PlantedFile(lambda _: None)
+    assert first.path == second.path == home / "planted" / "planted.py"
+    assert second.waits
 
 
 @pytest.fixture
@@ -93,6 +105,7 @@ def test_without_a_folder_to_plant_it_in_nothing_is_waited_for(
     def refuse(**_: str) -> str:
         raise FileNotFoundError("No usable temporary directory found")
 
+    monkeypatch.delenv("AIRFLOW_HOME")
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     before = signal.getsignal(signal.SIGALRM)
     planted = PlantedFile(reasons.append)
