@@ -163,12 +163,13 @@ without_room()
 """
 
 
-def test_a_run_whose_pod_does_not_start_says_why(deployed: Project) -> None:
+def test_a_run_whose_pod_does_not_start_says_why(deployed: Project, kubectl: Kubectl) -> None:
     (deployed.dags / "pods.py").write_text(PODS)
     done = deployed.invoke("dags.trigger", "without_room", "--wait", "--timeout=20", "--json")
     assert done.returncode == DeadlineExceeded.exit_code, done.stdout + done.stderr
     answer = json.loads(done.stdout)
     deployed.airflow.stop("without_room", answer["run_id"])
+    kubectl.run("delete", "pod", "-l", WORKERS)  # Airflow leaves one that waits for a node.
     [reason] = answer["waiting"]
     assert (reason["code"], reason["tasks"]) == ("pod", ["load"])
     does_not = "does not start: it cannot be scheduled"

@@ -6,6 +6,7 @@ what the tasks before the failing one returned.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from contextlib import suppress
@@ -40,6 +41,7 @@ _FAILED = "Task failed with exception"
 _EXITED = ("Task exited", "Process exited abnormally")
 """What `airflow.sdk.execution_time` says of a task that raised, and of one that ended otherwise."""
 _LONGEST_LINE = 2000
+_MESSAGE = re.compile(r'"message":("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +226,9 @@ def _shortened(text: str) -> str:
     state = re.search(r"the task instance's state attribute is (\w+)", text)
     if state:
         info = text.partition("Extra info: ")[2]
+        if said := _MESSAGE.search(info):  # Kubernetes' own, in the text of a whole HTTP response.
+            info = json.loads(said[1])
+        info = info.strip().partition("\n")[0]
         words = f"its process ended while it was {state[1]}, and reported nothing"
         return f"{words}: {info}" if info else words
     return re.sub(r"(See|Learn more:) https?://\S+", "", text).strip()

@@ -333,6 +333,10 @@ MISMATCH = (
     "Executor K reported that the task instance <TaskInstance: x> finished with state failed, but "
     "the task instance's state attribute is queued. Learn more: https://airflow.invalid/x#y"
 )
+FORBIDDEN = (
+    "(403)\nReason: Forbidden\nHTTP response body: "
+    r'{"kind":"Status","message":"User \"x\" may not","code":403}'
+)
 HEARTBEAT = "Task did not emit heartbeat within time limit (300 seconds) and will be terminated."
 
 
@@ -343,6 +347,10 @@ HEARTBEAT = "Task did not emit heartbeat within time limit (300 seconds) and wil
         (
             f"{MISMATCH} Extra info: out of room",
             "its process ended while it was queued, and reported nothing: out of room",
+        ),
+        (
+            f"{MISMATCH} Extra info: {FORBIDDEN}",
+            'its process ended while it was queued, and reported nothing: User "x" may not',
         ),
         (
             f"{HEARTBEAT} See https://airflow.invalid/x",
