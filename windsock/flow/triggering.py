@@ -18,7 +18,6 @@ from windsock.errors import (
 from windsock.flow.workspace import airflow_client
 from windsock.sync_process.control import ControlClient
 from windsock.sync_process.run_reasons import FAILING, RunReasons
-from windsock.terminal.missing_dag import broken_dag, missing_dag
 
 if TYPE_CHECKING:
     from windsock.airflow.api import Airflow
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
     from windsock.airflow.records import DagRun
     from windsock.airflow.waiting import Reason
     from windsock.flow.workspace import Workspace
-    from windsock.model import Environment, ParsedSnapshot
+    from windsock.model import Environment
     from windsock.terminal.console import Console
-    from windsock.terminal.places import Places
 
 
 def dags_trigger(
@@ -40,13 +38,15 @@ def dags_trigger(
         DeadlineExceeded: It has not ended in time; the hint says why, and the run goes on.
         EnvironmentFailure: A component without which no run goes on ends again and again.
     """
+    from windsock.airflow.dag_on_disk import sound_dag  # noqa: PLC0415 - as in `airflow_client`
+
     environment = work.environment()
     configuration = _json_object(conf)
     deadline = time.monotonic() + timeout
     control = ControlClient(environment.control_socket)
     settled = control.barrier(timeout=timeout)
     client = airflow_client(environment)
-    _check(client, dag_id, settled, work.places(environment))
+    sound_dag(client, dag_id, settled, places=work.places(environment))
     run = _trigger(client, dag_id, configuration)
     # Also without --wait: the sync process pauses the DAG again when the run has ended.
     try:
@@ -77,25 +77,11 @@ def dags_trigger(
     # A run may succeed although tasks failed: what comes after them did not mind.
     failure = _explain(work, client, run, environment, known)
     if as_json:
-        explained = {"failure": failure.as_json()} if failure and failure.tasks else {}
+        explained = {"failure": failure.as_json()} if failure else {}
         work.console.json({**answer, "state": run.state, **explained})
     else:
         _show_end(work.console, run, failure, url=url)
     return 0 if run.state == "success" else DagError.exit_code
-
-
-def _check(client: Airflow, dag_id: str, settled: ParsedSnapshot, places: Places) -> None:
-    """Raise, with the cause, if Airflow has no such DAG of what is on disk."""
-    from windsock.airflow.api import NotFound  # noqa: PLC0415 - as in `airflow_client`
-
-    dag = None
-    with contextlib.suppress(NotFound):
-        dag = client.dag(dag_id)
-    if dag is None or dag.stale:
-        known = (each.dag_id for each in client.dags())
-        raise missing_dag(dag_id, known, settled, places=places)
-    if dag.file in settled.errors:
-        raise broken_dag(dag_id, dag.file, settled.errors[dag.file], places=places)
 
 
 def _trigger(client: Airflow, dag_id: str, configuration: dict[str, Any]) -> DagRun:
@@ -194,13 +180,13 @@ def _explain(
     environment: Environment,
     known: RunReasons,
 ) -> Failure | None:
-    """Why tasks of a run failed; None if Airflow does not say."""
+    """Why a run, or tasks of it, failed; None if none did, or if Airflow does not say."""
     from windsock.airflow.failure import (  # noqa: PLC0415 - httpx only where it is used
         explain_failure,
     )
 
     try:
-        return explain_failure(
+        failure = explain_failure(
             client,
             run,
             places=work.places(environment),
@@ -211,15 +197,16 @@ def _explain(
     except WindsockError as error:
         work.console.error(error)
         return None
+    return failure if failure.tasks or run.state != "success" else None
 
 
 def _show_end(console: Console, run: DagRun, failure: Failure | None, *, url: str) -> None:
     if run.state == "success":
-        although = ", although tasks failed" if failure and failure.tasks else ""
+        although = ", although tasks failed" if failure else ""
         console.success(f"{run.dag_id}: success{although}")
     else:
         console.failure(f"{run.dag_id}: {run.state}  {url}")
-    if failure is None or not failure.tasks:
+    if failure is None:
         return
     for task in failure.tasks:
         place = f"{task.place}  " if task.place else ""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from windsock.airflow.api import NotFound
+from windsock.airflow.dag_on_disk import listed_dag, sound_dag
 from windsock.errors import (
     ConfigurationError,
     DagError,
@@ -23,7 +24,6 @@ from windsock.errors import (
 )
 from windsock.sync_process import run_reasons
 from windsock.sync_process.run_reasons import RunReasons
-from windsock.terminal.missing_dag import broken_dag, missing_dag
 from windsock.terminal.places import Places
 from windsock.testing.runs import Run
 
@@ -166,7 +166,7 @@ class RunningAirflow:
         """
         __tracebackhide__ = True
         deadline = self._clock() + timeout
-        if self._listed(dag_id, self._control.barrier(timeout=self._patience)).paused:
+        if self._on_disk(listed_dag, dag_id).paused:
             raise ConfigurationError(
                 f"{dag_id} is paused, so the asset change of {after.dag_id} cannot start it",
                 f'Call airflow.unpause("{dag_id}") before the run that changes the asset.',
@@ -292,19 +292,12 @@ class RunningAirflow:
     def _parsed(self, dag_id: str) -> Dag:
         """The DAG, as Airflow parsed it from what is on disk now."""
         __tracebackhide__ = True
-        settled = self._control.barrier(timeout=self._patience)
-        dag = self._listed(dag_id, settled)
-        if dag.file in settled.errors:
-            raise broken_dag(dag_id, dag.file, settled.errors[dag.file], places=self.places)
-        return dag
+        return self._on_disk(sound_dag, dag_id)
 
-    def _listed(self, dag_id: str, settled: ParsedSnapshot) -> Dag:
+    def _on_disk(self, find: Callable[..., Dag], dag_id: str) -> Dag:
         __tracebackhide__ = True
-        dag = None
-        with suppress(NotFound):
-            dag = self.api.dag(dag_id)
-        if dag is None or dag.stale:
-            known = (each.dag_id for each in self.api.dags())
-            why = missing_dag(dag_id, known, settled, places=self.places)
-            raise DagError(why.message, why.hint)
-        return dag
+        settled = self._control.barrier(timeout=self._patience)
+        try:
+            return find(self.api, dag_id, settled, places=self.places)
+        except ConfigurationError as error:  # A test names its DAG: that there is none is a result.
+            raise DagError(error.message, error.hint) from None

@@ -964,6 +964,15 @@ def test_a_dag_that_is_not_there_says_why(
     assert not airflow.runs
 
 
+@pytest.mark.parametrize(("dag_id", "code"), [("bad", 1), ("sales", 0)])
+def test_a_run_without_a_failed_task_has_a_failure_only_if_it_failed(
+    up: FakeWorkspace, airflow: FakeAirflow, dag_id: str, code: int
+) -> None:
+    assert airflow.dags[dag_id].tasks == []
+    assert trigger(up, dag_id, wait=True) == code
+    assert ("failure" in up.kept.answer) is bool(code)
+
+
 def test_tasks_that_failed_in_a_run_that_succeeded_are_shown(
     up: FakeWorkspace, airflow: FakeAirflow
 ) -> None:

@@ -1,12 +1,14 @@
-"""Why there is no DAG to run: its file does not import, or nothing on disk defines it."""
+"""The DAG of what is on disk, or why there is none to run: no file has it, or its own is broken."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from windsock.airflow.rest import NotFound
 from windsock.errors import ConfigurationError, DagError
 from windsock.terminal.import_error import explain
 from windsock.terminal.unsynced import all_unsynced
@@ -14,20 +16,49 @@ from windsock.terminal.unsynced import all_unsynced
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from windsock.airflow.api import Airflow
+    from windsock.airflow.records import Dag
     from windsock.errors import WindsockError
     from windsock.model import ParsedSnapshot
     from windsock.terminal.places import Places
 
 
-def broken_dag(dag_id: str, file: str, traceback: str, *, places: Places) -> DagError:
-    """The error of a DAG whose file does not import.
+def listed_dag(airflow: Airflow, dag_id: str, settled: ParsedSnapshot, *, places: Places) -> Dag:
+    """The DAG, as Airflow lists it.
 
     Args:
+        airflow: Which has parsed the folder.
         dag_id: Of the DAG.
-        file: In the snapshot.
-        traceback: Of its import.
+        settled: What Airflow made of the folder.
         places: Where the author's files are.
+
+    Raises:
+        DagError: A file that does not import has the id in it.
+        ConfigurationError: Nothing on disk has it.
     """
+    dag = None
+    with suppress(NotFound):
+        dag = airflow.dag(dag_id)
+    if dag is None or dag.stale:
+        known = (each.dag_id for each in airflow.dags())
+        raise _missing(dag_id, known, settled, places=places)
+    return dag
+
+
+def sound_dag(airflow: Airflow, dag_id: str, settled: ParsedSnapshot, *, places: Places) -> Dag:
+    """The same, of a file that imports.
+
+    Raises:
+        DagError: Its file does not import.
+        ConfigurationError: Nothing on disk has it.
+    """
+    dag = listed_dag(airflow, dag_id, settled, places=places)
+    if dag.file in settled.errors:
+        raise _broken(dag_id, dag.file, settled.errors[dag.file], places=places)
+    return dag
+
+
+def _broken(dag_id: str, file: str, traceback: str, *, places: Places) -> DagError:
     error = explain(traceback, places=places, path=file)
     shown = places.shown(file)
     lines = [f"{error.place or shown}  {error.headline}", *error.details, error.remedy]
@@ -35,23 +66,13 @@ def broken_dag(dag_id: str, file: str, traceback: str, *, places: Places) -> Dag
     return DagError(f"{dag_id}: its file {shown} does not import", hint)
 
 
-def missing_dag(
+def _missing(
     dag_id: str, known: Iterable[str], settled: ParsedSnapshot, *, places: Places
 ) -> WindsockError:
-    """The error of a DAG that Airflow does not list.
-
-    Args:
-        dag_id: As it was asked for.
-        known: The ids that Airflow lists.
-        settled: What Airflow made of the folder.
-        places: Where the author's files are.
-
-    Returns:
-        A DagError if a file that does not import has the id in it, else a ConfigurationError.
-    """
+    """The error of a DAG that is not among those that Airflow lists."""
     for file, traceback in sorted(settled.errors.items()):
         if _names(Path(places.dags) / file, dag_id):
-            return broken_dag(dag_id, file, traceback, places=places)
+            return _broken(dag_id, file, traceback, places=places)
     ids = sorted({*settled.dags, *known})
     near = difflib.get_close_matches(dag_id, ids, 3)
     hint = [f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(ids)}."]
