@@ -143,14 +143,18 @@ def a_callback_prepares_only_its_own_process() -> bool:
     )
 
 
-def a_callback_runs_in_a_process_that_is_prepared() -> bool:
-    manager = made()
-    file = DagFileInfo(
+def of_an_older_run() -> DagFileInfo:
+    """The file of a callback: in the snapshot of its run."""
+    return DagFileInfo(
         rel_path=Path("one.py"),
         bundle_name="dags",
         bundle_path=FOLDER / "snapshots" / OLDER,
         bundle_version=OLDER,
     )
+
+
+def a_callback_runs_in_a_process_that_is_prepared() -> bool:
+    manager, file = made(), of_an_older_run()
     manager._callback_to_execute[file].append(mock.sentinel.callback)
     with mock.patch.object(DagFileProcessorProcess, "start") as start:
         manager._create_process(file)
@@ -350,15 +354,9 @@ def written() -> Any:
 
 
 def a_callback_whose_process_cannot_be_started_is_tried_again() -> bool:
-    manager = made()
+    manager, file = made(), of_an_older_run()
     told: list[str] = []
     manager._channel.broadcast = lambda event: told.append(event.message)
-    file = DagFileInfo(
-        rel_path=Path("one.py"),
-        bundle_name="dags",
-        bundle_path=FOLDER / "snapshots" / OLDER,
-        bundle_version=OLDER,
-    )
     manager._callback_to_execute[file].append(mock.sentinel.callback)
     started = []
     with (
